@@ -1,0 +1,58 @@
+"""What unconv raises: one family, each also the built-in error it is a case of.
+
+UnconvError
+├── ShapeError     (ValueError)           sizes, ranks or types that do not fit
+├── NoRule         (NotImplementedError)  an operation that nobody taught us to reverse
+├── NoSuchLayer    (LookupError)          a place that the network does not have
+├── NoSuchUnit     (IndexError)           a channel or a position that the place does not have
+├── ModelError     (RuntimeError)         a network that cannot be recorded faithfully
+├── NonFinite      (ArithmeticError)      NaN or infinite values where numbers are needed
+├── PictureError   (OSError)              a picture that cannot be read
+└── WeightsError   (OSError)              weights that cannot be read or do not fit
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class UnconvError(Exception):
+    """Anything that unconv refuses, in words: what came, what was needed, what to do."""
+
+
+class ShapeError(UnconvError, ValueError):
+    """A size, rank or type that does not fit."""
+
+
+class NoRule(UnconvError, NotImplementedError):
+    """An operation without a row in the method's table."""
+
+
+class NoSuchLayer(UnconvError, LookupError):
+    """A place that the network does not have."""
+
+
+class NoSuchUnit(UnconvError, IndexError):
+    """A channel or position outside the place's map."""
+
+
+class ModelError(UnconvError, RuntimeError):
+    """A network that cannot be recorded faithfully."""
+
+
+class NonFinite(UnconvError, ArithmeticError):
+    """NaN or infinity where a number is needed."""
+
+
+class PictureError(UnconvError, OSError):
+    """A picture that is absent, damaged, too large or of an unknown kind."""
+
+
+class WeightsError(UnconvError, OSError):
+    """Weights that are absent, damaged or made for another architecture."""
+
+
+def nearest(name: str, names: Iterable[str]) -> str:
+    """The three names most like `name`, for the end of an error message."""
+    return ", ".join(get_close_matches(name, list(names), n=3, cutoff=0.0))

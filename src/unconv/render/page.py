@@ -1,0 +1,43 @@
+"""Pages: plain HTML with one small stylesheet, readable without JavaScript, opened from a file."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+
+@cache
+def _templates() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("unconv.render"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["number"] = number
+    environment.filters["size"] = size
+    return environment
+
+
+def page(template: str, **facts: Any) -> bytes:
+    """The page that `template` makes of `facts`."""
+    return _templates().get_template(template).render(**facts).encode()
+
+
+def stylesheet() -> bytes:
+    """What all pages share."""
+    source, _, _ = _templates().loader.get_source(_templates(), "style.css")  # type: ignore[union-attr]
+    return source.encode()
+
+
+def number(value: float) -> str:
+    """Three digits, without needless zeros."""
+    return f"{value:.3g}".replace("-", "−")
+
+
+def size(lengths: Any) -> str:
+    """Lengths as one writes them: 14 × 14."""
+    return " × ".join(str(n) for n in lengths) or "1"

@@ -1,0 +1,77 @@
+"""Pictures for a page: what lies outside the image is left transparent, so that the page can mark it."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from unconv.images import picture_of, png, signed_picture
+from unconv.reverse.reconstruction import Reconstruction, Signal, cut
+
+_SIGNAL_SIDE = 96  # pixels that a signal's picture has at most; larger maps are averaged down
+
+
+def patch_picture(shown: Tensor, box: Sequence[int]) -> Image.Image:
+    """What the unit saw of the picture (C, H, W)."""
+    return _see_through(picture_of(cut(shown, box)), shown, box)
+
+
+def projection_picture(projection: Reconstruction, shown: Tensor, box: Sequence[int], scale: float) -> Image.Image:
+    """What of the projection stands in `box`: mid-grey is zero, `scale` white."""
+    return _see_through(signed_picture(projection.within(box), scale), shown, box)
+
+
+def visible_box(box: Sequence[int], size: Sequence[int]) -> tuple[int, ...]:
+    """What of a box a page shows: all of it, unless along some axis it is larger than the whole picture."""
+    axes = len(size)
+    spans = []
+    for start, end, n in zip(box[:axes], box[axes:], size, strict=True):
+        spans.append((max(start, 0), min(end, n)) if end - start > n else (start, end))
+    return (*(start for start, _ in spans), *(end for _, end in spans))
+
+
+def placed(box: Sequence[int], size: Sequence[int]) -> str:
+    """CSS that lays an element over the box, in a frame of the whole picture."""
+    (y0, x0, y1, x1), (height, width) = box, size
+    sides = {"left": x0 / width, "top": y0 / height, "width": (x1 - x0) / width, "height": (y1 - y0) / height}
+    return ";".join(f"{side}:{100 * share:.3f}%" for side, share in sides.items())
+
+
+def signal_pictures(signal: Signal) -> tuple[Image.Image, Image.Image]:
+    """The energy over channels (black is none), and the strongest channel (grey is zero); each on its own scale."""
+    energy = _reduced(signal.energy[None])
+    strongest = _reduced(signal.maps[:1])
+    bright = picture_of(energy / energy.max().clamp(min=1e-30))
+    return bright, signed_picture(strongest, float(strongest.abs().max()))
+
+
+def data_url(picture: Image.Image) -> str:
+    """The picture within the page itself."""
+    return "data:image/png;base64," + base64.b64encode(png(picture)).decode()
+
+
+def _reduced(maps: Tensor) -> Tensor:
+    """(C, h, w) averaged down until it is small; a vector becomes a strip."""
+    maps = maps if maps.ndim == 3 else _strip(maps)
+    step = -(-max(maps.shape[1:]) // _SIGNAL_SIDE)
+    if step == 1:
+        return maps.float()
+    return torch.nn.functional.avg_pool2d(maps.float()[None], step, ceil_mode=True)[0]
+
+
+def _strip(vector: Tensor) -> Tensor:
+    return vector.reshape(1, 1, -1)
+
+
+def _see_through(picture: Image.Image, shown: Tensor, box: Sequence[int]) -> Image.Image:
+    """Transparent where the box reaches outside the picture."""
+    inside = cut(torch.ones_like(shown[:1]), box)
+    if bool(inside.all()):
+        return picture
+    picture = picture.convert("RGBA")
+    picture.putalpha(picture_of(inside))
+    return picture

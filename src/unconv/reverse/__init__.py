@@ -1,0 +1,1 @@
+"""The deconvnet: a trained network in reverse, from one unit to the pixels."""

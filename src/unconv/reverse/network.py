@@ -1,0 +1,310 @@
+"""A network to be run backwards: places, recordings, projections."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from unconv.errors import ModelError, NonFinite, ShapeError
+from unconv.images import Preprocess, Source, open_picture, shown
+from unconv.networks import Opened, Preprocessing, open_network, unwrap
+from unconv.reverse.fields import Field
+from unconv.reverse.methods import method_named
+from unconv.reverse.places import Place, find, places
+from unconv.reverse.reconstruction import Reconstructions, Signal
+from unconv.reverse.rules import TABLE
+from unconv.reverse.seed import Channels, Seeds, Unit, choose
+from unconv.reverse.tape import Tape, Value, record
+from unconv.reverse.walk import path, refuse_unknown, walk
+from unconv.reverse.window import Window
+
+_KEEPERS = {operation: row.keep for operation, row in TABLE.items() if row.keep}
+_BUDGET = 512 * 2**20  # bytes of signals in flight; what convolutions need beside them comes on top
+
+
+def load(
+    spec: str | nn.Module,
+    weights: str | Path | None = None,
+    *,
+    preprocess: Preprocessing | None = None,
+    input_size: tuple[int, ...] | None = None,
+) -> Network:
+    """The network that `spec` names, ready to be run backwards.
+
+    Args:
+        spec: "unconv:caltech", "torchvision:NAME", "FILE.py:factory", or a live module.
+        weights: "DEFAULT" or another of torchvision's names, which downloads; or a file
+            .safetensors, .pth or .pt. None: random for torchvision.
+        preprocess: from a PIL picture to a tensor (C, H, W), in place of the network's own.
+        input_size: (C, H, W) that `places` runs the network with, in place of the network's own.
+
+    Raises:
+        UnconvError: no such network. WeightsError: weights absent, damaged or of another architecture.
+    """
+    opened = open_network(spec, weights)
+    size = input_size or opened.input_size
+    return Network(opened.module, preprocess or opened.preprocess, size, opened=opened)
+
+
+class Network:
+    """A trained network and its preprocessing. The module is never changed.
+
+    Args:
+        module: any live module; DataParallel and compiled wrappers are taken off.
+        preprocess: from a PIL picture to a tensor (C, H, W). None: the picture is cropped to
+            `input_size` and scaled to 0..1, nothing else.
+        input_size: (C, samples..) that the network is run with to list its places.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        preprocess: Preprocessing | None = None,
+        input_size: tuple[int, ...] = (3, 224, 224),
+        *,
+        opened: Opened | None = None,
+    ):
+        self.module = unwrap(module)
+        self.input_size = tuple(input_size)
+        self.name = opened.name if opened else type(self.module).__name__
+        self.weights = opened.weights if opened else "as given"
+        self.classes = opened.classes if opened else ()
+        if preprocess is None and len(self.input_size) == 3 and self.input_size[0] in (1, 3):
+            channels, height, width = self.input_size
+            preprocess = Preprocess((height, width), mean=(0.0,) * channels, std=(1.0,) * channels)
+        self.preprocess = preprocess
+
+    def __repr__(self) -> str:
+        return f"Network({self.name}, weights {self.weights}, input {' × '.join(map(str, self.input_size))})"
+
+    def places(self) -> list[Place]:
+        """All places of the network, for an image of `input_size`, in the order they are computed."""
+        return self.record(torch.zeros(self.input_size)).places()
+
+    def record(self, image: Source, places: Sequence[str] = ()) -> Recording:
+        """Run the network once on `image` and keep what going back needs, and the outputs of `places`.
+
+        Args:
+            image: a file, a PIL picture or an array, which is preprocessed; or a tensor (C, H, W) or
+                (1, C, H, W), which is not.
+        """
+        tensor = self._tensor(image)
+        try:
+            tape = record(self.module, tensor, _KEEPERS, places)
+        except (RuntimeError, IndexError, TypeError, ValueError) as error:
+            if isinstance(error, ModelError | NonFinite):
+                raise
+            raise ModelError(
+                f"record: {self.name} failed on an image of {tuple(tensor.shape)}: {str(error).splitlines()[0]}. "
+                f"Is that the size it was made for? (input_size is {self.input_size})"
+            ) from error
+        return Recording(self, tape)
+
+    def project(
+        self,
+        image: Source,
+        place: str,
+        channels: Channels = "all",
+        unit: Unit = "strongest",
+        method: str = "deconvnet",
+        dtype: str | torch.dtype | None = None,
+        trace: bool = False,
+    ) -> Reconstructions:
+        """What of `image` drives the units of one place: each one's activation, run backwards.
+
+        Args:
+            image: a file, a PIL picture or an array, which is preprocessed; or a tensor (C, H, W) or
+                (1, C, H, W), which is not.
+            place: a name from `places`, or a module's name for what it returned.
+            channels: "all", one, several in order, or "top:9", the most active, strongest first.
+            unit: "strongest" of each map, "map" (the whole map), a position (y, x), or a boolean mask.
+            method: "deconvnet", "gradient" or "guided".
+            dtype: of the way back; the forward pass stays in the network's own. None: the network's,
+                or float32 for one in half precision.
+            trace: also keep the signal at every place on the way down.
+
+        Raises:
+            NoSuchLayer, NoSuchUnit: the place, channel or position does not exist.
+            NoRule: the way back passes an operation without a rule.
+            ShapeError, PictureError: the image does not fit, or cannot be read.
+            ModelError: the network cannot be recorded faithfully (training mode, random numbers,
+                writes through views).
+            NonFinite: NaN or infinite values on the way.
+
+        Source:
+            Zeiler & Fergus, "Visualizing and Understanding Convolutional Networks" (2014), sec. 2.1.
+        """
+        return self.record(image, [place]).project(place, channels, unit, method, dtype, trace)
+
+    def _tensor(self, image: Source) -> Tensor:
+        """(1, C, samples..) in the network's type and on its device."""
+        if not isinstance(image, Tensor):
+            image = self._preprocessed(image)
+        channels, axes = self.input_size[0], len(self.input_size) - 1
+        batched = image[None] if image.ndim == axes + 1 else image
+        if batched.ndim != axes + 2 or batched.shape[0] != 1 or batched.shape[1] != channels or 0 in batched.shape:
+            wanted = f"({channels}, {', '.join('DHW'[-axes:])})"
+            raise ShapeError(
+                f"image: a tensor of {tuple(image.shape)} came, but {wanted} or (1, {wanted[1:]} was needed, one image "
+                f"preprocessed for input_size {self.input_size}. Set input_size if the network takes other channels."
+            )
+        if not batched.is_floating_point():
+            raise ShapeError(
+                f"image: a tensor of {batched.dtype} came; a tensor is taken as already preprocessed and must be floating. "
+                "Pass a file, a PIL picture or a numpy array to have it preprocessed."
+            )
+        parameter = next((p for p in self.module.parameters() if p.is_floating_point()), None)
+        return batched if parameter is None else batched.to(parameter.device, parameter.dtype)
+
+    def _preprocessed(self, image: Any) -> Tensor:
+        if self.preprocess is None:
+            raise ShapeError(
+                f"image: a network with input_size {self.input_size} takes no pictures; pass a preprocessed tensor."
+            )
+        return self.preprocess(open_picture(image).convert("L" if self.input_size[0] == 1 else "RGB"))
+
+
+@dataclass(frozen=True)
+class Recording:
+    """One image that went through a network: units of any place kept can be projected from it."""
+
+    network: Network
+    tape: Tape
+
+    def places(self) -> list[Place]:
+        """All places, for this image."""
+        return places(self.tape)
+
+    def activation(self, place: str) -> Tensor:
+        """(C, samples..): the output of a place that was asked for."""
+        find(self.tape, place)
+        if place not in self.tape.kept:
+            raise ShapeError(f"place: the recording did not keep {place}; name it in record(image, places).")
+        return self.tape.kept[place][0]
+
+    def project(
+        self,
+        place: str,
+        channels: Channels = "all",
+        unit: Unit = "strongest",
+        method: str = "deconvnet",
+        dtype: str | torch.dtype | None = None,
+        trace: bool = False,
+    ) -> Reconstructions:
+        """As `Network.project`, without running the network again."""
+        where, value, field = find(self.tape, place)
+        activation = self.activation(place)
+        refuse_unknown(path(self.tape, value), method_named(method))
+        seeds = choose(activation, channels, unit)
+        boxes = _boxes(seeds, field, self.tape.image.shape[2:])
+        journey = _Journey(self.tape, value, method, _walk_dtype(dtype, activation), trace)
+        windows = journey.all(seeds, boxes)
+        image = self.tape.image[0]
+        return Reconstructions(
+            where,
+            method,
+            seeds.units,
+            seeds.values,
+            windows,
+            torch.tensor(boxes, dtype=torch.int64).reshape(len(boxes), 2 * (image.ndim - 1)),
+            image,
+            shown(image, self.network.preprocess),
+            journey.signals,
+        )
+
+
+def _walk_dtype(dtype: str | torch.dtype | None, activation: Tensor) -> torch.dtype:
+    if dtype is None:
+        return torch.float64 if activation.dtype == torch.float64 else torch.float32
+    found = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype
+    if not isinstance(found, torch.dtype) or not found.is_floating_point:
+        raise ShapeError(f'dtype: {dtype!r} is no floating type; pass "float32", "float64" or None.')
+    return found
+
+
+def _boxes(seeds: Seeds, field: Field, size: Sequence[int]) -> list[tuple[int, ...]]:
+    """Where each seed's projection stands; cut to the image where it is not one unit's own field."""
+    axes = len(size)
+    boxes = []
+    for low, high in seeds.spans():
+        box = field.box(low or [0] * axes, high or [0] * axes)
+        if seeds.positions is None or not any(field.stride):
+            box = (*(max(a, 0) for a in box[:axes]), *(min(b, n) for b, n in zip(box[axes:], size, strict=True)))
+        boxes.append(box)
+    return boxes
+
+
+@dataclass
+class _Journey:
+    """Many walks from one place, in batches that fit the memory."""
+
+    tape: Tape
+    value: Value
+    method: str
+    dtype: torch.dtype
+    trace: bool
+
+    def __post_init__(self) -> None:
+        self.names = {output.index: step.place for step in self.tape.steps for output in step.outputs[:1] if output}
+        self.listed = {place.name for place in places(self.tape)}
+        self.signals: list[tuple[Signal, ...]] = []
+
+    def all(self, seeds: Seeds, boxes: list[tuple[int, ...]]) -> list[Tensor]:
+        """The windows in `boxes`. The first unit goes alone and shows how much memory one needs."""
+        windows: list[Tensor] = []
+        batch = 1
+        while len(windows) < len(boxes):
+            begin = len(windows)
+            end = min(begin + batch, len(boxes))
+            arrived, most = self._one_batch(seeds.window(begin, end, self.dtype))
+            windows += self._framed(arrived, boxes[begin:end])
+            batch = max(1, min(512, _BUDGET // max(3 * most // (end - begin), 1)))
+        return windows
+
+    def _one_batch(self, seed: Window) -> tuple[Window | None, int]:
+        """What arrives, and the most bytes that were in flight."""
+        most, seen = 0, []
+
+        def watch(value: Value, signal: Window, flying: int) -> None:
+            nonlocal most
+            most = max(most, flying)
+            name = self.names.get(value.index)
+            if self.trace and name in self.listed:
+                seen.append(_signals(name, signal.whole(value.shape).values))
+
+        with torch.inference_mode():
+            arrived = walk(self.tape, self.value, seed, method_named(self.method), watch)
+        if self.trace:
+            self.signals += zip(*seen, strict=True)
+        return arrived, most
+
+    def _framed(self, arrived: Window | None, boxes: list[tuple[int, ...]]) -> list[Tensor]:
+        image = self.tape.image
+        axes = image.ndim - 2
+        lengths = [end - start for start, end in zip(boxes[0][:axes], boxes[0][axes:], strict=True)]
+        if arrived is None:
+            return list(torch.zeros(len(boxes), image.shape[1], *lengths, dtype=self.dtype, device=image.device))
+        corner = torch.tensor([box[:axes] for box in boxes], dtype=torch.int64).reshape(-1, axes)
+        values = arrived.framed(corner, lengths).values
+        if not torch.isfinite(values).all():
+            raise NonFinite(f"project: the signal overflowed on the way back in {self.dtype}. Use a wider dtype.")
+        return list(values.unbind())
+
+
+def _signals(place: str, values: Tensor) -> list[Signal]:
+    """What `values` (B, C, samples..) of each unit are worth showing."""
+    values = values if values.ndim > 2 else values[..., None]
+    energy = values.square().sum(1).sqrt()
+    shares = values.flatten(2).square().sum(2)
+    shares = shares / shares.sum(1, keepdim=True).clamp(min=torch.finfo(shares.dtype).tiny)
+    top = shares.topk(min(3, values.shape[1]), dim=1)
+    found = []
+    for row, indices, share in zip(range(len(values)), top.indices, top.values, strict=True):
+        channels = tuple(zip(indices.tolist(), share.tolist(), strict=True))
+        found.append(Signal(place, energy[row].clone(), channels, values[row, indices].clone()))
+    return found

@@ -1,0 +1,252 @@
+"""What came back: projections of the units of one place, and where in the image they stand."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, overload
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from unconv.errors import ShapeError
+from unconv.images import common_scale, grid, picture_of, png, signed_picture, write
+from unconv.reverse.places import Place
+from unconv.reverse.seed import Name
+from unconv.reverse.window import slices
+
+
+@dataclass(frozen=True)
+class Signal:
+    """The signal of one unit at one place on its way down.
+
+    Args:
+        place: where, as in `Place.name`.
+        energy: (samples..) of the place's whole map: the root of the squares' sum over channels.
+        channels: the three that carry most, with their share of the whole energy.
+        maps: (3 or fewer, samples..), those channels' signed signals.
+    """
+
+    place: str
+    energy: Tensor
+    channels: tuple[tuple[int, float], ...]
+    maps: Tensor
+
+
+@dataclass(frozen=True)
+class Reconstruction:
+    """One unit's projection: `window` (C, h, w) stands at `box` (y0, x0, y1, x1) of the image."""
+
+    place: Place
+    method: str
+    unit: Name
+    value: float
+    window: Tensor
+    box: tuple[int, ...]
+    patch: Tensor
+    signals: tuple[Signal, ...]
+
+    def within(self, box: Sequence[int]) -> Tensor:
+        """(C, h, w): what of the projection stands in `box`, in pixels of the image; zero where there is none."""
+        axes = len(box) // 2
+        shifts = self.box[:axes] * 2
+        return cut(self.window, [edge - shift for edge, shift in zip(box, shifts, strict=True)])
+
+
+@dataclass(frozen=True)
+class Reconstructions:
+    """Projections of several units of one place.
+
+    Args:
+        place, method: what was projected, and how.
+        units: (channel, y, x) of each; (channel, None, None) for a whole map or region.
+        values: (n,) the unit's activation; of a map or region, the largest in it.
+        windows: of each, (C, h, w): the signal that arrived, signed, in the units of the
+            preprocessed image times the activation's gradient rule.
+        boxes: (n, 4) int64: y0, x0, y1, x1 in pixels, ends excluded. A unit's receptive field may
+            reach outside the image; of a map, a region or a unit that sees all, it is cut to the image.
+        image: (C, H, W), preprocessed, as it went in.
+        shown: (C, H, W) between 0 and 1, the same as it looked.
+        signals: of each, on request, the signal at every place on the way down, from the unit on.
+    """
+
+    place: Place
+    method: str
+    units: list[Name]
+    values: Tensor
+    windows: list[Tensor]
+    boxes: Tensor
+    image: Tensor
+    shown: Tensor
+    signals: list[tuple[Signal, ...]]
+
+    def __len__(self) -> int:
+        return len(self.units)
+
+    @overload
+    def __getitem__(self, index: int) -> Reconstruction: ...
+    @overload
+    def __getitem__(self, index: slice) -> Reconstructions: ...
+    def __getitem__(self, index: int | slice) -> Reconstruction | Reconstructions:
+        if isinstance(index, slice):
+            return replace(
+                self,
+                units=self.units[index],
+                values=self.values[index],
+                windows=self.windows[index],
+                boxes=self.boxes[index],
+                signals=self.signals[index],
+            )
+        box = tuple(self.boxes[index].tolist())
+        signals = self.signals[index] if self.signals else ()
+        patch, value = cut(self.image, box), float(self.values[index])
+        return Reconstruction(self.place, self.method, self.units[index], value, self.windows[index], box, patch, signals)
+
+    def __iter__(self) -> Iterator[Reconstruction]:
+        return (self[index] for index in range(len(self)))
+
+    def pixels(self) -> Tensor:
+        """(n, C, H, W): each projection on the whole image, zero outside its window."""
+        out = self.image.new_zeros(len(self), *self.image.shape, dtype=self._dtype)
+        for row, window, box in zip(out, self.windows, self.boxes.tolist(), strict=True):
+            takes, puts = _overlap(box, self.image.shape[1:])
+            row[slices(puts)] = window[slices(takes)]
+        return out
+
+    def patches(self) -> list[Tensor]:
+        """Of each, (C, h, w): the same place of the preprocessed image, zero outside it."""
+        return [cut(self.image, box) for box in self.boxes.tolist()]
+
+    @property
+    def _dtype(self) -> torch.dtype:
+        return self.windows[0].dtype if self.windows else self.image.dtype
+
+    @property
+    def scale(self) -> float:
+        """What is white in `picture`: 99 in 100 of the projections' samples that are not zero lie within it."""
+        return common_scale(self.windows)
+
+    def picture(self, columns: int = 9, side: int = 96) -> Image.Image:
+        """A grid: each projection beside the patch that caused it, all on one scale, grey is zero."""
+        self._refuse_flat()
+        tiles = []
+        for window, box in zip(self.windows, self.boxes.tolist(), strict=True):
+            pair = (signed_picture(window, self.scale), picture_of(cut(self.shown, box)))
+            tiles.append(grid([enlarged(tile, side) for tile in pair], 2, 2))
+        return grid(tiles, max(1, columns // 2), 10)
+
+    def numbers(self) -> dict[str, Any]:
+        """All that is not a picture, ready for JSON."""
+        rows = zip(self.units, self.values.tolist(), self.boxes.tolist(), self.windows, strict=True)
+        return {
+            "place": self.place.name,
+            "operation": self.place.operation,
+            "method": self.method,
+            "map": list(self.place.size),
+            "receptive_field": list(self.place.receptive_field),
+            "stride": list(self.place.stride),
+            "scale": self.scale,
+            "units": [
+                {
+                    "channel": unit[0],
+                    "position": list(unit[1:]),
+                    "activation": value,
+                    "box": box,
+                    "largest": float(window.abs().max()) if window.numel() else 0.0,
+                }
+                for unit, value, box, window in rows
+            ],
+        }
+
+    def save(self, path: str | Path) -> None:
+        """Write the projections; what is there is replaced whole or not at all.
+
+        Args:
+            path: `NAME.png`, the grid of `picture`; `NAME.safetensors`, `windows` under "window_0"
+                and on, "values" and "boxes", exact; or a folder, which gets a PNG of each projection
+                and each patch, and `units.json`.
+
+        Raises:
+            ShapeError: a file of another kind, or pictures of what is not two-dimensional.
+        """
+        path = Path(path)
+        if path.suffix == ".png":
+            write(path, png(self.picture()))
+        elif path.suffix == ".safetensors":
+            write(path, self._tensors())
+        elif path.suffix and not path.is_dir():
+            raise ShapeError(f"save: {path.name} is no kind of file we write; pass NAME.png, NAME.safetensors or a folder.")
+        else:
+            self._save_folder(path)
+
+    def _save_folder(self, folder: Path) -> None:
+        self._refuse_flat()
+        for index, (unit, window) in enumerate(zip(self.units, self.windows, strict=True)):
+            stem = f"{index:04d}_channel_{unit[0]}"
+            patch = picture_of(cut(self.shown, self.boxes[index].tolist()))
+            write(folder / f"{stem}_projection.png", png(signed_picture(window, self.scale)))
+            write(folder / f"{stem}_patch.png", png(patch))
+        write(folder / "units.json", json.dumps(self.numbers(), indent=1).encode())
+
+    def _tensors(self) -> bytes:
+        from safetensors.torch import save
+
+        named = {f"window_{index}": window.contiguous().clone() for index, window in enumerate(self.windows)}
+        facts = {key: json.dumps(value) for key, value in self.numbers().items()}
+        return save({**named, "values": self.values, "boxes": self.boxes}, facts)
+
+    def _refuse_flat(self) -> None:
+        if self.image.ndim != 3:
+            raise ShapeError(
+                f"picture: the image is {tuple(self.image.shape)}; only (C, H, W) makes a picture. "
+                "Use .windows, or save as .safetensors."
+            )
+
+    def _repr_html_(self) -> str:
+        place, count = self.place, f"{len(self)} unit{'s' if len(self) != 1 else ''}"
+        field = " × ".join(map(str, place.receptive_field))
+        caption = (
+            f"<b>{place.name}</b>: {count}, {self.method}, receptive field {field}; grey is 0, white {self.scale:.3g} or more"
+        )
+        if self.image.ndim != 3 or not len(self):
+            return f"<p>{caption}</p>"
+        kept = self[:36]
+        more = f"; the first {len(kept)} are drawn" if len(kept) < len(self) else ""
+        data = base64.b64encode(png(kept.picture())).decode()
+        picture = f'<img src="data:image/png;base64,{data}">'
+        return f'<figure style="margin:0">{picture}<figcaption>{caption}{more}</figcaption></figure>'
+
+
+def cut(image: Tensor, box: Sequence[int]) -> Tensor:
+    """(C, h, w): what `image` (C, H, W) has in `box`, firsts then ends; zero outside it."""
+    axes = len(box) // 2
+    out = image.new_zeros(len(image), *(end - start for start, end in zip(box[:axes], box[axes:], strict=True)))
+    takes, puts = _overlap(box, image.shape[1:])
+    out[slices(takes)] = image[slices(puts)]
+    return out
+
+
+def _overlap(box: Sequence[int], size: Sequence[int]) -> tuple[list[slice], list[slice]]:
+    """Where `box` and the image overlap: in the box's own samples, and in the image's."""
+    axes = len(size)
+    takes, puts = [], []
+    for start, end, n in zip(box[:axes], box[axes:], size, strict=True):
+        low = min(max(start, 0), n)
+        high = max(min(end, n), low)
+        takes.append(slice(min(low - start, end - start), max(high - start, 0)))
+        puts.append(slice(low, high))
+    return takes, puts
+
+
+def enlarged(picture: Image.Image, side: int) -> Image.Image:
+    """Blown up by whole steps, pixels staying square, until the longer side nears `side`; shrunk if larger."""
+    longest = max(picture.size)
+    if longest > side:
+        size = (max(1, round(picture.width * side / longest)), max(1, round(picture.height * side / longest)))
+        return picture.resize(size, Image.Resampling.LANCZOS)
+    step = max(1, side // longest)
+    return picture.resize((picture.width * step, picture.height * step), Image.Resampling.NEAREST)

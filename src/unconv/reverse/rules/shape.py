@@ -1,0 +1,163 @@
+"""Reverse rules of operations that move samples about and change none."""
+
+from __future__ import annotations
+
+import torch
+
+from unconv.reverse.rules.table import adjoint, local, on_whole, on_whole_first, rule
+from unconv.reverse.tape import Step, Value
+from unconv.reverse.window import Reach, Window
+
+aten = torch.ops.aten
+
+# What merely renames, copies or moves samples; these make no place of their own in a listing.
+SHAPES = (
+    aten.alias.default,
+    aten.clone.default,
+    aten.detach.default,
+    aten.expand.default,
+    aten.permute.default,
+    aten.select.int,
+    aten.slice.Tensor,
+    aten.split.Tensor,
+    aten.split_with_sizes.default,
+    aten.squeeze.default,
+    aten.squeeze.dim,
+    aten.squeeze.dims,
+    aten.t.default,
+    aten.transpose.int,
+    aten.unbind.int,
+    aten.unsqueeze.default,
+    aten._to_copy.default,
+    aten._unsafe_view.default,
+    aten.view.default,
+)
+
+_ALONG = {  # where the schema has the axis, or axes, that the operation works along
+    aten.cat.default: 1,
+    aten.flip.default: 1,
+    aten.mean.dim: 1,
+    aten.select.int: 1,
+    aten.slice.Tensor: 1,
+    aten.split.Tensor: 2,
+    aten.split_with_sizes.default: 2,
+    aten.squeeze.dim: 1,
+    aten.squeeze.dims: 1,
+    aten.stack.default: 1,
+    aten.sum.dim_IntList: 1,
+    aten.unbind.int: 1,
+    aten.unsqueeze.default: 1,
+}
+
+
+def _untouched(step: Step, axes: int) -> bool:
+    """Whether batch and spatial axes stay as they are, so that a window can pass."""
+    source, out = step.inputs[0], step.outputs[0]
+    assert out is not None
+    rank = max(len(source.shape), len(out.shape))
+    kept = (0, *range(rank - axes, rank))
+    if step.operation in (aten.transpose.int, aten.t.default, aten.permute.default):
+        order = list(range(len(source.shape)))
+        if step.operation is aten.permute.default:
+            order = [axis % len(order) for axis in step.args[1]]
+        elif len(order) > 1:
+            a, b = (0, 1) if step.operation is aten.t.default else (axis % len(order) for axis in step.args[1:])
+            order[a], order[b] = b, a
+        return all(order[axis] == axis for axis in kept)
+    if step.operation not in _ALONG:
+        return False
+    along = step.args[_ALONG[step.operation]]
+    along = along if isinstance(along, list | tuple) else [along]
+    return None not in along and bool(along) and not {axis % rank for axis in along} & set(kept)
+
+
+def _shape_reach(step: Step, axes: int) -> Reach | None:
+    return local(step, axes) if _untouched(step, axes) else None
+
+
+@rule(
+    aten.cat.default,
+    aten.expand.default,
+    aten.flip.default,
+    aten.mean.dim,
+    aten.permute.default,
+    aten.select.int,
+    aten.slice.Tensor,
+    aten.split.Tensor,
+    aten.split_with_sizes.default,
+    aten.squeeze.default,
+    aten.squeeze.dim,
+    aten.squeeze.dims,
+    aten.stack.default,
+    aten.sum.dim_IntList,
+    aten.t.default,
+    aten.transpose.int,
+    aten.unbind.int,
+    aten.unsqueeze.default,
+    reach=_shape_reach,
+)
+def moved(step: Step, *signals: Window | None) -> list[Window | None]:
+    """Every sample goes back where it came from; a window passes if no spatial axis is touched."""
+    ranks = {signal.corner.shape[1] for signal in signals if signal and signal.corner is not None}
+    if len(ranks) == 1 and _untouched(step, *ranks) and not any(s and s.corner is None for s in signals):
+        return adjoint(step, *signals)
+    return adjoint(step, *on_whole(step, signals))
+
+
+@rule(aten.alias.default, aten.clone.default, aten.detach.default, aten._to_copy.default, reach=local)
+def same(_step: Step, r: Window) -> Window:
+    """A copy: the signal as it is."""
+    return r
+
+
+def _view_reach(step: Step, axes: int) -> Reach | None:
+    source, out = step.inputs[0], step.outputs[0]
+    assert out is not None
+    return local(step, axes) if _keeps_axes(source, out, axes) else None
+
+
+def _keeps_axes(source: Value, out: Value, axes: int) -> bool:
+    ranked = len(source.shape) > axes and len(out.shape) > axes and source.shape[0] == out.shape[0] == 1
+    return ranked and source.shape[-axes:] == out.shape[-axes:]
+
+
+@rule(aten.view.default, aten._unsafe_view.default, reach=_view_reach)
+def view(step: Step, r: Window) -> Window:
+    """The same samples in the shape they had."""
+    source, out = step.inputs[0], step.outputs[0]
+    assert out is not None
+    if r.corner is not None and _keeps_axes(source, out, r.corner.shape[1]):
+        middle = source.shape[1 : -r.corner.shape[1]]
+        return r.map(lambda values: values.reshape(len(values), *middle, *r.lengths))
+    lead = source.shape[1:] if source.shape[0] == 1 else source.shape
+    return Window(r.whole(out.shape).values.reshape(-1, *lead))
+
+
+def _pad_reach(step: Step, axes: int) -> Reach | None:
+    pads = step.args[1]
+    if len(pads) > 2 * axes:
+        return None
+    before = (0,) * (axes - len(pads) // 2) + tuple(reversed(pads[::2]))
+    return Reach((1,) * axes, before, (1,) * axes)
+
+
+@rule(aten.constant_pad_nd.default, reach=_pad_reach)
+def constant_pad(step: Step, r: Window) -> Window | list[Window | None]:
+    """What was padded on is nothing, and is cut off."""
+    reach = None if r.corner is None else _pad_reach(step, r.corner.shape[1])
+    if reach is None:
+        return adjoint(step, on_whole_first(step, r))
+    return r.below(reach, r.values, step.inputs[0].shape)
+
+
+@rule(
+    aten.reflection_pad1d.default,
+    aten.reflection_pad2d.default,
+    aten.reflection_pad3d.default,
+    aten.replication_pad1d.default,
+    aten.replication_pad2d.default,
+    aten.replication_pad3d.default,
+)
+def repeated_pad(step: Step, r: Window) -> list[Window | None]:
+    """What was repeated adds to where it came from."""
+    return adjoint(step, on_whole_first(step, r))

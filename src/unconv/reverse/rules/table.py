@@ -1,0 +1,121 @@
+"""The table that the rules fill, and the adjoint that serves every linear operation on the whole map."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+from torch._ops import OpOverload
+from torch.utils._pytree import tree_map
+
+from unconv.reverse.tape import Keeper, Step, Value
+from unconv.reverse.window import Reach, Window, join
+
+Rule = Callable[..., Window | Sequence[Window | None]]
+"""`rule(step, *signals)`: from the signal at each output, or None, to the one at each input."""
+
+Reaching = Callable[[Step, int], Reach | None]
+"""What a unit sees of the map below, over so many axes; None where it may see everything."""
+
+_R = TypeVar("_R", bound=Rule)
+
+
+@dataclass(frozen=True)
+class Row:
+    """All that is known of one operation."""
+
+    rule: Rule
+    reach: Reaching
+    keep: Keeper | None
+
+
+TABLE: dict[OpOverload, Row] = {}
+
+
+def local(_step: Step, axes: int) -> Reach | None:
+    """Each unit sees the sample at its own place and no other."""
+    return Reach((1,) * axes, (0,) * axes, (1,) * axes)
+
+
+def everything(_step: Step, _axes: int) -> Reach | None:
+    """A unit may see the whole map."""
+    return None
+
+
+def rule(*operations: OpOverload, reach: Reaching = everything, keep: Keeper | None = None) -> Callable[[_R], _R]:
+    """Make a function the reverse rule of `operations`, in every method that says nothing else.
+
+    Args:
+        operations: aten operations in the form that returns a new tensor; in-place ones are recorded
+            as that form too.
+        reach: what a unit sees of the map below; `local` for pointwise operations.
+        keep: from the arguments and results of the forward call to what `step.kept` shall hold. An
+            in-place call has overwritten its argument by then.
+    """
+
+    def register(function: _R) -> _R:
+        TABLE.update(dict.fromkeys(operations, Row(function, reach, keep)))
+        return function
+
+    return register
+
+
+def adjoint(step: Step, *signals: Window | None) -> list[Window | None]:
+    """The adjoint of a linear operation, by autograd, from the signals at its outputs.
+
+    Windows are kept when no spatial axis is touched; the caller makes them whole otherwise.
+    """
+    totals: list[Window | None] = [None] * len(step.inputs)
+    for index, signal in enumerate(signals):
+        if signal is None:
+            continue
+        for position, part in enumerate(_pull(step, index, signal)):
+            if step.inputs[position].dtype.is_floating_point:
+                totals[position] = join(totals[position], part, step.inputs[position].shape)
+    return totals
+
+
+def _pull(step: Step, index: int, signal: Window) -> list[Window]:
+    lengths = signal.lengths
+    dtype, device = signal.values.dtype, signal.values.device
+
+    def shape(value: Value) -> tuple[int, ...]:
+        return (*value.shape[: len(value.shape) - len(lengths)], *lengths)
+
+    def forward(*inputs: Tensor) -> Tensor:
+        queue = list(inputs)
+
+        def fill(argument: Any) -> Any:
+            if isinstance(argument, Value):
+                return queue.pop(0)
+            if isinstance(argument, Tensor) and argument.is_floating_point():
+                return argument.to(dtype)
+            return argument
+
+        result = step.operation(*tree_map(fill, step.args))
+        output: Tensor = result[index] if isinstance(result, tuple | list) else result
+        return output
+
+    zeros = [torch.zeros(shape(value), dtype=dtype, device=device) for value in step.inputs]
+    output = step.outputs[index]
+    assert output is not None
+    pullback = torch.func.vjp(forward, *zeros)[1]
+    units = len(signal.values)
+    parts = torch.func.vmap(pullback)(signal.values.reshape(units, *shape(output)))
+    batched = [part[:, 0] if value.shape[:1] == (1,) else part for part, value in zip(parts, step.inputs, strict=True)]
+    return [Window(part, signal.corner) for part in batched]
+
+
+def on_whole(step: Step, signals: Sequence[Window | None]) -> list[Window | None]:
+    """The signals at a step's first outputs, each on its whole value."""
+    pairs = zip(signals, step.outputs, strict=False)
+    return [signal.whole(output.shape) if signal and output else None for signal, output in pairs]
+
+
+def on_whole_first(step: Step, r: Window) -> Window:
+    """The signal at a step's first output, on its whole value."""
+    assert step.outputs[0] is not None
+    return r.whole(step.outputs[0].shape)

@@ -1,0 +1,146 @@
+"""Seeds: which units start the walk, and with what.
+
+The paper's seed is one unit's activation, everything else zero.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from unconv.errors import NoSuchUnit, ShapeError
+from unconv.reverse.window import Window
+
+Channels = str | int | Sequence[int]
+Unit = str | tuple[int, ...] | Tensor
+Name = tuple[int | None, ...]
+"""(channel, y, x); None for the place where a whole map, or a region, was taken."""
+
+
+@dataclass(frozen=True)
+class Seeds:
+    """The chosen units of one place.
+
+    Args:
+        activation: (C, samples..), the place's output.
+        channels: (n,) the chosen ones, in order.
+        positions: (n, axes) where, or None for `mask`.
+        mask: (samples..) of bool, what of each map starts the walk, or None for single units.
+        values: (n,) the activation; of a map or region, its largest.
+    """
+
+    activation: Tensor
+    channels: Tensor
+    positions: Tensor | None
+    mask: Tensor | None
+    values: Tensor
+
+    @property
+    def units(self) -> list[Name]:
+        """(channel, y, x) of each."""
+        if self.positions is None:
+            nowhere = (None,) * (self.activation.ndim - 1)
+            return [(channel, *nowhere) for channel in self.channels.tolist()]
+        pairs = zip(self.channels.tolist(), self.positions.tolist(), strict=True)
+        return [(channel, *position) for channel, position in pairs]
+
+    def spans(self) -> list[tuple[list[int], list[int]]]:
+        """First and last position that each seed covers, both included."""
+        if self.positions is not None:
+            return [(position, position) for position in self.positions.tolist()]
+        assert self.mask is not None
+        where = self.mask.nonzero()
+        if len(where) == 0:
+            where = torch.ones_like(self.mask).nonzero()
+        return [(where.amin(0).tolist(), where.amax(0).tolist())] * len(self.channels)
+
+    def window(self, begin: int, end: int, dtype: torch.dtype) -> Window:
+        """The seeds `begin` to `end` as the walk starts with them."""
+        channels = self.channels[begin:end]
+        rows = torch.arange(len(channels))
+        if self.positions is None:
+            assert self.mask is not None
+            maps = self.activation[channels.to(self.activation.device)].to(dtype) * self.mask
+            values = maps.new_zeros(len(channels), *self.activation.shape)
+            values[rows, channels] = maps
+            return Window(values)
+        axes = self.positions.shape[1]
+        values = self.activation.new_zeros(len(channels), len(self.activation), *[1] * axes, dtype=dtype)
+        amounts = self.values[begin:end].to(dtype)
+        values[rows, channels] = amounts.view(-1, *[1] * axes)
+        return Window(values, self.positions[begin:end] if axes else None)
+
+
+def choose(activation: Tensor, channels: Channels, unit: Unit) -> Seeds:
+    """The seeds that `channels` and `unit` ask for.
+
+    Args:
+        activation: (C, samples..).
+        channels: "all", one, several in order, or "top:9": the most active, strongest first.
+        unit: "strongest" (of equals the first in reading order), "map" (all of it), a position, or a
+            bool mask of the map's size.
+
+    Raises:
+        NoSuchUnit: a channel or position outside the map.
+        ShapeError: a mask of another size, or a request that is none of these.
+    """
+    mask = _mask(unit, activation)
+    positions = None if mask is not None else _positions(unit, activation)
+    flat = activation.flatten(1) if activation.ndim > 1 else activation[:, None]
+    if mask is not None:
+        inside = flat.masked_fill(~mask.flatten(), -torch.inf)
+        values = inside.amax(1) if mask.any() else torch.zeros_like(flat[:, 0])
+    else:
+        assert positions is not None
+        values = activation[(torch.arange(len(activation)), *positions.to(activation.device).unbind(1))]
+    chosen = _channels(channels, values)
+    return Seeds(activation, chosen, None if positions is None else positions[chosen], mask, values[chosen])
+
+
+def _mask(unit: Unit, activation: Tensor) -> Tensor | None:
+    size = tuple(activation.shape[1:])
+    if isinstance(unit, str) and unit == "map":
+        return torch.ones(size, dtype=torch.bool, device=activation.device)
+    if isinstance(unit, str | tuple | list):
+        return None
+    mask = torch.as_tensor(unit, device=activation.device)
+    if mask.dtype != torch.bool or tuple(mask.shape) != size:
+        raise ShapeError(
+            f"unit: the mask is {tuple(mask.shape)} of {mask.dtype}, but the place has maps of {size}. "
+            "Pass a boolean mask of that size, True where the signal shall start."
+        )
+    return mask
+
+
+def _positions(unit: Unit, activation: Tensor) -> Tensor:
+    """(C, axes): where in each channel's map."""
+    size = tuple(activation.shape[1:])
+    if isinstance(unit, str):
+        if unit != "strongest":
+            raise ShapeError(f'unit: {unit!r} is not a unit; pass "strongest", "map", a position (y, x) or a mask.')
+        if not size:
+            return torch.zeros(len(activation), 0, dtype=torch.int64)
+        return torch.stack(torch.unravel_index(activation.flatten(1).argmax(1), size), 1).cpu()
+    if len(unit) != len(size) or any(not 0 <= y < n for y, n in zip(unit, size, strict=True)):
+        raise NoSuchUnit(f"unit: {tuple(unit)} is outside the map; positions run from {(0,) * len(size)} to below {size}.")
+    return torch.tensor([int(y) for y in unit]).expand(len(activation), -1)
+
+
+def _channels(channels: Channels, values: Tensor) -> Tensor:
+    count = len(values)
+    if isinstance(channels, str):
+        top = re.fullmatch(r"top:([1-9]\d*)", channels)
+        if channels == "all":
+            return torch.arange(count)
+        if not top:
+            raise ShapeError(f'channels: {channels!r} is not a choice; pass "all", "top:9", a channel or a list of them.')
+        return values.cpu().sort(descending=True, stable=True).indices[: int(top[1])]
+    wanted = [channels] if isinstance(channels, int) else [int(channel) for channel in channels]
+    for channel in wanted:
+        if not 0 <= channel < count:
+            raise NoSuchUnit(f"channels: there is no channel {channel}; the place has {count}, from 0 to {count - 1}.")
+    return torch.tensor(wanted, dtype=torch.int64)

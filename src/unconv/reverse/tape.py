@@ -1,0 +1,392 @@
+"""The tape: what happened to one image on its way through a network.
+
+`record` runs the untouched model once under a dispatch mode and writes a line for each aten
+operation that the image flows through. Functional, in-place and reused layers all pass here; module
+hooks would miss the first and mistake the others. This is the only file that touches the inside of
+torch.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+import torch.nn.modules.module as hooks
+from torch import Tensor, nn
+from torch._ops import OpOverload
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils.weak import WeakIdKeyDictionary
+
+from unconv.errors import ModelError, NonFinite
+
+Keeper = Callable[[tuple[Any, ...], tuple[Any, ...]], Any]
+"""From an operation's arguments and its results, with real tensors, to what its rule will need."""
+
+_NAMES = {
+    "_adaptive_avg_pool2d": "adaptive_avg_pool2d",
+    "_adaptive_avg_pool3d": "adaptive_avg_pool3d",
+    "_native_batch_norm_legit_no_training": "batch_norm",
+    "addmm": "linear",
+    "convolution": "conv",
+    "cudnn_batch_norm": "batch_norm",
+    "max_pool2d_with_indices": "max_pool2d",
+    "max_pool3d_with_indices": "max_pool3d",
+    "miopen_batch_norm": "batch_norm",
+    "mm": "linear",
+    "native_batch_norm": "batch_norm",
+}
+
+
+@dataclass(frozen=True)
+class Value:
+    """One tensor of the forward pass in one version: an in-place write makes a new value."""
+
+    index: int
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+
+
+@dataclass(frozen=True)
+class Step:
+    """One operation that the image flowed through.
+
+    Args:
+        operation: the aten operation; of an in-place one, the form that returns a new tensor.
+        args: all its arguments in the order of its schema, defaults filled in, each tensor that
+            the image reached replaced by its `Value`.
+        inputs: the values among `args`, in that order.
+        outputs: one for each result; None for what is not a tensor.
+        place: the module that ran it, or that module and the operation.
+        kept: what the rules need of the forward pass: switches, masks.
+    """
+
+    operation: OpOverload
+    args: tuple[Any, ...]
+    inputs: tuple[Value, ...]
+    outputs: tuple[Value | None, ...]
+    place: str
+    kept: Any = None
+
+    @property
+    def kind(self) -> str:
+        """The operation's everyday name: `conv`, `relu`, `max_pool2d`."""
+        return kind(self.operation)
+
+
+@dataclass(frozen=True)
+class Tape:
+    """One recorded forward pass.
+
+    Args:
+        image: the tensor that went in, (1, C, samples..).
+        steps: in the order they ran.
+        value: what `image` was called on the tape.
+        modules: of each module's name, the value it returned last.
+        kept: of each place asked for, its output, (1, ...).
+    """
+
+    image: Tensor
+    steps: tuple[Step, ...]
+    value: Value
+    modules: Mapping[str, Value]
+    kept: Mapping[str, Tensor]
+
+
+def kind(operation: OpOverload) -> str:
+    """An aten operation's everyday name."""
+    name = operation._schema.name.split("::")[1]
+    return _NAMES.get(name) or name.strip("_")
+
+
+def record(model: nn.Module, image: Tensor, keepers: Mapping[OpOverload, Keeper], keep: Collection[str] = ()) -> Tape:
+    """Run `model` once on `image` and write down what happened.
+
+    The model runs as it is: no hook, flag, weight or mode of it changes, also when it fails.
+
+    Args:
+        image: (1, C, samples..), floating; the model gets a copy of it.
+        keepers: of an operation, how to keep what its rules need.
+        keep: places, or names of modules, whose outputs the tape keeps.
+
+    Raises:
+        ModelError: the model is in training mode with batch norm or dropout active, draws random
+            numbers, is compiled to TorchScript, or writes in place through a view.
+        NonFinite: the image, or an output on the way, holds NaN or infinity; the first is named.
+    """
+    _refuse_training(model)
+    if not torch.isfinite(image).all():
+        raise NonFinite("record: the image holds NaN or infinite values. Check how it was read and normalised.")
+    recorder = _Recorder(model, keepers, keep)
+    with torch.inference_mode(False), torch.no_grad():
+        fed = image.detach().clone()
+        value = recorder.begin(fed)
+        with recorder.following(), recorder:
+            returned = model(fed)
+    recorder.refuse_stale(tree_leaves(returned), "the model's result")
+    return recorder.finish(image.detach().clone(), value)
+
+
+def _refuse_training(model: nn.Module) -> None:
+    for name, module in model.named_modules():
+        if isinstance(module, torch.jit.ScriptModule):
+            raise ModelError(
+                f"record: {name or 'the model'} is compiled to TorchScript, which hides its operations. "
+                "Pass the nn.Module that it was made from."
+            )
+        if isinstance(module, nn.modules.batchnorm._BatchNorm) and (module.training or module.running_mean is None):
+            why = "in training mode" if module.training else "without running statistics"
+            raise ModelError(
+                f"record: the batch norm {name} is {why}, so that one picture changes how another is seen. "
+                + ("Call model.eval() first." if module.training else "Train it with track_running_stats=True.")
+            )
+        if isinstance(module, nn.modules.dropout._DropoutNd) and module.training and module.p > 0:
+            raise ModelError(f"record: the dropout {name} is in training mode. Call model.eval() first.")
+
+
+@dataclass
+class _Frame:
+    """A module being run."""
+
+    name: str
+    leaf: bool
+    first: int  # the number of steps before it
+
+
+@dataclass(eq=False)
+class _Recorder(TorchDispatchMode):
+    model: nn.Module
+    keepers: Mapping[OpOverload, Keeper]
+    keep: Collection[str]
+    steps: list[Step] = field(default_factory=list)
+    modules: dict[str, Value] = field(default_factory=dict)
+    frames: list[_Frame] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        super().__init__()
+        self.thread = threading.get_ident()
+        self.names = {id(module): name for name, module in self.model.named_modules()}
+        self.wanted = {*self.keep, *(re.sub(r"_\d+$", "", name) for name in self.keep)}
+        self.count = 0
+        self.values = WeakIdKeyDictionary()  # tensor -> Value, of what the image reached
+        self.views = WeakIdKeyDictionary()  # views of tensors that the image has not reached
+        self.stale = WeakIdKeyDictionary()  # tensors that changed under our eyes -> where
+        self.held: dict[int, Tensor] = {}  # outputs that may have been asked for, by index of their value
+        self.sums: list[tuple[int, Tensor]] = []
+
+    def begin(self, image: Tensor) -> Value:
+        value = self._value(image)
+        self.values[image] = value
+        return value
+
+    def finish(self, image: Tensor, value: Value) -> Tape:
+        if not self.steps:
+            raise ModelError("record: the model ran no operation on the image. Does its forward use its argument?")
+        self._refuse_nonfinite()
+        steps = tuple(_numbered(self.steps))
+        places = {step.place: step.outputs[0] for step in steps}
+        found = {name: places.get(name) or self.modules.get(name) for name in self.keep}
+        kept = {name: self.held[v.index] for name, v in found.items() if v and v.index in self.held}
+        return Tape(image, steps, value, self.modules, kept)
+
+    # -- which module is running ------------------------------------------------------------------
+
+    @contextmanager
+    def following(self) -> Iterator[None]:
+        """Follow which module runs, through torch's global hooks: the model's own stay as they are."""
+        handles = [
+            hooks.register_module_forward_pre_hook(self._enter),
+            hooks.register_module_forward_hook(self._leave, always_call=True),
+        ]
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def _enter(self, module: nn.Module, _args: Any) -> None:
+        if self._ours(module):
+            leaf = next(module.children(), None) is None
+            self.frames.append(_Frame(self.names[id(module)], leaf, len(self.steps)))
+
+    def _leave(self, module: nn.Module, _args: Any, output: Any) -> None:
+        if not self._ours(module):
+            return
+        frame = self.frames.pop()
+        for tensor in tree_leaves(output):
+            if isinstance(tensor, Tensor) and tensor in self.values:
+                value = self.values[tensor]
+                self.modules[frame.name] = value
+                if frame.name in self.wanted:
+                    self.held[value.index] = tensor
+                if frame.leaf and frame.name and len(self.steps) > frame.first:
+                    self.steps[-1] = replace(self.steps[-1], place=frame.name)
+                return
+
+    def _ours(self, module: nn.Module) -> bool:
+        return id(module) in self.names and threading.get_ident() == self.thread
+
+    def _where(self, operation: OpOverload) -> str:
+        name = self.frames[-1].name if self.frames else ""
+        return f"{name}.{kind(operation)}" if name else kind(operation)
+
+    # -- which operation is running ---------------------------------------------------------------
+
+    def __torch_dispatch__(self, func: OpOverload, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        with self:  # under inference mode, composite operations arrive whole: take them apart
+            result = func.decompose(*args, **kwargs)
+        if result is not NotImplemented:
+            return result
+        tensors = [t for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor)]
+        self.refuse_stale(tensors, self._where(func))
+        self._refuse_random(func, args)
+        live = any(t in self.values for t in tensors)
+        if not live or _is_factory(func):
+            result = func(*args, **kwargs)
+            for tensor in _tensors(result):
+                if tensor._is_view():
+                    self.views[tensor] = True
+            return result
+        return self._write(func, args, kwargs)
+
+    def _write(self, func: OpOverload, args: Any, kwargs: Any) -> Any:
+        """Run an operation that the image flows through, and write its line."""
+        full = _arguments(func, args, kwargs)
+        inputs = tuple(self.values[t] for t in tree_leaves(full) if isinstance(t, Tensor) and t in self.values)
+        named = tree_map(lambda t: self.values.get(t, t) if isinstance(t, Tensor) else t, full)
+        for tensor in _written(func, full):
+            self._overwrite(tensor, func)
+        result = func(*args, **kwargs)
+        results = tuple(result) if isinstance(result, tuple | list) else (result,)
+        if not any(isinstance(r, Tensor) for r in results):
+            return result
+        operation = _functional(func)
+        outputs = tuple(self._value(r) if isinstance(r, Tensor) else None for r in results)
+        keeper = self.keepers.get(operation)
+        kept = keeper(full, results) if keeper else None
+        self.steps.append(Step(operation, named, inputs, outputs, self._where(func), kept))
+        for tensor, value in zip(results, outputs, strict=True):
+            if value is not None:
+                self.values[tensor] = value
+                self._watch(tensor, operation)
+        self._hold(results[0], outputs[0], operation)
+        return result
+
+    def _value(self, tensor: Tensor) -> Value:
+        self.count += 1
+        return Value(self.count - 1, tuple(tensor.shape), tensor.dtype)
+
+    def _overwrite(self, tensor: Tensor, func: OpOverload) -> None:
+        """`tensor` is about to be written in place: save what we hold of it, and doubt all that share its memory."""
+        storage = tensor.untyped_storage().data_ptr()
+        family = [t for known in (self.values, self.views) for t in known if t.untyped_storage().data_ptr() == storage]
+        for relative in family:
+            value = self.values.get(relative)
+            if value is not None and value.index in self.held:
+                self.held[value.index] = self.held[value.index].clone()
+        if tensor._base is not None:
+            family.append(tensor._base)
+        for relative in family:
+            if relative is not tensor:
+                self.stale[relative] = self._where(func)
+
+    def _watch(self, tensor: Tensor, operation: OpOverload) -> None:
+        """Remember a sum that shows, once the model is through, whether every sample was finite."""
+        pads = kind(operation) == "constant_pad_nd"  # -inf around a max pool is no accident
+        if tensor.is_floating_point() and not tensor._is_view() and not pads:
+            narrow = tensor.dtype in (torch.float16, torch.bfloat16)
+            total = tensor.sum(dtype=torch.float32 if narrow else None)
+            self.sums.append((len(self.steps) - 1, total))
+
+    def _hold(self, tensor: Any, value: Value | None, operation: OpOverload) -> None:
+        frame = self.frames[-1] if self.frames else None
+        names = {self._where(operation)} | ({frame.name} if frame and frame.leaf else set())
+        if value is not None and names & self.wanted:
+            self.held[value.index] = tensor
+
+    # -- what cannot be recorded ------------------------------------------------------------------
+
+    def refuse_stale(self, tensors: Iterable[Any], where: str) -> None:
+        for tensor in tensors:
+            if isinstance(tensor, Tensor) and tensor in self.stale:
+                raise ModelError(
+                    f"record: {self.stale[tensor]} wrote in place through a view, and {where} reads the memory under "
+                    "it; which values the image reached can no longer be told. Write the result to a new tensor "
+                    "(torch.cat, torch.where, clone()) instead."
+                )
+
+    def _refuse_random(self, func: OpOverload, args: Any) -> None:
+        name = func._schema.name
+        if torch.Tag.nondeterministic_seeded in func.tags and "attention" not in name:
+            raise ModelError(
+                f"record: the model drew random numbers ({func} at {self._where(func)}), so that it answers "
+                "differently each time. Call model.eval() first, or take the randomness out."
+            )
+        names = [argument.name for argument in func._schema.arguments]
+        if "batch_norm" in name and "training" in names and args[names.index("training")]:
+            raise ModelError(
+                f"record: the batch norm at {self._where(func)} takes its statistics from the picture itself "
+                "(training mode, or no running statistics). Call model.eval() first."
+            )
+
+    def _refuse_nonfinite(self) -> None:
+        for index, total in self.sums:
+            if not torch.isfinite(total):
+                step = self.steps[index]
+                raise NonFinite(
+                    f"record: {step.place} ({step.kind}) gave NaN or infinite values. "
+                    "Check the weights, the precision and the scale of the picture."
+                )
+
+
+def _numbered(steps: Iterable[Step]) -> Iterator[Step]:
+    """Steps with unique places: the second `relu` of a module becomes `relu_1`."""
+    seen: Counter[str] = Counter()
+    taken = {step.place for step in steps}
+    for step in steps:
+        name, seen[step.place] = step.place, seen[step.place] + 1
+        if seen[step.place] > 1:
+            number = seen[step.place] - 1
+            while (name := f"{step.place}_{number}") in taken:
+                number += 1
+            taken.add(name)
+        yield replace(step, place=name)
+
+
+def _is_factory(func: OpOverload) -> bool:
+    """Whether only the argument's shape matters: `zeros_like`, `new_empty`."""
+    name = func._schema.name.split("::")[1]
+    return name.endswith("_like") or name.startswith("new_")
+
+
+def _arguments(func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Any, ...]:
+    """All arguments in the order of the schema, defaults filled in."""
+    named = func._schema.arguments[len(args) :]
+    return (*args, *(kwargs.get(a.name, a.default_value) for a in named))
+
+
+def _written(func: OpOverload, full: tuple[Any, ...]) -> list[Tensor]:
+    """The tensors that the operation writes in place."""
+    pairs = zip(func._schema.arguments, full, strict=True)
+    written = [value for argument, value in pairs if argument.alias_info and argument.alias_info.is_write]
+    return [t for t in tree_leaves(written) if isinstance(t, Tensor)]
+
+
+def _functional(func: OpOverload) -> OpOverload:
+    """The form of an in-place operation that returns a new tensor; others as they are."""
+    namespace, name = func._schema.name.split("::")
+    if not name.endswith("_") or name.endswith("__"):
+        return func
+    packet = getattr(getattr(torch.ops, namespace), name[:-1], None)
+    return getattr(packet, func._overloadname, func)
+
+
+def _tensors(result: Any) -> list[Tensor]:
+    return [t for t in tree_leaves(result) if isinstance(t, Tensor)]
