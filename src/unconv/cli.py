@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from unconv.reverse.network import Network
 
 app = typer.Typer(
-    help="Run convolution backwards: see what the units of a trained network respond to.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -36,6 +35,21 @@ Mean = Annotated[str | None, typer.Option(help="Subtracted per channel, comma se
 Std = Annotated[str | None, typer.Option(help="Divided by per channel, comma separated.")]
 Scale = Annotated[float | None, typer.Option(help="What white is: 1, or 255 for networks from Caffe.")]
 Bgr = Annotated[bool, typer.Option("--bgr", help="Blue first.")]
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        import unconv
+
+        print(f"unconv {unconv.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _command(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+) -> None:
+    """Run convolution backwards: see what the units of a trained network respond to."""
 
 
 @app.command()

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from unconv.reverse.rules import TABLE
+from unconv.reverse.rules import REACHES
 from unconv.reverse.tape import Step, Tape, Value
 from unconv.reverse.window import Reach
 
@@ -48,8 +48,8 @@ def fields(tape: Tape) -> dict[int, Field]:
 
 
 def _through(step: Step, value: Value, field: Field, axes: int) -> Field:
-    row = TABLE.get(step.operation)
-    reach = row.reach(step, axes) if row else None
+    reaching = REACHES.get(step.operation)
+    reach = reaching(step, axes) if reaching else None
     vector = len(value.shape) < 2 + axes and not any(field.stride)
     if vector:
         return field

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+from collections import ChainMap
 from collections.abc import Mapping
 
 import torch
 from torch._ops import OpOverload
 
 from unconv.errors import UnconvError, nearest
-from unconv.reverse.rules import TABLE, Rule
+from unconv.reverse.rules import RULES, Rule
 from unconv.reverse.rules.pointwise import rectify, rectify_passed
 
 Method = Mapping[OpOverload, Rule]
 
 _RELU = torch.ops.aten.relu.default
 
-GRADIENT: Method = {operation: row.rule for operation, row in TABLE.items()}
-DECONVNET: Method = {**GRADIENT, _RELU: rectify}
-GUIDED: Method = {**GRADIENT, _RELU: rectify_passed}
+GRADIENT: Method = RULES
+DECONVNET: Method = ChainMap({_RELU: rectify}, RULES)
+GUIDED: Method = ChainMap({_RELU: rectify_passed}, RULES)
 
 METHODS: dict[str, Method] = {"deconvnet": DECONVNET, "gradient": GRADIENT, "guided": GUIDED}
 

@@ -17,13 +17,12 @@ from unconv.reverse.fields import Field
 from unconv.reverse.methods import method_named
 from unconv.reverse.places import Place, find, places
 from unconv.reverse.reconstruction import Reconstructions, Signal
-from unconv.reverse.rules import TABLE
+from unconv.reverse.rules import KEEPERS
 from unconv.reverse.seed import Channels, Seeds, Unit, choose
 from unconv.reverse.tape import Tape, Value, record
 from unconv.reverse.walk import path, refuse_unknown, walk
 from unconv.reverse.window import Window
 
-_KEEPERS = {operation: row.keep for operation, row in TABLE.items() if row.keep}
 _BUDGET = 512 * 2**20  # bytes of signals in flight; what convolutions need beside them comes on top
 
 
@@ -84,7 +83,8 @@ class Network:
 
     def places(self) -> list[Place]:
         """All places of the network, for an image of `input_size`, in the order they are computed."""
-        return self.record(torch.zeros(self.input_size)).places()
+        noise = torch.randn(self.input_size, generator=torch.Generator().manual_seed(0))
+        return self.record(noise).places()
 
     def record(self, image: Source, places: Sequence[str] = ()) -> Recording:
         """Run the network once on `image` and keep what going back needs, and the outputs of `places`.
@@ -95,7 +95,7 @@ class Network:
         """
         tensor = self._tensor(image)
         try:
-            tape = record(self.module, tensor, _KEEPERS, places)
+            tape = record(self.module, tensor, KEEPERS, places)
         except (RuntimeError, IndexError, TypeError, ValueError) as error:
             if isinstance(error, ModelError | NonFinite):
                 raise

@@ -11,9 +11,9 @@ from __future__ import annotations
 import re
 import threading
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -78,6 +78,21 @@ class Step:
     def kind(self) -> str:
         """The operation's everyday name: `conv`, `relu`, `max_pool2d`."""
         return kind(self.operation)
+
+    def again(self, inputs: Sequence[Tensor]) -> Any:
+        """The operation's result with `inputs` where its values were; its weights follow their type."""
+        queue = list(inputs)
+
+        def fill(argument: Any) -> Any:
+            if isinstance(argument, Value):
+                return queue.pop(0)
+            if isinstance(argument, Tensor) and argument.is_floating_point():
+                return argument.to(inputs[0].dtype)
+            return argument
+
+        filled = tree_map(fill, self.args)
+        named = {a.name: value for a, value in zip(self.operation._schema.arguments, filled, strict=True) if a.kwarg_only}
+        return self.operation(*filled[: len(filled) - len(named)], **named)
 
 
 @dataclass(frozen=True)
@@ -159,20 +174,19 @@ class _Frame:
     first: int  # the number of steps before it
 
 
-@dataclass(eq=False)
 class _Recorder(TorchDispatchMode):
-    model: nn.Module
-    keepers: Mapping[OpOverload, Keeper]
-    keep: Collection[str]
-    steps: list[Step] = field(default_factory=list)
-    modules: dict[str, Value] = field(default_factory=dict)
-    frames: list[_Frame] = field(default_factory=list)
+    """Writes the tape while the model runs under it."""
 
-    def __post_init__(self) -> None:
-        super().__init__()
+    def __init__(self, model: nn.Module, keepers: Mapping[OpOverload, Keeper], keep: Collection[str]):
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.keepers = keepers
+        self.keep = keep
+        self.steps: list[Step] = []
+        self.modules: dict[str, Value] = {}
+        self.frames: list[_Frame] = []
         self.thread = threading.get_ident()
-        self.names = {id(module): name for name, module in self.model.named_modules()}
-        self.wanted = {*self.keep, *(re.sub(r"_\d+$", "", name) for name in self.keep)}
+        self.names = {id(module): name for name, module in model.named_modules()}
+        self.wanted = {*keep, *(re.sub(r"_\d+$", "", name) for name in keep)}
         self.count = 0
         self.values = WeakIdKeyDictionary()  # tensor -> Value, of what the image reached
         self.views = WeakIdKeyDictionary()  # views of tensors that the image has not reached

@@ -82,28 +82,25 @@ class Window:
         return pieces.permute(0, *range(axes + 1, pieces.ndim), *range(1, axes + 1))
 
     def below(self, reach: Reach, values: Tensor, shape: Sequence[int]) -> Window:
-        """`values` on the map below, of `shape`: the window seen through `reach`, with nothing outside the map."""
+        """`values`, its own to change, on the map below, of `shape`: as seen through `reach`, nothing outside the map."""
         assert self.corner is not None
         return Window(values, reach.corner(self.corner)).inside(shape)
 
     def inside(self, shape: Sequence[int]) -> Window:
-        """Set to zero what lies outside a map of `shape`; a window no smaller than the map becomes the whole map."""
+        """Zero, in place, what lies outside a map of `shape`; a window no smaller than the map becomes the whole map."""
         if self.corner is None:
             return self
         axes = self.corner.shape[1]
         if prod(self.lengths) >= prod(shape[-axes:]):
             return self.whole(shape)
-        values = self.values
-        for axis, (length, size) in enumerate(zip(self.lengths, shape[-axes:], strict=True)):
-            first = self.corner[:, axis]
-            if int(first.min()) >= 0 and int(first.max()) + length <= size:
-                continue
-            along = first[:, None] + torch.arange(length)
-            within = ((along >= 0) & (along < size)).to(values.dtype)
-            view = [len(within)] + [1] * (values.ndim - 1)
-            view[values.ndim - axes + axis] = length
-            values = values * within.view(view).to(values.device)
-        return Window(values, self.corner)
+        for values, first in zip(self.values, self.corner.tolist(), strict=True):
+            for axis, (start, length, size) in enumerate(zip(first, self.lengths, shape[-axes:], strict=True)):
+                along = values.movedim(axis - axes, 0)
+                if start < 0:
+                    along[:-start] = 0
+                if start + length > size:
+                    along[max(size - start, 0) :] = 0
+        return self
 
     def whole(self, shape: Sequence[int]) -> Window:
         """The same signal on the whole value of `shape` (as recorded, with its batch of one)."""

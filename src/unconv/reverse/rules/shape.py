@@ -147,7 +147,7 @@ def constant_pad(step: Step, r: Window) -> Window | list[Window | None]:
     reach = None if r.corner is None else _pad_reach(step, r.corner.shape[1])
     if reach is None:
         return adjoint(step, on_whole_first(step, r))
-    return r.below(reach, r.values, step.inputs[0].shape)
+    return r.below(reach, r.values.clone(), step.inputs[0].shape)
 
 
 @rule(

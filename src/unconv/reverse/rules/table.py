@@ -1,15 +1,13 @@
-"""The table that the rules fill, and the adjoint that serves every linear operation on the whole map."""
+"""The tables that the rules fill, and the adjoint that serves every linear operation on the whole map."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 from torch._ops import OpOverload
-from torch.utils._pytree import tree_map
 
 from unconv.reverse.tape import Keeper, Step, Value
 from unconv.reverse.window import Reach, Window, join
@@ -23,16 +21,9 @@ Reaching = Callable[[Step, int], Reach | None]
 _R = TypeVar("_R", bound=Rule)
 
 
-@dataclass(frozen=True)
-class Row:
-    """All that is known of one operation."""
-
-    rule: Rule
-    reach: Reaching
-    keep: Keeper | None
-
-
-TABLE: dict[OpOverload, Row] = {}
+RULES: dict[OpOverload, Rule] = {}
+REACHES: dict[OpOverload, Reaching] = {}
+KEEPERS: dict[OpOverload, Keeper] = {}
 
 
 def local(_step: Step, axes: int) -> Reach | None:
@@ -57,7 +48,11 @@ def rule(*operations: OpOverload, reach: Reaching = everything, keep: Keeper | N
     """
 
     def register(function: _R) -> _R:
-        TABLE.update(dict.fromkeys(operations, Row(function, reach, keep)))
+        for operation in operations:
+            RULES[operation] = function
+            REACHES[operation] = reach
+            if keep:
+                KEEPERS[operation] = keep
         return function
 
     return register
@@ -86,16 +81,7 @@ def _pull(step: Step, index: int, signal: Window) -> list[Window]:
         return (*value.shape[: len(value.shape) - len(lengths)], *lengths)
 
     def forward(*inputs: Tensor) -> Tensor:
-        queue = list(inputs)
-
-        def fill(argument: Any) -> Any:
-            if isinstance(argument, Value):
-                return queue.pop(0)
-            if isinstance(argument, Tensor) and argument.is_floating_point():
-                return argument.to(dtype)
-            return argument
-
-        result = step.operation(*tree_map(fill, step.args))
+        result = step.again(inputs)
         output: Tensor = result[index] if isinstance(result, tuple | list) else result
         return output
 

@@ -1,0 +1,39 @@
+"""Write docs/cli.md from the command itself: `python docs/write_cli.py`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+from unconv.cli import app
+
+HEAD = """# The `unconv` command
+
+Exit status: 0 done; 1 refused, with one line that says what came, what was needed and what to do; 2 wrong usage.
+Progress goes to standard error. This page is written by `docs/write_cli.py`.
+"""
+
+
+def reference() -> str:
+    """The whole page."""
+    parts = [HEAD]
+    for name, command in typer.main.get_command(app).commands.items():
+        arguments = [p for p in command.params if p.param_type_name == "argument"]
+        options = [p for p in command.params if p.param_type_name == "option"]
+        usage = " ".join(["unconv", name, *(p.name.upper() for p in arguments), "[OPTIONS]"])
+        parts.append(f"## `{usage}`\n\n{command.help}\n")
+        rows = [(f"`{p.name.upper()}`", p.help, "") for p in arguments]
+        rows += [(f"`{', '.join(p.opts)}`", p.help, default(p)) for p in options]
+        lines = "\n".join(f"| {what} | {text} | {value} |" for what, text, value in rows)
+        parts.append(f"| | what | default |\n|---|---|---|\n{lines}\n")
+    return "\n".join(parts)
+
+
+def default(option) -> str:
+    """The option's default as one would type it."""
+    return "" if option.default in (None, False, [], ()) else f"`{option.default}`"
+
+
+if __name__ == "__main__":
+    Path(__file__).with_name("cli.md").write_text(reference())
