@@ -4,10 +4,10 @@ A VGG in small: five blocks of two 3x3 convolutions, each followed by a rectifie
 pool. Batch normalisation helps the training and is folded into the convolutions afterwards, so
 what ships is convolutions, rectifiers and pools alone, stored as float16.
 
-    python training/caltech.py --data caltech101_s144_webp.npz --out src/unconv/networks/caltech.safetensors
+    python training/caltech.py --data caltech101_s144_webp.npz --out src/unconv/box/caltech.safetensors
 
-About an hour on two cores with bfloat16. The held-out fifth of the pictures is never trained on and
-looked at once, at the end, through the preprocessing that ships.
+About an hour on two cores with bfloat16. The held-out fifth of the pictures is never trained on;
+`--evaluate` measures it, through the preprocessing that ships.
 """
 
 from __future__ import annotations
@@ -27,11 +27,10 @@ import torch.nn.functional as F
 from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor, nn
-from torchvision.transforms import v2
 
-WIDTHS = (32, 48, 96, 192, 288)
-SIZE, RESIZE = 96, 108
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+import unconv
+from unconv.box import MEAN, STD, WIDTHS
+
 STORE = 144  # side, in pixels, of the squares that the pictures are kept as while training
 
 
@@ -173,7 +172,7 @@ def train(pictures: Pictures, phases: list[tuple[int, int]], out: Path, batch: i
                 loss.backward()
                 optimiser.step()
                 step += 1
-                losses += float(loss)
+                losses += loss.item()
                 follow(average, model, min(0.998, step / (step + 10)))
             epoch += 1
             print(
@@ -189,25 +188,14 @@ def follow(average: nn.Module, model: nn.Module, decay: float) -> None:
         kept.lerp_(new, 1 - decay) if kept.is_floating_point() else kept.copy_(new)
 
 
-def shipped(weights: dict[str, Tensor], classes: int) -> nn.Module:
-    """The network as it ships: without batch normalisation, weights from float16."""
-    from unconv.networks.caltech import caltech
-
-    model = caltech(classes)
-    model.load_state_dict({name: value.float() for name, value in weights.items()})
-    return model.eval()
-
-
 @torch.no_grad()
-def accuracy(model: nn.Module, pictures: Pictures) -> dict[str, float]:
-    """Held-out accuracy through the shipped preprocessing: resize the short side, crop the centre."""
-    prepare = v2.Compose(
-        [v2.Resize(RESIZE), v2.CenterCrop(SIZE), v2.ToImage(), v2.ToDtype(torch.float32, scale=True), v2.Normalize(MEAN, STD)]
-    )
-    indices = pictures.held_out.nonzero().squeeze(1)
+def accuracy(weights: Path, pictures: Pictures, every: int = 1) -> dict[str, float]:
+    """Held-out accuracy of the shipped network, through the preprocessing that ships."""
+    network = unconv.load("unconv:caltech", weights)
+    indices = pictures.held_out.nonzero().squeeze(1)[::every]
     ranks = []
     for rows in indices.split(128):
-        scores = model(torch.stack([prepare(pictures[i]) for i in rows.tolist()]))
+        scores = network.module(torch.stack([network.preprocess(pictures[i]) for i in rows.tolist()]))
         truth = scores.gather(1, pictures.labels[rows][:, None])
         ranks.append((scores > truth).sum(1))
     rank, labels = torch.cat(ranks), pictures.labels[indices]
@@ -232,9 +220,7 @@ def main() -> None:
     np.random.seed(arguments.seed)
     pictures = Pictures(arguments.data)
     if arguments.evaluate:
-        from safetensors.torch import load_file
-
-        print(json.dumps(accuracy(shipped(load_file(arguments.out), len(pictures.classes)), pictures)))
+        print(json.dumps(accuracy(arguments.out, pictures)))
         return
     phases = [tuple(int(n) for n in phase.split(":")) for phase in arguments.phases.split(",")]
     average = train(pictures, phases, arguments.out)

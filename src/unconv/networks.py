@@ -87,8 +87,10 @@ def _caltech(weights: str | Path | None) -> Opened:
     preprocess = Preprocess((box.SIZE, box.SIZE), box.RESIZE, box.MEAN, box.STD)
     with safetensors.safe_open(box.WEIGHTS, "pt") as file:
         classes = tuple(json.loads(file.metadata()["classes"]))
-    opened = Opened(box.Caltech(len(classes)), "unconv:caltech", "trained", preprocess, (3, box.SIZE, box.SIZE), classes)
-    return _loaded(opened, weights or box.WEIGHTS)
+    with torch.random.fork_rng(devices=[]):  # a new module draws its weights from the caller's random numbers
+        module = box.Caltech(len(classes)).eval()
+    opened = Opened(module, "unconv:caltech", "trained", preprocess, (3, box.SIZE, box.SIZE), classes)
+    return _loaded(opened, weights) if weights else _loaded(opened, box.WEIGHTS, "trained, as shipped")
 
 
 def _torchvision(name: str, weights: str | None) -> Opened:
@@ -101,7 +103,8 @@ def _torchvision(name: str, weights: str | None) -> Opened:
     trained = table.__members__.get(weights or "DEFAULT") or table.__members__.get("DEFAULT")
     if weights is not None and name in ("googlenet", "inception_v3"):
         arguments["transform_input"] = True  # as torchvision does for its trained weights
-    module = models.get_model(name, weights=None, **arguments).eval()
+    with torch.random.fork_rng(devices=[], enabled=weights is not None):
+        module = models.get_model(name, weights=None, **arguments).eval()
     opened = Opened(module, f"torchvision:{name}", "random", None, (3, 224, 224))
     if trained is not None:
         transforms = trained.transforms()

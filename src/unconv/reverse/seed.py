@@ -8,8 +8,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from numbers import Integral
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -140,7 +140,7 @@ def _channels(channels: Channels, values: Tensor) -> Tensor:
         if not top:
             raise ShapeError(f'channels: {channels!r} is not a choice; pass "all", "top:9", a channel or a list of them.')
         return values.cpu().sort(descending=True, stable=True).indices[: int(top[1])]
-    wanted = [int(channels)] if isinstance(channels, Integral) else [int(channel) for channel in channels]
+    wanted = [int(channels)] if isinstance(channels, int | np.integer) else [int(channel) for channel in channels]
     for channel in wanted:
         if not 0 <= channel < count:
             raise NoSuchUnit(f"channels: there is no channel {channel}; the place has {count}, from 0 to {count - 1}.")
