@@ -17,7 +17,7 @@ Progress goes to standard error. This page is written by `docs/write_cli.py`.
 
 def reference() -> str:
     """The whole page."""
-    parts = [HEAD]
+    parts = [HEAD, "`unconv --version` prints the version, `unconv COMMAND --help` what follows here.\n"]
     for name, command in typer.main.get_command(app).commands.items():
         arguments = [p for p in command.params if p.param_type_name == "argument"]
         options = [p for p in command.params if p.param_type_name == "option"]

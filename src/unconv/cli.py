@@ -143,32 +143,38 @@ def _network(
     bgr: bool = False,
 ) -> Network:
     """The network, with the preprocessing that the options change."""
+    from dataclasses import replace
+
     from unconv import Preprocess, load
 
     network = load(model, weights)
-    if size is None and resize is None and mean is None and std is None and scale is None and not bgr:
+    given = {"resize": resize, "mean": _floats("--mean", mean), "std": _floats("--std", std), "scale": scale}
+    changes: dict[str, Any] = {option: value for option, value in given.items() if value is not None}
+    if size is not None:
+        changes = {"resize": None, **changes, "size": _size(size)}
+    if bgr:
+        changes["bgr"] = True
+    if not changes:
         return network
-    known = network.preprocess
-    means: tuple[float, ...] = _floats("--mean", mean) or tuple(getattr(known, "mean", (0.0, 0.0, 0.0)))
-    stds = _floats("--std", std) or (tuple(getattr(known, "std", ())) if mean is None else ()) or (1.0,) * len(means)
-    height, width = _size(size) or network.input_size[1:]
-    network.preprocess = Preprocess((height, width), resize, means, stds, scale or 1.0, bgr)
-    network.input_size = (len(means), height, width)
+    _, height, width = network.input_size
+    known = Preprocess.like(network.preprocess, (height, width))
+    if len(changes.get("mean", known.mean)) != len(changes.get("std", known.std)) and "std" not in changes:
+        changes["std"] = (1.0,) * len(changes["mean"])
+    network.preprocess = replace(known, **changes)
+    network.input_size = (len(network.preprocess.mean), *(network.preprocess.size or (height, width)))
     return network
 
 
-def _size(text: str | None) -> tuple[int, int] | None:
-    if text is None:
-        return None
+def _size(text: str) -> tuple[int, int]:
     numbers = [int(n) for n in text.lower().split("x") if n.isdecimal() and int(n) > 0]
     if len(numbers) != len(text.lower().split("x")) or len(numbers) not in (1, 2):
         raise typer.BadParameter(f"{text!r} is no size; write 224 or 224x320 (height first).")
     return (numbers[0], numbers[-1])
 
 
-def _floats(option: str, text: str | None) -> tuple[float, ...]:
+def _floats(option: str, text: str | None) -> tuple[float, ...] | None:
     try:
-        return tuple(float(n) for n in text.split(",")) if text else ()
+        return None if text is None else tuple(float(n) for n in text.split(","))
     except ValueError:
         raise typer.BadParameter(f"{option} {text!r}: write numbers with commas between, 0.485,0.456,0.406.") from None
 
@@ -199,7 +205,8 @@ def _progress(quiet: bool) -> Iterator[Progress]:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("recording", total=None)
         yield lambda what, done, total: bar.update(task, description=what or "done", completed=done, total=total)
 

@@ -22,11 +22,27 @@ from PIL import Image, ImageOps
 from torch import Tensor
 from torchvision.transforms.v2 import functional as vision
 
-from unconv.errors import PictureError, ShapeError
+from unconv.errors import PictureError, ShapeError, UnconvError
+
+_LARGE = 50_000_000  # pixels that a resized picture may have
 
 Source = str | Path | Image.Image | np.ndarray[Any, Any] | Tensor
 
-_DAMAGE = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, IndexError, OverflowError)
+# What decoders raise on damaged files, each in its own way.
+_DAMAGE = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    RuntimeError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    OverflowError,
+    MemoryError,
+    struct.error,
+    zlib.error,
+)
 
 
 def open_picture(source: str | Path | Image.Image | np.ndarray[Any, Any]) -> Image.Image:
@@ -39,7 +55,23 @@ def open_picture(source: str | Path | Image.Image | np.ndarray[Any, Any]) -> Ima
     Raises:
         PictureError: absent, no picture, damaged or cut off, or of more pixels than
             `PIL.Image.MAX_IMAGE_PIXELS` (a decompression bomb).
+        ShapeError: an array of another shape.
     """
+    what = str(source) if isinstance(source, str | Path) else "the picture"
+    try:
+        return _decode(source)
+    except UnconvError:
+        raise
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
+        raise PictureError(
+            f"open_picture: {what} unpacks to more than {Image.MAX_IMAGE_PIXELS} pixels; refused as a decompression "
+            "bomb. Make it smaller, or raise PIL.Image.MAX_IMAGE_PIXELS if you trust it."
+        ) from error
+    except _DAMAGE as error:
+        raise PictureError(f"open_picture: {what} is not a picture, or is damaged or cut off: {error}.") from error
+
+
+def _decode(source: str | Path | Image.Image | np.ndarray[Any, Any]) -> Image.Image:
     if isinstance(source, np.ndarray):
         return _plain(Image.fromarray(_eight_bits(source)))
     if isinstance(source, Image.Image):
@@ -47,41 +79,43 @@ def open_picture(source: str | Path | Image.Image | np.ndarray[Any, Any]) -> Ima
     path = Path(source)
     if not path.is_file():
         raise PictureError(
-            f"open_picture: there is no file {path}." if not path.exists() else f"open_picture: {path} is no file."
+            f"open_picture: {'there is no file' if not path.exists() else 'there is a folder, and no file,'} {path}."
         )
-    try:
-        return _decode(path)
-    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
-        raise PictureError(
-            f"open_picture: {path} unpacks to more than {Image.MAX_IMAGE_PIXELS} pixels; refused as a decompression "
-            "bomb. Make it smaller, or raise PIL.Image.MAX_IMAGE_PIXELS if you trust it."
-        ) from error
-    except _DAMAGE as error:
-        raise PictureError(f"open_picture: {path} is not a picture, or is damaged or cut off: {error}.") from error
-
-
-def _decode(path: Path) -> Image.Image:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         warnings.simplefilter("error", Image.DecompressionBombWarning)
-        with Image.open(path) as image:
+        # Opened by name, Pillow 13 maps a turned grey TIFF into memory at the wrong size.
+        with path.open("rb") as file, Image.open(file) as image:
             return _plain(image)
 
 
 def _plain(image: Image.Image) -> Image.Image:
     """Upright, 8 bits, RGB or L."""
+    if 0 in image.size:
+        raise PictureError(f"open_picture: the picture has no pixels; its size is {image.size}.")
+    image.load()
     image = ImageOps.exif_transpose(image)
-    if image.mode.startswith("I") or image.mode == "F":
+    if image.mode.startswith("I"):
+        return Image.fromarray(_eight_bits(_sixteen_bits(np.asarray(image))))
+    if image.mode == "F":
         return Image.fromarray(_eight_bits(np.asarray(image)))
-    if image.mode in ("RGB", "L"):
-        return image.copy()
-    if image.mode == "1":
-        return image.convert("L")
+    if image.mode in ("La", "RGBa"):
+        image = image.convert(image.mode.upper())
     if image.has_transparency_data:
         rgba = image.convert("RGBA")
         under = Image.new("RGBA", rgba.size, "white")
         return Image.alpha_composite(under, rgba).convert("RGB")
-    return image.convert("RGB")
+    if image.mode == "L":
+        return image.copy()
+    return image.convert("L" if image.mode == "1" else "RGB")
+
+
+def _sixteen_bits(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """What Pillow opens a 16-bit file as, 16 or 32 bits wide, in uint16."""
+    low, high = int(array.min()), int(array.max())
+    if low < 0 or high > 65535:
+        raise PictureError(f"open_picture: samples run from {low} to {high}; 16 bits hold 0 to 65535. Scale them first.")
+    return array.astype(np.uint16)
 
 
 def _eight_bits(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
@@ -99,19 +133,22 @@ def _unit_range(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     """Samples between 0 and 1, by what their type can hold."""
     if array.dtype == bool:
         return array.astype(np.float32)
-    if array.dtype == np.uint8:
-        return array / np.float32(255)
+    if array.dtype.kind == "u" and array.dtype.itemsize <= 2:
+        return array / np.float64(np.iinfo(array.dtype).max)
+    if not np.issubdtype(array.dtype, np.floating):
+        raise PictureError(
+            f"picture: samples of {array.dtype} do not say what white is; uint8, uint16, bool, or floats between 0 and 1 do. "
+            "Convert them first, or pass a preprocessed tensor."
+        )
     values = array.astype(np.float64)
     if not np.isfinite(values).all():
         raise PictureError("picture: it holds NaN or infinite samples. Fill them in first.")
-    if np.issubdtype(array.dtype, np.integer) and values.min() >= 0 and values.max() <= 65535:
-        return values / 65535
-    if np.issubdtype(array.dtype, np.floating) and values.min() >= 0 and values.max() <= 1:
-        return values
-    raise PictureError(
-        f"picture: samples of {array.dtype} run from {values.min():g} to {values.max():g}; floats must lie between 0 "
-        "and 1, integers between 0 and 65535. Scale them first, or pass a preprocessed tensor."
-    )
+    if values.min() < 0 or values.max() > 1:
+        raise PictureError(
+            f"picture: samples of {array.dtype} run from {values.min():g} to {values.max():g}; floats must lie between 0 "
+            "and 1. Scale them first, or pass a preprocessed tensor."
+        )
+    return values
 
 
 @dataclass(frozen=True)
@@ -139,13 +176,31 @@ class Preprocess:
                 f"Preprocess: {len(self.mean)} means and {len(self.std)} standard deviations; pictures have 1 or 3 "
                 "channels. For other networks pass a preprocessed tensor."
             )
+        numbers = (*self.mean, *self.std, self.scale)
+        if not np.isfinite(numbers).all() or 0 in self.std or self.scale <= 0:
+            raise ShapeError(
+                f"Preprocess: mean {self.mean}, std {self.std}, scale {self.scale}; all must be finite, "
+                "no std zero and the scale positive."
+            )
+        if any(n < 1 for n in (*(self.size or ()), *([] if self.resize is None else [self.resize]))):
+            raise ShapeError(f"Preprocess: size {self.size}, resize {self.resize}; lengths must be at least 1 pixel.")
+
+    @classmethod
+    def like(cls, known: Any, size: tuple[int, int]) -> Preprocess:
+        """What is known of another preprocessing: torchvision's presets tell all; `size` where it does not."""
+        if isinstance(known, cls):
+            return known
+        crop, short = getattr(known, "crop_size", None), getattr(known, "resize_size", None)
+        mean = tuple(getattr(known, "mean", None) or (0.0, 0.0, 0.0))
+        std = tuple(getattr(known, "std", None) or (1.0,) * len(mean))
+        return cls((crop[0], crop[-1]) if crop else size, short[0] if short else None, mean, std)
 
     def __call__(self, picture: Image.Image) -> Tensor:
         """(C, height, width), float32."""
         picture = picture.convert("L" if len(self.mean) == 1 else "RGB")
         short = self.resize or self._short_side(picture)
         if short:
-            picture = vision.resize(picture, [short])
+            picture = vision.resize(self._middle(picture, short / min(picture.size)), [short])
         if self.size:
             picture = vision.center_crop(picture, list(self.size))
         tensor: Tensor = vision.pil_to_tensor(picture).float() / 255 * self.scale
@@ -158,6 +213,16 @@ class Preprocess:
             return None
         grow = max(self.size[0] / picture.height, self.size[1] / picture.width)
         return -int(-min(picture.size) * grow // 1)
+
+    def _middle(self, picture: Image.Image, grow: float) -> Image.Image:
+        """The picture, or, where it is thin and would grow out of bounds, its middle that the crop can see."""
+        if picture.width * picture.height * grow**2 < _LARGE:
+            return picture
+        if self.size is None:
+            raise PictureError(f"Preprocess: {picture.size} grows {grow:.3g} times, beyond {_LARGE} pixels. Crop it first.")
+        height, width = (max(1, -int(-n / grow // 1)) for n in self.size)
+        middle: Image.Image = vision.center_crop(picture, [min(height, picture.height), min(width, picture.width)])
+        return middle
 
 
 def shown(image: Tensor, preprocess: Callable[..., Any] | None) -> Tensor:
@@ -225,10 +290,13 @@ def png(image: Image.Image) -> bytes:
 
 def write(path: Path, content: bytes) -> None:
     """Write a file whole or not at all: to a temporary name beside it, then moved."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         partial.write_bytes(content)
         os.replace(partial, path)
+    except OSError as error:
+        raise UnconvError(f"write: cannot write {path}: {error.strerror}. Choose another folder.") from error
     finally:
-        partial.unlink(missing_ok=True)
+        if partial.is_file():
+            partial.unlink()

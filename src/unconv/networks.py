@@ -7,8 +7,11 @@ that of a `FILE.py:factory` that the user names.
 from __future__ import annotations
 
 import importlib.util
+import inspect
 import json
 import pickle
+import re
+import struct
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -25,6 +28,19 @@ from torch.hub import download_url_to_file, get_dir
 from unconv import box
 from unconv.errors import ModelError, UnconvError, WeightsError, nearest
 from unconv.images import Preprocess
+
+# What readers of weights raise on damaged files.
+_DAMAGE = (
+    safetensors.SafetensorError,
+    RuntimeError,
+    EOFError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    OSError,
+    struct.error,
+)
 
 Preprocessing = Callable[[Image.Image], Tensor]
 
@@ -99,7 +115,9 @@ def _torchvision(name: str, weights: str | None) -> Opened:
     if name not in models.list_models():
         raise UnconvError(f"load: torchvision has no model {name!r}. Did you mean {nearest(name, models.list_models())}?")
     table = models.get_model_weights(name)
-    arguments = {"init_weights": False} if name in ("googlenet", "inception_v3") else {}
+    arguments: dict[str, Any] = {"init_weights": False} if name in ("googlenet", "inception_v3") else {}
+    if "weights_backbone" in inspect.signature(models.get_model_builder(name)).parameters:
+        arguments["weights_backbone"] = None  # or it would be downloaded unasked
     trained = table.__members__.get(weights or "DEFAULT") or table.__members__.get("DEFAULT")
     if weights is not None and name in ("googlenet", "inception_v3"):
         arguments["transform_input"] = True  # as torchvision does for its trained weights
@@ -127,7 +145,7 @@ def _torchvision(name: str, weights: str | None) -> Opened:
 
 
 def download(url: str) -> Path:
-    """Fetch a weights file into torch's cache, with a progress bar, unless it is there; its hash is checked.
+    """Fetch a weights file into torch's cache, with a progress bar, unless it is there; what comes must have its hash.
 
     Raises:
         WeightsError: it cannot be fetched, or what came is not what was announced.
@@ -136,11 +154,11 @@ def download(url: str) -> Path:
     path = Path(get_dir()) / "checkpoints" / name
     if path.exists():
         return path
-    path.parent.mkdir(parents=True, exist_ok=True)
-    digest = path.stem.rpartition("-")[2]
+    digest = re.search(r"[-_]([0-9a-f]{8,})$", path.stem)
     print(f"downloading {name}", file=sys.stderr)
     try:
-        download_url_to_file(url, str(path), hash_prefix=digest)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        download_url_to_file(url, str(path), hash_prefix=digest[1] if digest else None)
     except (URLError, OSError, RuntimeError) as error:
         raise WeightsError(
             f"load: cannot download {url}: {error}. Fetch it where there is a network and pass the file as weights."
@@ -152,13 +170,15 @@ def _made(path: Path, factory: str) -> nn.Module:
     """The module that the function `factory` of a Python file returns."""
     if not path.is_file():
         raise UnconvError(f"load: there is no file {path}. Pass FILE.py:factory.")
-    specification = importlib.util.spec_from_file_location(path.stem, path)
+    specification = importlib.util.spec_from_file_location(f"unconv_factory_{path.stem}", path)
     assert specification is not None and specification.loader is not None
     namespace = importlib.util.module_from_spec(specification)
+    sys.modules[specification.name] = namespace  # dataclasses look their module up there
     specification.loader.exec_module(namespace)
     make = getattr(namespace, factory, None)
     if not callable(make):
-        raise UnconvError(f"load: {path} has no function {factory!r}. Did you mean {nearest(factory, dir(namespace))}?")
+        names = [name for name in vars(namespace) if not name.startswith("__")]
+        raise UnconvError(f"load: {path} has no function {factory!r}. Did you mean {nearest(factory, names)}?")
     module = make()
     if not isinstance(module, nn.Module):
         raise ModelError(f"load: {path.name}:{factory} returned {type(module).__name__}; a torch.nn.Module was needed.")
@@ -167,8 +187,10 @@ def _made(path: Path, factory: str) -> nn.Module:
 
 def _loaded(opened: Opened, weights: str | Path, origin: str | None = None) -> Opened:
     path = Path(weights)
-    state = read_weights(path)
-    _refuse_misfit(opened.name, opened.module.state_dict(), state, path)
+    state, wanted = read_weights(path), opened.module.state_dict()
+    if all(key.startswith("module.") for key in state) and not any(key in wanted for key in state):
+        state = {key.removeprefix("module."): value for key, value in state.items()}  # from data-parallel training
+    _refuse_misfit(opened.name, wanted, state, path)
     opened.module.load_state_dict(state, strict=False)  # all that matters was compared above
     return replace(opened, weights=origin or path.name)
 
@@ -176,15 +198,16 @@ def _loaded(opened: Opened, weights: str | Path, origin: str | None = None) -> O
 def read_weights(path: Path) -> dict[str, Tensor]:
     """The tensors of a .safetensors, .pth or .pt file; no code in it runs.
 
-    A checkpoint that holds its weights under "state_dict" or "model" is opened; the prefix
-    "module." of data-parallel training is taken off.
+    A checkpoint that holds its weights under "state_dict" or "model" is opened.
     """
     if not path.is_file():
         raise WeightsError(f"load: there is no weights file {path}.")
     try:
         state = _read(path)
-    except (safetensors.SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
-        what = " ".join(str(error).split())[:300]
+    except (pickle.UnpicklingError, *_DAMAGE) as error:
+        # torch's own words advise to run the file's code after all; they are not passed on.
+        refused = isinstance(error, pickle.UnpicklingError)
+        what = "only tensors are unpickled" if refused else " ".join(str(error).split())[:300]
         raise WeightsError(
             f"load: {path} cannot be read as weights; it is damaged, cut off, or holds more than tensors: {what}. "
             "Save model.state_dict() alone, best as .safetensors."
@@ -194,7 +217,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
             state = state[key]
     if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
         raise WeightsError(f"load: {path} holds no state dict (names to tensors). Save model.state_dict() alone.")
-    return {str(key).removeprefix("module."): value for key, value in state.items()}
+    return {str(key): value for key, value in state.items()}
 
 
 def _read(path: Path) -> Any:

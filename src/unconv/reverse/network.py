@@ -256,15 +256,17 @@ class _Journey:
 
     def all(self, seeds: Seeds, boxes: list[tuple[int, ...]]) -> list[Tensor]:
         """The windows in `boxes`. The first unit goes alone and shows how much memory one needs."""
+        order = seeds.by_region()
         windows: list[Tensor] = []
         batch = 1
-        while len(windows) < len(boxes):
-            begin = len(windows)
-            end = min(begin + batch, len(boxes))
-            arrived, most = self._one_batch(seeds.window(begin, end, self.dtype))
-            windows += self._framed(arrived, boxes[begin:end])
-            batch = max(1, min(512, _BUDGET // max(3 * most // (end - begin), 1)))
-        return windows
+        while len(windows) < len(order):
+            chosen = order[len(windows) : len(windows) + batch]
+            arrived, most = self._one_batch(seeds.window(chosen, self.dtype))
+            windows += self._framed(arrived, [boxes[index] for index in chosen])
+            batch = max(1, min(512, _BUDGET // max(3 * most // len(chosen), 1)))
+        back = sorted(range(len(order)), key=order.__getitem__)
+        self.signals = [self.signals[index] for index in back] if self.trace else []
+        return [windows[index] for index in back]
 
     def _one_batch(self, seed: Window) -> tuple[Window | None, int]:
         """What arrives, and the most bytes that were in flight."""

@@ -58,7 +58,7 @@ def find(tape: Tape, name: str) -> tuple[Place, Value, Field]:
     value = by_name.get(name) or tape.modules.get(name)
     made = {output.index: step for step in tape.steps for output in step.outputs[:1] if output}
     if value is None or value.index not in made:
-        names = [*by_name, *tape.modules]
+        names = dict.fromkeys(name for name in (*by_name, *tape.modules) if name)
         raise NoSuchLayer(f"place: the network has no place {name!r}. Did you mean {nearest(name, names)}?")
     axes = tape.image.ndim - 2
     if not _can_be_seen(value, axes):

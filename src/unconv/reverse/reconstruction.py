@@ -93,14 +93,9 @@ class Reconstructions:
     def __getitem__(self, index: slice) -> Reconstructions: ...
     def __getitem__(self, index: int | slice) -> Reconstruction | Reconstructions:
         if isinstance(index, slice):
-            return replace(
-                self,
-                units=self.units[index],
-                values=self.values[index],
-                windows=self.windows[index],
-                boxes=self.boxes[index],
-                signals=self.signals[index],
-            )
+            rows = list(range(len(self)))[index]  # torch takes no negative steps
+            part = replace(self, values=self.values[rows], boxes=self.boxes[rows])
+            return replace(part, units=self.units[index], windows=self.windows[index], signals=self.signals[index])
         box = tuple(self.boxes[index].tolist())
         signals = self.signals[index] if self.signals else ()
         patch, value = cut(self.image, box), float(self.values[index])
@@ -174,11 +169,12 @@ class Reconstructions:
             ShapeError: a file of another kind, or pictures of what is not two-dimensional.
         """
         path = Path(path)
-        if path.suffix == ".png":
+        suffix = path.suffix.lower()
+        if suffix == ".png":
             write(path, png(self.picture()))
-        elif path.suffix == ".safetensors":
+        elif suffix == ".safetensors":
             write(path, self._tensors())
-        elif path.suffix and not path.is_dir():
+        elif suffix and not path.is_dir():
             raise ShapeError(f"save: {path.name} is no kind of file we write; pass NAME.png, NAME.safetensors or a folder.")
         else:
             self._save_folder(path)
@@ -197,9 +193,11 @@ class Reconstructions:
 
         named = {f"window_{index}": window.contiguous().clone() for index, window in enumerate(self.windows)}
         facts = {key: json.dumps(value) for key, value in self.numbers().items()}
-        return save({**named, "values": self.values, "boxes": self.boxes}, facts)
+        return save({**named, "values": self.values.contiguous(), "boxes": self.boxes.contiguous()}, facts)
 
     def _refuse_flat(self) -> None:
+        if not len(self):
+            raise ShapeError("picture: there are no projections to draw. Ask for at least one channel.")
         if self.image.ndim != 3:
             raise ShapeError(
                 f"picture: the image is {tuple(self.image.shape)}; only (C, H, W) makes a picture. "

@@ -6,17 +6,18 @@ The paper's seed is one unit's activation, everything else zero.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from operator import index
+from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from unconv.errors import NoSuchUnit, ShapeError
 from unconv.reverse.window import Window
 
-Channels = str | int | Sequence[int]
+Channels = str | int | Sequence[int] | Tensor
 Unit = str | tuple[int, ...] | Tensor
 Name = tuple[int | None, ...]
 """(channel, y, x); None for the place where a whole map, or a region, was taken."""
@@ -59,9 +60,18 @@ class Seeds:
             where = torch.ones_like(self.mask).nonzero()
         return [(where.amin(0).tolist(), where.amax(0).tolist())] * len(self.channels)
 
-    def window(self, begin: int, end: int, dtype: torch.dtype) -> Window:
-        """The seeds `begin` to `end` as the walk starts with them."""
-        channels = self.channels[begin:end]
+    def by_region(self) -> list[int]:
+        """The seeds' indices so that neighbours on the map follow each other: they share what a window can leave out."""
+        if self.positions is None or not self.positions.shape[1]:
+            return list(range(len(self.channels)))
+        size = torch.tensor(self.activation.shape[1:])
+        keys = torch.cat([self.positions * 5 // size, self.positions], 1).tolist()
+        return sorted(range(len(keys)), key=keys.__getitem__)
+
+    def window(self, chosen: Sequence[int], dtype: torch.dtype) -> Window:
+        """The seeds with the indices `chosen` as the walk starts with them."""
+        index = torch.tensor(chosen, dtype=torch.int64)
+        channels = self.channels[index]
         rows = torch.arange(len(channels))
         if self.positions is None:
             assert self.mask is not None
@@ -71,9 +81,9 @@ class Seeds:
             return Window(values)
         axes = self.positions.shape[1]
         values = self.activation.new_zeros(len(channels), len(self.activation), *[1] * axes, dtype=dtype)
-        amounts = self.values[begin:end].to(dtype)
+        amounts = self.values[index.to(self.values.device)].to(dtype)
         values[rows, channels] = amounts.view(-1, *[1] * axes)
-        return Window(values, self.positions[begin:end] if axes else None)
+        return Window(values, self.positions[index] if axes else None)
 
 
 def choose(activation: Tensor, channels: Channels, unit: Unit) -> Seeds:
@@ -106,7 +116,7 @@ def _mask(unit: Unit, activation: Tensor) -> Tensor | None:
     size = tuple(activation.shape[1:])
     if isinstance(unit, str) and unit == "map":
         return torch.ones(size, dtype=torch.bool, device=activation.device)
-    if isinstance(unit, str | tuple | list):
+    if unit is None or isinstance(unit, str | tuple | list):
         return None
     mask = torch.as_tensor(unit, device=activation.device)
     if mask.dtype != torch.bool or tuple(mask.shape) != size:
@@ -126,9 +136,18 @@ def _positions(unit: Unit, activation: Tensor) -> Tensor:
         if not size:
             return torch.zeros(len(activation), 0, dtype=torch.int64)
         return torch.stack(torch.unravel_index(activation.flatten(1).argmax(1), size), 1).cpu()
-    if len(unit) != len(size) or any(not 0 <= y < n for y, n in zip(unit, size, strict=True)):
-        raise NoSuchUnit(f"unit: {tuple(unit)} is outside the map; positions run from {(0,) * len(size)} to below {size}.")
-    return torch.tensor([int(y) for y in unit]).expand(len(activation), -1)
+    position = _integers("unit", unit)
+    if len(position) != len(size) or any(not 0 <= y < n for y, n in zip(position, size, strict=True)):
+        raise NoSuchUnit(f"unit: {position} is outside the map; positions run from {(0,) * len(size)} to below {size}.")
+    return torch.tensor(position, dtype=torch.int64).expand(len(activation), -1)
+
+
+def _integers(what: str, given: Any) -> tuple[int, ...]:
+    """`given` as integers; nothing is rounded, and truth values are no numbers."""
+    items = list(given) if isinstance(given, Iterable) else [given]
+    if any(isinstance(item, bool) or not hasattr(item, "__index__") for item in items):
+        raise ShapeError(f"{what}: {given!r} came; whole numbers were needed.")
+    return tuple(index(item) for item in items)
 
 
 def _channels(channels: Channels, values: Tensor) -> Tensor:
@@ -140,7 +159,7 @@ def _channels(channels: Channels, values: Tensor) -> Tensor:
         if not top:
             raise ShapeError(f'channels: {channels!r} is not a choice; pass "all", "top:9", a channel or a list of them.')
         return values.cpu().sort(descending=True, stable=True).indices[: int(top[1])]
-    wanted = [int(channels)] if isinstance(channels, int | np.integer) else [int(channel) for channel in channels]
+    wanted = _integers("channels", channels.tolist() if isinstance(channels, Tensor) else channels)
     for channel in wanted:
         if not 0 <= channel < count:
             raise NoSuchUnit(f"channels: there is no channel {channel}; the place has {count}, from 0 to {count - 1}.")

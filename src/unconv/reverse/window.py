@@ -81,26 +81,41 @@ class Window:
         pieces = rows.contiguous()[tuple(index)]
         return pieces.permute(0, *range(axes + 1, pieces.ndim), *range(1, axes + 1))
 
+    def channels_last(self) -> Tensor:
+        """The values with the channels of each sample side by side, as convolutions like them best."""
+        kinds = {4: torch.channels_last, 5: torch.channels_last_3d}
+        kind = kinds.get(self.values.ndim)
+        return self.values.contiguous(memory_format=kind) if kind else self.values
+
     def below(self, reach: Reach, values: Tensor, shape: Sequence[int]) -> Window:
         """`values`, its own to change, on the map below, of `shape`: as seen through `reach`, nothing outside the map."""
         assert self.corner is not None
         return Window(values, reach.corner(self.corner)).inside(shape)
 
     def inside(self, shape: Sequence[int]) -> Window:
-        """Zero, in place, what lies outside a map of `shape`; a window no smaller than the map becomes the whole map."""
+        """Zero, in place, what lies outside a map of `shape`; rows where no unit is inside are cut off.
+
+        A window no smaller than the map becomes the whole map.
+        """
         if self.corner is None:
             return self
         axes = self.corner.shape[1]
         if prod(self.lengths) >= prod(shape[-axes:]):
             return self.whole(shape)
-        for values, first in zip(self.values, self.corner.tolist(), strict=True):
-            for axis, (start, length, size) in enumerate(zip(first, self.lengths, shape[-axes:], strict=True)):
-                along = values.movedim(axis - axes, 0)
-                if start < 0:
-                    along[:-start] = 0
-                if start + length > size:
-                    along[max(size - start, 0) :] = 0
-        return self
+        values, shifts = self.values, []
+        for axis, (length, size) in enumerate(zip(self.lengths, shape[-axes:], strict=True)):
+            before = [max(-first, 0) for first in self.corner[:, axis].tolist()]
+            after = [max(first + length - size, 0) for first in self.corner[:, axis].tolist()]
+            low, high = min(min(before), length - 1), min(after)
+            for unit, (start, end) in enumerate(zip(before, after, strict=True)):
+                along = values[unit].movedim(axis - axes, 0)
+                if start:
+                    along[:start] = 0
+                if end:
+                    along[max(length - end, 0) :] = 0
+            values = values.narrow(axis - axes, low, max(length - high - low, 1))
+            shifts.append(low)
+        return Window(values, self.corner + torch.tensor(shifts) if any(shifts) else self.corner)
 
     def whole(self, shape: Sequence[int]) -> Window:
         """The same signal on the whole value of `shape` (as recorded, with its batch of one)."""

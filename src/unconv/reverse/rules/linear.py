@@ -46,13 +46,13 @@ def convolution(step: Step, r: Window) -> Window:
     if r.corner is not None and reach is not None:
         none = [0] * axes
         return r.below(
-            reach, torch.convolution(r.values, weight, None, stride, none, dilation, True, none, groups), source.shape
+            reach, torch.convolution(r.channels_last(), weight, None, stride, none, dilation, True, none, groups), source.shape
         )
     r = on_whole_first(step, r)
     settings = (_per_axis(setting, axes) for setting in (stride, padding, dilation))
     spans = zip(size, r.values.shape[2:], weight.shape[2:], *settings, strict=True)
     missing = [n - conv_transpose_length(out, k, s, p, d) for n, out, k, s, p, d in spans]
-    return Window(torch.convolution(r.values, weight, None, stride, padding, dilation, True, missing, groups))
+    return Window(torch.convolution(r.channels_last(), weight, None, stride, padding, dilation, True, missing, groups))
 
 
 def _per_axis(setting: Any, axes: int) -> tuple[int, ...]:

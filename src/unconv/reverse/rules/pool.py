@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import prod
 from typing import Any
 
@@ -17,29 +18,31 @@ from unconv.shapes import adaptive_windows, kernel_extent, pool_divisor
 aten = torch.ops.aten
 
 
-def _axes(setting: Any, axes: int) -> tuple[int, ...]:
-    return tuple(setting) * axes if len(setting) == 1 else tuple(setting)
-
-
-def _windows(step: Step) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
-    """Kernel, stride, padding and dilation per axis; an empty stride is the kernel."""
-    axes = len(step.inputs[0].shape) - 2
-    _x, kernel, stride, padding, *rest = step.args
-    dilation = rest[0] if "max_pool" in step.kind else [1]
-    return _axes(kernel, axes), _axes(stride or kernel, axes), _axes(padding, axes), _axes(dilation, axes)
-
-
 def _pool_reach(step: Step, axes: int) -> Reach | None:
     if len(step.inputs[0].shape) != axes + 2:
         return None
-    kernel, stride, padding, dilation = _windows(step)
-    extent = tuple(kernel_extent(k, d) for k, d in zip(kernel, dilation, strict=True))
-    return Reach(stride, padding, extent)
+    _x, kernel, stride, padding, *rest = step.args
+    return _reach(kernel, stride, padding, rest[0] if "max_pool" in step.kind else [1], axes)
 
 
-def _switches(_args: tuple[Any, ...], results: tuple[Any, ...]) -> Tensor:
-    switches: Tensor = results[1]
-    return switches
+def _reach(kernel: Any, stride: Any, padding: Any, dilation: Any, axes: int) -> Reach:
+    """A pool's windows; an empty stride is the kernel, one number serves all axes."""
+    settings = (tuple(n) * axes if len(n) == 1 else tuple(n) for n in (kernel, stride or kernel, padding, dilation))
+    kernels, strides, paddings, dilations = settings
+    return Reach(strides, paddings, tuple(map(kernel_extent, kernels, dilations)))
+
+
+def _switches(args: tuple[Any, ...], results: tuple[Any, ...]) -> Tensor:
+    """Of each maximum, which sample of its window it was: `y * extent + x`, as small an integer as holds it."""
+    source, kernel, stride, padding, dilation, _ceil = args
+    rest, size = results[1], source.shape[2:]
+    reach = _reach(kernel, stride, padding, dilation, len(size))
+    packed, pitch = torch.zeros_like(rest), 1
+    for axis in reversed(range(len(size))):
+        first = torch.arange(rest.shape[2 + axis], device=rest.device) * reach.stride[axis] - reach.padding[axis]
+        packed += (rest % size[axis] - first.view(-1, *[1] * (len(size) - 1 - axis))) * pitch
+        rest, pitch = rest // size[axis], pitch * reach.extent[axis]
+    return packed.to(torch.int16 if pitch < 2**15 else torch.int32)
 
 
 @rule(aten.max_pool2d_with_indices.default, aten.max_pool3d_with_indices.default, reach=_pool_reach, keep=_switches)
@@ -55,25 +58,40 @@ def max_pool(step: Step, r: Window, _switches: None) -> Window:
     source = step.inputs[0]
     if source.shape[0] != 1:
         raise NoRule(f"no reverse rule for {step.operation} with other axes folded into the batch (at {step.place})")
-    size = source.shape[2:]
-    reach = None if r.corner is None else _pool_reach(step, r.corner.shape[1])
-    if r.corner is None or reach is None:
-        r = on_whole_first(step, r)
-        return Window(_unpool(r.values, step.kept, size))
-    lengths, corner = reach.lengths(r.lengths), reach.corner(r.corner)
-    rest, local, pitch = r.cut(step.kept), torch.zeros((), dtype=torch.int64), 1
-    for axis in reversed(range(len(size))):
-        first = corner[:, axis].view(-1, *[1] * (len(size) + 1)).to(rest.device)
-        local = local.to(rest.device) + (rest % size[axis] - first).clamp_(0, lengths[axis] - 1) * pitch
-        rest, pitch = rest // size[axis], pitch * lengths[axis]
-    return r.below(reach, _unpool(r.values, local, lengths), source.shape)
+    axes = len(source.shape) - 2
+    reach = _pool_reach(step, axes)
+    assert reach is not None
+    if r.corner is None or r.corner.shape[1] != axes:
+        r, size = on_whole_first(step, r), source.shape[2:]
+        shifts = [-p for p in reach.padding]
+        return Window(_unpool(r.values, _places(step.kept, reach, shifts, size), size))
+    lengths = reach.lengths(r.lengths)
+    return r.below(reach, _unpool(r.values, _places(r.cut(step.kept), reach, [0] * axes, lengths), lengths), source.shape)
 
 
-def _unpool(pooled: Tensor, switches: Tensor, size: tuple[int, ...] | list[int]) -> Tensor:
-    """(B, C, pooled..) to (B, C, *size); switches (B or 1, C, pooled..) index the flattened `size`."""
-    switches = switches.expand(len(pooled), *switches.shape[1:]).flatten(2)
-    flat = pooled.new_zeros(*pooled.shape[:2], prod(size))
-    return flat.scatter_add_(2, switches, pooled.flatten(2)).view(*pooled.shape[:2], *size)
+def _places(switches: Tensor, reach: Reach, shifts: Sequence[int], size: Sequence[int]) -> Tensor:
+    """Flat indices into a frame of `size` where the first window begins at `shifts`."""
+    pitches = [prod(size[axis + 1 :]) for axis in range(len(size))]
+    within = torch.zeros((), dtype=torch.int64)  # of each sample of a window, from the window's first
+    begins = torch.zeros((), dtype=torch.int64)  # of each window, where in the frame
+    axes = zip(switches.shape[2:], reach.extent, reach.stride, shifts, pitches, strict=True)
+    for count, extent, stride, shift, pitch in axes:
+        within = within[..., None] + torch.arange(extent) * pitch
+        begins = begins[..., None] + (torch.arange(count) * stride + shift) * pitch
+    table = within.flatten().to(switches.device)
+    return table[switches.to(torch.int32)] + begins.to(switches.device)
+
+
+def _unpool(pooled: Tensor, places: Tensor, size: Sequence[int]) -> Tensor:
+    """(B, C, pooled..) to (B, C, *size); `places` (B or 1, C, pooled..) index the flattened `size`.
+
+    The channels of a sample lie side by side in memory, as the convolution below likes them.
+    """
+    units, channels = pooled.shape[:2]
+    rows = places.expand(units, *places.shape[1:]).movedim(1, -1).reshape(units, -1, channels)
+    flat = pooled.new_zeros(units, prod(size), channels)
+    flat.scatter_add_(1, rows, pooled.movedim(1, -1).reshape(units, -1, channels))
+    return flat.view(units, *size, channels).movedim(-1, 1)
 
 
 @rule(aten.avg_pool2d.default, aten.avg_pool3d.default, reach=_pool_reach)
@@ -84,9 +102,10 @@ def avg_pool(step: Step, r: Window) -> Window | list[Window | None]:
     if source.shape[0] != 1 or (r.corner is not None and r.corner.shape[1] != axes):
         return adjoint(step, on_whole_first(step, r))
     assert out is not None
-    kernel, stride, padding, _ = _windows(step)
+    reach = _pool_reach(step, axes)
+    assert reach is not None
     count_include_pad, override = step.args[5], step.args[6]
-    spans = zip(out.shape[2:], source.shape[2:], kernel, stride, padding, strict=True)
+    spans = zip(out.shape[2:], source.shape[2:], reach.extent, reach.stride, reach.padding, strict=True)
     divisor = torch.ones((), dtype=torch.float64)
     for span in spans:
         along = pool_divisor(*span, count_include_pad)
@@ -94,7 +113,7 @@ def avg_pool(step: Step, r: Window) -> Window | list[Window | None]:
     if override:
         divisor = torch.full_like(divisor, override)
     divisor = divisor.to(r.values.device)
-    return _spread(r.times(1 / divisor[None, None]), Reach(stride, padding, kernel), source.shape)
+    return _spread(r.times(1 / divisor[None, None]), reach, source.shape)
 
 
 def _spread(r: Window, reach: Reach, shape: tuple[int, ...]) -> Window:
