@@ -274,7 +274,10 @@ def test_networks_of_any_number_of_axes_have_fields(axes):
     assert rows == [(3, 1), (4, 2), (8, 2), (12, 4)]
 
 
-@pytest.mark.parametrize("axes", [1, 2, 3])
+ONE = pytest.param(1, marks=pytest.mark.xfail(strict=True, reason="torch pools along one axis as a picture of one row"))
+
+
+@pytest.mark.parametrize("axes", [ONE, 2, 3])
 def test_networks_of_any_number_of_axes_list_their_pools(axes):
     assert [place.name for place in places(of_axes(axes))] == ["0", "1", "2", "3"]
 

@@ -8,11 +8,6 @@ def kernel_extent(kernel: int, dilation: int = 1) -> int:
     return dilation * (kernel - 1) + 1
 
 
-def conv_length(n: int, kernel: int, stride: int = 1, padding: int = 0, dilation: int = 1) -> int:
-    """Samples along one axis after a convolution of `n` samples."""
-    return (n + 2 * padding - kernel_extent(kernel, dilation)) // stride + 1
-
-
 def conv_transpose_length(n: int, kernel: int, stride: int = 1, padding: int = 0, dilation: int = 1) -> int:
     """Samples along one axis after a transposed convolution of `n` samples, without output padding."""
     return (n - 1) * stride - 2 * padding + kernel_extent(kernel, dilation)

@@ -234,7 +234,8 @@ def _boxes(seeds: Seeds, field: Field, size: Sequence[int]) -> list[tuple[int, .
     for low, high in seeds.spans():
         box = field.box(low or [0] * axes, high or [0] * axes)
         if seeds.positions is None or not any(field.stride):
-            box = (*(max(a, 0) for a in box[:axes]), *(min(b, n) for b, n in zip(box[axes:], size, strict=True)))
+            starts = [min(max(a, 0), n) for a, n in zip(box[:axes], size, strict=True)]
+            box = (*starts, *(max(min(b, n), a) for a, b, n in zip(starts, box[axes:], size, strict=True)))
         boxes.append(box)
     return boxes
 
@@ -279,7 +280,7 @@ class _Journey:
             if self.trace and name in self.listed:
                 seen.append(_signals(name, signal.whole(value.shape).values))
 
-        with torch.inference_mode():
+        with torch.no_grad():
             arrived = walk(self.tape, self.value, seed, method_named(self.method), watch)
         if self.trace:
             self.signals += zip(*seen, strict=True)

@@ -33,7 +33,10 @@ _NAMES = {
     "_adaptive_avg_pool2d": "adaptive_avg_pool2d",
     "_adaptive_avg_pool3d": "adaptive_avg_pool3d",
     "_native_batch_norm_legit_no_training": "batch_norm",
+    "_native_batch_norm_legit": "batch_norm",
+    "native_batch_norm_legit": "batch_norm",
     "addmm": "linear",
+    "bmm": "linear",
     "convolution": "conv",
     "cudnn_batch_norm": "batch_norm",
     "max_pool2d_with_indices": "max_pool2d",
@@ -189,7 +192,7 @@ class _Recorder(TorchDispatchMode):
         self.wanted = {*keep, *(re.sub(r"_\d+$", "", name) for name in keep)}
         self.count = 0
         self.values = WeakIdKeyDictionary()  # tensor -> Value, of what the image reached
-        self.views = WeakIdKeyDictionary()  # views of tensors that the image has not reached
+        self.others = WeakIdKeyDictionary()  # tensors that the image has not reached
         self.stale = WeakIdKeyDictionary()  # tensors that changed under our eyes -> where
         self.held: dict[int, Tensor] = {}  # outputs that may have been asked for, by index of their value
         self.sums: list[tuple[int, Tensor]] = []
@@ -202,8 +205,8 @@ class _Recorder(TorchDispatchMode):
     def finish(self, image: Tensor, value: Value) -> Tape:
         if not self.steps:
             raise ModelError("record: the model ran no operation on the image. Does its forward use its argument?")
-        self._refuse_nonfinite()
         steps = tuple(_numbered(self.steps))
+        self._refuse_nonfinite(steps)
         places = {step.place: step.outputs[0] for step in steps}
         found = {name: places.get(name) or self.modules.get(name) for name in self.keep}
         kept = {name: self.held[v.index] for name, v in found.items() if v and v.index in self.held}
@@ -239,8 +242,15 @@ class _Recorder(TorchDispatchMode):
                 self.modules[frame.name] = value
                 if frame.name in self.wanted:
                     self.held[value.index] = tensor
-                if frame.leaf and frame.name and len(self.steps) > frame.first:
-                    self.steps[-1] = replace(self.steps[-1], place=frame.name)
+                if frame.leaf and frame.name:
+                    self._name(value, frame)
+                return
+
+    def _name(self, value: Value, frame: _Frame) -> None:
+        """Give a leaf's name to the step that made what it returned."""
+        for index in range(len(self.steps) - 1, frame.first - 1, -1):
+            if value in self.steps[index].outputs:
+                self.steps[index] = replace(self.steps[index], place=frame.name)
                 return
 
     def _ours(self, module: nn.Module) -> bool:
@@ -261,12 +271,13 @@ class _Recorder(TorchDispatchMode):
         tensors = [t for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor)]
         self.refuse_stale(tensors, self._where(func))
         self._refuse_random(func, args)
+        self._keep_constants([t for t in _written(func, _arguments(func, args, kwargs)) if t not in self.values])
         live = any(t in self.values for t in tensors)
         if not live or _is_factory(func):
             result = func(*args, **kwargs)
-            for tensor in _tensors(result):
-                if tensor._is_view():
-                    self.views[tensor] = True
+            for tensor in (*tensors, *_tensors(result)):
+                if tensor not in self.values:
+                    self.others[tensor] = True
             return result
         return self._write(func, args, kwargs)
 
@@ -274,8 +285,10 @@ class _Recorder(TorchDispatchMode):
         """Run an operation that the image flows through, and write its line."""
         full = _arguments(func, args, kwargs)
         inputs = tuple(self.values[t] for t in tree_leaves(full) if isinstance(t, Tensor) and t in self.values)
-        named = tree_map(lambda t: self.values.get(t, t) if isinstance(t, Tensor) else t, full)
-        for tensor in _written(func, full):
+        written = _written(func, full)
+        saved = {id(t): t.clone() for t in written if t not in self.values}
+        named = tree_map(lambda t: self.values.get(t, saved.get(id(t), t)) if isinstance(t, Tensor) else t, full)
+        for tensor in written:
             self._overwrite(tensor, func)
         result = func(*args, **kwargs)
         results = tuple(result) if isinstance(result, tuple | list) else (result,)
@@ -289,7 +302,7 @@ class _Recorder(TorchDispatchMode):
         for tensor, value in zip(results, outputs, strict=True):
             if value is not None:
                 self.values[tensor] = value
-                self._watch(tensor, operation)
+                self._watch(tensor, operation, operation is not func)
         self._hold(results[0], outputs[0], operation)
         return result
 
@@ -300,7 +313,7 @@ class _Recorder(TorchDispatchMode):
     def _overwrite(self, tensor: Tensor, func: OpOverload) -> None:
         """`tensor` is about to be written in place: save what we hold of it, and doubt all that share its memory."""
         storage = tensor.untyped_storage().data_ptr()
-        family = [t for known in (self.values, self.views) for t in known if t.untyped_storage().data_ptr() == storage]
+        family = [t for known in (self.values, self.others) for t in known if t.untyped_storage().data_ptr() == storage]
         for relative in family:
             value = self.values.get(relative)
             if value is not None and value.index in self.held:
@@ -311,10 +324,21 @@ class _Recorder(TorchDispatchMode):
             if relative is not tensor:
                 self.stale[relative] = self._where(func)
 
-    def _watch(self, tensor: Tensor, operation: OpOverload) -> None:
+    def _keep_constants(self, written: Sequence[Tensor]) -> None:
+        """Of constants that are about to be overwritten, the lines written so far keep a copy."""
+        doomed = {t.untyped_storage().data_ptr() for t in written}
+
+        def copied(argument: Any) -> Any:
+            hit = isinstance(argument, Tensor) and argument.untyped_storage().data_ptr() in doomed
+            return argument.clone() if hit else argument
+
+        if doomed:
+            self.steps = [replace(step, args=tree_map(copied, step.args)) for step in self.steps]
+
+    def _watch(self, tensor: Tensor, operation: OpOverload, written: bool) -> None:
         """Remember a sum that shows, once the model is through, whether every sample was finite."""
         pads = kind(operation) == "constant_pad_nd"  # -inf around a max pool is no accident
-        if tensor.is_floating_point() and not tensor._is_view() and not pads:
+        if tensor.is_floating_point() and (written or not tensor._is_view()) and not pads:
             narrow = tensor.dtype in (torch.float16, torch.bfloat16)
             total = tensor.sum(dtype=torch.float32 if narrow else None)
             self.sums.append((len(self.steps) - 1, total))
@@ -350,10 +374,10 @@ class _Recorder(TorchDispatchMode):
                 "(training mode, or no running statistics). Call model.eval() first."
             )
 
-    def _refuse_nonfinite(self) -> None:
+    def _refuse_nonfinite(self, steps: Sequence[Step]) -> None:
         for index, total in self.sums:
             if not torch.isfinite(total):
-                step = self.steps[index]
+                step = steps[index]
                 raise NonFinite(
                     f"record: {step.place} ({step.kind}) gave NaN or infinite values. "
                     "Check the weights, the precision and the scale of the picture."

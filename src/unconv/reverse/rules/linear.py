@@ -63,12 +63,12 @@ def _per_axis(setting: Any, axes: int) -> tuple[int, ...]:
 def addmm(step: Step, r: Window) -> Window | list[Window | None]:
     """bias + x @ weight: back through the weight."""
     bias, x, weight, _beta, alpha = step.args
-    if step.inputs != (x,) or x.shape[0] != 1 or isinstance(bias, Value):
+    if step.inputs != (x,) or x.shape[0] != 1 or isinstance(bias, Value) or r.corner is not None:
         return adjoint(step, on_whole_first(step, r))
     return r.map(lambda values: values @ weight.to(values.dtype).mT * alpha)
 
 
-@rule(aten.mm.default)
+@rule(aten.mm.default, aten.bmm.default)
 def mm(step: Step, r: Window) -> list[Window | None]:
     """x @ weight, or weight @ x."""
     if len(step.inputs) > 1:
@@ -94,7 +94,11 @@ def _scaled(step: Step, r: Window, gamma: Tensor | None, variance: Tensor, eps: 
     scale = (variance.to(r.values.dtype) + eps).rsqrt()
     if gamma is not None:
         scale = scale * gamma.to(r.values.dtype)
-    return r.map(lambda values: values * scale.view(-1, *[1] * (len(step.inputs[0].shape) - 2)))
+    shape = step.inputs[0].shape
+    scale = scale.view(-1, *[1] * (len(shape) - 2))
+    if r.corner is not None and r.corner.shape[1] > len(shape) - 2:  # the channels are an axis of the window
+        return r.times(scale.expand(shape))
+    return r.map(lambda values: values * scale)
 
 
 @rule(aten.add.Tensor, aten.add.Scalar, aten.sub.Tensor, aten.sub.Scalar, reach=local)
@@ -106,6 +110,13 @@ def add(step: Step, r: Window) -> list[Window | None]:
     sign = -alpha if "sub" in str(step.operation) else alpha
     back: list[Window | None] = [r] if isinstance(first, Value) else []
     return [*back, r if sign == 1 else r.map(lambda values: values * sign)] if isinstance(second, Value) else back
+
+
+@rule(aten.rsub.Scalar, reach=local)
+def rsub(step: Step, r: Window) -> Window:
+    """A constant minus the signal."""
+    _x, _constant, alpha = step.args
+    return r.map(lambda values: values * -alpha)
 
 
 @rule(aten.mul.Tensor, aten.mul.Scalar, reach=local)

@@ -18,11 +18,22 @@ from unconv.shapes import adaptive_windows, kernel_extent, pool_divisor
 aten = torch.ops.aten
 
 
+def _batched(step: Step) -> bool:
+    """Whether the pool got (1, C, samples..): torch also takes (C, samples..)."""
+    source = step.inputs[0]
+    return source.shape[0] == 1 and len(source.shape) == (5 if "3d" in step.kind else 4)
+
+
 def _pool_reach(step: Step, axes: int) -> Reach | None:
-    if len(step.inputs[0].shape) != axes + 2:
+    source = step.inputs[0]
+    more = len(source.shape) - 2 - axes  # a pool along one axis runs as one along two, over a single row
+    if not _batched(step) or more < 0:
         return None
     _x, kernel, stride, padding, *rest = step.args
-    return _reach(kernel, stride, padding, rest[0] if "max_pool" in step.kind else [1], axes)
+    reach = _reach(kernel, stride, padding, rest[0] if "max_pool" in step.kind else [1], more + axes)
+    if any(n != 1 for n in (*reach.extent[:more], *source.shape[2 : 2 + more])):
+        return None
+    return Reach(reach.stride[more:], reach.padding[more:], reach.extent[more:])
 
 
 def _reach(kernel: Any, stride: Any, padding: Any, dilation: Any, axes: int) -> Reach:
@@ -56,7 +67,7 @@ def max_pool(step: Step, r: Window, _switches: None) -> Window:
         Zeiler & Fergus, "Visualizing and Understanding Convolutional Networks" (2014), sec. 2.1.
     """
     source = step.inputs[0]
-    if source.shape[0] != 1:
+    if not _batched(step):
         raise NoRule(f"no reverse rule for {step.operation} with other axes folded into the batch (at {step.place})")
     axes = len(source.shape) - 2
     reach = _pool_reach(step, axes)
@@ -99,7 +110,7 @@ def avg_pool(step: Step, r: Window) -> Window | list[Window | None]:
     """Each average spreads evenly over what it averaged."""
     source, out = step.inputs[0], step.outputs[0]
     axes = len(source.shape) - 2
-    if source.shape[0] != 1 or (r.corner is not None and r.corner.shape[1] != axes):
+    if not _batched(step) or (r.corner is not None and r.corner.shape[1] != axes):
         return adjoint(step, on_whole_first(step, r))
     assert out is not None
     reach = _pool_reach(step, axes)

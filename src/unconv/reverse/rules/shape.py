@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import torch
+from torch.utils._pytree import tree_leaves
 
+from unconv.errors import NoRule
 from unconv.reverse.rules.table import adjoint, local, on_whole, on_whole_first, rule
 from unconv.reverse.tape import Step, Value
 from unconv.reverse.window import Reach, Window
@@ -13,6 +15,7 @@ aten = torch.ops.aten
 # What merely renames, copies or moves samples; these make no place of their own in a listing.
 SHAPES = (
     aten.alias.default,
+    aten.as_strided.default,
     aten.clone.default,
     aten.detach.default,
     aten.expand.default,
@@ -99,12 +102,29 @@ def _shape_reach(step: Step, axes: int) -> Reach | None:
 def moved(step: Step, *signals: Window | None) -> list[Window | None]:
     """Every sample goes back where it came from; a window passes if no spatial axis is touched."""
     ranks = {signal.corner.shape[1] for signal in signals if signal and signal.corner is not None}
-    if len(ranks) == 1 and _untouched(step, *ranks) and not any(s and s.corner is None for s in signals):
+    constants = any(isinstance(argument, torch.Tensor) for argument in tree_leaves(step.args))  # of the whole map's size
+    if len(ranks) == 1 and not constants and _untouched(step, *ranks) and not any(s and s.corner is None for s in signals):
         return adjoint(step, *signals)
     return adjoint(step, *on_whole(step, signals))
 
 
-@rule(aten.alias.default, aten.clone.default, aten.detach.default, aten._to_copy.default, reach=local)
+@rule(aten.as_strided.default, reach=local)
+def as_strided(step: Step, r: Window) -> Window:
+    """What a pool to one sample does to a map in channels-last memory: the same samples."""
+    source, out = step.inputs[0], step.outputs[0]
+    assert out is not None
+    if source.shape != out.shape or any(n != 1 for n in source.shape[2:]):
+        raise NoRule(f"no reverse rule for {step.operation} that moves samples (at {step.place})")
+    return r
+
+
+@rule(aten.detach.default, reach=local)
+def detach(_step: Step, _r: Window) -> list[Window | None]:
+    """Nothing: autograd stops here, by the model's own wish, and so do we."""
+    return [None]
+
+
+@rule(aten.alias.default, aten.clone.default, aten._to_copy.default, reach=local)
 def same(_step: Step, r: Window) -> Window:
     """A copy: the signal as it is."""
     return r
