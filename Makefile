@@ -2,6 +2,9 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
+# Spinning threads make small operations many times slower where another program is busy.
+export OMP_WAIT_POLICY ?= PASSIVE
+
 .PHONY: demo test clean
 
 demo: .venv/ready

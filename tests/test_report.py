@@ -13,6 +13,7 @@ from PIL import Image
 from torch import nn
 
 import unconv
+from unconv.render.page import number
 from unconv.report import Request, report, reports
 
 CHROMIUM = Path("/usr/bin/chromium")
@@ -159,3 +160,11 @@ def test_a_browser_without_javascript_shows_every_picture_and_fits_a_telephone(w
 def test_the_stylesheet_has_both_schemes(written):
     folder, _ = written
     assert re.search(r"prefers-color-scheme: dark", (folder / "style.css").read_text())
+
+
+@pytest.mark.parametrize(
+    "value, text",
+    [(1530.4, "1,530"), (0.01760, "0.0176"), (-3.0, "−3"), (0.0, "0"), (2.5e-7, "2.5e−07"), (14500, "14,500"), (1e9, "1e+09")],
+)
+def test_numbers_have_three_digits_and_few_exponents(value, text):
+    assert number(value) == text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -213,6 +214,8 @@ def _progress(quiet: bool) -> Iterator[Progress]:
 
 def main() -> None:
     """Run the command: exit status 0, 1 for what was refused, 2 for wrong usage."""
+    # Threads that wait by spinning make small operations many times slower beside any other busy program.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         app()
     except UnconvError as error:

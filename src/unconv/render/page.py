@@ -34,8 +34,10 @@ def stylesheet() -> bytes:
 
 
 def number(value: float) -> str:
-    """Three digits, without needless zeros."""
-    return f"{value:.3g}".replace("-", "−")
+    """Three digits, without needless zeros; exponents only where zeros would be many."""
+    rounded = float(f"{value:.3g}")
+    plain = 1e-4 <= abs(rounded) < 1e6 or not rounded
+    return (f"{rounded:,.10g}" if plain else f"{value:.3g}").replace("-", "−")
 
 
 def size(lengths: Any) -> str:
