@@ -20,7 +20,7 @@ PLACES = ("features.3", "features.8", "features.13", "features.18")
 
 
 def main() -> None:
-    """Write the page to a temporary folder, photograph its layers, and keep 256 colours."""
+    """Write the page to a temporary folder, photograph its layers."""
     picture = next(picture for picture in demo_pictures() if picture.stem == "cat")
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as play:
         report(unconv.load("unconv:caltech"), picture, Path(folder), Request(PLACES, "top:4"), lambda *_: None)
@@ -33,7 +33,7 @@ def main() -> None:
         browser.close()
     out = Path(__file__).parent / "images" / "demo.png"
     out.parent.mkdir(exist_ok=True)
-    shot.convert("RGB").quantize(256).save(out, optimize=True)
+    shot.convert("RGB").save(out, optimize=True)
 
 
 if __name__ == "__main__":

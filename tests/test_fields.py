@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+import unconv
 from unconv.reverse.fields import Field, fields
 from unconv.reverse.places import Place, find, places
 from unconv.reverse.rules import KEEPERS
@@ -305,3 +306,24 @@ def test_a_chains_field_is_what_plain_counting_gives_and_the_gradient_reaches(la
         assert not (reached[unit] & ~seen[unit]).any()
         if first >= 0 and last < size:
             assert torch.equal(reached[unit], seen[unit])
+
+
+SPREADING = {
+    "a pool of everything, stride one": lambda y: y + F.avg_pool2d(y, y.shape[2:], stride=1),
+    "a row's maximum": lambda y: y + F.max_pool2d(y, (1, y.shape[3]), 1),
+    "less the mean": lambda y: y - F.avg_pool2d(y, y.shape[2:], 1),
+}
+
+
+@pytest.mark.parametrize("name", SPREADING)
+def test_what_is_broadcast_over_the_map_may_come_from_everywhere(name):
+    """A branch of one sample is seen by every unit above it, whatever its stride was."""
+    model = Calls(lambda m, x: SPREADING[name](m.a(x)), a=conv(3, 1, 1)).double()
+    image = torch.randn(1, 1, 13, 17, dtype=torch.float64)
+    network = unconv.Network(model, input_size=(1, 13, 17))
+    place = network.record(image).places()[-1].name
+    (ours,) = network.project(image, place, 0, (9, 9), "gradient").pixels()
+    x = image.clone().requires_grad_(True)
+    y = model(x)[0, 0, 9, 9]
+    (right,) = torch.autograd.grad(y, x, y.detach())
+    torch.testing.assert_close(ours, right[0])

@@ -176,7 +176,7 @@ def test_an_absent_file_is_named(tmp_path):
 
 
 def test_a_folder_is_no_picture(tmp_path):
-    with pytest.raises(PictureError, match="there is a folder, and no file"):
+    with pytest.raises(PictureError, match="is a folder; a picture file was needed"):
         open_picture(str(tmp_path))
 
 
@@ -356,11 +356,11 @@ def test_the_scale_of_nothing_is_zero(signals):
 
 def test_a_grid_centres_each_tile_in_a_cell_of_the_largest():
     tiles = [Image.new("RGB", (4, 6), "red"), Image.new("L", (2, 2), 0), Image.new("RGB", (1, 1), "blue")]
-    sheet = grid(tiles, 2, gap=3, colour="lime")
+    sheet = grid(tiles, 2, gap=3)
     assert sheet.size == (4 + 3 + 4, 6 + 3 + 6)
     black = np.argwhere((np.asarray(sheet) == 0).all(-1))
     assert (black.min(0).tolist(), black.max(0).tolist()) == ([2, 8], [3, 9])
-    assert sheet.getpixel((5, 0)) == sheet.getpixel((10, 14)) == (0, 255, 0)
+    assert sheet.getpixel((5, 0)) == sheet.getpixel((10, 14)) == (255, 255, 255)
 
 
 def test_a_grid_is_no_wider_than_its_tiles():

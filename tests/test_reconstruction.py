@@ -279,4 +279,4 @@ def test_the_shares_of_a_signal_fall_and_are_no_more_than_the_whole():
         shares = [share for _, share in signal.channels]
         assert shares == sorted(shares, reverse=True)
         assert sum(shares) <= 1 + 1e-9
-        assert signal.maps.shape == (len(shares), *signal.energy.shape)
+        assert signal.strongest.shape == signal.energy.shape

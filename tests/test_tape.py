@@ -371,7 +371,7 @@ TWO_SIGNALS = {
     r"mm\.default of two signals": lambda m, x: x.flatten(1) @ x.flatten(1).t(),
     r"div\.Tensor of two signals": lambda m, x: x / (x.flip(1) + 9),
     r"div\.Tensor by a signal": lambda m, x: 2.0 * torch.ones(3, 8, 7) / (x + 9),
-    r"convolution\.default with a kernel made from the image": lambda m, x: F.conv2d(torch.ones(1, 3, 9, 9).double(), x),
+    r"convolution\.default with a kernel or bias": lambda m, x: F.conv2d(torch.ones(1, 3, 9, 9).double(), x),
     r"max_pool2d_with_indices\.default with other axes folded": lambda m, x: F.max_pool2d(x.view(3, 1, 8, 7), 2),
     r"max_pool2d_with_indices\.default .*": lambda m, x: F.max_pool2d(x[:, 0], 2),  # without channels
 }

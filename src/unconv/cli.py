@@ -29,13 +29,17 @@ Weights = Annotated[
     str | None,
     typer.Option(help="A file .safetensors, .pth or .pt; or DEFAULT, which downloads torchvision's own."),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print numbers as JSON and nothing else.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print all numbers as JSON, and nothing else on standard output.")]
 Size = Annotated[str | None, typer.Option(help="Crop the picture to HEIGHTxWIDTH, or a square: 224.")]
 Resize = Annotated[int | None, typer.Option(help="Scale the picture's short side to this before the crop.")]
-Mean = Annotated[str | None, typer.Option(help="Subtracted per channel, comma separated; one value makes it grey.")]
+Mean = Annotated[
+    str | None, typer.Option(help="Subtracted per channel, comma separated; one value converts the picture to grey.")
+]
 Std = Annotated[str | None, typer.Option(help="Divided by per channel, comma separated.")]
-Scale = Annotated[float | None, typer.Option(help="What white is: 1, or 255 for networks from Caffe.")]
-Bgr = Annotated[bool, typer.Option("--bgr", help="Blue first.")]
+Scale = Annotated[
+    float | None, typer.Option(help="The value of a white pixel before mean and std: 1, or 255 for networks from Caffe.")
+]
+Bgr = Annotated[bool, typer.Option("--bgr", help="Channels in the order blue, green, red.")]
 
 
 def _version(asked: bool) -> None:

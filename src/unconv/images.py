@@ -78,9 +78,8 @@ def _decode(source: str | Path | Image.Image | np.ndarray[Any, Any]) -> Image.Im
         return _plain(source)
     path = Path(source)
     if not path.is_file():
-        raise PictureError(
-            f"open_picture: {'there is no file' if not path.exists() else 'there is a folder, and no file,'} {path}."
-        )
+        what = f"{str(path)!r} is a folder; a picture file was needed" if path.exists() else f"there is no file {path}"
+        raise PictureError(f"open_picture: {what}.")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         warnings.simplefilter("error", Image.DecompressionBombWarning)
@@ -266,13 +265,13 @@ def common_scale(signals: Sequence[Tensor]) -> float:
     return float(thinned.kthvalue(max(1, round(0.99 * len(thinned)))).values)
 
 
-def grid(tiles: Sequence[Image.Image], columns: int, gap: int = 4, colour: str = "white") -> Image.Image:
+def grid(tiles: Sequence[Image.Image], columns: int, gap: int = 4) -> Image.Image:
     """Pictures in rows, each centred in a cell of the largest's size."""
     width, height = max(tile.width for tile in tiles), max(tile.height for tile in tiles)
     columns = min(columns, len(tiles))
     rows = -(-len(tiles) // columns)
     size = (columns * (width + gap) - gap, rows * (height + gap) - gap)
-    canvas = Image.new("RGB", size, colour)
+    canvas = Image.new("RGB", size, "white")
     for index, tile in enumerate(tiles):
         row, column = divmod(index, columns)
         x = column * (width + gap) + (width - tile.width) // 2

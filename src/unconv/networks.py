@@ -24,6 +24,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 from torch.hub import download_url_to_file, get_dir
+from torchvision.models import WeightsEnum
 
 from unconv import box
 from unconv.errors import ModelError, UnconvError, WeightsError, nearest
@@ -62,7 +63,7 @@ class Opened:
     classes: tuple[str, ...] = ()
 
 
-def open_network(spec: str | nn.Module, weights: str | Path | None = None) -> Opened:
+def open_network(spec: str | nn.Module, weights: str | Path | WeightsEnum | None = None) -> Opened:
     """The model that `spec` names, in evaluation mode.
 
     Args:
@@ -78,7 +79,8 @@ def open_network(spec: str | nn.Module, weights: str | Path | None = None) -> Op
     if isinstance(spec, nn.Module):
         opened = Opened(unwrap(spec), type(spec).__name__, "as given", None, (3, 224, 224))
         return _loaded(opened, weights) if weights else opened
-    kind, _, name = spec.rpartition(":")
+    weights = weights.name if isinstance(weights, WeightsEnum) else weights
+    kind, _, name = str(spec).rpartition(":")
     if spec == "unconv:caltech":
         return _caltech(weights)
     if kind == "torchvision":
@@ -176,6 +178,8 @@ def _made(path: Path, factory: str) -> nn.Module:
     sys.modules[specification.name] = namespace  # dataclasses look their module up there
     specification.loader.exec_module(namespace)
     make = getattr(namespace, factory, None)
+    if isinstance(make, nn.Module):
+        return unwrap(make).eval()
     if not callable(make):
         names = [name for name in vars(namespace) if not name.startswith("__")]
         raise UnconvError(f"load: {path} has no function {factory!r}. Did you mean {nearest(factory, names)}?")

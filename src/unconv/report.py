@@ -53,6 +53,7 @@ def report(network: Network, image: Source, folder: Path, request: Request, prog
         up: the page to lead back to, if there is one.
     """
     name = Path(image).name if isinstance(image, str | Path) else "the picture"
+    _prepare(folder)
     recording = _recorded(network, image, request.places)
     places = list(recording.tape.kept)
     shared = _shared(network, name, request)
@@ -66,8 +67,8 @@ def report(network: Network, image: Source, folder: Path, request: Request, prog
     progress("", len(places), len(places))
     assert first is not None
     write(folder / "picture.png", png(picture_of(first.shown)))
-    write(folder / "style.css", stylesheet())
     facts = {**shared, "shown": list(first.shown.shape[1:]), "unit": _unit_words(request.unit), "channels": request.channels}
+    facts["channel_words"] = _channel_words(request.channels)
     write(folder / "index.html", page("project.html", root="", title=f"{network.name}: {name}", layers=layers, up=up, **facts))
     kept = ("network", "weights", "picture", "method", "shown", "unit", "channels", "version")
     numbers = {**{key: facts[key] for key in kept}, "layers": layers}
@@ -79,6 +80,7 @@ def reports(
     network: Network, images: Sequence[Path], folder: Path, request: Request, progress: Progress
 ) -> list[dict[str, Any]]:
     """The pages of several pictures, each in a folder of its own, and a page that leads to them."""
+    _prepare(folder)
     cards, found = [], []
     for image in images:
         numbers = report(network, image, folder / image.stem, request, progress, up="../index.html")
@@ -94,10 +96,19 @@ def reports(
             }
         )
         found.append(numbers)
-    write(folder / "style.css", stylesheet())
     shared = _shared(network, "", request)
     write(folder / "index.html", page("pictures.html", root="", title=f"unconv: {network.name}", cards=cards, **shared))
     return found
+
+
+def _prepare(folder: Path) -> None:
+    """Make the folder ours: an earlier report's pages go, anything else's stop us."""
+    index = folder / "index.html"
+    if index.exists() and b"Made by unconv" not in index.read_bytes():
+        raise UnconvError(f"report: {index} was not made by unconv and would be overwritten. Choose another folder.")
+    write(folder / "style.css", stylesheet())
+    for old in (*folder.glob("tiles/*_channel_*.png"), *folder.glob("units/*_channel_*.html")):
+        old.unlink()
 
 
 def _recorded(network: Network, image: Source, places: Sequence[str]) -> Recording:
@@ -105,7 +116,10 @@ def _recorded(network: Network, image: Source, places: Sequence[str]) -> Recordi
     if not places:
         places = [place.name for place in network.record(image).places() if place.rectified]
         if not places:
-            raise UnconvError(f"report: {network.name} has no rectified convolution. Name places, from `unconv places`.")
+            raise UnconvError(
+                f"report: {network.name} has no rectified convolution (of rectifiers, only ReLU has a rule so far). "
+                "Name places, from `unconv places`."
+            )
     recording = network.record(image, places)
     for place in places:
         recording.activation(place)
@@ -192,6 +206,12 @@ def _way(projection: Reconstruction) -> Iterator[dict[str, Any]]:
             "channel": channel,
             "share": round(100 * share),
         }
+
+
+def _channel_words(channels: Channels) -> str:
+    if isinstance(channels, str):
+        return "all channels" if channels == "all" else f"the {channels.removeprefix('top:')} most active channels"
+    return "the channels asked for"
 
 
 def _unit_words(unit: Unit) -> str:

@@ -44,7 +44,7 @@ def placed(box: Sequence[int], size: Sequence[int]) -> str:
 def signal_pictures(signal: Signal) -> tuple[Image.Image, Image.Image]:
     """The energy over channels (black is none), and the strongest channel (grey is zero); each on its own scale."""
     energy = _reduced(signal.energy[None])
-    strongest = _reduced(signal.maps[:1])
+    strongest = _reduced(signal.strongest[None])
     bright = picture_of(energy / energy.max().clamp(min=1e-30))
     return bright, signed_picture(strongest, float(strongest.abs().max()))
 

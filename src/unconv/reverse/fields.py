@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from unconv.reverse.rules import REACHES
+from unconv.reverse.rules.table import local
 from unconv.reverse.tape import Step, Tape, Value
 from unconv.reverse.window import Reach
 
@@ -40,20 +41,21 @@ def fields(tape: Tape) -> dict[int, Field]:
     axes = tape.image.ndim - 2
     known = {tape.value.index: Field((1,) * axes, (0,) * axes, (0,) * axes)}
     for step in tape.steps:
-        below = [_through(step, value, known[value.index], axes) for value in step.inputs]
         for output in step.outputs:
             if output is not None:
+                below = [_through(step, value, output, known[value.index], axes) for value in step.inputs]
                 known[output.index] = _hull(below, output, axes)
     return known
 
 
-def _through(step: Step, value: Value, field: Field, axes: int) -> Field:
+def _through(step: Step, value: Value, output: Value, field: Field, axes: int) -> Field:
     reaching = REACHES.get(step.operation)
     reach = reaching(step, axes) if reaching else None
     vector = len(value.shape) < 2 + axes and not any(field.stride)
     if vector:
         return field
-    if reach is None:
+    broadcast = reaching is local and value.shape[-axes:] != output.shape[-axes:]
+    if reach is None or broadcast:
         return _everything(value, field, axes)
     return _compose(field, reach)
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from unconv.errors import ModelError, NonFinite, ShapeError
+from unconv.errors import ModelError, NonFinite, NoSuchLayer, ShapeError, UnconvError
 from unconv.images import Preprocess, Source, open_picture, shown
 from unconv.networks import Opened, Preprocessing, open_network, unwrap
 from unconv.reverse.fields import Field
@@ -86,7 +87,7 @@ class Network:
         noise = torch.randn(self.input_size, generator=torch.Generator().manual_seed(0))
         return self.record(noise).places()
 
-    def record(self, image: Source, places: Sequence[str] = ()) -> Recording:
+    def record(self, image: Source, places: Sequence[str | Place] = ()) -> Recording:
         """Run the network once on `image` and keep what going back needs, and the outputs of `places`.
 
         Args:
@@ -95,9 +96,9 @@ class Network:
         """
         tensor = self._tensor(image)
         try:
-            tape = record(self.module, tensor, KEEPERS, places)
+            tape = record(self.module, tensor, KEEPERS, [_name(place) for place in places])
         except (RuntimeError, IndexError, TypeError, ValueError) as error:
-            if isinstance(error, ModelError | NonFinite):
+            if isinstance(error, UnconvError):
                 raise
             raise ModelError(
                 f"record: {self.name} failed on an image of {tuple(tensor.shape)}: {str(error).splitlines()[0]}. "
@@ -108,7 +109,7 @@ class Network:
     def project(
         self,
         image: Source,
-        place: str,
+        place: str | Place,
         channels: Channels = "all",
         unit: Unit = "strongest",
         method: str = "deconvnet",
@@ -189,7 +190,7 @@ class Recording:
 
     def project(
         self,
-        place: str,
+        place: str | Place,
         channels: Channels = "all",
         unit: Unit = "strongest",
         method: str = "deconvnet",
@@ -197,8 +198,8 @@ class Recording:
         trace: bool = False,
     ) -> Reconstructions:
         """As `Network.project`, without running the network again."""
-        where, value, field = find(self.tape, place)
-        activation = self.activation(place)
+        where, value, field = find(self.tape, _name(place))
+        activation = self.activation(_name(place))
         refuse_unknown(path(self.tape, value), method_named(method))
         seeds = choose(activation, channels, unit)
         boxes = _boxes(seeds, field, self.tape.image.shape[2:])
@@ -218,6 +219,13 @@ class Recording:
         )
 
 
+def _name(place: str | Place) -> str:
+    name = place.name if isinstance(place, Place) else place
+    if not isinstance(name, str):
+        raise NoSuchLayer(f"place: {name!r} came; a place is a name from places(), such as features.3, or a Place.")
+    return name
+
+
 def _walk_dtype(dtype: str | torch.dtype | None, activation: Tensor) -> torch.dtype:
     if dtype is None:
         return torch.float64 if activation.dtype == torch.float64 else torch.float32
@@ -228,15 +236,16 @@ def _walk_dtype(dtype: str | torch.dtype | None, activation: Tensor) -> torch.dt
 
 
 def _boxes(seeds: Seeds, field: Field, size: Sequence[int]) -> list[tuple[int, ...]]:
-    """Where each seed's projection stands; cut to the image where it is not one unit's own field."""
+    """Where each seed's projection stands; cut to the image where it is longer than two images, or no single unit's."""
     axes = len(size)
     boxes = []
     for low, high in seeds.spans():
         box = field.box(low or [0] * axes, high or [0] * axes)
+        spans = list(zip(box[:axes], box[axes:], size, strict=True))
         if seeds.positions is None or not any(field.stride):
-            starts = [min(max(a, 0), n) for a, n in zip(box[:axes], size, strict=True)]
-            box = (*starts, *(max(min(b, n), a) for a, b, n in zip(starts, box[axes:], size, strict=True)))
-        boxes.append(box)
+            spans = [(max(start, 0), min(end, n), n) for start, end, n in spans]
+        cut = [(max(start, 0), min(end, n)) if end - start > 2 * n else (start, end) for start, end, n in spans]
+        boxes.append((*(start for start, _ in cut), *(max(start, end) for start, end in cut)))
     return boxes
 
 
@@ -275,8 +284,10 @@ class _Journey:
 
         def watch(value: Value, signal: Window, flying: int) -> None:
             nonlocal most
-            most = max(most, flying)
             name = self.names.get(value.index)
+            if self.trace and name in self.listed:
+                flying += 2 * len(signal.values) * prod(value.shape) * signal.values.itemsize
+            most = max(most, flying)
             if self.trace and name in self.listed:
                 seen.append(_signals(name, signal.whole(value.shape).values))
 
@@ -287,16 +298,19 @@ class _Journey:
         return arrived, most
 
     def _framed(self, arrived: Window | None, boxes: list[tuple[int, ...]]) -> list[Tensor]:
+        """Each unit's signal in its box."""
         image = self.tape.image
         axes = image.ndim - 2
-        lengths = [end - start for start, end in zip(boxes[0][:axes], boxes[0][axes:], strict=True)]
-        if arrived is None:
-            return list(torch.zeros(len(boxes), image.shape[1], *lengths, dtype=self.dtype, device=image.device))
-        corner = torch.tensor([box[:axes] for box in boxes], dtype=torch.int64).reshape(-1, axes)
-        values = arrived.framed(corner, lengths).values
-        if not torch.isfinite(values).all():
+        framed = []
+        for unit, box in enumerate(boxes):
+            lengths = [end - start for start, end in zip(box[:axes], box[axes:], strict=True)]
+            if arrived is None:
+                framed.append(torch.zeros(image.shape[1], *lengths, dtype=self.dtype, device=image.device))
+                continue
+            framed.append(arrived.unit(unit).framed(torch.tensor([box[:axes]]), lengths).values[0])
+        if arrived is not None and not torch.isfinite(arrived.values).all():
             raise NonFinite(f"project: the signal overflowed on the way back in {self.dtype}. Use a wider dtype.")
-        return list(values.unbind())
+        return framed
 
 
 def _signals(place: str, values: Tensor) -> list[Signal]:
@@ -309,5 +323,5 @@ def _signals(place: str, values: Tensor) -> list[Signal]:
     found = []
     for row, indices, share in zip(range(len(values)), top.indices, top.values, strict=True):
         channels = tuple(zip(indices.tolist(), share.tolist(), strict=True))
-        found.append(Signal(place, energy[row].clone(), channels, values[row, indices].clone()))
+        found.append(Signal(place, energy[row].clone(), channels, values[row, indices[0]].clone()))
     return found

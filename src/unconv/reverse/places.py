@@ -22,8 +22,9 @@ class Place:
         size: samples of one map, (height, width); () for a vector.
         receptive_field: samples of the image that one unit sees, (height, width). It counts the
             padding, and so may be larger than the image.
-        stride: image samples from one unit to the next, (y, x); 0 where every unit sees the same.
-        rectified: whether it is a rectifier's map: what a convolution's output becomes.
+        stride: image samples from one unit to the next, (y, x); 0 where every unit may see everything:
+            after a global pool, and, more than need be, after a reflecting pad or a transposed convolution.
+        rectified: whether it is a rectifier's output and has maps, not a vector.
     """
 
     name: str
@@ -56,7 +57,7 @@ def find(tape: Tape, name: str) -> tuple[Place, Value, Field]:
     """
     by_name = {step.place: step.outputs[0] for step in tape.steps}
     value = by_name.get(name) or tape.modules.get(name)
-    made = {output.index: step for step in tape.steps for output in step.outputs[:1] if output}
+    made = {output.index: step for step in tape.steps for output in step.outputs if output}
     if value is None or value.index not in made:
         names = dict.fromkeys(name for name in (*by_name, *tape.modules) if name)
         raise NoSuchLayer(f"place: the network has no place {name!r}. Did you mean {nearest(name, names)}?")

@@ -6,6 +6,7 @@ import base64
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, overload
 
@@ -27,14 +28,14 @@ class Signal:
     Args:
         place: where, as in `Place.name`.
         energy: (samples..) of the place's whole map: the root of the squares' sum over channels.
-        channels: the three that carry most, with their share of the whole energy.
-        maps: (3 or fewer, samples..), those channels' signed signals.
+        channels: the three that carry most, with their share of the squares' sum.
+        strongest: (samples..), the signed signal of the first of them.
     """
 
     place: str
     energy: Tensor
     channels: tuple[tuple[int, float], ...]
-    maps: Tensor
+    strongest: Tensor
 
 
 @dataclass(frozen=True)
@@ -47,8 +48,28 @@ class Reconstruction:
     value: float
     window: Tensor
     box: tuple[int, ...]
-    patch: Tensor
+    image: Tensor
+    shown: Tensor
     signals: tuple[Signal, ...]
+
+    @property
+    def patch(self) -> Tensor:
+        """(C, h, w): the same place of the preprocessed image, zero outside it."""
+        return cut(self.image, self.box)
+
+    def _repr_html_(self) -> str:
+        one = Reconstructions(
+            self.place,
+            self.method,
+            [self.unit],
+            torch.tensor([self.value]),
+            [self.window],
+            torch.tensor([self.box]),
+            self.image,
+            self.shown,
+            [],
+        )
+        return one._repr_html_()
 
     def within(self, box: Sequence[int]) -> Tensor:
         """(C, h, w): what of the projection stands in `box`, in pixels of the image; zero where there is none."""
@@ -68,7 +89,8 @@ class Reconstructions:
         windows: of each, (C, h, w): the signal that arrived, signed, in the units of the
             preprocessed image times the activation's gradient rule.
         boxes: (n, 4) int64: y0, x0, y1, x1 in pixels, ends excluded. A unit's receptive field may
-            reach outside the image; of a map, a region or a unit that sees all, it is cut to the image.
+            reach outside the image; it is cut to the image along an axis where it is longer than two
+            images, as are those of a map or region.
         image: (C, H, W), preprocessed, as it went in.
         shown: (C, H, W) between 0 and 1, the same as it looked.
         signals: of each, on request, the signal at every place on the way down, from the unit on.
@@ -98,8 +120,8 @@ class Reconstructions:
             return replace(part, units=self.units[index], windows=self.windows[index], signals=self.signals[index])
         box = tuple(self.boxes[index].tolist())
         signals = self.signals[index] if self.signals else ()
-        patch, value = cut(self.image, box), float(self.values[index])
-        return Reconstruction(self.place, self.method, self.units[index], value, self.windows[index], box, patch, signals)
+        unit, value, window = self.units[index], float(self.values[index]), self.windows[index]
+        return Reconstruction(self.place, self.method, unit, value, window, box, self.image, self.shown, signals)
 
     def __iter__(self) -> Iterator[Reconstruction]:
         return (self[index] for index in range(len(self)))
@@ -120,7 +142,7 @@ class Reconstructions:
     def _dtype(self) -> torch.dtype:
         return self.windows[0].dtype if self.windows else self.image.dtype
 
-    @property
+    @cached_property
     def scale(self) -> float:
         """What is white in `picture`: 99 in 100 of the projections' samples that are not zero lie within it."""
         return common_scale(self.windows)
@@ -130,7 +152,7 @@ class Reconstructions:
         self._refuse_flat()
         tiles = []
         for window, box in zip(self.windows, self.boxes.tolist(), strict=True):
-            pair = (signed_picture(window, self.scale), picture_of(cut(self.shown, box)))
+            pair = (signed_picture(window, self.scale), self._patch_picture(box))
             tiles.append(grid([enlarged(tile, side) for tile in pair], 2, 2))
         return grid(tiles, max(1, columns // 2), 10)
 
@@ -183,10 +205,14 @@ class Reconstructions:
         self._refuse_flat()
         for index, (unit, window) in enumerate(zip(self.units, self.windows, strict=True)):
             stem = f"{index:04d}_channel_{unit[0]}"
-            patch = picture_of(cut(self.shown, self.boxes[index].tolist()))
+            patch = self._patch_picture(self.boxes[index].tolist())
             write(folder / f"{stem}_projection.png", png(signed_picture(window, self.scale)))
             write(folder / f"{stem}_patch.png", png(patch))
         write(folder / "units.json", json.dumps(self.numbers(), indent=1).encode())
+
+    def _patch_picture(self, box: Sequence[int]) -> Image.Image:
+        """What stands in `box`; what lies outside the picture is white."""
+        return picture_of(1 + cut(self.shown - 1, box))
 
     def _tensors(self) -> bytes:
         from safetensors.torch import save

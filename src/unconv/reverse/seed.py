@@ -119,6 +119,13 @@ def _mask(unit: Unit, activation: Tensor) -> Tensor | None:
     if unit is None or isinstance(unit, str | tuple | list):
         return None
     mask = torch.as_tensor(unit, device=activation.device)
+    if (
+        mask.ndim == 1
+        and len(mask) == len(size)
+        and mask.dtype not in (torch.bool, torch.uint8)
+        and not mask.is_floating_point()
+    ):
+        return None  # a position
     if mask.dtype != torch.bool or tuple(mask.shape) != size:
         raise ShapeError(
             f"unit: the mask is {tuple(mask.shape)} of {mask.dtype}, but the place has maps of {size}. "
@@ -146,7 +153,7 @@ def _integers(what: str, given: Any) -> tuple[int, ...]:
     """`given` as integers; nothing is rounded, and truth values are no numbers."""
     items = list(given) if isinstance(given, Iterable) else [given]
     if any(isinstance(item, bool) or not hasattr(item, "__index__") for item in items):
-        raise ShapeError(f"{what}: {given!r} came; whole numbers were needed.")
+        raise ShapeError(f"{what}: {repr(given)[:60]} came; whole numbers were needed.")
     return tuple(index(item) for item in items)
 
 

@@ -187,6 +187,7 @@ class _Recorder(TorchDispatchMode):
         self.steps: list[Step] = []
         self.modules: dict[str, Value] = {}
         self.frames: list[_Frame] = []
+        self.leaves: set[int] = set()  # steps that have a module's own name
         self.thread = threading.get_ident()
         self.names = {id(module): name for name, module in model.named_modules()}
         self.wanted = {*keep, *(re.sub(r"_\d+$", "", name) for name in keep)}
@@ -205,7 +206,7 @@ class _Recorder(TorchDispatchMode):
     def finish(self, image: Tensor, value: Value) -> Tape:
         if not self.steps:
             raise ModelError("record: the model ran no operation on the image. Does its forward use its argument?")
-        steps = tuple(_numbered(self.steps))
+        steps = tuple(_numbered(self.steps, self.leaves))
         self._refuse_nonfinite(steps)
         places = {step.place: step.outputs[0] for step in steps}
         found = {name: places.get(name) or self.modules.get(name) for name in self.keep}
@@ -249,8 +250,9 @@ class _Recorder(TorchDispatchMode):
     def _name(self, value: Value, frame: _Frame) -> None:
         """Give a leaf's name to the step that made what it returned."""
         for index in range(len(self.steps) - 1, frame.first - 1, -1):
-            if value in self.steps[index].outputs:
+            if value == self.steps[index].outputs[0]:
                 self.steps[index] = replace(self.steps[index], place=frame.name)
+                self.leaves.add(index)
                 return
 
     def _ours(self, module: nn.Module) -> bool:
@@ -384,17 +386,18 @@ class _Recorder(TorchDispatchMode):
                 )
 
 
-def _numbered(steps: Iterable[Step]) -> Iterator[Step]:
-    """Steps with unique places: the second `relu` of a module becomes `relu_1`."""
-    seen: Counter[str] = Counter()
-    taken = {step.place for step in steps}
-    for step in steps:
-        name, seen[step.place] = step.place, seen[step.place] + 1
-        if seen[step.place] > 1:
-            number = seen[step.place] - 1
-            while (name := f"{step.place}_{number}") in taken:
-                number += 1
+def _numbered(steps: Sequence[Step], leaves: Collection[int]) -> Iterator[Step]:
+    """Steps with unique places: the second `relu` of a module becomes `relu_1`; a module's own name is its own."""
+    first = {steps[index].place: index for index in sorted(leaves, reverse=True)}
+    taken, last = {step.place for step in steps}, Counter[str]()
+    named: set[str] = set()
+    for index, step in enumerate(steps):
+        name = step.place
+        if name in named or first.get(name, index) != index:
+            while (name := f"{step.place}_{last[step.place] + 1}") in taken:
+                last[step.place] += 1
             taken.add(name)
+        named.add(name)
         yield replace(step, place=name)
 
 

@@ -56,7 +56,7 @@ class Window:
         return Window(function(self.values), self.corner)
 
     def times(self, factor: Tensor) -> Window:
-        """Multiply by a recorded tensor of the whole map's shape, or one that broadcasts to it."""
+        """Multiply by a recorded tensor of the whole value's shape, or by a single number."""
         return Window(self.values * self.cut(factor).to(self.values.dtype), self.corner)
 
     def cut(self, recorded: Tensor) -> Tensor:
@@ -80,6 +80,10 @@ class Window:
         rows = recorded[0].permute(*range(recorded.ndim - 1 - axes, recorded.ndim - 1), *range(recorded.ndim - 1 - axes))
         pieces = rows.contiguous()[tuple(index)]
         return pieces.permute(0, *range(axes + 1, pieces.ndim), *range(1, axes + 1))
+
+    def unit(self, index: int) -> Window:
+        """The signal of one unit of the batch."""
+        return Window(self.values[index : index + 1], None if self.corner is None else self.corner[index : index + 1])
 
     def channels_last(self) -> Tensor:
         """The values with the channels of each sample side by side, as convolutions like them best."""

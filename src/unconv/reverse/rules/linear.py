@@ -29,8 +29,8 @@ def _conv_reach(step: Step, axes: int) -> Reach | None:
 def convolution(step: Step, r: Window) -> Window:
     """The transposed convolution with the same kernel."""
     source, weight, _bias, stride, padding, dilation, transposed, _output_padding, groups = step.args
-    if isinstance(weight, Value) or not isinstance(source, Value):
-        raise NoRule(f"no reverse rule for {step.operation} with a kernel made from the image (at {step.place})")
+    if step.inputs != (source,):
+        raise NoRule(f"no reverse rule for {step.operation} with a kernel or bias made from the image (at {step.place})")
     if source.shape[0] != 1:
         (folded,) = adjoint(step, on_whole_first(step, r))
         assert folded is not None
@@ -91,6 +91,8 @@ def batch_norm_no_training(step: Step, r: Window, *_statistics: None) -> Window:
 
 
 def _scaled(step: Step, r: Window, gamma: Tensor | None, variance: Tensor, eps: float) -> Window:
+    if len(step.inputs) > 1:
+        raise NoRule(f"no reverse rule for {step.operation} with statistics made from the image (at {step.place})")
     scale = (variance.to(r.values.dtype) + eps).rsqrt()
     if gamma is not None:
         scale = scale * gamma.to(r.values.dtype)

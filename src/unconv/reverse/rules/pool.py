@@ -141,7 +141,7 @@ def _spread(r: Window, reach: Reach, shape: tuple[int, ...]) -> Window:
 
 def _adaptive_reach(step: Step, axes: int) -> Reach | None:
     source, out = step.inputs[0], step.outputs[0]
-    if len(source.shape) != axes + 2 or out is None:
+    if not _batched(step) or len(source.shape) != axes + 2 or out is None:
         return None
     even = [adaptive_windows(n, o) for n, o in zip(source.shape[2:], out.shape[2:], strict=True)]
     pairs = [pair for pair in even if pair is not None]
