@@ -316,12 +316,10 @@ class _Journey:
 def _signals(place: str, values: Tensor) -> list[Signal]:
     """What `values` (B, C, samples..) of each unit are worth showing."""
     values = values if values.ndim > 2 else values[..., None]
-    energy = values.square().sum(1).sqrt()
-    shares = values.flatten(2).square().sum(2)
+    energy = values.norm(dim=1)
+    shares = values.flatten(2).norm(dim=2).square()
     shares = shares / shares.sum(1, keepdim=True).clamp(min=torch.finfo(shares.dtype).tiny)
     top = shares.topk(min(3, values.shape[1]), dim=1)
-    found = []
-    for row, indices, share in zip(range(len(values)), top.indices, top.values, strict=True):
-        channels = tuple(zip(indices.tolist(), share.tolist(), strict=True))
-        found.append(Signal(place, energy[row].clone(), channels, values[row, indices[0]].clone()))
-    return found
+    strongest = values[torch.arange(len(values), device=values.device), top.indices[:, 0]]
+    named = [tuple(zip(*row, strict=True)) for row in zip(top.indices.tolist(), top.values.tolist(), strict=True)]
+    return [Signal(place, *parts) for parts in zip(energy, named, strongest, strict=True)]
