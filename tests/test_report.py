@@ -168,3 +168,22 @@ def test_the_stylesheet_has_both_schemes(written):
 )
 def test_numbers_have_three_digits_and_few_exponents(value, text):
     assert number(value) == text
+
+
+@pytest.mark.parametrize("name", ["index.html", "numbers.json", "picture.png", "style.css"])
+def test_a_file_that_is_not_ours_is_not_written_over(tmp_path, name):
+    (tmp_path / name).write_text("mine")
+    with pytest.raises(unconv.UnconvError, match=f"{name} was not made by unconv"):
+        report(small(), torch.rand(3, 40, 56), tmp_path, Request(), lambda *_: None)
+    assert (tmp_path / name).read_text() == "mine"
+
+
+def test_a_second_report_replaces_the_first_and_a_refused_one_leaves_it(tmp_path):
+    image = torch.rand(3, 40, 56)
+    report(small(), image, tmp_path, Request(("1",), [3]), lambda *_: None)
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(unconv.NoSuchLayer):
+        report(small(), image, tmp_path, Request(("nowhere",)), lambda *_: None)
+    assert sorted(tmp_path.rglob("*")) == before
+    report(small(), image, tmp_path, Request(("4",), [2]), lambda *_: None)
+    assert [page.name for page in (tmp_path / "units").iterdir()] == ["4_0001_channel_2.html"]

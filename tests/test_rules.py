@@ -46,13 +46,11 @@ class Case:
 
     Args:
         affine: f(x) - f(0) = A x where A, at x, is what runs backwards. Only biases before a rectifier break it.
-        autograd: torch's own backward pass is the right answer.
     """
 
     build: Callable[[], nn.Module]
     shape: tuple[int, ...] = (2, 7, 6)
     affine: bool = True
-    autograd: bool = True
 
 
 def batch_norm(channels: int, axes: int = 2, affine: bool = True) -> nn.Module:
@@ -72,12 +70,12 @@ def small(axes: int) -> Callable[[], list[nn.Module]]:
     return lambda: [*first(), conv(4, 4, 3, padding=1, groups=2), nn.ReLU(True), avg_pool(2, 1), conv(4, 2, 1)]
 
 
-def calls(function: Callable[[nn.Module, Tensor], Tensor], *shape: int, autograd: bool = True, **layers: tuple) -> Case:
+def calls(function: Callable[[nn.Module, Tensor], Tensor], *shape: int, **layers: tuple) -> Case:
     def build() -> nn.Module:
         kinds = {name: nn.Linear if name == "linear" else nn.Conv2d for name in layers}
         return Calls(function, **{name: kinds[name](*settings) for name, settings in layers.items()})
 
-    return Case(build, shape or (2, 7, 6), autograd=autograd)
+    return Case(build, shape or (2, 7, 6))
 
 
 def layer(kind: type[nn.Module], *args: object, shape: tuple[int, ...] = (2, 7, 6), **settings: object) -> Case:
@@ -374,7 +372,7 @@ def test_a_rule_passes_the_dot_test(name):
     assert abs(float((forward * y).sum() - (x * back).sum())) <= 1e-12 * float(forward.norm() * y.norm())
 
 
-@pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.autograd])
+@pytest.mark.parametrize("name", CASES)
 def test_the_gradient_from_a_window_equals_autograd(name):
     shape = recorded(name).modules[""].shape
     for seed in seeds(shape).values():

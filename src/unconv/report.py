@@ -53,8 +53,8 @@ def report(network: Network, image: Source, folder: Path, request: Request, prog
         up: the page to lead back to, if there is one.
     """
     name = Path(image).name if isinstance(image, str | Path) else "the picture"
-    _prepare(folder)
     recording = _recorded(network, image, request.places)
+    _prepare(folder)
     places = list(recording.tape.kept)
     shared = _shared(network, name, request)
     layers, first = [], None
@@ -102,12 +102,15 @@ def reports(
 
 
 def _prepare(folder: Path) -> None:
-    """Make the folder ours: an earlier report's pages go, anything else's stop us."""
-    index = folder / "index.html"
-    if index.exists() and b"Made by unconv" not in index.read_bytes():
-        raise UnconvError(f"report: {index} was not made by unconv and would be overwritten. Choose another folder.")
-    write(folder / "style.css", stylesheet())
-    for old in (*folder.glob("tiles/*_channel_*.png"), *folder.glob("units/*_channel_*.html")):
+    """Refuse to write over what is not ours; what an earlier report of ours left goes."""
+    index, style = folder / "index.html", stylesheet()
+    ours = index.is_file() and b"Made by unconv" in index.read_bytes()
+    for name in ("index.html", "numbers.json", "picture.png", "style.css"):
+        found = folder / name
+        if found.exists() and not ours and not (name == "style.css" and found.read_bytes() == style):
+            raise UnconvError(f"report: {found} was not made by unconv and would be overwritten. Choose another folder.")
+    write(folder / "style.css", style)
+    for old in (*folder.glob("tiles/*_channel_*.png"), *folder.glob("units/*_channel_*.html")) if ours else ():
         old.unlink()
 
 
