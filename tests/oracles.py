@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -74,3 +76,24 @@ def projection(model: nn.Module, image: Tensor, module: str, seed, method: str =
     out = kept["out"]
     (gradient,) = torch.autograd.grad(out, image, seed(out.detach()))
     return gradient[0]
+
+
+def slow_conv(x: Tensor, filters: Tensor, axes) -> Tensor:
+    """(N, samples.., C) with filters [kernel.., C, out]: the definition, tap by tap and window by window."""
+    size = x.shape[1:-1]
+    made = x.new_zeros(len(x), *(axis.small(n) for axis, n in zip(axes, size, strict=True)), filters.shape[-1])
+    for window in product(*map(range, made.shape[1:-1])):
+        for tap in product(*map(range, filters.shape[:-2])):
+            spots = zip(window, tap, axes, size, strict=True)
+            place = [i * axis.stride + t * axis.dilation - axis.pads(n)[0] for i, t, axis, n in spots]
+            if all(0 <= p < n for p, n in zip(place, size, strict=True)):
+                made[(slice(None), *window)] += x[(slice(None), *place)] @ filters[tap]
+    return made
+
+
+def slow_windows(size, axes):
+    """Each window of a pool with the places of its samples, row by row; padding is left out."""
+    for window in product(*(range(axis.small(n)) for axis, n in zip(axes, size, strict=True))):
+        starts = [i * axis.stride - axis.pads(n)[0] for i, axis, n in zip(window, axes, size, strict=True)]
+        spans = [range(max(s, 0), min(s + a.kernel, n)) for s, a, n in zip(starts, axes, size, strict=True)]
+        yield window, list(product(*spans))

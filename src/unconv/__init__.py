@@ -6,7 +6,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from unconv import ops
     from unconv.errors import (
+        DtypeError,
+        Inexpressible,
         ModelError,
         NonFinite,
         NoRule,
@@ -18,6 +21,37 @@ if TYPE_CHECKING:
         WeightsError,
     )
     from unconv.images import Preprocess
+    from unconv.ops import (
+        Explanation,
+        KerasArguments,
+        OnnxArguments,
+        OutputSize,
+        PoolExplanation,
+        TorchArguments,
+        avg_pool1d,
+        avg_pool2d,
+        avg_pool3d,
+        conv1d,
+        conv1d_transpose,
+        conv2d,
+        conv2d_transpose,
+        conv3d,
+        conv3d_transpose,
+        depthwise_conv2d,
+        depthwise_conv2d_backprop_input,
+        explain_conv2d_transpose,
+        explain_unpool_avg,
+        explain_unpool_max,
+        keras_arguments,
+        keras_conv_transpose,
+        legal_output_sizes,
+        max_pool_with_argmax,
+        onnx_arguments,
+        output_sizes,
+        torch_arguments,
+        unpool_avg,
+        unpool_max,
+    )
     from unconv.reverse.network import Network, Recording, load
     from unconv.reverse.places import Place
     from unconv.reverse.reconstruction import Reconstruction, Reconstructions
@@ -25,25 +59,70 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "DtypeError",
+    "Explanation",
+    "Inexpressible",
+    "KerasArguments",
     "ModelError",
     "Network",
     "NoRule",
     "NoSuchLayer",
     "NoSuchUnit",
     "NonFinite",
+    "OnnxArguments",
+    "OutputSize",
     "PictureError",
     "Place",
+    "PoolExplanation",
     "Preprocess",
     "Reconstruction",
     "Reconstructions",
     "Recording",
     "ShapeError",
+    "TorchArguments",
     "UnconvError",
     "WeightsError",
+    "avg_pool1d",
+    "avg_pool2d",
+    "avg_pool3d",
+    "conv1d",
+    "conv1d_transpose",
+    "conv2d",
+    "conv2d_transpose",
+    "conv3d",
+    "conv3d_transpose",
+    "depthwise_conv2d",
+    "depthwise_conv2d_backprop_input",
+    "explain_conv2d_transpose",
+    "explain_unpool_avg",
+    "explain_unpool_max",
+    "keras_arguments",
+    "keras_conv_transpose",
+    "legal_output_sizes",
     "load",
+    "max_pool_with_argmax",
+    "onnx_arguments",
+    "ops",
+    "output_sizes",
+    "torch_arguments",
+    "unpool_avg",
+    "unpool_max",
 ]
 
 _HOMES = {
+    "unconv.errors": [
+        "DtypeError",
+        "Inexpressible",
+        "ModelError",
+        "NoRule",
+        "NoSuchLayer",
+        "NoSuchUnit",
+        "NonFinite",
+        "PictureError",
+        "ShapeError",
+        "UnconvError",
+        "WeightsError",
+    ],
     "unconv.images": ["Preprocess"],
     "unconv.reverse.network": ["Network", "Recording", "load"],
     "unconv.reverse.places": ["Place"],
@@ -55,7 +134,9 @@ def __getattr__(name: str) -> Any:
     """A public name, fetched when first used, so that `unconv --help` need not wait for torch."""
     if name not in __all__:
         raise AttributeError(f"module 'unconv' has no attribute {name!r}")
-    home = next((home for home, names in _HOMES.items() if name in names), "unconv.errors")
+    if name == "ops":
+        return import_module("unconv.ops")
+    home = next((home for home, names in _HOMES.items() if name in names), "unconv.ops")
     return getattr(import_module(home), name)
 
 

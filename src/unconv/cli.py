@@ -15,6 +15,9 @@ import typer
 from unconv.errors import UnconvError
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
+    from unconv.ops.telling import Telling
     from unconv.report import Progress
     from unconv.reverse.network import Network
 
@@ -131,6 +134,139 @@ def project(
     with _progress(as_json) as progress:
         numbers = report(network, image, out, request, progress)
     _finish(out, numbers, as_json)
+
+
+@app.command()
+def explain(
+    operation: Annotated[
+        str, typer.Argument(help="conv2d_transpose; or a pool and its way back, unpool_max or unpool_avg.")
+    ] = "conv2d_transpose",
+    input: Annotated[str, typer.Option(help="A size, 2x2, to be filled with 1, 2, 3..; or rows of values: 1,2;3,4.")] = "2x2",
+    kernel: Annotated[str, typer.Option(help="A size, 3 or 3x3, or rows of values; of a pool, the window's size.")] = "3",
+    stride: Annotated[str, typer.Option(help="A number, or height x width: 2x1.")] = "2",
+    padding: Annotated[str, typer.Option(help="SAME, VALID, or before,after of height;width: 1,1;0,2.")] = "SAME",
+    output: Annotated[
+        str | None, typer.Option(help="The output's size, 4 or 4x5. Without: input x stride under SAME, else the smallest.")
+    ] = None,
+    dilation: Annotated[str, typer.Option(help="A number, or height x width.")] = "1",
+    duplicates: Annotated[str, typer.Option(help="Where windows overlap: sum, overwrite, or, of averages, mean.")] = "sum",
+    at: Annotated[str | None, typer.Option(help="The sample of the output, or the window, to look at: row,column.")] = None,
+    out: Annotated[Path | None, typer.Option("-o", "--out", help="Write NAME.png, .svg, .gif, .html or .txt.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show step by step why a transposed convolution or an unpooling gives what it gives."""
+    given = {"kernel": kernel, "stride": stride, "padding": padding, "output": output, "dilation": dilation}
+    explanation = _explanation(operation, input, duplicates, given)
+    place = None if at is None else _place(at)
+    if out is not None:
+        explanation.save(out, place)
+        print(f"wrote {out}", file=sys.stderr if as_json else sys.stdout)
+    if as_json:
+        print(json.dumps(explanation.numbers(), indent=1))
+    elif out is None:
+        print(explanation.text(place))
+
+
+@app.command()
+def size(
+    input: Annotated[str, typer.Option(help="The input's size: 28x28, or 28 for one axis.")],
+    kernel: Annotated[str, typer.Option(help="The kernel's size: 3, or 3x5.")],
+    stride: Annotated[str, typer.Option(help="A number, or one for each axis: 2x1.")] = "1",
+    padding: Annotated[str, typer.Option(help="SAME, VALID, or before,after of each axis: 1,1;0,2.")] = "SAME",
+    dilation: Annotated[str, typer.Option(help="A number, or one for each axis.")] = "1",
+    as_json: AsJson = False,
+) -> None:
+    """List the sizes that a transposed convolution can have, and what torch, Keras and ONNX call each."""
+    from dataclasses import asdict
+
+    from unconv.ops import output_sizes
+
+    settings = (_lengths("--stride", stride), _paddings(padding), _lengths("--dilation", dilation))
+    found = output_sizes(_lengths("--input", input), _lengths("--kernel", kernel), *settings)
+    if as_json:
+        print(json.dumps([asdict(row) for row in found], indent=1))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    heads = (
+        "axis",
+        "input",
+        "output",
+        "padding",
+        "r",
+        "torch: padding, output_padding",
+        "keep",
+        "Keras",
+        "ONNX: pads, output_padding",
+    )
+    table = Table(*heads)
+    for row in found:
+        keras = "cannot be expressed" if row.keras is None else f"{row.keras[0]}, output_padding={row.keras[1]}"
+        first, end = row.torch_crop
+        (before, after), onnx = row.padding, f"{row.onnx[0]} + {row.onnx[1]}, {row.onnx[2]}"
+        numbers = (row.axis, str(row.input), str(row.output), f"{before} + {after}", str(row.residual))
+        table.add_row(*numbers, f"{row.torch[0]}, {row.torch[1]}", f"{first}:{end}", keras, onnx)
+    Console(width=None if sys.stdout.isatty() else 140).print(table)
+
+
+def _explanation(operation: str, input: str, duplicates: str, given: dict[str, Any]) -> Telling:
+    from unconv import ops
+
+    image = _grid("--input", input)[None, :, :, None]
+    strides, padding = _lengths("--stride", given["stride"]), _paddings(given["padding"])
+    if operation in ("unpool_max", "unpool_avg"):
+        told = ops.explain_unpool_max if operation == "unpool_max" else ops.explain_unpool_avg
+        return told(image, _lengths("--kernel", given["kernel"]), strides, padding, duplicates)
+    if operation != "conv2d_transpose":
+        raise typer.BadParameter(f"{operation!r} cannot be explained; conv2d_transpose, unpool_max and unpool_avg can.")
+    filters, dilations = _grid("--kernel", given["kernel"])[:, :, None, None], _lengths("--dilation", given["dilation"])
+    if given["output"] is None:
+        legal = ops.legal_output_sizes(image.shape[1:3], filters.shape[:2], strides, padding, dilations)
+        size = tuple((sizes[-1] if padding == "SAME" else sizes[0]) if sizes else 0 for sizes in legal)
+    else:
+        size = _lengths("--output", given["output"])
+    return ops.explain_conv2d_transpose(image, filters, (1, *size * (3 - len(size)), 1), strides, padding, dilations=dilations)
+
+
+def _grid(option: str, text: str) -> Tensor:
+    """Rows of values, or a size filled with 1, 2, 3."""
+    import torch
+
+    if "," not in text and ";" not in text:
+        size = _lengths(option, text)
+        height, width = size * 2 if len(size) == 1 else size[:2]
+        return torch.arange(1.0, height * width + 1).reshape(height, width)
+    try:
+        rows = [[float(n) for n in row.split(",")] for row in text.split(";")]
+    except ValueError:
+        raise typer.BadParameter(f"{option} {text!r}: write a size, 2x3, or rows of numbers, 1,2;3,4.") from None
+    if len({len(row) for row in rows}) != 1:
+        raise typer.BadParameter(f"{option} {text!r}: all rows must have as many numbers.")
+    return torch.tensor(rows)
+
+
+def _lengths(option: str, text: str) -> tuple[int, ...]:
+    parts = text.lower().split("x")
+    if not all(part.isdecimal() for part in parts):
+        raise typer.BadParameter(f"{option} {text!r}: write a number, or one for each axis: 3x5, height first.")
+    return tuple(int(part) for part in parts)
+
+
+def _paddings(text: str) -> str | list[tuple[int, ...]]:
+    if text.isalpha():
+        return text.upper()
+    pairs = [tuple(int(n) if n.strip().isdecimal() else -1 for n in pair.split(",")) for pair in text.split(";")]
+    if any(len(pair) != 2 or min(pair) < 0 for pair in pairs):
+        raise typer.BadParameter(f"--padding {text!r}: write SAME, VALID, or before,after of each axis: 1,1;0,2.")
+    return pairs
+
+
+def _place(text: str) -> tuple[int, int]:
+    parts = text.split(",")
+    if len(parts) != 2 or not all(part.strip().isdecimal() for part in parts):
+        raise typer.BadParameter(f"--at {text!r}: write row,column.")
+    return int(parts[0]), int(parts[1])
 
 
 def _finish(out: Path, numbers: Any, as_json: bool) -> None:

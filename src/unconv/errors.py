@@ -1,10 +1,12 @@
 """What unconv raises: one family, each also the built-in error it is a case of.
 
 UnconvError
-├── ShapeError     (ValueError)           sizes, ranks or types that do not fit
+├── ShapeError     (ValueError)           sizes, ranks or settings that do not fit
+├── DtypeError     (TypeError)            a number type, or a kind of argument, that does not fit
+├── Inexpressible  (ValueError)           a call that another library has no arguments for
 ├── NoRule         (NotImplementedError)  an operation that nobody taught us to reverse
 ├── NoSuchLayer    (LookupError)          a place that the network does not have
-├── NoSuchUnit     (IndexError)           a channel or a position that the place does not have
+├── NoSuchUnit     (IndexError)           a channel, a position or an index outside the map
 ├── ModelError     (RuntimeError)         a network that cannot be recorded faithfully
 ├── NonFinite      (ArithmeticError)      NaN or infinite values where numbers are needed
 ├── PictureError   (OSError)              a picture that cannot be read
@@ -22,7 +24,15 @@ class UnconvError(Exception):
 
 
 class ShapeError(UnconvError, ValueError):
-    """A size, rank or type that does not fit."""
+    """A size, rank or setting that does not fit."""
+
+
+class DtypeError(UnconvError, TypeError):
+    """A number type, a device or a kind of argument that does not fit."""
+
+
+class Inexpressible(UnconvError, ValueError):
+    """A call that another library has no arguments for."""
 
 
 class NoRule(UnconvError, NotImplementedError):
@@ -34,7 +44,7 @@ class NoSuchLayer(UnconvError, LookupError):
 
 
 class NoSuchUnit(UnconvError, IndexError):
-    """A channel or position outside the place's map."""
+    """A channel, position or index outside the map."""
 
 
 class ModelError(UnconvError, RuntimeError):

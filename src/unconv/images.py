@@ -265,6 +265,27 @@ def common_scale(signals: Sequence[Tensor]) -> float:
     return float(thinned.kthvalue(max(1, round(0.99 * len(thinned)))).values)
 
 
+def cut(image: Tensor, box: Sequence[int]) -> Tensor:
+    """(C, h, w): what `image` (C, H, W) has in `box`, firsts then ends; zero outside it."""
+    axes = len(box) // 2
+    out = image.new_zeros(len(image), *(end - start for start, end in zip(box[:axes], box[axes:], strict=True)))
+    takes, puts = overlap(box, image.shape[1:])
+    out[(slice(None), *takes)] = image[(slice(None), *puts)]
+    return out
+
+
+def overlap(box: Sequence[int], size: Sequence[int]) -> tuple[list[slice], list[slice]]:
+    """Where `box` and an image of `size` overlap: in the box's own samples, and in the image's."""
+    axes = len(size)
+    takes, puts = [], []
+    for start, end, n in zip(box[:axes], box[axes:], size, strict=True):
+        low = min(max(start, 0), n)
+        high = max(min(end, n), low)
+        takes.append(slice(min(low - start, end - start), max(high - start, 0)))
+        puts.append(slice(low, high))
+    return takes, puts
+
+
 def grid(tiles: Sequence[Image.Image], columns: int, gap: int = 4) -> Image.Image:
     """Pictures in rows, each centred in a cell of the largest's size."""
     width, height = max(tile.width for tile in tiles), max(tile.height for tile in tiles)

@@ -161,8 +161,9 @@ def _layer(found: Reconstructions, folder: Path, name: str, request: Request) ->
 def _write_tile(folder: Path, unit: dict[str, Any], projection: Reconstruction, found: Reconstructions) -> None:
     unit["scale"] = common_scale([projection.window])
     box = visible_box(projection.box, found.shown.shape[1:])
-    write(folder / unit["projection"], png(projection_picture(projection, found.shown, box, found.scale)))
-    write(folder / unit["large"], png(projection_picture(projection, found.shown, box, unit["scale"])))
+    values = projection.within(box)
+    write(folder / unit["projection"], png(projection_picture(values, found.shown, box, found.scale)))
+    write(folder / unit["large"], png(projection_picture(values, found.shown, box, unit["scale"])))
     write(folder / unit["patch"], png(patch_picture(found.shown, box)))
 
 
@@ -200,7 +201,7 @@ def _unit_pages(found: Reconstructions, layer: dict[str, Any], folder: Path, sha
 def _way(projection: Reconstruction) -> Iterator[dict[str, Any]]:
     """The signal at every place from the unit down, drawn."""
     for signal in projection.signals:
-        energy, strongest = signal_pictures(signal)
+        energy, strongest = signal_pictures(signal.energy, signal.strongest)
         channel, share = signal.channels[0]
         yield {
             **_signal_numbers(signal),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 
 def kernel_extent(kernel: int, dilation: int = 1) -> int:
     """Samples from the first to the last tap of a dilated kernel, both counted."""
@@ -11,6 +13,21 @@ def kernel_extent(kernel: int, dilation: int = 1) -> int:
 def conv_transpose_length(n: int, kernel: int, stride: int = 1, padding: int = 0, dilation: int = 1) -> int:
     """Samples along one axis after a transposed convolution of `n` samples, without output padding."""
     return (n - 1) * stride - 2 * padding + kernel_extent(kernel, dilation)
+
+
+def pool_length(n: int, kernel: int, stride: int, padding: int, ceil_mode: bool) -> int:
+    """Windows along one axis of a torch pool over `n` samples.
+
+    Ceil mode adds a last window that hangs over the end, if it begins before the padding there.
+
+    Source:
+        `torch.nn.MaxPool2d`, PyTorch 2.6.
+    """
+    room = n + 2 * padding - kernel
+    if not ceil_mode:
+        return room // stride + 1
+    out = -(-room // stride) + 1
+    return out - 1 if (out - 1) * stride >= n + padding else out
 
 
 def pool_divisor(out: int, n: int, kernel: int, stride: int, padding: int, count_include_pad: bool) -> list[int]:
@@ -32,3 +49,71 @@ def pool_divisor(out: int, n: int, kernel: int, stride: int, padding: int, count
 def adaptive_windows(n: int, out: int) -> tuple[int, int] | None:
     """(kernel, stride) of an adaptive pool of `n` samples into `out`; None where its windows are uneven."""
     return (n // out, n // out) if n % out == 0 else None
+
+
+@dataclass(frozen=True)
+class Axis:
+    """How the windows of a convolution, a pool or their reverse lie along one axis, as TensorFlow counts.
+
+    The large side is what a convolution reads, `large` samples; the small side what it makes, `small`
+    samples. A transposed convolution goes from small to large.
+
+    Args:
+        kernel, stride, dilation: samples, at least 1.
+        padding: samples before the first and after the last; None is TensorFlow's SAME, which makes
+            `ceil(large / stride)` windows and so depends on the large side.
+    """
+
+    kernel: int
+    stride: int = 1
+    padding: tuple[int, int] | None = (0, 0)
+    dilation: int = 1
+
+    @property
+    def extent(self) -> int:
+        """Samples from the kernel's first tap to its last."""
+        return kernel_extent(self.kernel, self.dilation)
+
+    def small(self, large: int) -> int:
+        """Windows on `large` samples; 0 where not even one fits."""
+        if self.padding is None:
+            return -(-large // self.stride)
+        return max((large + sum(self.padding) - self.extent) // self.stride + 1, 0)
+
+    def legal(self, small: int) -> range:
+        """Every number of samples on which there are `small` windows; empty where padding leaves none."""
+        least = (small - 1) * self.stride + (1 if self.padding is None else self.extent - sum(self.padding))
+        return range(max(least, 0), max(least + self.stride, 0))
+
+    def span(self, small: int) -> int:
+        """Samples from the first window's start to the last one's end."""
+        return (small - 1) * self.stride + self.extent
+
+    def pads(self, large: int) -> tuple[int, int]:
+        """Padding before and after `large` samples. Of an odd SAME padding the odd one comes after."""
+        if self.padding is not None:
+            return self.padding
+        total = max(self.span(self.small(large)) - large, 0)
+        return total // 2, total - total // 2
+
+    def rest(self, large: int) -> int:
+        """Padded samples at the end that no window reaches: what tells the legal sizes of a small side apart."""
+        return large + sum(self.pads(large)) - self.span(self.small(large))
+
+    def transposed_pads(self, large: int) -> tuple[int, int]:
+        """Zeros before and after the zero-inserted small side, from which a stride-1 convolution makes
+        `large` samples; below zero, samples are cut off instead."""
+        before, after = self.pads(large)
+        return self.extent - 1 - before, self.extent - 1 - after + self.rest(large)
+
+    def torch_settings(self, large: int) -> tuple[int, int, int]:
+        """(padding, output_padding, first) for torch's transposed convolution: `large` samples of its result, from
+        `first` on, are ours. Its padding is the same on both sides, which ours is not; the slice makes up for it.
+
+        Source:
+            `torch.nn.ConvTranspose2d`, PyTorch 2.6: output_padding below the stride.
+        """
+        before, after = self.pads(large)
+        rest = self.rest(large)
+        padding = min(before, after - rest + self.stride - 1)
+        return padding, max(padding + rest - after, 0), before - padding

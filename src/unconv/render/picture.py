@@ -9,8 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from unconv.images import picture_of, png, signed_picture
-from unconv.reverse.reconstruction import Reconstruction, Signal, cut
+from unconv.images import cut, picture_of, png, signed_picture
 
 _SIGNAL_SIDE = 96  # pixels that a signal's picture has at most; larger maps are averaged down
 
@@ -20,9 +19,9 @@ def patch_picture(shown: Tensor, box: Sequence[int]) -> Image.Image:
     return _see_through(picture_of(cut(shown, box)), shown, box)
 
 
-def projection_picture(projection: Reconstruction, shown: Tensor, box: Sequence[int], scale: float) -> Image.Image:
-    """What of the projection stands in `box`: mid-grey is zero, `scale` white."""
-    return _see_through(signed_picture(projection.within(box), scale), shown, box)
+def projection_picture(values: Tensor, shown: Tensor, box: Sequence[int], scale: float) -> Image.Image:
+    """A projection's values (C, h, w) in `box`: mid-grey is zero, `scale` white."""
+    return _see_through(signed_picture(values, scale), shown, box)
 
 
 def visible_box(box: Sequence[int], size: Sequence[int]) -> tuple[int, ...]:
@@ -41,10 +40,9 @@ def placed(box: Sequence[int], size: Sequence[int]) -> str:
     return ";".join(f"{side}:{100 * share:.3f}%" for side, share in sides.items())
 
 
-def signal_pictures(signal: Signal) -> tuple[Image.Image, Image.Image]:
-    """The energy over channels (black is none), and the strongest channel (grey is zero); each on its own scale."""
-    energy = _reduced(signal.energy[None])
-    strongest = _reduced(signal.strongest[None])
+def signal_pictures(energy: Tensor, strongest: Tensor) -> tuple[Image.Image, Image.Image]:
+    """A signal's energy over channels (black is none), and its strongest channel (grey is zero); each on its own scale."""
+    energy, strongest = _reduced(energy[None]), _reduced(strongest[None])
     bright = picture_of(energy / energy.max().clamp(min=1e-30))
     return bright, signed_picture(strongest, float(strongest.abs().max()))
 

@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from unconv.errors import ShapeError
-from unconv.images import common_scale, grid, picture_of, png, signed_picture, write
+from unconv.images import common_scale, cut, grid, overlap, picture_of, png, signed_picture, write
 from unconv.reverse.places import Place
 from unconv.reverse.seed import Name
 from unconv.reverse.window import slices
@@ -130,7 +130,7 @@ class Reconstructions:
         """(n, C, H, W): each projection on the whole image, zero outside its window."""
         out = self.image.new_zeros(len(self), *self.image.shape, dtype=self._dtype)
         for row, window, box in zip(out, self.windows, self.boxes.tolist(), strict=True):
-            takes, puts = _overlap(box, self.image.shape[1:])
+            takes, puts = overlap(box, self.image.shape[1:])
             row[slices(puts)] = window[slices(takes)]
         return out
 
@@ -243,27 +243,6 @@ class Reconstructions:
         data = base64.b64encode(png(kept.picture())).decode()
         picture = f'<img src="data:image/png;base64,{data}">'
         return f'<figure style="margin:0">{picture}<figcaption>{caption}{more}</figcaption></figure>'
-
-
-def cut(image: Tensor, box: Sequence[int]) -> Tensor:
-    """(C, h, w): what `image` (C, H, W) has in `box`, firsts then ends; zero outside it."""
-    axes = len(box) // 2
-    out = image.new_zeros(len(image), *(end - start for start, end in zip(box[:axes], box[axes:], strict=True)))
-    takes, puts = _overlap(box, image.shape[1:])
-    out[slices(takes)] = image[slices(puts)]
-    return out
-
-
-def _overlap(box: Sequence[int], size: Sequence[int]) -> tuple[list[slice], list[slice]]:
-    """Where `box` and the image overlap: in the box's own samples, and in the image's."""
-    axes = len(size)
-    takes, puts = [], []
-    for start, end, n in zip(box[:axes], box[axes:], size, strict=True):
-        low = min(max(start, 0), n)
-        high = max(min(end, n), low)
-        takes.append(slice(min(low - start, end - start), max(high - start, 0)))
-        puts.append(slice(low, high))
-    return takes, puts
 
 
 def enlarged(picture: Image.Image, side: int) -> Image.Image:

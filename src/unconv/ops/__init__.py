@@ -1,0 +1,55 @@
+"""Transposed convolution and unpooling with TensorFlow's exact meaning on PyTorch tensors."""
+
+from unconv.ops.bridges import (
+    KerasArguments,
+    OnnxArguments,
+    TorchArguments,
+    keras_arguments,
+    onnx_arguments,
+    torch_arguments,
+)
+from unconv.ops.conv import conv1d, conv2d, conv3d, depthwise_conv2d
+from unconv.ops.conv_transpose import (
+    conv1d_transpose,
+    conv2d_transpose,
+    conv3d_transpose,
+    depthwise_conv2d_backprop_input,
+)
+from unconv.ops.explain import Explanation, explain_conv2d_transpose
+from unconv.ops.explain_pool import PoolExplanation, explain_unpool_avg, explain_unpool_max
+from unconv.ops.keras import keras_conv_transpose
+from unconv.ops.pool import avg_pool1d, avg_pool2d, avg_pool3d, max_pool_with_argmax
+from unconv.ops.sizes import OutputSize, legal_output_sizes, output_sizes
+from unconv.ops.unpool import unpool_avg, unpool_max
+
+__all__ = [
+    "Explanation",
+    "KerasArguments",
+    "OnnxArguments",
+    "OutputSize",
+    "PoolExplanation",
+    "TorchArguments",
+    "avg_pool1d",
+    "avg_pool2d",
+    "avg_pool3d",
+    "conv1d",
+    "conv1d_transpose",
+    "conv2d",
+    "conv2d_transpose",
+    "conv3d",
+    "conv3d_transpose",
+    "depthwise_conv2d",
+    "depthwise_conv2d_backprop_input",
+    "explain_conv2d_transpose",
+    "explain_unpool_avg",
+    "explain_unpool_max",
+    "keras_arguments",
+    "keras_conv_transpose",
+    "legal_output_sizes",
+    "max_pool_with_argmax",
+    "onnx_arguments",
+    "output_sizes",
+    "torch_arguments",
+    "unpool_avg",
+    "unpool_max",
+]

@@ -1,0 +1,321 @@
+"""TensorFlow's many ways of writing an argument, read into one: the checks that every public function makes."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+
+from unconv.errors import DtypeError, ShapeError
+from unconv.shapes import Axis
+
+FORMATS = ("NWC", "NHWC", "NDHWC", "NCW", "NCHW", "NCDHW")
+FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+AXIS_NAMES = {"N": "batch", "C": "channels", "D": "depth", "H": "height", "W": "width"}
+_LARGEST = 2**31 - 1  # TensorFlow's sizes are 32-bit too; torch's kernels overflow silently beyond it
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where the axes of a tensor stand: "NHWC" is batch, height, width, channels."""
+
+    name: str
+
+    @property
+    def spatial(self) -> tuple[int, ...]:
+        """The positions of the spatial axes."""
+        return tuple(index for index, letter in enumerate(self.name) if letter not in "NC")
+
+    @property
+    def axes(self) -> int:
+        """How many spatial axes there are."""
+        return len(self.name) - 2
+
+    @property
+    def channel(self) -> int:
+        """The position of the channels."""
+        return self.name.index("C")
+
+    def axis_name(self, index: int) -> str:
+        """What the axis at a position is called."""
+        return AXIS_NAMES[self.name[index]]
+
+    def words(self) -> str:
+        """All axes by name, for a message."""
+        return ", ".join(self.axis_name(index) for index in range(len(self.name)))
+
+    def size(self, shape: Sequence[int]) -> tuple[int, ...]:
+        """The spatial lengths of a shape."""
+        return tuple(shape[index] for index in self.spatial)
+
+    def shape(self, batch: int, size: Sequence[int], channels: int) -> tuple[int, ...]:
+        """The shape of a tensor in this layout."""
+        return (batch, channels, *size) if self.channel == 1 else (batch, *size, channels)
+
+    def channels_first(self, tensor: Tensor) -> Tensor:
+        """A view with the channels right after the batch, as torch wants them."""
+        return tensor if self.channel == 1 else tensor.movedim(-1, 1)
+
+    def channels_last(self, tensor: Tensor) -> Tensor:
+        """A view with the channels at the end, as TensorFlow counts them."""
+        return tensor.movedim(1, -1) if self.channel == 1 else tensor
+
+    def back(self, planes: Tensor) -> Tensor:
+        """The view of (N, C, samples..) in this layout."""
+        return planes if self.channel == 1 else planes.movedim(1, -1)
+
+
+def layout_of(where: str, data_format: Any, axes: int | None = None) -> Layout:
+    """The layout that `data_format` names, with `axes` spatial axes if that is given."""
+    legal = [name for name in FORMATS if axes is None or len(name) == axes + 2]
+    if data_format not in legal:
+        raise ShapeError(f"{where}: data_format is {data_format!r}; it must be {_either(map(repr, legal))}. Pass one of these.")
+    return Layout(data_format)
+
+
+def shape_of(tensor_or_shape: Any) -> Any:
+    """The shape of a tensor, or the shape itself."""
+    return getattr(tensor_or_shape, "shape", tensor_or_shape)
+
+
+def floats(where: str, layout: Layout, **tensors: Any) -> None:
+    """Refuse what is not a floating tensor of the layout's rank, and tensors of two types or devices."""
+    for name, tensor in tensors.items():
+        if not isinstance(tensor, Tensor):
+            raise DtypeError(
+                f"{where}: {name} is a {type(tensor).__name__}, but a torch.Tensor was needed. Pass torch.as_tensor({name})."
+            )
+        if tensor.dtype not in FLOATS or tensor.layout != torch.strided:
+            kind = tensor.dtype if tensor.layout == torch.strided else tensor.layout
+            raise DtypeError(
+                f"{where}: {name} is {kind}, but a dense float16, bfloat16, float32 or float64 was needed. "
+                f"Pass {name}.to(torch.float32), or .to_dense() first."
+            )
+        if tensor.ndim != len(layout.name):
+            raise ShapeError(
+                f"{where}: {name} has {tensor.ndim} axes, {tuple(tensor.shape)}, but {len(layout.name)} were needed: "
+                f"{layout.words() if name != 'filters' else _kernel_words(layout)}. Reshape it, or use the function for "
+                f"{_either(['1-D', '2-D', '3-D'])} data that fits."
+            )
+    (first_name, first), *others = tensors.items()
+    for name, tensor in others:
+        for what in ("dtype", "device"):
+            if getattr(tensor, what) != getattr(first, what):
+                raise DtypeError(
+                    f"{where}: {first_name} is {getattr(first, what)} but {name} is {getattr(tensor, what)}; "
+                    f"they must have one {what}. Pass {name}.to({first_name}.{what})."
+                )
+
+
+def integers(where: str, name: str, value: Any, least: int = -_LARGEST) -> tuple[int, ...]:
+    """Whole numbers from a number, a sequence or a tensor of them."""
+    items = value.tolist() if isinstance(value, Tensor) else value
+    items = items if isinstance(items, Sequence | torch.Size) or hasattr(items, "__iter__") else [items]
+    if isinstance(items, str | bytes | dict | set):
+        raise DtypeError(f"{where}: {name} is {value!r}, but whole numbers were needed. Pass a list of them.")
+    return tuple(_integer(where, name, item, value, least) for item in items)
+
+
+def _integer(where: str, name: str, item: Any, value: Any, least: int) -> int:
+    if isinstance(item, bool) or not hasattr(item, "__index__"):
+        raise DtypeError(
+            f"{where}: {name} is {_shown(value)}; {_shown(item)} is a {type(item).__name__}, but whole numbers were needed. "
+            "Pass integers."
+        )
+    number = cast("int", item) if isinstance(item, int | torch.SymInt) else _index(where, name, item)
+    if not least <= number <= _LARGEST:
+        raise ShapeError(
+            f"{where}: {name} is {_shown(value)}; {number} is out of range. Pass whole numbers from {least} to {_LARGEST}."
+        )
+    return number
+
+
+def _index(where: str, name: str, item: Any) -> int:
+    try:
+        return operator.index(item)
+    except TypeError as error:
+        raise DtypeError(f"{where}: {name} holds {_shown(item)}, but whole numbers were needed. Pass integers.") from error
+
+
+def per_axis(where: str, name: str, value: Any, layout: Layout, least: int = 1) -> tuple[int, ...]:
+    """A stride, dilation or window for each spatial axis, written as TensorFlow allows it: one number for all, one for
+    each spatial axis, or one for each axis with 1 for batch and channels."""
+    numbers = integers(where, name, value, least)
+    if len(numbers) == 1:
+        return numbers * layout.axes
+    if len(numbers) == layout.axes:
+        return numbers
+    if len(numbers) != layout.axes + 2:
+        raise ShapeError(
+            f"{where}: {name} is {_shown(value)}, of length {len(numbers)}, but "
+            f"{_either(sorted({1, layout.axes, layout.axes + 2}))} numbers were needed. Pass one for all axes, one for each "
+            f"spatial axis, or one for each of {layout.words()}."
+        )
+    for index in (0, layout.channel):
+        if numbers[index] != 1:
+            raise ShapeError(
+                f"{where}: {name} is {_shown(value)}; {numbers[index]} for the {layout.axis_name(index)} (axis {index} of "
+                f"{layout.name}) must be 1, only spatial axes have {name}. Write 1 there."
+            )
+    return layout.size(numbers)
+
+
+def paddings(where: str, padding: Any, layout: Layout) -> tuple[tuple[int, int] | None, ...]:
+    """For each spatial axis, samples before and after it; None where SAME computes them."""
+    if isinstance(padding, str):
+        if padding.upper() not in ("SAME", "VALID"):
+            raise ShapeError(
+                f"{where}: padding is {padding!r}; it must be 'SAME', 'VALID' or a pair of numbers for each axis, "
+                "[[0, 0], [1, 1], .., [0, 0]]. Pass one of these."
+            )
+        return ((None if padding.upper() == "SAME" else (0, 0)),) * layout.axes
+    pairs = [integers(where, "padding", pair, least=0) for pair in _pairs(where, padding)]
+    if len(pairs) not in (layout.axes, layout.axes + 2) or any(len(pair) != 2 for pair in pairs):
+        raise ShapeError(
+            f"{where}: padding is {_shown(padding)}, but {layout.axes + 2} pairs (before, after) were needed, for "
+            f"{layout.words()}, or one for each spatial axis. Pass [0, 0] where nothing is padded."
+        )
+    if len(pairs) == layout.axes + 2:
+        for index in (0, layout.channel):
+            if any(pairs[index]):
+                raise ShapeError(
+                    f"{where}: padding is {_shown(padding)}; {list(pairs[index])} for the {layout.axis_name(index)} (axis "
+                    f"{index} of {layout.name}) must be [0, 0], only spatial axes are padded. Write [0, 0] there."
+                )
+        pairs = [pairs[index] for index in layout.spatial]
+    return tuple((before, after) for before, after in pairs)
+
+
+def _pairs(where: str, padding: Any) -> list[Any]:
+    items = padding.tolist() if isinstance(padding, Tensor) else padding
+    if not hasattr(items, "__iter__"):
+        raise DtypeError(
+            f"{where}: padding is {_shown(padding)}; it must be 'SAME', 'VALID' or a pair of numbers for each axis. Pass one."
+        )
+    return list(items)
+
+
+def axes_of(
+    where: str, layout: Layout, kernel: Sequence[int], strides: Any, padding: Any, dilations: Any = None
+) -> tuple[Axis, ...]:
+    """How the windows lie along each spatial axis."""
+    stride = per_axis(where, "strides", strides, layout)
+    dilation = per_axis(where, "dilations", 1 if dilations is None else dilations, layout)
+    return tuple(map(Axis, kernel, stride, paddings(where, padding, layout), dilation))
+
+
+def counts(where: str, layout: Layout, axes: Sequence[Axis], size: Sequence[int]) -> tuple[int, ...]:
+    """How many windows there are along each axis of `size` samples; refused where TensorFlow refuses.
+
+    TensorFlow's result is empty where the kernel is a little too long, by less than two strides, and an
+    error beyond that.
+    """
+    for index, axis, n in zip(layout.spatial, axes, size, strict=True):
+        if axis.padding is not None and n + sum(axis.padding) + 2 * axis.stride <= axis.extent:
+            raise ShapeError(
+                f"{where}: a window spans {axis.extent} samples of the {layout.axis_name(index)}, but the input has {n} and "
+                f"padding {sum(axis.padding)}. Pass a larger input, a smaller kernel, or padding 'SAME'."
+            )
+    return tuple(axis.small(n) for axis, n in zip(axes, size, strict=True))
+
+
+def shape_argument(where: str, name: str, value: Any, layout: Layout) -> tuple[int, ...]:
+    """A whole shape: batch, channels and spatial lengths."""
+    if value is None:
+        raise DtypeError(
+            f"{where}: {name} is None, but a shape was needed: {layout.words()}. legal_output_sizes tells which are possible."
+        )
+    numbers = integers(where, name, value)
+    if len(numbers) != len(layout.name):
+        raise ShapeError(
+            f"{where}: {name} is {_shown(value)}, of length {len(numbers)}, but {len(layout.name)} numbers were needed: "
+            f"{layout.words()} ({layout.name}). Pass all of them."
+        )
+    return numbers
+
+
+def transposed_size(
+    where: str, layout: Layout, axes: Sequence[Axis], input: Sequence[int], filters: Sequence[int], shape: Sequence[int]
+) -> tuple[int, ...]:
+    """The spatial lengths in `shape`, refused unless a transposed convolution leads there from these input and filters."""
+    channels, (out, depth) = input[layout.channel], filters[-2:]
+    if (depth, out) != (channels, shape[layout.channel]):
+        swapped = (out, depth) == (channels, shape[layout.channel])
+        raise ShapeError(
+            f"{where}: filters {tuple(filters)} lead from {depth} channels (axis -1) to {out} (axis -2), but the input "
+            f"has {channels}, {tuple(input)} in {layout.name}, and the output {shape[layout.channel]}, {tuple(shape)}. "
+            + (
+                "They look like a convolution's, [kernel.., in, out]: pass filters.transpose(-1, -2)."
+                if swapped
+                else "Pass filters [kernel.., out, in]."
+            )
+        )
+    refuse_other_batch(where, "output_shape", shape, "input", input)
+    return legal_size(where, "output_shape", layout, axes, layout.size(input), shape)
+
+
+def refuse_other_batch(where: str, name: str, shape: Sequence[int], given_name: str, given: Sequence[int]) -> None:
+    """A shape asked for has the batch of the tensor given."""
+    if shape[0] != given[0]:
+        raise ShapeError(
+            f"{where}: {name} is {tuple(shape)}, a batch of {shape[0]} (axis 0), but {given_name} {tuple(given)} is a "
+            f"batch of {given[0]}. Pass {given[0]} there."
+        )
+
+
+def legal_size(
+    where: str, name: str, layout: Layout, axes: Sequence[Axis], small: Sequence[int], shape: Sequence[int]
+) -> tuple[int, ...]:
+    """The spatial lengths in `shape`, refused unless the windows on them number `small`."""
+    size = layout.size(shape)
+    for index, axis, n, large in zip(layout.spatial, axes, small, size, strict=True):
+        if large < 0 or axis.small(large) != n:
+            raise ShapeError(
+                f"{where}: {name} is {tuple(shape)}; {large} for the {layout.axis_name(index)} (axis {index}) is not possible. "
+                f"From {n} samples with {axis_words(axis)} there come {listed(axis.legal(n))}, as {_formula(axis)}. "
+                "Pass such a size."
+            )
+    return size
+
+
+def axis_words(axis: Axis) -> str:
+    """An axis' settings in words."""
+    padding = (
+        "SAME" if axis.padding is None else "VALID" if axis.padding == (0, 0) else f"{axis.padding[0]} + {axis.padding[1]}"
+    )
+    dilation = f", dilation {axis.dilation}" if axis.dilation > 1 else ""
+    return f"kernel {axis.kernel}, stride {axis.stride}{dilation}, padding {padding}"
+
+
+def listed(legal: range) -> str:
+    """All legal lengths, in words."""
+    if not legal:
+        return "no sizes at all, the padding takes everything"
+    few = _either(legal) if len(legal) <= 16 else f"{legal[0]} to {legal[-1]}, every one"
+    return f"{'only ' if len(legal) == 1 else ''}{few}"
+
+
+def _formula(axis: Axis) -> str:
+    if axis.padding is None:
+        return "(n - 1)·stride + 1 ≤ size ≤ n·stride"
+    extent = "kernel" if axis.dilation == 1 else "((kernel - 1)·dilation + 1)"
+    pads = " - padding" if sum(axis.padding) else ""
+    return f"(n - 1)·stride + {extent}{pads} ≤ size ≤ n·stride + {extent}{pads} - 1"
+
+
+def _kernel_words(layout: Layout) -> str:
+    return ", ".join([*(f"kernel {layout.axis_name(index)}" for index in layout.spatial), "and two of channels"])
+
+
+def _either(options: Any) -> str:
+    words = [str(option) for option in options]
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} or {words[-1]}"
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."

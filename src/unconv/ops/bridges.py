@@ -1,0 +1,291 @@
+"""The same transposed convolution in torch's, Keras' and ONNX' words."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+from unconv.errors import Inexpressible, ShapeError
+from unconv.ops.arguments import FORMATS, axes_of, integers, layout_of, shape_argument, shape_of, transposed_size
+from unconv.ops.keras import keras_length
+from unconv.shapes import Axis
+
+_MODULES: dict[int, type[nn.Module]] = {1: nn.ConvTranspose1d, 2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
+
+
+@dataclass(frozen=True)
+class TorchArguments:
+    """What `torch.nn.ConvTranspose1d`, `2d` or `3d` needs, and the crop of its result. As text, lines to paste.
+
+    Args:
+        in_channels, out_channels, kernel_size, stride, padding, output_padding, dilation: the module's own.
+        crop: of each spatial axis, the samples to keep.
+        needs_crop: whether that is less than all. torch pads both sides alike, TensorFlow does not.
+        permutation: of the filters' axes, to torch's weight (in, out, kernel..). No kernel is flipped.
+        channels_last: whether the call has its channels last; torch wants them first.
+    """
+
+    in_channels: int
+    out_channels: int
+    kernel_size: tuple[int, ...]
+    stride: tuple[int, ...]
+    padding: tuple[int, ...]
+    output_padding: tuple[int, ...]
+    dilation: tuple[int, ...]
+    crop: tuple[slice, ...]
+    needs_crop: bool
+    permutation: tuple[int, ...]
+    channels_last: bool
+
+    def module(self, filters: Tensor) -> nn.Module:
+        """The module with a copy of `filters`, without bias; channels first, its result is still to be cropped."""
+        settings = (self.kernel_size, self.stride, self.padding, self.output_padding)
+        module = _MODULES[len(self.stride)](
+            self.in_channels, self.out_channels, *settings, bias=False, dilation=self.dilation
+        ).to(filters)
+        module.load_state_dict({"weight": filters.detach().permute(self.permutation)})
+        return module
+
+    def __str__(self) -> str:
+        sizes = [f"{name}={getattr(self, name)}" for name in ("stride", "padding", "output_padding", "dilation")]
+        channels = f"{self.in_channels}, {self.out_channels}, {self.kernel_size}"
+        crop = f"[..., {', '.join(f'{part.start}:{part.stop}' for part in self.crop)}]" if self.needs_crop else ""
+        first, last = (".movedim(-1, 1)", ".movedim(1, -1)") if self.channels_last else ("", "")
+        return (
+            f"layer = torch.nn.ConvTranspose{len(self.stride)}d({channels}, {', '.join(sizes)}, bias=False)\n"
+            f"layer.weight.data = filters.permute{self.permutation}\n"
+            f"output = layer(input{first}){crop}{last}"
+        )
+
+
+@dataclass(frozen=True)
+class KerasArguments:
+    """What `keras.layers.Conv1DTranspose`, `2D` or `3D` needs; its kernel is the filters as they are. As text, a line."""
+
+    filters: int
+    kernel_size: tuple[int, ...]
+    strides: tuple[int, ...]
+    padding: str
+    output_padding: tuple[int, ...] | None
+    data_format: str
+    dilation_rate: tuple[int, ...]
+
+    def __str__(self) -> str:
+        names = ("strides", "padding", "output_padding", "data_format", "dilation_rate")
+        settings = ", ".join(f"{name}={getattr(self, name)!r}" for name in names)
+        return f"keras.layers.Conv{len(self.strides)}DTranspose({self.filters}, {self.kernel_size}, {settings}, use_bias=False)"
+
+
+@dataclass(frozen=True)
+class OnnxArguments:
+    """The attributes of ONNX' ConvTranspose, and the permutation of the filters' axes to its weight (in, out, kernel..)."""
+
+    kernel_shape: tuple[int, ...]
+    strides: tuple[int, ...]
+    pads: tuple[int, ...]
+    output_padding: tuple[int, ...]
+    dilations: tuple[int, ...]
+    permutation: tuple[int, ...]
+
+    @property
+    def attributes(self) -> dict[str, list[int]]:
+        """For `onnx.helper.make_node("ConvTranspose", ..)`: pads are all firsts, then all ends."""
+        names = ("kernel_shape", "strides", "pads", "output_padding", "dilations")
+        return {name: list(getattr(self, name)) for name in names}
+
+    def __str__(self) -> str:
+        settings = ", ".join(f"{name}={value}" for name, value in self.attributes.items())
+        return f'onnx.helper.make_node("ConvTranspose", ["input", "weight"], ["output"], {settings})'
+
+
+def torch_arguments(
+    input: Any,
+    filters: Any,
+    output_shape: Any,
+    strides: Any,
+    padding: Any = "SAME",
+    data_format: str | None = None,
+    dilations: Any = None,
+) -> TorchArguments:
+    """What makes torch compute the transposed convolution that these arguments mean to TensorFlow.
+
+    Args:
+        input, filters: the tensors, or their shapes; 1 to 3 spatial axes.
+        output_shape, strides, padding, dilations: as for `conv2d_transpose`.
+        data_format: None is the one with channels last.
+
+    Raises:
+        ShapeError: as `conv2d_transpose`.
+
+    Example:
+        >>> print(torch_arguments((1, 4, 3), (3, 5, 3), (1, 8, 5), strides=2))
+        layer = torch.nn.ConvTranspose1d(3, 5, (3,), stride=(2,), padding=(0,), output_padding=(0,), dilation=(1,), bias=False)
+        layer.weight.data = filters.permute(2, 1, 0)
+        output = layer(input.movedim(-1, 1))[..., 0:8].movedim(1, -1)
+    """
+    call = _read("torch_arguments", input, filters, output_shape, strides, padding, data_format, dilations)
+    padding, more, first = zip(*(axis.torch_settings(large) for axis, large in call.sides), strict=True)
+    lengths = [axis.span(n) - 2 * p + extra for axis, n, p, extra in zip(call.axes, call.small, padding, more, strict=True)]
+    crop = tuple(slice(start, start + large) for start, large in zip(first, call.size, strict=True))
+    return TorchArguments(
+        in_channels=call.channels,
+        out_channels=call.out,
+        kernel_size=call.of("kernel"),
+        stride=call.of("stride"),
+        padding=padding,
+        output_padding=more,
+        dilation=call.of("dilation"),
+        crop=crop,
+        needs_crop=crop != tuple(slice(0, length) for length in lengths),
+        permutation=call.permutation,
+        channels_last=call.channels_last,
+    )
+
+
+def keras_arguments(
+    input: Any,
+    filters: Any,
+    output_shape: Any,
+    strides: Any,
+    padding: Any = "SAME",
+    data_format: str | None = None,
+    dilations: Any = None,
+) -> KerasArguments:
+    """What makes Keras compute the transposed convolution that these arguments mean to TensorFlow.
+
+    Args:
+        As for `torch_arguments`.
+
+    Raises:
+        ShapeError: as `conv2d_transpose`.
+        Inexpressible: Keras has no arguments for it: explicit padding that is neither "same" nor "valid", dilation
+            together with a stride, or sizes of which one needs output_padding=None and another a number.
+
+    Source:
+        `keras.layers.Conv2DTranspose`, Keras 3.15.
+
+    Example:
+        >>> keras_arguments((1, 4, 4, 3), (3, 3, 5, 3), (1, 7, 8, 5), strides=2).output_padding
+        (0, 1)
+    """
+    call = _read("keras_arguments", input, filters, output_shape, strides, padding, data_format, dilations)
+    if max(call.of("stride")) > 1 and max(call.of("dilation")) > 1:
+        raise Inexpressible(
+            f"keras_arguments: stride {call.of('stride')} with dilation {call.of('dilation')} cannot be expressed by Keras' "
+            "layers, which refuse both together. Use keras.ops.conv_transpose, or unconv.ops.keras_conv_transpose."
+        )
+    ways = [keras_ways(axis, n, large) for (axis, large), n in zip(call.sides, call.small, strict=True)]
+    for name in ("valid", "same"):
+        options = [way.get(name, []) for way in ways]
+        numbers = [[option for option in choice if option is not None] for choice in options]
+        inferred = all(None in choice for choice in options)
+        if inferred or all(numbers):
+            return KerasArguments(
+                filters=call.out,
+                kernel_size=call.of("kernel"),
+                strides=call.of("stride"),
+                padding=name,
+                output_padding=None if inferred else tuple(choice[0] for choice in numbers),
+                data_format="channels_last" if call.channels_last else "channels_first",
+                dilation_rate=call.of("dilation"),
+            )
+    raise Inexpressible(
+        f"keras_arguments: sizes {call.size} from {call.small}, padded by {[axis.pads(large) for axis, large in call.sides]}, "
+        "cannot be expressed by Keras, which pads 'valid' or 'same' and takes one output_padding for all axes: None, or "
+        "numbers below the stride. Choose another output_shape, or crop a larger result."
+    )
+
+
+def onnx_arguments(
+    input: Any,
+    filters: Any,
+    output_shape: Any,
+    strides: Any,
+    padding: Any = "SAME",
+    data_format: str | None = None,
+    dilations: Any = None,
+) -> OnnxArguments:
+    """The attributes with which ONNX' ConvTranspose means what these arguments mean to TensorFlow.
+
+    Every call can be expressed, by `pads` and `output_padding`; the attribute `output_shape` splits an odd
+    padding the other way and would shift the result. ONNX wants the channels first.
+
+    Args:
+        As for `torch_arguments`.
+
+    Raises:
+        ShapeError: as `conv2d_transpose`.
+
+    Source:
+        ONNX operator set 22, ConvTranspose.
+
+    Example:
+        >>> onnx_arguments((1, 4, 4, 3), (3, 3, 5, 3), (1, 8, 8, 5), strides=2).pads
+        (0, 0, 1, 1)
+    """
+    call = _read("onnx_arguments", input, filters, output_shape, strides, padding, data_format, dilations)
+    pads = [axis.pads(large) for axis, large in call.sides]
+    return OnnxArguments(
+        kernel_shape=call.of("kernel"),
+        strides=call.of("stride"),
+        pads=(*(before for before, _ in pads), *(after for _, after in pads)),
+        output_padding=tuple(axis.rest(large) for axis, large in call.sides),
+        dilations=call.of("dilation"),
+        permutation=call.permutation,
+    )
+
+
+def keras_ways(axis: Axis, n: int, large: int) -> dict[str, list[int | None]]:
+    """Under which of Keras' paddings, and with which output_padding, `n` samples lead to these `large` along one axis."""
+    ways: dict[str, list[int | None]] = {}
+    for name, padding in (("valid", (0, 0)), ("same", None)):
+        known = Axis(axis.kernel, axis.stride, padding, axis.dilation)
+        if known.small(large) == n and known.pads(large) == axis.pads(large):
+            options: list[int | None] = [None, *range(axis.stride)]
+            ways[name] = [option for option in options if keras_length(known, n, option) == large]
+    return ways
+
+
+@dataclass(frozen=True)
+class _Call:
+    """The arguments of a transposed convolution, read and found to fit."""
+
+    axes: tuple[Axis, ...]
+    small: tuple[int, ...]
+    size: tuple[int, ...]
+    channels: int
+    out: int
+    channels_last: bool
+
+    @property
+    def sides(self) -> list[tuple[Axis, int]]:
+        return list(zip(self.axes, self.size, strict=True))
+
+    @property
+    def permutation(self) -> tuple[int, ...]:
+        count = len(self.axes)
+        return (count + 1, count, *range(count))
+
+    def of(self, setting: str) -> tuple[int, ...]:
+        return tuple(getattr(axis, setting) for axis in self.axes)
+
+
+def _read(
+    where: str, input: Any, filters: Any, output_shape: Any, strides: Any, padding: Any, data_format: str | None, dilations: Any
+) -> _Call:
+    given, kernel = integers(where, "input", shape_of(input)), integers(where, "filters", shape_of(filters), least=1)
+    if data_format is None and len(given) in (3, 4, 5):
+        data_format = FORMATS[len(given) - 3]
+    layout = layout_of(where, data_format)
+    for name, shape in (("input", given), ("filters", kernel)):
+        if len(shape) != len(layout.name):
+            raise ShapeError(
+                f"{where}: {name} is {shape}, but {len(layout.name)} lengths were needed for {layout.name}. "
+                "Pass the tensor or its shape."
+            )
+    axes = axes_of(where, layout, kernel[:-2], strides, padding, dilations)
+    shape = shape_argument(where, "output_shape", output_shape, layout)
+    size = transposed_size(where, layout, axes, given, kernel, shape)
+    return _Call(axes, layout.size(given), size, given[layout.channel], kernel[-2], layout.channel != 1)

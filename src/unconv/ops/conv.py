@@ -1,0 +1,155 @@
+"""Convolution as TensorFlow means it: cross-correlation, filters [kernel.., in, out], odd padding at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor
+from torch.nn import functional as F
+
+from unconv.errors import ShapeError
+from unconv.ops.arguments import Layout, axes_of, counts, floats, layout_of
+from unconv.shapes import Axis
+
+_CONVOLUTIONS = {2: F.conv2d, 3: F.conv3d}
+
+
+def conv1d(
+    input: Tensor, filters: Tensor, strides: Any, padding: Any, data_format: str = "NWC", dilations: Any = None
+) -> Tensor:
+    """The convolution of (N, W, C) with filters [kernel, in, out]; otherwise as `conv2d`."""
+    return _conv("conv1d", input, filters, strides, padding, layout_of("conv1d", data_format, 1), dilations)
+
+
+def conv2d(
+    input: Tensor, filters: Tensor, strides: Any, padding: Any, data_format: str = "NHWC", dilations: Any = None
+) -> Tensor:
+    """The convolution of each window of `input` with `filters`, as a cross-correlation: no kernel is flipped.
+
+    Args:
+        input: (N, H, W, C), or (N, C, H, W) with data_format "NCHW"; floating.
+        filters: [kernel height, kernel width, in, out], of the same type. Where `in` is a part of C, the
+            channels are convolved in C / in groups.
+        strides: one number, one a spatial axis, or one an axis with 1 for batch and channels.
+        padding: "SAME" makes ceil(size / stride) windows and puts the odd padded sample at the end;
+            "VALID" pads nothing; or pairs (before, after) for each axis.
+        dilations: samples from one tap of the kernel to the next, written as `strides`; None is 1.
+
+    Returns:
+        (N, H', W', out), or with the channels first, as they came. Empty where the kernel is a little too
+        long for the picture.
+
+    Raises:
+        ShapeError: sizes or settings that do not fit.
+        DtypeError: not tensors, or not of one floating type and device.
+
+    Source:
+        `tf.nn.conv2d`, TensorFlow 2.21.
+
+    Example:
+        >>> image, kernel = torch.ones(1, 4, 4, 1), torch.tensor([[1., 0.], [-1., -2.]]).reshape(2, 2, 1, 1)
+        >>> conv2d(image, kernel, strides=2, padding="VALID").flatten()
+        tensor([-2., -2., -2., -2.])
+    """
+    return _conv("conv2d", input, filters, strides, padding, layout_of("conv2d", data_format, 2), dilations)
+
+
+def conv3d(
+    input: Tensor, filters: Tensor, strides: Any, padding: Any, data_format: str = "NDHWC", dilations: Any = None
+) -> Tensor:
+    """The convolution of (N, D, H, W, C) with filters [kernel.., in, out]; otherwise as `conv2d`."""
+    return _conv("conv3d", input, filters, strides, padding, layout_of("conv3d", data_format, 3), dilations)
+
+
+def depthwise_conv2d(
+    input: Tensor, filters: Tensor, strides: Any, padding: Any, data_format: str = "NHWC", dilations: Any = (1, 1)
+) -> Tensor:
+    """The convolution of every channel with kernels of its own.
+
+    Stride and dilation may both exceed 1, which TensorFlow computes wrongly.
+
+    Args:
+        input: (N, H, W, C), or (N, C, H, W) with data_format "NCHW"; floating.
+        filters: [kernel height, kernel width, C, M], of the same type.
+        strides, padding, dilations: as for `conv2d`.
+
+    Returns:
+        (N, H', W', C M): channel c M + m comes from channel c and its kernel m.
+
+    Raises:
+        ShapeError, DtypeError: as `conv2d`.
+
+    Source:
+        `tf.nn.depthwise_conv2d`, TensorFlow 2.21.
+    """
+    where = "depthwise_conv2d"
+    layout = layout_of(where, data_format, 2)
+    floats(where, layout, input=input, filters=filters)
+    refuse_empty_filters(where, filters)
+    axes = axes_of(where, layout, filters.shape[:2], strides, padding, dilations)
+    channels = input.shape[layout.channel]
+    refuse_other_depth(where, filters, channels)
+    weight = filters.permute(2, 3, 0, 1).reshape(-1, 1, *filters.shape[:2])
+    return _windows(where, input, weight, axes, layout, groups=channels)
+
+
+def refuse_other_depth(where: str, filters: Tensor, channels: int) -> None:
+    """Depthwise filters have a kernel for each channel."""
+    if filters.shape[2] != channels:
+        raise ShapeError(
+            f"{where}: filters {tuple(filters.shape)} are for {filters.shape[2]} channels, axis 2, but there are {channels}. "
+            "Pass filters [kernel height, kernel width, channels, multiplier]."
+        )
+
+
+def refuse_empty_filters(where: str, filters: Tensor) -> None:
+    """Filters have at least one tap and one channel on both sides."""
+    if 0 in filters.shape:
+        raise ShapeError(f"{where}: filters is {tuple(filters.shape)}; no axis may be 0. Pass filters with values.")
+
+
+def nothing(shape: Sequence[int], *sources: Tensor) -> Tensor:
+    """A tensor without values, of that shape, to which gradients still lead from `sources`."""
+    first, *others = (source.reshape(-1)[:0].reshape(tuple(shape)) for source in sources)
+    return sum(others, start=first)
+
+
+def grown(empty: Tensor, shape: Sequence[int]) -> Tensor:
+    """A tensor without values filled up to `shape` with zeros."""
+    return F.pad(empty, [edge for n, m in zip(reversed(shape), reversed(empty.shape), strict=True) for edge in (0, n - m)])
+
+
+def _conv(where: str, input: Tensor, filters: Tensor, strides: Any, padding: Any, layout: Layout, dilations: Any) -> Tensor:
+    floats(where, layout, input=input, filters=filters)
+    refuse_empty_filters(where, filters)
+    axes = axes_of(where, layout, filters.shape[:-2], strides, padding, dilations)
+    channels, (depth, out) = input.shape[layout.channel], filters.shape[-2:]
+    if channels % depth or out % max(channels // depth, 1) or not channels:
+        raise ShapeError(
+            f"{where}: the input has {channels} channels, {tuple(input.shape)} in {layout.name}, but filters "
+            f"{tuple(filters.shape)} take {depth} (axis -2) and make {out} (axis -1). Both must divide into equal groups: "
+            f"pass filters [kernel.., in, out] with in = {channels}, or a divisor of it."
+        )
+    return _windows(where, input, filters.movedim((-1, -2), (0, 1)), axes, layout, groups=channels // depth)
+
+
+def _windows(where: str, input: Tensor, weight: Tensor, axes: Sequence[Axis], layout: Layout, groups: int) -> Tensor:
+    """The convolution with torch's weight (out, in / groups, kernel..)."""
+    made = counts(where, layout, axes, layout.size(input.shape))
+    if not all(made):
+        return nothing(layout.shape(input.shape[0], made, len(weight)), input, weight)
+    return layout.back(_torch_conv(layout.channels_first(input), weight, axes, groups))
+
+
+def _torch_conv(planes: Tensor, weight: Tensor, axes: Sequence[Axis], groups: int) -> Tensor:
+    """torch's convolution of (N, C, samples..); it pads both sides alike, what is more on one side is padded before."""
+    if len(axes) == 1:  # along one axis torch copies what is not channels first; along two it does not
+        return _torch_conv(planes.unsqueeze(2), weight.unsqueeze(2), (Axis(1), *axes), groups).squeeze(2)
+    pads = [axis.pads(n) for axis, n in zip(axes, planes.shape[2:], strict=True)]
+    both = [min(pad) for pad in pads]
+    more = [edge - least for pad, least in zip(reversed(pads), reversed(both), strict=True) for edge in pad]
+    if any(more):
+        planes = F.pad(planes, more)
+    strides, dilations = [axis.stride for axis in axes], [axis.dilation for axis in axes]
+    return _CONVOLUTIONS[len(axes)](planes, weight, None, strides, both, dilations, groups)

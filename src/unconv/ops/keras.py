@@ -1,0 +1,87 @@
+"""Keras' transposed convolution, which infers the output's size."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+
+from unconv.errors import ShapeError
+from unconv.ops.arguments import FORMATS, Layout, axes_of, floats, layout_of, per_axis
+from unconv.ops.conv import refuse_empty_filters
+from unconv.ops.conv_transpose import transposed
+from unconv.shapes import Axis
+
+
+def keras_conv_transpose(
+    inputs: Tensor,
+    kernel: Tensor,
+    strides: Any,
+    padding: str,
+    output_padding: Any = None,
+    data_format: str | None = "channels_last",
+    dilation_rate: Any = 1,
+) -> Tensor:
+    """The transposed convolution whose output size is inferred by Keras' rule: TensorFlow's values for that size.
+
+    Args:
+        inputs: (N, samples.., in), or (N, in, samples..) with data_format "channels_first"; 1 to 3 spatial axes.
+        kernel: [kernel.., out, in], of the same floating type.
+        strides, dilation_rate: one number, or one for each spatial axis.
+        padding: "same" or "valid".
+        output_padding: samples beyond `(n - 1) stride + kernel % 2` under "same", beyond `(n - 1) stride + kernel`
+            under "valid", where `kernel` counts dilation in. None makes `n stride` under "same" and, under "valid",
+            as many as the stride exceeds the kernel by.
+
+    Returns:
+        (N, samples.., out), or with the channels first, as they came.
+
+    Raises:
+        ShapeError: as `conv2d_transpose`; so also for sizes that Keras infers and TensorFlow refuses:
+            output_padding=0 with an even kernel under "same", or an output_padding from the stride on.
+        DtypeError: as `conv2d_transpose`.
+
+    Source:
+        `keras.ops.conv_transpose`, Keras 3.15, on its TensorFlow backend.
+
+    Example:
+        >>> x, w = torch.ones(1, 2, 1), torch.tensor([1., 2., 3.]).reshape(3, 1, 1)
+        >>> keras_conv_transpose(x, w, 2, "same").flatten()
+        tensor([1., 2., 4., 2.])
+        >>> keras_conv_transpose(x, w, 2, "valid").flatten()
+        tensor([1., 2., 4., 2., 3.])
+    """
+    where = "keras_conv_transpose"
+    layout = _layout(where, inputs, data_format)
+    floats(where, layout, inputs=inputs, kernel=kernel)
+    refuse_empty_filters(where, kernel)
+    axes = axes_of(where, layout, kernel.shape[:-2], strides, _padding(where, padding), dilation_rate)
+    more = [None] * len(axes) if output_padding is None else per_axis(where, "output_padding", output_padding, layout, 0)
+    size = [keras_length(axis, n, extra) for axis, n, extra in zip(axes, layout.size(inputs.shape), more, strict=True)]
+    shape = layout.shape(inputs.shape[0], size, kernel.shape[-2])
+    return transposed(where, inputs, kernel, axes, shape, layout)
+
+
+def keras_length(axis: Axis, n: int, output_padding: int | None) -> int:
+    """The length that Keras infers along one axis."""
+    if output_padding is None:
+        return n * axis.stride if axis.padding is None else axis.span(n) + max(axis.stride - axis.extent, 0)
+    return (axis.span(n) if axis.padding is not None else (n - 1) * axis.stride + axis.extent % 2) + output_padding
+
+
+def _layout(where: str, inputs: Any, data_format: Any) -> Layout:
+    formats = {"channels_last": FORMATS[:3], "channels_first": FORMATS[3:], None: FORMATS[:3]}
+    if data_format not in formats:
+        raise ShapeError(
+            f"{where}: data_format is {data_format!r}; it must be 'channels_last' or 'channels_first'. Pass one of these."
+        )
+    axes = min(max(getattr(inputs, "ndim", 4) - 2, 1), 3)
+    return layout_of(where, formats[data_format][axes - 1])
+
+
+def _padding(where: str, padding: Any) -> str:
+    if not isinstance(padding, str):
+        raise ShapeError(
+            f"{where}: padding is {padding!r}; Keras knows 'same' and 'valid' only. Pass one, or conv2d_transpose."
+        )
+    return padding

@@ -1,0 +1,228 @@
+"""Pools as TensorFlow means them: padding is never a maximum and never counted in an average."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import prod
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor
+from torch.nn import functional as F
+
+from unconv.errors import DtypeError, ShapeError
+from unconv.ops.arguments import Layout, axes_of, counts, floats, layout_of, per_axis
+from unconv.ops.conv import nothing
+from unconv.shapes import Axis, pool_divisor, pool_length
+
+_MAXIMA = {2: F.max_pool2d, 3: F.max_pool3d}
+_AVERAGES = {2: F.avg_pool2d, 3: F.avg_pool3d}
+_INDICES = {torch.int32: torch.int32, torch.int64: torch.int64, "int32": torch.int32, "int64": torch.int64}
+
+
+def max_pool_with_argmax(
+    input: Tensor,
+    ksize: Any,
+    strides: Any,
+    padding: Any,
+    data_format: str = "NHWC",
+    output_dtype: torch.dtype | str = torch.int64,
+    include_batch_in_index: bool = False,
+) -> tuple[Tensor, Tensor]:
+    """The maximum of each window, and where in the input it was.
+
+    Of equal samples the first in row-major order is taken. As in TensorFlow, NaN is passed over, unless it
+    is a window's first sample, which it then stays.
+
+    Args:
+        input: (N, H, W, C), floating; with another `data_format` (N, C, H, W), or one or three spatial axes.
+        ksize, strides: one number, one a spatial axis, or one an axis with 1 for batch and channels.
+        padding: "SAME", "VALID" or pairs (before, after), each below the window.
+        output_dtype: of the indices, torch.int64 or torch.int32.
+        include_batch_in_index: count the indices through the whole batch.
+
+    Returns:
+        (output, argmax), both (N, H', W', C) in the order of `data_format`. An index counts the samples of
+        one image with its channels last, whatever the layout: (y W + x) C + c; and b H W C more with
+        `include_batch_in_index`.
+
+    Raises:
+        ShapeError: sizes or settings that do not fit; more samples than the indices' type can count.
+        DtypeError: not a floating tensor; indices that are not integers.
+
+    Source:
+        `tf.nn.max_pool_with_argmax`, TensorFlow 2.21, on the CPU.
+
+    Example:
+        >>> image = torch.tensor([1., 4., 3., 2.]).reshape(1, 2, 2, 1)
+        >>> [found.item() for found in max_pool_with_argmax(image, 2, 2, "VALID")]
+        [4.0, 1]
+    """
+    where = "max_pool_with_argmax"
+    layout, axes = _windows(where, input, ksize, strides, padding, data_format)
+    dtype = _INDICES.get(output_dtype) if isinstance(output_dtype, str | torch.dtype) else None
+    if dtype is None:
+        raise DtypeError(f"{where}: output_dtype is {output_dtype}; it must be torch.int32 or torch.int64. Pass one of these.")
+    size, channels = layout.size(input.shape), input.shape[layout.channel]
+    counted = prod(size) * channels * (input.shape[0] if include_batch_in_index else 1)
+    if dtype == torch.int32 and counted > 2**31:
+        raise ShapeError(f"{where}: {counted} samples are more than int32 can count. Pass output_dtype=torch.int64.")
+    shape = layout.shape(input.shape[0], counts(where, layout, axes, size), channels)
+    if 0 in shape:
+        return nothing(shape, input), input.new_empty(shape, dtype=dtype)
+    pooled, switches = _maxima(layout.channels_first(input), axes)
+    line = [-1] + [1] * len(axes)
+    argmax = torch.add(torch.arange(channels, device=input.device).view(line), switches, alpha=channels)
+    if include_batch_in_index:
+        argmax += (torch.arange(len(input), device=input.device) * (prod(size) * channels)).view(-1, *[1] * (len(axes) + 1))
+    return layout.back(pooled), layout.back(argmax.to(dtype))
+
+
+def avg_pool1d(input: Tensor, ksize: Any, strides: Any, padding: Any, data_format: str = "NWC") -> Tensor:
+    """The average of each window of (N, W, C); otherwise as `avg_pool2d`."""
+    return _average("avg_pool1d", input, ksize, strides, padding, layout_of("avg_pool1d", data_format, 1).name)
+
+
+def avg_pool2d(input: Tensor, ksize: Any, strides: Any, padding: Any, data_format: str = "NHWC") -> Tensor:
+    """The average of each window's samples; padding is no sample and does not count.
+
+    Args:
+        input: (N, H, W, C), or (N, C, H, W) with data_format "NCHW"; floating.
+        ksize, strides, padding: as for `max_pool_with_argmax`.
+
+    Returns:
+        (N, H', W', C), or with the channels first, as they came.
+
+    Raises:
+        ShapeError, DtypeError: as `max_pool_with_argmax`.
+
+    Source:
+        `tf.nn.avg_pool2d`, TensorFlow 2.21; explicit padding by the same rule.
+
+    Example:
+        >>> avg_pool2d(torch.arange(1., 10.).reshape(1, 3, 3, 1), 2, 2, "SAME").flatten()
+        tensor([3.0000, 4.5000, 7.5000, 9.0000])
+    """
+    return _average("avg_pool2d", input, ksize, strides, padding, layout_of("avg_pool2d", data_format, 2).name)
+
+
+def avg_pool3d(input: Tensor, ksize: Any, strides: Any, padding: Any, data_format: str = "NDHWC") -> Tensor:
+    """The average of each window of (N, D, H, W, C); otherwise as `avg_pool2d`."""
+    return _average("avg_pool3d", input, ksize, strides, padding, layout_of("avg_pool3d", data_format, 3).name)
+
+
+def traced(*tensors: Tensor) -> bool:
+    """Whether values cannot be looked at: while compiling, under `vmap`, on meta and fake tensors, in a CUDA graph."""
+    if torch.compiler.is_compiling() or (tensors[0].is_cuda and torch.cuda.is_current_stream_capturing()):
+        return True
+    wrapped = torch._C._functorch.is_functorch_wrapped_tensor
+    return any(tensor.is_meta or isinstance(tensor, FakeTensor) or wrapped(tensor) for tensor in tensors)
+
+
+def _windows(
+    where: str, input: Tensor, ksize: Any, strides: Any, padding: Any, data_format: str
+) -> tuple[Layout, tuple[Axis, ...]]:
+    layout = layout_of(where, data_format)
+    floats(where, layout, input=input)
+    axes = axes_of(where, layout, per_axis(where, "ksize", ksize, layout), strides, padding)
+    for index, axis in zip(layout.spatial, axes, strict=True):
+        if axis.padding is not None and max(axis.padding) >= axis.kernel:
+            raise ShapeError(
+                f"{where}: padding is {axis.padding} along the {layout.axis_name(index)}, but must be below the window of "
+                f"{axis.kernel}, or some windows would hold no sample. Pad less."
+            )
+    return layout, axes
+
+
+def _average(where: str, input: Tensor, ksize: Any, strides: Any, padding: Any, data_format: str) -> Tensor:
+    layout, axes = _windows(where, input, ksize, strides, padding, data_format)
+    size = layout.size(input.shape)
+    shape = layout.shape(len(input), counts(where, layout, axes, size), input.shape[layout.channel])
+    if 0 in shape:
+        return nothing(shape, input)
+    return layout.back(_averages(layout.channels_first(input), axes))
+
+
+def _averages(planes: Tensor, axes: Sequence[Axis]) -> Tensor:
+    if len(axes) == 1:
+        return _averages(planes.unsqueeze(2), (Axis(1), *axes)).squeeze(2)
+    if planes.is_cpu and planes.dtype in (torch.float16, torch.bfloat16):  # torch has no such pool along three axes
+        return _averages(planes.float(), axes).to(planes.dtype)
+    kernel, strides = [axis.kernel for axis in axes], [axis.stride for axis in axes]
+    given, before, padding, ceil_mode = _fitted(planes, axes, 0.0)
+    if given is planes:
+        return _AVERAGES[len(axes)](planes, kernel, strides, padding, ceil_mode, False)
+    made = _AVERAGES[len(axes)](given, kernel, strides)
+    for index, (axis, n, first) in enumerate(zip(axes, planes.shape[2:], before, strict=True)):
+        counted = pool_divisor(axis.small(n), n, axis.kernel, axis.stride, first, False)
+        share = axis.kernel / torch.tensor(counted, dtype=planes.dtype, device=planes.device)
+        made = made * share.view(-1, *[1] * (len(axes) - 1 - index))
+    return made
+
+
+def _maxima(planes: Tensor, axes: Sequence[Axis]) -> tuple[Tensor, Tensor]:
+    """The maxima of (N, C, samples..) and their indices into one plane.
+
+    torch lets NaN win, and loses count where a window holds nothing but minus infinity; where neither occurs, and the
+    sum tells, its answer stands.
+    """
+    if len(axes) == 1:
+        pooled, switches = _maxima(planes.unsqueeze(2), (Axis(1), *axes))
+        return pooled.squeeze(2), switches.squeeze(2)
+    if planes.is_cpu and not traced(planes):
+        pooled, switches = _torch_maxima(planes, axes)
+        if pooled.sum(dtype=torch.promote_types(pooled.dtype, torch.float32)).isfinite():
+            return pooled, switches
+    samples = planes.flatten(2)
+    with torch.no_grad():
+        largest, switches = _torch_maxima(planes.masked_fill(planes.isnan(), -torch.inf), axes)
+        first = _firsts(planes, axes)
+        lost = samples[..., first.flatten()].isnan().view(switches.shape) | (largest == -torch.inf)
+        switches = torch.where(lost, first, switches)
+    return samples.gather(2, switches.flatten(2)).view(switches.shape), switches
+
+
+def _torch_maxima(planes: Tensor, axes: Sequence[Axis]) -> tuple[Tensor, Tensor]:
+    """torch's own maxima and their indices into one plane."""
+    kernel, strides = [axis.kernel for axis in axes], [axis.stride for axis in axes]
+    given, before, padding, ceil_mode = _fitted(planes, axes, -torch.inf)
+    pooled, switches = _MAXIMA[len(axes)](given, kernel, strides, padding, 1, ceil_mode, True)
+    return pooled, switches if given is planes else _moved(switches, given.shape[2:], before, planes.shape[2:])
+
+
+def _moved(switches: Tensor, padded: Sequence[int], before: Sequence[int], size: Sequence[int]) -> Tensor:
+    """Indices into a padded plane as indices into the plane itself; those of padding, as of the sample next to it."""
+    moved, pitch = torch.zeros_like(switches), 1
+    for n, first, length in zip(reversed(padded), reversed(before), reversed(size), strict=True):
+        moved += (switches % n - first).clamp(0, length - 1) * pitch
+        switches, pitch = switches // n, pitch * length
+    return moved
+
+
+def _firsts(planes: Tensor, axes: Sequence[Axis]) -> Tensor:
+    """Of each window, the index of its first sample that is no padding."""
+    first = torch.zeros([1] * len(axes), dtype=torch.int64, device=planes.device)
+    for index, (axis, n) in enumerate(zip(axes, planes.shape[2:], strict=True)):
+        starts = torch.arange(axis.small(n), device=planes.device) * axis.stride - axis.pads(n)[0]
+        first = first * n + starts.clamp(min=0).view(-1, *[1] * (len(axes) - 1 - index))
+    return first
+
+
+def _fitted(planes: Tensor, axes: Sequence[Axis], fill: float) -> tuple[Tensor, list[int], list[int], bool]:
+    """What makes torch's pool see the same windows: the planes, padding by hand before each axis, torch's padding, ceil mode.
+
+    torch pads both sides alike, by half a kernel at most, and takes no kernel longer than the map; ceil mode makes up for
+    one sample more at the end wherever the stride is not 1.
+    """
+    size = planes.shape[2:]
+    pads = [axis.pads(n) for axis, n in zip(axes, size, strict=True)]
+    before = [first for first, _ in pads]
+    windows = [axis.small(n) for axis, n in zip(axes, size, strict=True)]
+    if all(first <= axis.kernel // 2 and axis.kernel <= n for first, axis, n in zip(before, axes, size, strict=True)):
+        for ceil_mode in (False, True):
+            lengths = zip(size, axes, before, strict=True)
+            if windows == [pool_length(n, axis.kernel, axis.stride, first, ceil_mode) for n, axis, first in lengths]:
+                return planes, [0] * len(axes), before, ceil_mode
+    padded = F.pad(planes, [edge for pad in reversed(pads) for edge in pad], value=fill)
+    return padded, before, [0] * len(axes), False

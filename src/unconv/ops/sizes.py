@@ -1,0 +1,111 @@
+"""Which sizes a transposed convolution can have."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from unconv.errors import ShapeError
+from unconv.ops.arguments import FORMATS, Layout, axes_of, integers, layout_of, per_axis
+from unconv.ops.bridges import keras_ways
+from unconv.shapes import Axis
+
+
+def legal_output_sizes(
+    input_size: Any, kernel_size: Any, strides: Any = 1, padding: Any = "SAME", dilations: Any = None
+) -> tuple[range, ...]:
+    """Every size that `output_shape` may have, for each spatial axis.
+
+    Args:
+        input_size: spatial lengths of the transposed convolution's input, without batch and channels; one
+            number is one axis.
+        kernel_size, strides, dilations: one number, or one for each of these axes.
+        padding: "SAME", "VALID" or a pair (before, after) for each of these axes.
+
+    Returns:
+        A range for each axis, of as many sizes as its stride: with stride 1 there is no choice.
+
+    Raises:
+        ShapeError: lengths or settings that do not fit.
+
+    Example:
+        >>> legal_output_sizes((28, 28), 3, strides=2, padding="SAME")
+        (range(55, 57), range(55, 57))
+        >>> [list(sizes) for sizes in legal_output_sizes(4, 2, strides=3, padding="VALID")]
+        [[11, 12, 13]]
+    """
+    size, _, axes = sized_axes("legal_output_sizes", input_size, kernel_size, strides, padding, dilations)
+    return tuple(axis.legal(n) for axis, n in zip(axes, size, strict=True))
+
+
+@dataclass(frozen=True)
+class OutputSize:
+    """One output size that is possible along one axis, and what other libraries call it.
+
+    Args:
+        axis, input, output: "height", and its samples before and after.
+        padding: (before, after) of the convolution that is transposed.
+        residual: zeros after everything else: r.
+        torch: (padding, output_padding) of `torch.nn.ConvTranspose2d`.
+        torch_crop: (first, end) of the samples of torch's result to keep.
+        keras: (padding, output_padding) of `keras.layers.Conv2DTranspose`; None where it cannot be expressed.
+        onnx: (pad before, pad after, output_padding) of ONNX' ConvTranspose.
+    """
+
+    axis: str
+    input: int
+    output: int
+    padding: tuple[int, int]
+    residual: int
+    torch: tuple[int, int]
+    torch_crop: tuple[int, int]
+    keras: tuple[str, int | None] | None
+    onnx: tuple[int, int, int]
+
+
+def output_sizes(
+    input_size: Any, kernel_size: Any, strides: Any = 1, padding: Any = "SAME", dilations: Any = None
+) -> list[OutputSize]:
+    """Every size that `output_shape` may have, axis by axis, with the settings that lead there in other libraries.
+
+    Args:
+        As for `legal_output_sizes`.
+
+    Raises:
+        ShapeError: lengths or settings that do not fit.
+
+    Example:
+        >>> [(size.output, size.keras) for size in output_sizes(4, 3, strides=2, padding="SAME")]
+        [(7, ('same', 0)), (8, ('same', None))]
+    """
+    size, layout, axes = sized_axes("output_sizes", input_size, kernel_size, strides, padding, dilations)
+    names = map(layout.axis_name, layout.spatial)
+    return [
+        _output_size(name, axis, n, large)
+        for name, axis, n in zip(names, axes, size, strict=True)
+        for large in axis.legal(n)
+        if large
+    ]
+
+
+def _output_size(name: str, axis: Axis, n: int, large: int) -> OutputSize:
+    pads, rest = axis.pads(large), axis.rest(large)
+    padding, more, first = axis.torch_settings(large)
+    ways = [] if axis.stride > 1 and axis.dilation > 1 else keras_ways(axis, n, large).items()
+    keras = next(((way, options[0]) for way, options in ways if options), None)
+    return OutputSize(name, n, large, pads, rest, (padding, more), (first, first + large), keras, (*pads, rest))
+
+
+def sized_axes(
+    where: str, input_size: Any, kernel_size: Any, strides: Any, padding: Any, dilations: Any
+) -> tuple[tuple[int, ...], Layout, tuple[Axis, ...]]:
+    """Spatial lengths and axes from settings without tensors; the layout is the one with channels last."""
+    size = integers(where, "input_size", input_size, least=1)
+    if len(size) not in (1, 2, 3):
+        raise ShapeError(
+            f"{where}: input_size is {input_size!r}, of length {len(size)}, but 1, 2 or 3 spatial lengths were needed. "
+            "Leave out batch and channels."
+        )
+    layout = layout_of(where, FORMATS[len(size) - 1])
+    kernel = per_axis(where, "kernel_size", kernel_size, layout)
+    return size, layout, axes_of(where, layout, kernel, strides, padding, dilations)

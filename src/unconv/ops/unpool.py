@@ -1,0 +1,241 @@
+"""Pooled values put back: a maximum where it came from, an average copied into its window."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import prod
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from unconv.errors import DtypeError, NoSuchUnit, ShapeError
+from unconv.ops.arguments import FORMATS, Layout, axes_of, floats, layout_of, legal_size, per_axis, shape_argument
+from unconv.ops.conv import grown, nothing
+from unconv.ops.pool import traced
+from unconv.shapes import Axis
+
+
+def unpool_max(
+    pooled: Tensor,
+    argmax: Tensor,
+    output_shape: Any,
+    include_batch_in_index: bool = False,
+    duplicates: str = "sum",
+    data_format: str | None = None,
+) -> Tensor:
+    """Send each pooled value to the place its index points at; zero elsewhere.
+
+    With "sum" this is the adjoint of `max_pool_with_argmax` with its indices held fixed: where windows
+    overlap and two values point at one place, they add. With "overwrite" the last one in row-major order
+    stays, so that the values straight from the pool come back unchanged.
+
+    Args:
+        pooled: (N, h, w, C), floating, or one or three spatial axes; channels first with such a `data_format`.
+        argmax: of the same shape, int64 or int32, as `max_pool_with_argmax` gives it.
+        output_shape: of the picture that was pooled, not a multiple of the pooled one.
+        include_batch_in_index: whether the indices count through the whole batch.
+        duplicates: "sum" or "overwrite".
+        data_format: the order of all three; None is the one with channels last.
+
+    Returns:
+        A tensor of `output_shape`.
+
+    Raises:
+        ShapeError: shapes that do not fit each other, or another `duplicates`.
+        DtypeError: not a floating tensor, or indices that are not integers.
+        NoSuchUnit: an index outside the output. On a CUDA device the check waits for the device.
+
+    Source:
+        `tf.scatter_nd` on the indices of `tf.nn.max_pool_with_argmax`, TensorFlow 2.21; "overwrite" as
+        `tf.tensor_scatter_nd_update`.
+
+    Example:
+        >>> pooled, argmax = max_pool_with_argmax(torch.tensor([1., 4., 3., 2.]).reshape(1, 2, 2, 1), 2, 2, "VALID")
+        >>> unpool_max(pooled, argmax, (1, 2, 2, 1)).flatten()
+        tensor([0., 4., 0., 0.])
+    """
+    where = "unpool_max"
+    layout = _layout(where, pooled, data_format)
+    floats(where, layout, pooled=pooled)
+    _refuse_other_indices(where, pooled, argmax)
+    _refuse_unknown(where, duplicates, ("sum", "overwrite"))
+    shape = shape_argument(where, "output_shape", output_shape, layout)
+    _refuse_other_sides(where, layout, pooled, shape)
+    if 0 in shape:
+        _refuse_outside(where, argmax, 0)
+        return nothing(shape, pooled)
+    rows = 1 if include_batch_in_index else shape[0]
+    samples = layout.channels_last(pooled).reshape(rows, pooled.numel() // rows)
+    places = layout.channels_last(argmax).reshape(samples.shape).long()
+    room = prod(shape) // rows
+    if not places.is_cpu:
+        _refuse_outside(where, places, room)
+    try:
+        made = _scattered(samples, places, room, duplicates)
+    except RuntimeError:  # on the CPU torch itself looks at every index; elsewhere it would end the process
+        _refuse_outside(where, places, room)
+        raise
+    return layout.back(made.view(shape[0], *layout.size(shape), shape[layout.channel]).movedim(-1, 1))
+
+
+def unpool_avg(
+    pooled: Tensor,
+    output_shape: Any,
+    ksize: Any,
+    strides: Any,
+    padding: Any,
+    duplicates: str = "sum",
+    data_format: str | None = None,
+) -> Tensor:
+    """Copy each pooled value, undivided, into the window that it came from; zero where there was none.
+
+    What a window had in the padding is dropped: under "SAME" the first window may begin before the picture.
+    It is not the adjoint of `avg_pool2d`, which would divide each value by its window's samples.
+
+    Args:
+        pooled: (N, h, w, C), floating, or one or three spatial axes; channels first with such a `data_format`.
+        output_shape: of the picture that was pooled.
+        ksize, strides, padding: those of the pool, as for `avg_pool2d`.
+        duplicates: where windows overlap, "sum" the copies, let the last one in row-major order "overwrite" the
+            others, or take their "mean".
+        data_format: None is the one with channels last.
+
+    Returns:
+        A tensor of `output_shape`.
+
+    Raises:
+        ShapeError: shapes or settings that do not fit; an output size is named with all that are possible.
+        DtypeError: not a floating tensor.
+
+    Example:
+        >>> unpool_avg(torch.tensor([1., 2.]).reshape(1, 2, 1), (1, 4, 1), 3, 3, "SAME").flatten()
+        tensor([1., 1., 2., 2.])
+    """
+    where = "unpool_avg"
+    layout = _layout(where, pooled, data_format)
+    floats(where, layout, pooled=pooled)
+    _refuse_unknown(where, duplicates, ("sum", "overwrite", "mean"))
+    axes = axes_of(where, layout, per_axis(where, "ksize", ksize, layout), strides, padding)
+    shape = shape_argument(where, "output_shape", output_shape, layout)
+    _refuse_other_sides(where, layout, pooled, shape)
+    size = legal_size(where, "output_shape", layout, axes, layout.size(pooled.shape), shape)
+    if 0 in pooled.shape or 0 in shape:
+        empty = [min(n, m) for n, m in zip(pooled.shape, shape, strict=True)]
+        return grown(nothing(empty, pooled), shape)
+    if all(axis.kernel <= axis.stride for axis in axes):
+        copies = _blocks(pooled, layout.spatial, [axis.kernel for axis in axes], [axis.stride for axis in axes])
+    else:
+        copies = pooled
+        for index, axis in zip(layout.spatial, axes, strict=True):
+            copies = _overlapping(copies, index, axis, duplicates)
+    for index, axis, large in zip(layout.spatial, axes, size, strict=True):
+        before = axis.pads(large)[0]
+        copies = _padded(copies, index, 0, before + large - copies.shape[index]).narrow(index, before, large)
+    return copies
+
+
+def _layout(where: str, pooled: Any, data_format: str | None) -> Layout:
+    if data_format is not None:
+        return layout_of(where, data_format)
+    return layout_of(where, FORMATS[min(max(getattr(pooled, "ndim", 4) - 3, 0), 2)])
+
+
+def _refuse_unknown(where: str, duplicates: Any, known: Sequence[str]) -> None:
+    if duplicates not in known:
+        raise ShapeError(f"{where}: duplicates is {duplicates!r}; it must be one of {', '.join(map(repr, known))}. Pass one.")
+
+
+def _refuse_other_indices(where: str, pooled: Tensor, argmax: Any) -> None:
+    if not isinstance(argmax, Tensor) or argmax.dtype not in (torch.int32, torch.int64) or argmax.layout != torch.strided:
+        kind = getattr(argmax, "dtype", type(argmax).__name__)
+        raise DtypeError(
+            f"{where}: argmax is {kind}, but an int64 or int32 tensor was needed. Pass the argmax of max_pool_with_argmax."
+        )
+    if argmax.shape != pooled.shape:
+        raise ShapeError(
+            f"{where}: pooled is {tuple(pooled.shape)} but argmax is {tuple(argmax.shape)}; they come from one pooling and "
+            "must match. Pass the argmax of the pooling being reversed."
+        )
+    if argmax.device != pooled.device:
+        raise DtypeError(
+            f"{where}: pooled is on {pooled.device} but argmax on {argmax.device}. Move one to the other's device."
+        )
+
+
+def _refuse_other_sides(where: str, layout: Layout, pooled: Tensor, shape: Sequence[int]) -> None:
+    for index in (0, layout.channel):
+        if shape[index] != pooled.shape[index]:
+            raise ShapeError(
+                f"{where}: output_shape is {tuple(shape)}; {shape[index]} for the {layout.axis_name(index)} (axis {index}) "
+                f"must be {pooled.shape[index]}, as in pooled {tuple(pooled.shape)}. Pass the shape of what was pooled."
+            )
+
+
+def _refuse_outside(where: str, places: Tensor, room: int) -> None:
+    if not places.numel() or traced(places):
+        return
+    low, high = (int(edge) for edge in places.aminmax())
+    if low < 0 or high >= room:
+        raise NoSuchUnit(
+            f"{where}: argmax runs from {low} to {high}, but the output has the places 0 to {room - 1}. Pass the shape of the "
+            "picture that was pooled, and include_batch_in_index as it was for the pool."
+        )
+
+
+def _scattered(samples: Tensor, places: Tensor, room: int, duplicates: str) -> Tensor:
+    """Row by row, `room` places with the samples at theirs."""
+    if duplicates == "overwrite":
+        order = torch.arange(places.shape[1], device=places.device).expand_as(places)
+        last = torch.full_like(places[:, :1], -1).expand(-1, room).clone().scatter_reduce_(1, places, order, "amax")
+        samples = torch.where(last.gather(1, places) == order, samples, 0)
+    return samples.new_zeros(len(samples), room).scatter_add_(1, places, samples)
+
+
+def _blocks(values: Tensor, positions: Sequence[int], kernels: Sequence[int], strides: Sequence[int]) -> Tensor:
+    """Every value `kernel` times along the axis at each position, then zeros up to the stride."""
+    windows = dict(zip(positions, zip(kernels, strides, strict=True), strict=True))
+    sizes, gaps, shape = [], [], []
+    for index, n in enumerate(values.shape):
+        kernel, stride = windows.get(index, (1, 1))
+        sizes += [n, kernel] if index in windows else [n]
+        gaps += [0, stride - kernel] if index in windows else [0]
+        shape.append(n * stride)
+    for index in reversed(positions):
+        values = values.unsqueeze(index + 1)
+    spread = values.expand(sizes)
+    if any(gaps):
+        spread = F.pad(spread, [edge for gap in reversed(gaps) for edge in (0, gap)])
+    return spread.reshape(shape)
+
+
+def _overlapping(values: Tensor, index: int, axis: Axis, duplicates: str) -> Tensor:
+    """Values copied into windows that may overlap, along one axis; copies along several axes are copies along each.
+
+    A window longer than the stride is laid out in layers of one stride, each of which meets no other window's.
+    """
+    small, stride = values.shape[index], axis.stride
+    if duplicates == "overwrite":
+        tail = values.narrow(index, small - 1, 1)
+        first = _blocks(values, [index], [min(axis.kernel, stride)], [stride])
+        more = max(axis.kernel - stride, 0)
+        return torch.cat([first, tail.expand(*(more if i == index else n for i, n in enumerate(tail.shape)))], index)
+    layers = -(-axis.kernel // stride)
+    total = None
+    for layer in range(layers):
+        kernel = min(axis.kernel - layer * stride, stride)
+        blocks = _padded(_blocks(values, [index], [kernel], [stride]), index, layer * stride, (layers - 1 - layer) * stride)
+        total = blocks if total is None else total + blocks
+    assert total is not None
+    if duplicates == "mean":
+        covered = _overlapping(values.new_ones(small), 0, axis, "sum")
+        total = total / covered.clamp(min=1).view(-1, *[1] * (values.ndim - 1 - index))
+    return total
+
+
+def _padded(values: Tensor, index: int, before: int, after: int) -> Tensor:
+    """Zeros before and after, along one axis."""
+    if before <= 0 and after <= 0:
+        return values
+    return F.pad(values, [0, 0] * (values.ndim - 1 - index) + [max(before, 0), max(after, 0)])

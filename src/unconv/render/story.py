@@ -1,0 +1,118 @@
+"""A story told in grids of numbers, and its plainest telling: text. `sheet.py` draws it.
+
+Nothing here knows what is told. Panels are grids that stay; a frame says which of their cells to mark, and shows
+small grids of its own, the cards, and a sentence.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import product
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What a cell can be: in words, as a sign where text has no colour, and its (fill, ink) by day and by night."""
+
+    words: str
+    sign: str
+    day: tuple[str, str]
+    night: tuple[str, str]
+
+
+KINDS = {
+    "value": Kind("a value", "", ("#f7d9c0", "#1d1c1a"), ("#6b3d1f", "#f6ece2")),
+    "inserted": Kind("a zero put in between", "·", ("#ffffff", "#a9a296"), ("#2a2825", "#8d867a")),
+    "padding": Kind("padding", "□", ("#d6e6f5", "#6f8ba6"), ("#22384d", "#9fbbd6")),
+    "rest": Kind("more padding, for the size of the output (r)", "▣", ("#e3d4f2", "#83689f"), ("#40305a", "#c3aede")),
+    "cropped": Kind("cut off again", "×", ("#efece5", "#c4bcae"), ("#1f1d1b", "#5c564d")),
+    "kernel": Kind("the kernel", "", ("#d7ebd0", "#1d1c1a"), ("#2f4a28", "#e6f2e1")),
+    "output": Kind("the output", "", ("#fdf0b8", "#1d1c1a"), ("#5a4d12", "#f7f0d6")),
+    "nothing": Kind("a zero where nothing came", "·", ("#ffffff", "#a9a296"), ("#2a2825", "#8d867a")),
+    "count": Kind("a count or an index", "", ("#f1efe9", "#1d1c1a"), ("#2e2b28", "#ebe7df")),
+}
+
+
+@dataclass(frozen=True)
+class Panel:
+    """A grid of numbers with a title: the words in its cells, what each cell is, and a line below it."""
+
+    title: str
+    cells: Sequence[Sequence[str]]
+    kinds: Sequence[Sequence[str]]
+    note: str = ""
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(rows, columns)."""
+        return len(self.cells), len(self.cells[0])
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One moment: marked rectangles of cells (panel, row, column, rows, columns), cards with the signs between them,
+    and what is said."""
+
+    marks: Sequence[tuple[int, int, int, int, int]]
+    cards: Sequence[Panel]
+    signs: Sequence[str]
+    says: str
+
+
+@dataclass(frozen=True)
+class Story:
+    """Panels that stay, frames that go by, and facts (what, words) that hold throughout.
+
+    `turn` is the panel before which a frame's cards stand; with `breaks`, they begin a line.
+    """
+
+    title: str
+    panels: Sequence[Panel]
+    frames: Sequence[Frame]
+    facts: Sequence[tuple[str, str]]
+    turn: int
+    breaks: bool
+
+
+def cell(value: float) -> str:
+    """A number short enough for a cell."""
+    if math.isfinite(value) and value == round(value) and abs(value) < 1e5:
+        return f"{int(value)}"
+    return f"{value:.3g}"
+
+
+def text(story: Story, frame: Frame) -> str:
+    """The story at one frame in plain characters; signs stand for what colours tell in a picture."""
+    blocks = [story.title, ""]
+    for index, panel in enumerate(story.panels):
+        if index == story.turn:
+            for card in frame.cards:
+                blocks += _block(card, set())
+        marks = [mark for mark in frame.marks if mark[0] == index]
+        spans = [(range(y, y + rows), range(x, x + columns)) for _, y, x, rows, columns in marks]
+        blocks += _block(panel, {place for span in spans for place in product(*span)})
+    blocks += [frame.says, ""]
+    blocks += [f"{what}: {words}" for what, words in story.facts]
+    signs = [f"{sign} {words}" for _kind, words, sign in legend(story) if sign]
+    return "\n".join([*blocks, "", "; ".join([*signs, "[ ] marked"])])
+
+
+def legend(story: Story) -> list[tuple[str, str, str]]:
+    """(kind, words, sign) of the kinds of cells that the panels have."""
+    found = {kind for panel in story.panels for row in panel.kinds for kind in row}
+    return [(name, kind.words, kind.sign) for name, kind in KINDS.items() if name in found]
+
+
+def _block(panel: Panel, marked: set[tuple[int, int]]) -> list[str]:
+    """The lines of a panel: its title, its rows, its note."""
+    rows = zip(panel.cells, panel.kinds, strict=True)
+    words = [[KINDS[kind].sign or word for word, kind in zip(row, kinds, strict=True)] for row, kinds in rows]
+    width = max(len(word) for row in words for word in row)
+    lines = [
+        "  "
+        + "".join(f"[{word:>{width}}]" if (y, x) in marked else f" {word:>{width}} " for x, word in enumerate(row)).rstrip()
+        for y, row in enumerate(words)
+    ]
+    return [panel.title, *lines, *([f"  {panel.note}"] if panel.note else []), ""]
