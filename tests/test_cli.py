@@ -45,22 +45,6 @@ PICTURE = "a <b> & 'c' #1?.png"
 PROJECT = ("project", "tiny.py:make", PICTURE, "--size", "24x32")
 
 
-@pytest.fixture
-def unconv_command(monkeypatch, capsys):
-    """Runs the command in this process; returns its exit status, standard output and standard error."""
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["unconv", *map(str, arguments)])
-        status = 0
-        try:
-            cli.main()
-        except SystemExit as end:
-            status = end.code or 0
-        return status, *capsys.readouterr()
-
-    return run
-
-
 class Links(HTMLParser):
     """What a page points to, and the places in it that can be pointed to."""
 

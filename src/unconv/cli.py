@@ -222,7 +222,7 @@ def _explanation(operation: str, input: str, duplicates: str, given: dict[str, A
         raise typer.BadParameter(f"{operation!r} cannot be explained; conv2d_transpose, unpool_max and unpool_avg can.")
     filters, dilations = _grid("--kernel", given["kernel"])[:, :, None, None], _lengths("--dilation", given["dilation"])
     if given["output"] is None:
-        legal = ops.legal_output_sizes(image.shape[1:3], filters.shape[:2], strides, padding, dilations)
+        legal = ops.legal_output_sizes(tuple(image.shape[1:3]), tuple(filters.shape[:2]), strides, padding, dilations)
         size = tuple((sizes[-1] if padding == "SAME" else sizes[0]) if sizes else 0 for sizes in legal)
     else:
         size = _lengths("--output", given["output"])

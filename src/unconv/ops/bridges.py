@@ -238,11 +238,14 @@ def onnx_arguments(
 
 
 def keras_ways(axis: Axis, n: int, large: int) -> dict[str, list[int | None]]:
-    """Under which of Keras' paddings, and with which output_padding, `n` samples lead to these `large` along one axis."""
+    """Under which of Keras' paddings, and with which output_padding, `n` samples lead to these `large` along one axis.
+
+    The padding before the first sample says where the result lies, and its length where it ends.
+    """
     ways: dict[str, list[int | None]] = {}
     for name, padding in (("valid", (0, 0)), ("same", None)):
         known = Axis(axis.kernel, axis.stride, padding, axis.dilation)
-        if known.small(large) == n and known.pads(large) == axis.pads(large):
+        if known.small(large) == n and known.pads(large)[0] == axis.pads(large)[0]:
             options: list[int | None] = [None, *range(axis.stride)]
             ways[name] = [option for option in options if keras_length(known, n, option) == large]
     return ways

@@ -86,14 +86,13 @@ class Explanation(Telling):
     @property
     def checkerboard(self) -> str | None:
         """A warning where neighbouring samples of the output are reached unevenly; None where evenly."""
-        turns = [
-            [sum(tap * axis.dilation % axis.stride == phase for tap in range(axis.kernel)) for phase in range(axis.stride)]
-            for axis in self.axes
-        ]
-        uneven = [(name, taps) for name, taps in zip(_NAMES, turns, strict=True) if len(set(taps)) > 1]
-        if not uneven:
+        turns = []
+        for axis in self.axes:
+            phases = [tap * axis.dilation % axis.stride for tap in range(axis.kernel)]
+            turns.append([phases.count(phase) for phase in range(axis.stride)])
+        if all(len(set(taps)) == 1 for taps in turns):
             return None
-        words = each([name for name, _ in uneven], (f"by {_and(taps)} in turn" for _, taps in uneven), "along the ")
+        words = each(_NAMES, (f"by {_and(taps)} in turn" if len(set(taps)) > 1 else "evenly" for taps in turns), "along the ")
         return (
             f"neighbouring samples are reached by different numbers of values, {words}; a kernel that is a multiple of the "
             "stride reaches all alike"

@@ -50,11 +50,13 @@ class Telling(ABC):
 
     def animation(self) -> bytes:
         """A GIF that goes through all places."""
+        self._refuse_empty()
         return sheet.animation(self.story())
 
     def page(self, at: tuple[int, int] | None = None) -> bytes:
         """An HTML page by itself, with a slider that goes through all places; it begins at one of them."""
-        return sheet.story_page(self.story(), self._number(at))
+        number = self._number(at)
+        return sheet.story_page(self.story(), number)
 
     def save(self, path: str | Path, at: tuple[int, int] | None = None) -> None:
         """Write the explanation, whole or not at all.
@@ -90,10 +92,18 @@ class Telling(ABC):
         return base64.b64encode(png(self.picture())).decode()
 
     def _told(self, at: tuple[int, int] | None) -> tuple[Story, Frame]:
+        number = self._number(at)
         story = self.story()
-        return story, story.frames[self._number(at)]
+        return story, story.frames[number]
+
+    def _refuse_empty(self) -> None:
+        if 0 in self.places:
+            raise ShapeError(
+                f"explain: the result is {self.places[0]} × {self.places[1]}, which has no values to show. Ask for more."
+            )
 
     def _number(self, at: tuple[int, int] | None) -> int:
+        self._refuse_empty()
         row, column = self.start if at is None else at
         rows, columns = self.places
         if not (0 <= row < rows and 0 <= column < columns):

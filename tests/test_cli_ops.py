@@ -1,0 +1,107 @@
+"""`unconv explain` and `unconv size`, outside in."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from PIL import Image
+
+from unconv import ops
+
+
+def test_explain_prints_what_the_library_says(unconv_command):
+    status, out, err = unconv_command(
+        "explain", "--input", "2x2", "--kernel", "3", "--stride", "2", "--padding", "SAME", "--output", "4"
+    )
+    assert (status, err) == (0, "")
+    assert out.startswith("Transposed convolution, 2 × 2 to 4 × 4: kernel 3, stride 2, padding SAME\n")
+    assert "Output at row 2, column 2: 1 · 9 + 2 · 7 + 3 · 3 + 4 · 1 = 36." in out
+
+
+def test_explain_takes_ones_own_values(unconv_command):
+    status, out, _ = unconv_command(
+        "explain", "--input", "-2,-2;-2,-2", "--kernel", "1,0;-1,-2", "--output", "4", "--at", "1,1"
+    )
+    assert status == 0
+    assert "4. Convolve, 4 × 4\n   -2   0  -2   0\n    2 [ 4]  2   4\n   -2   0  -2   0\n    2   4   2   4\n" in out
+    assert "Output at row 1, column 1: (-2) · (-2) = 4." in out
+
+
+@pytest.mark.parametrize(
+    "padding, output, size", [("SAME", None, 6), ("VALID", None, 7), ("1,1;1,1", None, 5), ("valid", "8x7", 8)]
+)
+def test_without_a_size_explain_chooses_one(unconv_command, padding, output, size):
+    more = ("--output", output) if output else ()
+    status, out, _ = unconv_command("explain", "--input", "3", "--padding", padding, *more, "--json")
+    assert status == 0
+    assert len(json.loads(out)["output"][0]) == size
+
+
+@pytest.mark.parametrize("operation, words", [("unpool_max", "the largest of 1, 2, 5, 6 is 6"), ("unpool_avg", "is 3.5. Back")])
+def test_explain_tells_of_pools_too(unconv_command, operation, words):
+    status, out, _ = unconv_command("explain", operation, "--input", "4", "--kernel", "2")
+    assert status == 0
+    assert words in out
+
+
+@pytest.mark.parametrize("suffix", ["png", "svg", "gif", "html", "txt"])
+def test_explain_writes_every_form(unconv_command, tmp_path, suffix):
+    path = tmp_path / "deep" / f"steps.{suffix}"
+    status, out, _ = unconv_command("explain", "--at", "3,0", "-o", path)
+    assert (status, out) == (0, f"wrote {path}\n")
+    assert path.stat().st_size > 500
+    if suffix in ("png", "gif"):
+        with Image.open(path) as picture:
+            picture.load()
+
+
+def test_explain_prints_only_json(unconv_command, tmp_path):
+    status, out, err = unconv_command("explain", "--json", "-o", tmp_path / "a.png")
+    numbers = json.loads(out)
+    assert (status, err) == (0, f"wrote {tmp_path / 'a.png'}\n")
+    assert numbers["transposed_padding"] == [[2, 1], [2, 1]]
+    assert numbers["hits"][2] == [2, 2, 4, 2]
+    assert numbers["legal_output_sizes"] == [[3, 4], [3, 4]]
+
+
+def test_size_lists_what_is_possible_and_what_others_call_it(unconv_command):
+    status, out, _ = unconv_command("size", "--input", "28x28", "--kernel", "3", "--stride", "2", "--padding", "SAME")
+    assert status == 0
+    rows = [line for line in out.splitlines() if line.startswith("│")]
+    assert [row.split()[5] for row in rows] == ["55", "56", "55", "56"]
+    assert "cannot be expressed" not in out
+    _, out, _ = unconv_command("size", "--input", "4", "--kernel", "3", "--stride", "2", "--padding", "1,0")
+    assert out.count("cannot be expressed") == 2
+
+
+def test_size_prints_only_json(unconv_command):
+    status, out, err = unconv_command("size", "--input", "4", "--kernel", "3", "--stride", "3", "--dilation", "2", "--json")
+    assert (status, err) == (0, "")
+    assert [row["output"] for row in json.loads(out)] == [row.output for row in ops.output_sizes(4, 3, 3, "SAME", 2)]
+
+
+@pytest.mark.parametrize(
+    "arguments, status, words",
+    [
+        (("explain", "--output", "5"), 1, "5 for the height (axis 1) is not possible. From 2 samples with kernel 3, stride 2"),
+        (("explain", "--at", "9,9"), 1, "there is no place (9, 9)"),
+        (("explain", "-o", "steps.pdf"), 1, "steps.pdf is no kind of file we write"),
+        (("explain", "--padding", "SOME"), 1, "padding is 'SOME'; it must be 'SAME', 'VALID'"),
+        (("explain", "--kernel", "1,2;3"), 2, "all rows must have as many numbers"),
+        (("explain", "--kernel", "a,b"), 2, "write a size, 2x3, or rows of numbers"),
+        (("explain", "--input", "0"), 1, "input_size is (0, 0); 0 is out of range"),
+        (("explain", "--padding", "1"), 2, "write SAME, VALID, or before,after"),
+        (("explain", "--at", "1"), 2, "write row,column"),
+        (("explain", "--stride", "two"), 2, "write a number, or one for each axis"),
+        (("explain", "conv3d"), 2, "conv2d_transpose, unpool_max and"),
+        (("explain", "unpool_max", "--kernel", "0"), 1, "ksize is (0,); 0 is out of range"),
+        (("size", "--input", "4", "--kernel", "3", "--stride", "0"), 1, "strides is (0,); 0 is out of range"),
+        (("size", "--input", "1x2x3x4", "--kernel", "3"), 1, "of length 4, but 1, 2 or 3 spatial lengths were needed"),
+        (("size", "--input", "4"), 2, "Missing option"),
+    ],
+)
+def test_what_does_not_fit_is_refused(unconv_command, arguments, status, words):
+    found, _, err = unconv_command(*arguments)
+    assert found == status
+    assert words in " ".join(err.replace("│", " ").split())
