@@ -12,8 +12,8 @@ from torch.testing import assert_close
 
 from oracles import slow_conv, slow_windows
 from unconv import ops
-from unconv.ops import conv_transpose
-from unconv.ops.arguments import FORMATS, Layout
+from unconv.ops import adjoint as ways
+from unconv.ops.arguments import FORMATS, LAYOUTS
 from unconv.shapes import Axis
 
 law = settings(deadline=None, derandomize=True, max_examples=150)
@@ -37,7 +37,7 @@ def randn(*shape, seed=0):
 @some.composite
 def calls(draw, most=3, dilated=True):
     """(layout, axes, large size, the padding argument): settings that fit, with windows."""
-    layout = Layout(draw(some.sampled_from([name for name in FORMATS if len(name) <= most + 2])))
+    layout = LAYOUTS[draw(some.sampled_from([name for name in FORMATS if len(name) <= most + 2]))]
     longest = {1: 12, 2: 7, 3: 4}[layout.axes]
     padding = draw(some.sampled_from(["SAME", "VALID", "explicit"]))
     axes, size, pairs = [], [], []
@@ -107,21 +107,34 @@ def test_every_way_to_compute_a_transposed_convolution_gives_the_same(call, insi
     planes, weight = randn(2, inside, *small), randn(inside, out, *(axis.kernel for axis in axes), seed=1)
     if layout.axes == 1:
         planes, weight, axes, size = planes.unsqueeze(2), weight.unsqueeze(2), [Axis(1), *axes], [1, *size]
-    usual = conv_transpose._by_torch(planes, weight, axes, size)
-    exactly(conv_transpose._by_products(planes, weight, axes, size), usual)
-    if conv_transpose._has_even_phases(axes, size):
-        exactly(conv_transpose._by_phases(planes, weight, axes, size), usual)
+    usual = ways._by_torch(planes, weight, axes, size)
+    exactly(ways.adjoint(planes, weight, axes, size), usual)
+    exactly(ways._by_products(planes, weight, axes, size), usual)
+    if ways._has_even_phases(axes, size):
+        exactly(ways._by_phases(planes, weight, axes, size), usual)
+    pads = ways._transposed_pads(axes, size)
+    if all(axis.stride == 1 for axis in axes) and all(0 <= before == after for before, after in pads):
+        exactly(ways._by_flipping(planes, weight, axes, size), usual)
+
+
+def test_a_large_weight_is_the_same_in_another_order():
+    filters = randn(16, 16, 64, 64).movedim((-1, -2), (0, 1))
+    ordered = ways._input_first(filters)
+    assert torch.equal(ordered, filters)
+    assert ordered.stride(0) == 16 * 16 * 64
+    assert ways._input_first(filters[:, :, :2]).data_ptr() == filters.data_ptr()
 
 
 def test_each_way_is_taken_somewhere(monkeypatch):
     taken = []
-    for name in ("_by_products", "_by_phases", "_by_torch"):
-        way = getattr(conv_transpose, name)
-        monkeypatch.setattr(conv_transpose, name, lambda *a, name=name, way=way: taken.append(name) or way(*a))
-    ops.conv2d_transpose(randn(1, 3, 3, 9), randn(3, 3, 5, 9), (1, 6, 6, 5), 2)
+    for name in ("_by_products", "_by_flipping", "_by_phases", "_by_torch"):
+        way = getattr(ways, name)
+        monkeypatch.setattr(ways, name, lambda *a, name=name, way=way: taken.append(name) or way(*a))
+    ops.conv2d_transpose(randn(1, 2, 2, 9), randn(3, 3, 5, 9), (1, 4, 4, 5), 2)
+    ops.conv2d_transpose(randn(1, 3, 4, 9), randn(3, 3, 3, 9), (1, 3, 4, 3), 1)
     ops.conv2d_transpose(randn(1, 3, 4, 9), randn(4, 4, 3, 9), (1, 6, 8, 3), 2)
     ops.conv2d_transpose(randn(1, 3, 4, 9), randn(3, 3, 3, 9), (1, 6, 8, 3), 2)
-    assert taken == ["_by_products", "_by_phases", "_by_torch"]
+    assert taken == ["_by_products", "_by_flipping", "_by_phases", "_by_torch"]
 
 
 @pytest.mark.parametrize("shape", [(1, 2, 2, 9), (1, 5, 6, 9), (1, 5, 6, 2)])
@@ -253,7 +266,8 @@ GRADIENTS = {
     "conv2d": lambda x, w: ops.conv2d(x, w, 2, "SAME"),
     "conv1d": lambda x, w: ops.conv1d(x[:, 0], w[0], 2, "SAME"),
     "transposed by torch": lambda x, w: ops.conv2d_transpose(x, w.transpose(2, 3), (1, 7, 10, 2), 2),
-    "transposed by products": lambda x, w: ops.conv2d_transpose(x[:, :1, :2], w.transpose(2, 3), (1, 2, 3, 2), 2),
+    "transposed by flipping": lambda x, w: ops.conv2d_transpose(x, w.transpose(2, 3), (1, 4, 5, 2), 1),
+    "transposed by products": lambda x, w: ops.conv2d_transpose(x[:, :1, :1], w.transpose(2, 3), (1, 2, 2, 2), 2),
     "transposed by phases": lambda x, w: ops.conv2d_transpose(x, w[:2, :2].transpose(2, 3), (1, 8, 10, 2), 2),
     "depthwise": lambda x, w: ops.depthwise_conv2d(x, w, 2, "SAME"),
     "depthwise back": lambda x, w: ops.depthwise_conv2d_backprop_input((1, 7, 9, 3), w[..., :1], x, 2, "SAME"),

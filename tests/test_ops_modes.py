@@ -40,6 +40,10 @@ PATHS = {
         lambda x, w: ops.conv2d_transpose(x, w, (1, 4, 3, 5), 2),
         lambda: (randn(1, 2, 2, 9), randn(3, 3, 5, 9)),
     ),
+    "transposed 2d by flipping": (
+        lambda x, w: ops.conv2d_transpose(x, w, (2, 5, 6, 5), 1),
+        lambda: (randn(2, 5, 6, 3), randn(3, 3, 5, 3)),
+    ),
     "transposed 2d by phases": (
         lambda x, w: ops.conv2d_transpose(x, w, (2, 9, 12, 3), 2),
         lambda: (randn(2, 5, 6, 3), randn(4, 4, 3, 3)),
@@ -159,9 +163,9 @@ def test_results_with_channels_last_lie_so_in_memory(name):
 def test_channels_first_and_last_are_views_of_each_other(monkeypatch):
     seen = []
     original = torch.nn.functional.conv_transpose2d
-    from unconv.ops import conv_transpose
+    from unconv.ops import adjoint
 
-    monkeypatch.setitem(conv_transpose._CONVOLUTIONS, 2, lambda x, *rest: seen.append(x.data_ptr()) or original(x, *rest))
+    monkeypatch.setitem(adjoint._TRANSPOSED, 2, lambda x, *rest: seen.append(x.data_ptr()) or original(x, *rest))
     image, filters = randn(1, 5, 6, 3), randn(3, 3, 5, 3)
     ops.conv2d_transpose(image, filters, (1, 10, 12, 5), 2)
     ops.conv2d_transpose(image.movedim(-1, 1), filters, (1, 5, 10, 12), 2, data_format="NCHW")

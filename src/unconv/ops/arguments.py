@@ -21,24 +21,22 @@ _LARGEST = 2**31 - 1  # TensorFlow's sizes are 32-bit too; torch's kernels overf
 
 @dataclass(frozen=True)
 class Layout:
-    """Where the axes of a tensor stand: "NHWC" is batch, height, width, channels."""
+    """Where the axes of a tensor stand: "NHWC" is batch, height, width, channels.
+
+    Args:
+        name: a letter for each axis.
+        spatial: the positions of the spatial axes.
+        channel: the position of the channels.
+    """
 
     name: str
-
-    @property
-    def spatial(self) -> tuple[int, ...]:
-        """The positions of the spatial axes."""
-        return tuple(index for index, letter in enumerate(self.name) if letter not in "NC")
+    spatial: tuple[int, ...]
+    channel: int
 
     @property
     def axes(self) -> int:
         """How many spatial axes there are."""
-        return len(self.name) - 2
-
-    @property
-    def channel(self) -> int:
-        """The position of the channels."""
-        return self.name.index("C")
+        return len(self.spatial)
 
     def axis_name(self, index: int) -> str:
         """What the axis at a position is called."""
@@ -69,12 +67,18 @@ class Layout:
         return planes if self.channel == 1 else planes.movedim(1, -1)
 
 
+LAYOUTS = {
+    name: Layout(name, tuple(i for i, letter in enumerate(name) if letter not in "NC"), name.index("C")) for name in FORMATS
+}
+
+
 def layout_of(where: str, data_format: Any, axes: int | None = None) -> Layout:
     """The layout that `data_format` names, with `axes` spatial axes if that is given."""
+    layout = LAYOUTS.get(data_format) if isinstance(data_format, str) else None
+    if layout is not None and axes in (None, layout.axes):
+        return layout
     legal = [name for name in FORMATS if axes is None or len(name) == axes + 2]
-    if data_format not in legal:
-        raise ShapeError(f"{where}: data_format is {data_format!r}; it must be {_either(map(repr, legal))}. Pass one of these.")
-    return Layout(data_format)
+    raise ShapeError(f"{where}: data_format is {data_format!r}; it must be {_either(map(repr, legal))}. Pass one of these.")
 
 
 def shape_of(tensor_or_shape: Any) -> Any:
@@ -121,6 +125,8 @@ def integers(where: str, name: str, value: Any, least: int = -_LARGEST) -> tuple
 
 
 def _integer(where: str, name: str, item: Any, value: Any, least: int) -> int:
+    if type(item) is int and least <= item <= _LARGEST:
+        return item
     if isinstance(item, bool) or not hasattr(item, "__index__"):
         raise DtypeError(
             f"{where}: {name} is {_shown(value)}; {_shown(item)} is a {type(item).__name__}, but whole numbers were needed. "
