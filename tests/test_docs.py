@@ -10,9 +10,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image, ImageChops, ImageStat
 from torch import nn
 
 import unconv
+from unconv import ops
 from unconv.reverse.rules import KEEPERS, REACHES, RULES
 
 ROOT = Path(__file__).parents[1]
@@ -60,8 +62,37 @@ def test_an_example_runs(example, tmp_path):
 @pytest.mark.parametrize("page", ["README.md", "README.zh-CN.md"])
 def test_the_readme_s_code_runs_as_written(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    (code,) = blocks(page)
-    exec(code, {})
+    for code in blocks(page):
+        exec(code, {})
+
+
+def likeness(first, second):
+    """The mean difference of two pictures' samples, or of two animations' first frames."""
+    with Image.open(first) as one, Image.open(second) as other:
+        assert one.size == other.size
+        return ImageStat.Stat(ImageChops.difference(one.convert("L"), other.convert("L"))).mean[0]
+
+
+@pytest.mark.parametrize("page", ["transposed-convolution.md", "transposed-convolution.zh-CN.md"])
+def test_the_pages_on_transposed_convolution_show_what_their_code_gives(page, tmp_path):
+    executed = runpy.run_path(str(ROOT / "docs" / "write_steps.py"))["executed"]
+    assert executed(page, tmp_path) == (ROOT / "docs" / page).read_text()
+    made = list((tmp_path / "images").iterdir())
+    assert len(made) == 5
+    for picture in made:
+        assert likeness(picture, ROOT / "docs" / "images" / picture.name) < 2
+        assert f"(images/{picture.name})" in (ROOT / "docs" / page).read_text()
+
+
+def test_the_two_languages_run_the_same_code():
+    english, chinese = (blocks(f"docs/transposed-convolution{name}.md") for name in ("", ".zh-CN"))
+    assert english == chinese
+    assert len(english) > 10
+
+
+def test_every_op_is_on_its_page():
+    page = (ROOT / "docs" / "ops.md").read_text()
+    assert not [name for name in ops.__all__ if f"`{name}`" not in page]
 
 
 @pytest.mark.parametrize("page", [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")], ids=lambda path: path.name)
