@@ -91,14 +91,14 @@ def _by_products(planes: Tensor, weight: Tensor, axes: Sequence[Axis], size: Seq
     Pays where the map has fewer positions than channels: the filters are used as they lie.
     """
     taps = weight.movedim((0, 1), (-1, -2))
-    rows = planes.movedim(1, -1)
+    rows, lengths = planes.movedim(1, -1), planes.shape[2:]
     parts = rows.reshape(-1, rows.shape[-1]) @ taps.reshape(-1, *taps.shape[-2:]).mT
     pads = [axis.pads(large)[0] for axis, large in zip(axes, size, strict=True)]
-    room = [max(axis.span(n), pad + s) for axis, n, pad, s in zip(axes, rows.shape[1:], pads, size, strict=False)]
+    room = [max(axis.span(n), pad + s) for axis, n, pad, s in zip(axes, lengths, pads, size, strict=True)]
     whole = parts.new_zeros(len(rows), *room, parts.shape[-1])
     for part, tap in zip(parts, product(*(range(axis.kernel) for axis in axes)), strict=True):
         starts = [t * axis.dilation for t, axis in zip(tap, axes, strict=True)]
-        spans = zip(starts, axes, rows.shape[1:], strict=False)
+        spans = zip(starts, axes, lengths, strict=True)
         where = [slice(start, start + (n - 1) * axis.stride + 1, axis.stride) for start, axis, n in spans]
         whole[(slice(None), *where)] += part.view(*rows.shape[:-1], whole.shape[-1])
     return _cut(whole.movedim(-1, 1), pads, size)

@@ -118,8 +118,8 @@ def floats(where: str, layout: Layout, **tensors: Any) -> None:
 def integers(where: str, name: str, value: Any, least: int = -_LARGEST) -> tuple[int, ...]:
     """Whole numbers from a number, a sequence or a tensor of them."""
     items = value.tolist() if isinstance(value, Tensor) else value
-    items = items if isinstance(items, Sequence | torch.Size) or hasattr(items, "__iter__") else [items]
-    if isinstance(items, str | bytes | dict | set):
+    items = items if hasattr(items, "__iter__") else [items]
+    if isinstance(items, (str, bytes, dict, set)):  # torch 2.6 compiles no other way to write it
         raise DtypeError(f"{where}: {name} is {value!r}, but whole numbers were needed. Pass a list of them.")
     return tuple(_integer(where, name, item, value, least) for item in items)
 
@@ -132,7 +132,7 @@ def _integer(where: str, name: str, item: Any, value: Any, least: int) -> int:
             f"{where}: {name} is {_shown(value)}; {_shown(item)} is a {type(item).__name__}, but whole numbers were needed. "
             "Pass integers."
         )
-    number = cast("int", item) if isinstance(item, int | torch.SymInt) else _index(where, name, item)
+    number = cast("int", item) if isinstance(item, (int, torch.SymInt)) else _index(where, name, item)
     if not least <= number <= _LARGEST:
         raise ShapeError(
             f"{where}: {name} is {_shown(value)}; {number} is out of range. Pass whole numbers from {least} to {_LARGEST}."

@@ -61,7 +61,7 @@ def max_pool_with_argmax(
     """
     where = "max_pool_with_argmax"
     layout, axes = _windows(where, input, ksize, strides, padding, data_format)
-    dtype = _INDICES.get(output_dtype) if isinstance(output_dtype, str | torch.dtype) else None
+    dtype = _INDICES.get(output_dtype) if isinstance(output_dtype, (str, torch.dtype)) else None
     if dtype is None:
         raise DtypeError(f"{where}: output_dtype is {output_dtype}; it must be torch.int32 or torch.int64. Pass one of these.")
     size, channels = layout.size(input.shape), input.shape[layout.channel]
