@@ -99,6 +99,41 @@ def test_a_depthwise_convolution_passes_the_dot_test_with_its_way_back(call, mul
     exactly(layout.channels_first(small)[:, multiplier : 2 * multiplier], layout.channels_first(alone))
 
 
+@settings(law, max_examples=400)
+@given(calls(), some.sampled_from([1, 2, 16, 33]), some.sampled_from([1, 3, 16]), some.booleans())
+def test_single_precision_gives_the_same_with_its_gradients(call, inside, out, back):
+    """On one window, one channel or a kernel longer than the map, oneDNN's own convolutions have written beside theirs."""
+    layout, axes, size, padding = call
+    strides, dilations = settings_of(axes)
+    x, filters = layout.back(randn(2, inside, *size)), randn(*(axis.kernel for axis in axes), inside, out, seed=1)
+    rest = (strides, padding, layout.name, dilations)
+    small = CONVS[layout.axes](x, filters, *rest)
+
+    def results(dtype):
+        given = small if back else x
+        leaves = [tensor.detach().to(dtype).requires_grad_() for tensor in (given, filters)]
+        made = TRANSPOSED[layout.axes](*leaves, x.shape, *rest) if back else CONVS[layout.axes](*leaves, *rest)
+        return [made, *torch.autograd.grad(made, leaves, randn(*made.shape, seed=2).to(dtype))]
+
+    for found, expected in zip(results(torch.float32), results(torch.float64), strict=True):
+        assert_close(found.double(), expected, rtol=0, atol=1e-5 * max(expected.abs().max().item(), 1))
+
+
+@pytest.mark.parametrize("settings", [((5, 1), 3, (1, 2), [(1, 1), (1, 0)]), ((4, 2), 3, (1, 3), [(0, 0), (3, 1)])])
+@pytest.mark.parametrize("back", [False, True])
+def test_one_channel_last_in_memory_and_one_window_along_the_width(settings, back):
+    (height, width), kernel, strides, pads = settings
+    x, filters = randn(2, height, width, 1), randn(kernel, kernel if width > 1 else 2, 1, 4, seed=1)
+    padding = [(0, 0), *pads, (0, 0)]
+    small = ops.conv2d(x, filters, strides, padding)
+    if back:
+        expected = ops.conv2d_transpose(small, filters, x.shape, strides, padding)
+        found = ops.conv2d_transpose(small.float(), filters.float(), x.shape, strides, padding)
+    else:
+        expected, found = small, ops.conv2d(x.float(), filters.float(), strides, padding)
+    assert_close(found.double(), expected, rtol=1e-5, atol=1e-5)
+
+
 @law
 @given(calls(), some.integers(1, 12), some.integers(1, 5))
 def test_every_way_to_compute_a_transposed_convolution_gives_the_same(call, inside, out):

@@ -106,14 +106,26 @@ class Axis:
         before, after = self.pads(large)
         return self.extent - 1 - before, self.extent - 1 - after + self.rest(large)
 
-    def torch_settings(self, large: int) -> tuple[int, int, int]:
+    def unstrided(self, large: int) -> tuple[Axis, int]:
+        """(axis, samples): where there is one window, itself without a stride, and the samples that it can see.
+
+        A stride of one window means nothing, and some of oneDNN's kernels get it wrong: see `ops.conv`.
+        """
+        if self.stride == 1 or self.small(large) != 1:
+            return self, large
+        before = min(self.pads(large)[0], self.extent)
+        seen = min(large, self.extent - before)
+        return Axis(self.kernel, 1, (before, self.extent - before - seen), self.dilation), seen
+
+    def torch_settings(self, large: int, unpadded: bool = False) -> tuple[int, int, int]:
         """(padding, output_padding, first) for torch's transposed convolution: `large` samples of its result, from
-        `first` on, are ours. Its padding is the same on both sides, which ours is not; the slice makes up for it.
+        `first` on, are ours. Its padding is the same on both sides, which ours is not; the slice makes up for it, and
+        for all of the padding if `unpadded`.
 
         Source:
             `torch.nn.ConvTranspose2d`, PyTorch 2.6: output_padding below the stride.
         """
         before, after = self.pads(large)
         rest = self.rest(large)
-        padding = min(before, after - rest + self.stride - 1)
+        padding = 0 if unpadded else min(before, after - rest + self.stride - 1)
         return padding, max(padding + rest - after, 0), before - padding

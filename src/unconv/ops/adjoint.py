@@ -8,17 +8,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import product
 from math import prod
-from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from unconv.ops.conv import grown, nothing
+from unconv.ops.conv import cut, differentiable, grown, nothing, padded_conv
 from unconv.shapes import Axis
 
 _TRANSPOSED = {2: F.conv_transpose2d, 3: F.conv_transpose3d}
-_CONVOLUTIONS = {2: F.conv2d, 3: F.conv3d}
 
 
 def adjoint(planes: Tensor, weight: Tensor, axes: Sequence[Axis], size: Sequence[int], groups: int = 1) -> Tensor:
@@ -32,6 +30,10 @@ def adjoint(planes: Tensor, weight: Tensor, axes: Sequence[Axis], size: Sequence
         return grown(made, (*made.shape[:2], *size))
     if len(axes) == 1:  # along one axis torch copies what is not channels first; along two it does not
         return adjoint(planes.unsqueeze(2), weight.unsqueeze(2), (Axis(1), *axes), (1, *size), groups).squeeze(2)
+    axes, seen = zip(*(axis.unstrided(large) for axis, large in zip(axes, size, strict=True)), strict=True)
+    if seen != tuple(size):
+        made = adjoint(planes, weight, axes, seen, groups)
+        return grown(made, (*made.shape[:2], *size))
     if not planes.is_cpu or groups > 1:
         return _by_torch(planes, weight, axes, size, groups)
     dense = all(axis.stride == 1 for axis in axes)
@@ -39,7 +41,7 @@ def adjoint(planes: Tensor, weight: Tensor, axes: Sequence[Axis], size: Sequence
     exact = planes.dtype in (torch.float32, torch.float64)  # sums of rounded products would lose digits
     if exact and positions * (4 if dense else 2) <= channels:
         return _by_products(planes, weight, axes, size)
-    if dense and all(0 <= before == after for before, after in _transposed_pads(axes, size)):
+    if dense and all(before >= 0 and after >= 0 for before, after in _transposed_pads(axes, size)):
         return _by_flipping(planes, weight, axes, size)
     if weight.shape[1] <= 4 and _has_even_phases(axes, size):
         return _by_phases(planes, weight, axes, size)
@@ -48,11 +50,11 @@ def adjoint(planes: Tensor, weight: Tensor, axes: Sequence[Axis], size: Sequence
 
 def _by_torch(planes: Tensor, weight: Tensor, axes: Sequence[Axis], size: Sequence[int], groups: int = 1) -> Tensor:
     """torch's transposed convolution, and what of it is ours."""
-    settings = [axis.torch_settings(large) for axis, large in zip(axes, size, strict=True)]
+    settings = [axis.torch_settings(large, axis.extent > large) for axis, large in zip(axes, size, strict=True)]
     padding, more, first = zip(*settings, strict=True)
     strides, dilations = [axis.stride for axis in axes], [axis.dilation for axis in axes]
-    made = _TRANSPOSED[len(axes)](planes, weight, None, strides, padding, more, groups, dilations)
-    return _cut(made, first, size)
+    made = _TRANSPOSED[len(axes)](planes, differentiable(weight), None, strides, padding, more, groups, dilations)
+    return cut(made, first, size)
 
 
 def _input_first(weight: Tensor) -> Tensor:
@@ -68,8 +70,7 @@ def _input_first(weight: Tensor) -> Tensor:
 def _by_flipping(planes: Tensor, weight: Tensor, axes: Sequence[Axis], size: Sequence[int]) -> Tensor:
     """For stride 1: the convolution with flipped kernels, whose weight is already almost as torch wants it."""
     flipped = weight.transpose(0, 1).flip(list(range(2, 2 + len(axes))))
-    pads, dilations = [before for before, _ in _transposed_pads(axes, size)], [axis.dilation for axis in axes]
-    return _CONVOLUTIONS[len(axes)](planes, flipped, None, 1, pads, dilations)
+    return padded_conv(planes, flipped, axes, _transposed_pads(axes, size), [1] * len(axes))
 
 
 def _transposed_pads(axes: Sequence[Axis], size: Sequence[int]) -> list[tuple[int, int]]:
@@ -101,7 +102,7 @@ def _by_products(planes: Tensor, weight: Tensor, axes: Sequence[Axis], size: Seq
         spans = zip(starts, axes, lengths, strict=True)
         where = [slice(start, start + (n - 1) * axis.stride + 1, axis.stride) for start, axis, n in spans]
         whole[(slice(None), *where)] += part.view(*rows.shape[:-1], whole.shape[-1])
-    return _cut(whole.movedim(-1, 1), pads, size)
+    return cut(whole.movedim(-1, 1), pads, size)
 
 
 def _by_phases(planes: Tensor, weight: Tensor, axes: Sequence[Axis], size: Sequence[int]) -> Tensor:
@@ -117,15 +118,9 @@ def _by_phases(planes: Tensor, weight: Tensor, axes: Sequence[Axis], size: Seque
     split = weight.reshape(*weight.shape[:2], *(n for pair in zip(parts, strides, strict=True) for n in pair))
     phases = split.permute(1, *range(3, 3 + 2 * count, 2), 0, *range(2, 2 + 2 * count, 2))
     kernels = phases.reshape(-1, len(weight), *parts).flip(list(range(2, 2 + count)))
-    made = _CONVOLUTIONS[count](planes, kernels, padding=[part - 1 for part in parts])
+    made = padded_conv(planes, kernels, [Axis(part) for part in parts], [(part - 1,) * 2 for part in parts], [1] * count)
     lengths = made.shape[2:]
     made = made.view(len(made), -1, *strides, *lengths)
     made = made.permute(0, 1, *(axis for i in range(count) for axis in (2 + count + i, 2 + i)))
     whole = made.reshape(*made.shape[:2], *(n * stride for n, stride in zip(lengths, strides, strict=True)))
-    return _cut(whole, [axis.pads(large)[0] for axis, large in zip(axes, size, strict=True)], size)
-
-
-def _cut(planes: Tensor, first: Sequence[int], size: Sequence[int]) -> Tensor:
-    """`size` samples from `first` on, along the spatial axes."""
-    parts: tuple[Any, ...] = tuple(slice(start, start + n) for start, n in zip(first, size, strict=True))
-    return planes[(..., *parts)]
+    return cut(whole, [axis.pads(large)[0] for axis, large in zip(axes, size, strict=True)], size)

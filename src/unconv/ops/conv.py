@@ -143,13 +143,44 @@ def _windows(where: str, input: Tensor, weight: Tensor, axes: Sequence[Axis], la
 
 
 def _torch_conv(planes: Tensor, weight: Tensor, axes: Sequence[Axis], groups: int) -> Tensor:
-    """torch's convolution of (N, C, samples..); it pads both sides alike, what is more on one side is padded before."""
+    """torch's convolution of (N, C, samples..).
+
+    With a stride along the last axis, one window there, and a single channel that lies last in memory, oneDNN 3.12 (torch
+    2.14, AVX-512) reads and writes beside its tensors; without the stride, which means nothing then, it does not.
+    """
     if len(axes) == 1:  # along one axis torch copies what is not channels first; along two it does not
         return _torch_conv(planes.unsqueeze(2), weight.unsqueeze(2), (Axis(1), *axes), groups).squeeze(2)
-    pads = [axis.pads(n) for axis, n in zip(axes, planes.shape[2:], strict=True)]
-    both = [min(pad) for pad in pads]
+    axes, seen = zip(*(axis.unstrided(n) for axis, n in zip(axes, planes.shape[2:], strict=True)), strict=True)
+    pads = [axis.pads(n) for axis, n in zip(axes, seen, strict=True)]
+    return padded_conv(cut(planes, [0] * len(axes), seen), weight, axes, pads, [axis.stride for axis in axes], groups)
+
+
+def padded_conv(
+    planes: Tensor,
+    weight: Tensor,
+    axes: Sequence[Axis],
+    pads: Sequence[tuple[int, int]],
+    strides: Sequence[int],
+    groups: int = 1,
+) -> Tensor:
+    """torch's convolution with `pads` zeros before and after. It pads both sides alike; what is more on one side is padded
+    before, and so are the maps that are shorter than the kernel: oneDNN's gradients along three axes write beside those.
+    """
+    short = [axis.extent > n for axis, n in zip(axes, planes.shape[2:], strict=True)]
+    both = [0 if by_hand else min(pad) for pad, by_hand in zip(pads, short, strict=True)]
     more = [edge - least for pad, least in zip(reversed(pads), reversed(both), strict=True) for edge in pad]
     if any(more):
         planes = F.pad(planes, more)
-    strides, dilations = [axis.stride for axis in axes], [axis.dilation for axis in axes]
-    return _CONVOLUTIONS[len(axes)](planes, weight, None, strides, both, dilations, groups)
+    dilations = [axis.dilation for axis in axes]
+    return _CONVOLUTIONS[len(axes)](planes, differentiable(weight), None, strides, both, dilations, groups)
+
+
+def differentiable(weight: Tensor) -> Tensor:
+    """The weight as torch can differentiate by it: some of its kernels take no view of a single filter."""
+    return weight.contiguous() if len(weight) == 1 else weight
+
+
+def cut(planes: Tensor, first: Sequence[int], size: Sequence[int]) -> Tensor:
+    """`size` samples from `first` on, along the spatial axes."""
+    parts: tuple[Any, ...] = tuple(slice(start, start + n) for start, n in zip(first, size, strict=True))
+    return planes[(..., *parts)]
