@@ -15,7 +15,7 @@ from PIL import Image
 
 from test_ops_laws import calls, exactly, law, randn
 from test_report import CHROMIUM
-from unconv import NoSuchUnit, ShapeError, ops
+from unconv import NonFinite, NoSuchUnit, ShapeError, ops
 from unconv.render.story import KINDS
 
 
@@ -61,7 +61,8 @@ def test_the_four_steps_lead_to_the_transposed_convolution(call, inside, out):
         (3, 2, 1, "by 2 and 1 in turn"),
         (4, 2, 1, None),
         (2, 3, 1, "by 1, 1 and 0 in turn"),
-        (4, 2, 2, "by 4 and 0 in turn"),
+        (4, 2, 2, "stride 2 and dilation 2 have a common divisor, so no kernel reaches all alike"),
+        (3, 2, 3, "a kernel that is a multiple of the stride reaches all alike"),
         (3, 1, 1, None),
     ],
 )
@@ -96,7 +97,7 @@ def test_the_size_of_the_output_shows_in_r_and_in_the_padding():
         shape = (1, size, size, 1)
         explanation = ops.explain_conv2d_transpose(torch.ones(1, 2, 2, 1), torch.ones(2, 2, 1, 1), shape, 2, "VALID")
         assert (explanation.residual, explanation.transposed_padding) == ((residual,) * 2, (pads,) * 2)
-        assert ("▣" in explanation.text()) == bool(residual)
+        assert ("■" in explanation.text()) == bool(residual)
 
 
 def test_negative_padding_cuts_off():
@@ -114,7 +115,7 @@ def test_every_frame_adds_up_to_its_sample():
         window, kernel, products = (torch.tensor([[float(n) for n in line] for line in card.cells]) for card in frame.cards)
         assert torch.equal(window * kernel, products)
         assert products.sum() == explanation.output[0, row, column, 0]
-        said = re.search(r"row (\d+), column (\d+): (.*)\.", frame.says)
+        said = re.search(r"row (\d+), column (\d+): (.*)\.", frame.says.replace("\u00a0", " "))
         assert (int(said[1]), int(said[2])) == (row, column)
         if "=" in said[3]:
             terms, total = said[3].rsplit(" = ", 1)
@@ -135,7 +136,7 @@ def test_maxima_go_back_to_where_they_came_from():
     explanation = ops.explain_unpool_max(image, 2, 2, "SAME")
     assert explanation.argmax[0].tolist() == [[[8, 9], [12, 13]], [[24, 25], [28, 29]]]
     text = explanation.select(channel=1).text((1, 0))
-    assert "the largest of 6, 6, 7, 7 is 7, at row 3, column 0: index (3 · 4 + 0) · 2 + 1 = 25." in text
+    assert "the largest of 6, 6, 7, 7 is 7, the first of 2 equal ones, at row 3, column 0: index (3 · 4 + 0) · 2 + 1 = 25." in text
     assert "Unpooled, 4 × 4\n   ·  ·  ·  ·\n   5  ·  5  ·\n   ·  ·  ·  ·\n  [7] ·  7  ·\n" in text
 
 
@@ -203,6 +204,50 @@ def test_a_page_holds_its_frames_as_data_and_in_words():
     assert "http" not in page.replace("http://www.w3.org/2000/svg", "")
 
 
+def test_long_numbers_of_a_later_step_are_written_smaller():
+    image, kernel = torch.zeros(1, 2, 2, 1), torch.ones(2, 2, 1, 1)
+    image[0, 1, 1, 0] = -12345.6
+    page = ops.explain_conv2d_transpose(image, kernel, (1, 4, 4, 1), 2).page((0, 0)).decode()
+    frames = json.loads(re.search(r"const frames = (.*);\n", page)[1])
+    sizes = {word: size for frame in frames for word, _, size in frame["cards"]}
+    assert sizes["-1.235e+04"] < sizes["0"]
+
+
+@pytest.mark.parametrize("lost", [torch.nan, torch.inf])
+def test_what_is_not_finite_is_not_explained(lost):
+    image = torch.full((1, 2, 2, 1), lost)
+    for call in (
+        lambda: ops.explain_conv2d_transpose(image, torch.ones(2, 2, 1, 1), (1, 4, 4, 1), 2),
+        lambda: ops.explain_unpool_max(image, 2, 2, "SAME"),
+        lambda: ops.explain_unpool_avg(image, 2, 2, "SAME"),
+    ):
+        with pytest.raises(NonFinite, match="input has NaN or infinite values"):
+            call()
+
+
+def test_it_is_short_in_a_shell_and_a_large_one_is_no_error_in_a_notebook():
+    assert repr(classic()) == "<Explanation: Transposed convolution, 2 × 2 to 4 × 4: kernel 3, stride 2, padding SAME>"
+    large = ops.explain_unpool_max(torch.ones(1, 100, 100, 1), 2, 2, "SAME")
+    assert repr(large) == "<PoolExplanation: Max pooling and back: kernel 2, stride 2, padding SAME>"
+    assert large._repr_html_() is None and large._repr_png_() is None
+
+
+@pytest.mark.parametrize(
+    "duplicates, words",
+    [("sum", "4 windows meet: 9 + 9 + 9 + 9 = 36"), ("overwrite", "4 windows meet: of 9, 9, 9, 9 the last one stays")],
+)
+def test_windows_that_meet_are_said_to(duplicates, words):
+    image = counting(3, 3).reshape(1, 3, 3, 1)
+    image[0, 1, 1, 0], image[0, 2, 2, 0] = 9, 5
+    text = ops.explain_unpool_max(image, 2, 1, "VALID", duplicates).text((0, 0))
+    assert f"At row 1, column 1, {words}." in text
+
+
+def test_averages_that_meet_are_said_to():
+    text = ops.explain_unpool_avg(counting(1, 1, 3, 1), (1, 2), 1, "VALID", "mean").text((0, 0))
+    assert "At row 0, column 1, 2 windows meet: the mean of 1.5, 2.5 is 2." in text
+
+
 def test_a_notebook_shows_the_page_and_else_the_picture():
     html = classic()._repr_html_()
     assert html.startswith("<iframe srcdoc=") and "&lt;svg" in html
@@ -264,12 +309,15 @@ def test_the_slider_steps_through_the_page(tmp_path):
         assert page.locator("#says").inner_text() == says[9]
         shown = page.locator(".cards text").all_text_contents()
         assert shown[:9] == [word for row in explanation.story().frames[9].cards[0].cells for word in row]
+        assert page.locator("#number").inner_text() == "Step 10 of 16"
         page.locator("#step").press("ArrowRight")
         assert page.locator("#says").inner_text() == says[10]
         x, y, width, height = (
             float(page.locator(".marks rect").last.get_attribute(name)) for name in ("x", "y", "width", "height")
         )
-        page.locator("#story svg").click(position={"x": x - width / 2, "y": y + height / 2})
+        drawing = page.locator("#story svg")
+        scale = drawing.bounding_box()["width"] / float(drawing.get_attribute("width"))
+        drawing.click(position={"x": scale * (x - width / 2), "y": scale * (y + height / 2)})
         assert page.locator("#says").inner_text() == says[9]
         page.locator("#play").click()
         page.wait_for_function(f"document.getElementById('says').textContent === {json.dumps(says[10])}")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import codecs
+import io
 import json
 import os
 import sys
@@ -141,22 +143,36 @@ def explain(
     operation: Annotated[
         str, typer.Argument(help="conv2d_transpose; or a pool and its way back, unpool_max or unpool_avg.")
     ] = "conv2d_transpose",
-    input: Annotated[str, typer.Option(help="A size, 2x2, to be filled with 1, 2, 3..; or rows of values: 1,2;3,4.")] = "2x2",
-    kernel: Annotated[str, typer.Option(help="A size, 3 or 3x3, or rows of values; of a pool, the window's size.")] = "3",
+    input: Annotated[
+        str | None,
+        typer.Option(help="A size, to be filled with 1, 2, 3..; or rows of values: 1,2;3,4. Without: 2x2, for a pool 4x4."),
+    ] = None,
+    kernel: Annotated[
+        str | None,
+        typer.Option(help="A size, 3 or 3x3, or rows of values; of a pool, the window's size. Without: 3, for a pool 2."),
+    ] = None,
     stride: Annotated[str, typer.Option(help="A number, or height x width: 2x1.")] = "2",
-    padding: Annotated[str, typer.Option(help="SAME, VALID, or before,after of height;width: 1,1;0,2.")] = "SAME",
+    padding: Annotated[str, typer.Option(help="SAME, VALID, or before,after: 1,1, or of height;width: 1,1;0,2.")] = "SAME",
     output: Annotated[
         str | None, typer.Option(help="The output's size, 4 or 4x5. Without: input x stride under SAME, else the smallest.")
     ] = None,
-    dilation: Annotated[str, typer.Option(help="A number, or height x width.")] = "1",
-    duplicates: Annotated[str, typer.Option(help="Where windows overlap: sum, overwrite, or, of averages, mean.")] = "sum",
+    dilation: Annotated[str | None, typer.Option(help="A number, or height x width. Without: 1. Not for a pool.")] = None,
+    duplicates: Annotated[
+        str | None, typer.Option(help="Where a pool's windows overlap: sum, overwrite, or, of averages, mean. Without: sum.")
+    ] = None,
     at: Annotated[str | None, typer.Option(help="The sample of the output, or the window, to look at: row,column.")] = None,
     out: Annotated[Path | None, typer.Option("-o", "--out", help="Write NAME.png, .svg, .gif, .html or .txt.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Show step by step why a transposed convolution or an unpooling gives what it gives."""
-    given = {"kernel": kernel, "stride": stride, "padding": padding, "output": output, "dilation": dilation}
-    explanation = _explanation(operation, input, duplicates, given)
+    if operation == "conv2d_transpose":
+        _refuse_given(operation, {"--duplicates": duplicates})
+        explanation = _explained_conv(input or "2x2", kernel or "3", stride, padding, output, dilation or "1")
+    elif operation in ("unpool_max", "unpool_avg"):
+        _refuse_given(operation, {"--output": output, "--dilation": dilation})
+        explanation = _explained_pool(operation, input or "4x4", kernel or "2", stride, padding, duplicates or "sum")
+    else:
+        raise typer.BadParameter(f"{operation!r} cannot be explained; conv2d_transpose, unpool_max and unpool_avg can.")
     place = None if at is None else _place(at)
     if out is not None:
         explanation.save(out, place)
@@ -172,7 +188,7 @@ def size(
     input: Annotated[str, typer.Option(help="The input's size: 28x28, or 28 for one axis.")],
     kernel: Annotated[str, typer.Option(help="The kernel's size: 3, or 3x5.")],
     stride: Annotated[str, typer.Option(help="A number, or one for each axis: 2x1.")] = "1",
-    padding: Annotated[str, typer.Option(help="SAME, VALID, or before,after of each axis: 1,1;0,2.")] = "SAME",
+    padding: Annotated[str, typer.Option(help="SAME, VALID, or before,after: 1,1, or of each axis: 1,1;0,2.")] = "SAME",
     dilation: Annotated[str, typer.Option(help="A number, or one for each axis.")] = "1",
     as_json: AsJson = False,
 ) -> None:
@@ -181,52 +197,56 @@ def size(
 
     from unconv.ops import output_sizes
 
-    settings = (_lengths("--stride", stride), _paddings(padding), _lengths("--dilation", dilation))
-    found = output_sizes(_lengths("--input", input), _lengths("--kernel", kernel), *settings)
+    lengths = _lengths("--input", input)
+    settings = (_lengths("--stride", stride), _paddings(padding, len(lengths)), _lengths("--dilation", dilation))
+    found = output_sizes(lengths, _lengths("--kernel", kernel), *settings)
     if as_json:
         print(json.dumps([asdict(row) for row in found], indent=1))
         return
     from rich.console import Console
     from rich.table import Table
 
-    heads = (
-        "axis",
-        "input",
-        "output",
-        "padding",
-        "r",
-        "torch: padding, output_padding",
-        "keep",
-        "Keras",
-        "ONNX: pads, output_padding",
-    )
-    table = Table(*heads)
+    table = Table("axis", "in", "out", "padding", "r", "torch", "keep", "Keras", "ONNX")
     for row in found:
-        keras = "cannot be expressed" if row.keras is None else f"{row.keras[0]}, output_padding={row.keras[1]}"
+        keras = "cannot" if row.keras is None else f"{row.keras[0]}, {row.keras[1]}"
         first, end = row.torch_crop
         (before, after), onnx = row.padding, f"{row.onnx[0]} + {row.onnx[1]}, {row.onnx[2]}"
         numbers = (row.axis, str(row.input), str(row.output), f"{before} + {after}", str(row.residual))
         table.add_row(*numbers, f"{row.torch[0]}, {row.torch[1]}", f"{first}:{end}", keras, onnx)
     Console(width=None if sys.stdout.isatty() else 140).print(table)
+    print(
+        "padding: of the forward convolution, before + after. r: zeros that only the larger sizes need.\n"
+        "torch, Keras: padding, output_padding; of torch's result keep the samples first:end. ONNX: pads, output_padding.\n"
+        "Keras takes one output_padding for all axes: None, or a number for each; they cannot be mixed."
+    )
 
 
-def _explanation(operation: str, input: str, duplicates: str, given: dict[str, Any]) -> Telling:
+def _refuse_given(operation: str, options: dict[str, str | None]) -> None:
+    for option, value in options.items():
+        if value is not None:
+            raise typer.BadParameter(f"{option} means nothing to {operation}. Leave it out.")
+
+
+def _explained_conv(input: str, kernel: str, stride: str, padding: str, output: str | None, dilation: str) -> Telling:
     from unconv import ops
 
-    image = _grid("--input", input)[None, :, :, None]
-    strides, padding = _lengths("--stride", given["stride"]), _paddings(given["padding"])
-    if operation in ("unpool_max", "unpool_avg"):
-        told = ops.explain_unpool_max if operation == "unpool_max" else ops.explain_unpool_avg
-        return told(image, _lengths("--kernel", given["kernel"]), strides, padding, duplicates)
-    if operation != "conv2d_transpose":
-        raise typer.BadParameter(f"{operation!r} cannot be explained; conv2d_transpose, unpool_max and unpool_avg can.")
-    filters, dilations = _grid("--kernel", given["kernel"])[:, :, None, None], _lengths("--dilation", given["dilation"])
-    if given["output"] is None:
-        legal = ops.legal_output_sizes(tuple(image.shape[1:3]), tuple(filters.shape[:2]), strides, padding, dilations)
-        size = tuple((sizes[-1] if padding == "SAME" else sizes[0]) if sizes else 0 for sizes in legal)
+    image, filters = _grid("--input", input)[None, :, :, None], _grid("--kernel", kernel)[:, :, None, None]
+    settings = (_lengths("--stride", stride), _paddings(padding, 2), _lengths("--dilation", dilation))
+    if output is None:
+        legal = ops.legal_output_sizes(tuple(image.shape[1:3]), tuple(filters.shape[:2]), *settings)
+        size = tuple((sizes[-1] if settings[1] == "SAME" else sizes[0]) if sizes else 0 for sizes in legal)
     else:
-        size = _lengths("--output", given["output"])
-    return ops.explain_conv2d_transpose(image, filters, (1, *size * (3 - len(size)), 1), strides, padding, dilations=dilations)
+        size = _lengths("--output", output)
+    strides, pads, dilations = settings
+    return ops.explain_conv2d_transpose(image, filters, (1, *size * (3 - len(size)), 1), strides, pads, dilations=dilations)
+
+
+def _explained_pool(operation: str, input: str, kernel: str, stride: str, padding: str, duplicates: str) -> Telling:
+    from unconv import ops
+
+    told = ops.explain_unpool_max if operation == "unpool_max" else ops.explain_unpool_avg
+    image = _grid("--input", input)[None, :, :, None]
+    return told(image, _lengths("--kernel", kernel), _lengths("--stride", stride), _paddings(padding, 2), duplicates)
 
 
 def _grid(option: str, text: str) -> Tensor:
@@ -249,17 +269,19 @@ def _grid(option: str, text: str) -> Tensor:
 def _lengths(option: str, text: str) -> tuple[int, ...]:
     parts = text.lower().split("x")
     if not all(part.isdecimal() for part in parts):
-        raise typer.BadParameter(f"{option} {text!r}: write a number, or one for each axis: 3x5, height first.")
+        hint = " To write a file, pass -o." if option == "--output" and "." in text else ""
+        raise typer.BadParameter(f"{option} {text!r}: write a number, or one for each axis: 3x5, height first.{hint}")
     return tuple(int(part) for part in parts)
 
 
-def _paddings(text: str) -> str | list[tuple[int, ...]]:
+def _paddings(text: str, axes: int) -> str | list[tuple[int, ...]]:
+    """SAME, VALID, or a pair for each axis; one pair is for all of them."""
     if text.isalpha():
         return text.upper()
     pairs = [tuple(int(n) if n.strip().isdecimal() else -1 for n in pair.split(",")) for pair in text.split(";")]
     if any(len(pair) != 2 or min(pair) < 0 for pair in pairs):
-        raise typer.BadParameter(f"--padding {text!r}: write SAME, VALID, or before,after of each axis: 1,1;0,2.")
-    return pairs
+        raise typer.BadParameter(f"--padding {text!r}: write SAME, VALID, or before,after: 1,1, or of each axis: 1,1;0,2.")
+    return pairs * axes if len(pairs) == 1 else pairs
 
 
 def _place(text: str) -> tuple[int, int]:
@@ -352,10 +374,21 @@ def _progress(quiet: bool) -> Iterator[Progress]:
         yield lambda what, done, total: bar.update(task, description=what or "done", completed=done, total=total)
 
 
+def _stand_in(error: UnicodeError) -> tuple[str, int]:
+    """Something plainer for what the terminal's encoding lacks."""
+    assert isinstance(error, UnicodeEncodeError)
+    plain = {"□": "o", "■": "#", "·": ".", "×": "x", "−": "-", "≤": "<="}
+    return "".join(plain.get(letter, "?") for letter in error.object[error.start : error.end]), error.end
+
+
 def main() -> None:
     """Run the command: exit status 0, 1 for what was refused, 2 for wrong usage."""
     # Threads that wait by spinning make small operations many times slower beside any other busy program.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    codecs.register_error("unconv", _stand_in)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="unconv")
     try:
         app()
     except UnconvError as error:

@@ -249,19 +249,48 @@ def transposed_size(
 ) -> tuple[int, ...]:
     """The spatial lengths in `shape`, refused unless a transposed convolution leads there from these input and filters."""
     channels, (out, depth) = input[layout.channel], filters[-2:]
-    if (depth, out) != (channels, shape[layout.channel]):
-        swapped = (out, depth) == (channels, shape[layout.channel])
+    made = shape[layout.channel]
+    if (depth, out) != (channels, made):
+        hint = "pass filters [kernel.., out, in]."
+        if depth == channels:
+            hint = f"pass an output_shape with {out} channels (axis {layout.channel} in {layout.name})."
+        elif (out, depth) == (channels, made):
+            hint = "they look like a convolution's, [kernel.., in, out]: pass filters.transpose(-1, -2)."
+        elif tuple(filters[:2]) == (channels, made):
+            hint = f"they look like torch's, [in, out, kernel..]: {_as_tensorflow(layout, 'out, in')}"
+        elif (depth, out) == (input[_other_channel(layout)], shape[_other_channel(layout)]):
+            hint = _other_format(layout)
         raise ShapeError(
             f"{where}: filters {tuple(filters)} lead from {depth} channels (axis -1) to {out} (axis -2), but the input "
-            f"has {channels}, {tuple(input)} in {layout.name}, and the output {shape[layout.channel]}, {tuple(shape)}. "
-            + (
-                "They look like a convolution's, [kernel.., in, out]: pass filters.transpose(-1, -2)."
-                if swapped
-                else "Pass filters [kernel.., out, in]."
-            )
+            f"has {channels}, {tuple(input)} in {layout.name}, and the output {made}, {tuple(shape)}: {hint}"
         )
     refuse_other_batch(where, "output_shape", shape, "input", input)
     return legal_size(where, "output_shape", layout, axes, layout.size(input), shape)
+
+
+def other_channels(layout: Layout, input: Sequence[int], filters: Sequence[int]) -> str:
+    """What to do about a convolution's filters that do not fit the input's channels: the likeliest mistake."""
+    channels = input[layout.channel]
+    if filters[1] == channels:
+        return f"They look like torch's, [out, in, kernel..]: {_as_tensorflow(layout, 'in, out')}"
+    if filters[-2] == input[_other_channel(layout)]:
+        return _other_format(layout).capitalize()
+    return f"Both must divide into equal groups: pass filters [kernel.., in, out] with in = {channels}, or a divisor of it."
+
+
+def _as_tensorflow(layout: Layout, channels: str) -> str:
+    order = (*range(2, 2 + layout.axes), *((1, 0)))
+    return f"pass filters.permute{order}, [kernel.., {channels}]."
+
+
+def _other_channel(layout: Layout) -> int:
+    """Where the channels are in the other layout."""
+    return layout.axes + 1 if layout.channel == 1 else 1
+
+
+def _other_format(layout: Layout) -> str:
+    other = FORMATS[(FORMATS.index(layout.name) + 3) % 6]
+    return f"the channels seem to be axis {_other_channel(layout)}: pass data_format={other!r}."
 
 
 def refuse_other_batch(where: str, name: str, shape: Sequence[int], given_name: str, given: Sequence[int]) -> None:
@@ -282,8 +311,8 @@ def legal_size(
         if large < 0 or axis.small(large) != n:
             raise ShapeError(
                 f"{where}: {name} is {tuple(shape)}; {large} for the {layout.axis_name(index)} (axis {index}) is not possible. "
-                f"From {n} samples with {axis_words(axis)} there come {listed(axis.legal(n))}, as {_formula(axis)}. "
-                "Pass such a size."
+                f"{n} samples with {axis_words(axis)} "
+                + (f"give {listed(axis.legal(n))}, because {_formula(axis)}. Pass one of these." if axis.legal(n) else _none())
             )
     return size
 
@@ -300,9 +329,13 @@ def axis_words(axis: Axis) -> str:
 def listed(legal: range) -> str:
     """All legal lengths, in words."""
     if not legal:
-        return "no sizes at all, the padding takes everything"
+        return "none"
     few = _either(legal) if len(legal) <= 16 else f"{legal[0]} to {legal[-1]}, every one"
     return f"{'only ' if len(legal) == 1 else ''}{few}"
+
+
+def _none() -> str:
+    return "give no size: the padding takes away more than there is. Pass less padding."
 
 
 def _formula(axis: Axis) -> str:

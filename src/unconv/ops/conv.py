@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from unconv.errors import ShapeError
-from unconv.ops.arguments import Layout, axes_of, counts, floats, layout_of
+from unconv.ops.arguments import Layout, axes_of, counts, floats, layout_of, other_channels
 from unconv.shapes import Axis
 
 _CONVOLUTIONS = {2: F.conv2d, 3: F.conv3d}
@@ -128,8 +128,8 @@ def _conv(where: str, input: Tensor, filters: Tensor, strides: Any, padding: Any
     if channels % depth or out % max(channels // depth, 1) or not channels:
         raise ShapeError(
             f"{where}: the input has {channels} channels, {tuple(input.shape)} in {layout.name}, but filters "
-            f"{tuple(filters.shape)} take {depth} (axis -2) and make {out} (axis -1). Both must divide into equal groups: "
-            f"pass filters [kernel.., in, out] with in = {channels}, or a divisor of it."
+            f"{tuple(filters.shape)} take {depth} (axis -2) and make {out} (axis -1). "
+            + other_channels(layout, input.shape, filters.shape)
         )
     return _windows(where, input, filters.movedim((-1, -2), (0, 1)), axes, layout, groups=channels // depth)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import product
+from math import gcd
 from typing import Any
 
 import torch
@@ -14,14 +15,14 @@ from torch.nn import functional as F
 from unconv.errors import NoSuchUnit
 from unconv.ops.arguments import Layout, axes_of, axis_words, floats, layout_of, listed, shape_argument, transposed_size
 from unconv.ops.conv import conv2d, refuse_empty_filters
-from unconv.ops.telling import Telling, alike, before_and_after, cells, each, product_words
+from unconv.ops.telling import Telling, alike, before_and_after, cells, each, product_words, refuse_not_finite
 from unconv.render.story import Frame, Panel, Story, cell
 from unconv.shapes import Axis
 
 _NAMES = ("height", "width")
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Explanation(Telling):
     """A transposed convolution in four steps, each a tensor. It prints, draws and saves itself.
 
@@ -92,11 +93,15 @@ class Explanation(Telling):
             turns.append([phases.count(phase) for phase in range(axis.stride)])
         if all(len(set(taps)) == 1 for taps in turns):
             return None
+        uneven = [axis for axis, taps in zip(self.axes, turns, strict=True) if len(set(taps)) > 1]
         words = each(_NAMES, (f"by {_and(taps)} in turn" if len(set(taps)) > 1 else "evenly" for taps in turns), "along the ")
-        return (
-            f"neighbouring samples are reached by different numbers of values, {words}; a kernel that is a multiple of the "
-            "stride reaches all alike"
+        shared = next((axis for axis in uneven if gcd(axis.stride, axis.dilation) > 1), None)
+        remedy = (
+            "a kernel that is a multiple of the stride reaches all alike"
+            if shared is None
+            else f"stride {shared.stride} and dilation {shared.dilation} have a common divisor, so no kernel reaches all alike"
         )
+        return f"neighbouring samples are reached by different numbers of values, {words}; {remedy}"
 
     @property
     def places(self) -> tuple[int, int]:
@@ -139,16 +144,22 @@ class Explanation(Telling):
         kernel = self.filters[:, :, out, inside].detach().double().cpu()
         inserted, around = self._inserted_kinds(), self._padded_kinds()
         panels = [
-            Panel(f"Input, {_size(input)}", cells(input), alike(input, "value")),
+            Panel(f"Input, {_size(input)}{self._channel(-1, inside)}", cells(input), alike(input, "value")),
             Panel(f"Kernel, {_size(kernel)}", cells(kernel), alike(kernel, "kernel")),
             Panel("1. Flip the kernel", cells(kernel.flip(0, 1)), alike(kernel, "kernel")),
             Panel(f"2. Insert zeros, {_size(zero_inserted)}", cells(zero_inserted), inserted, self._gaps()),
             Panel(f"3. Pad, {_size(padded)}", cells(padded), around, self._pads()),
-            Panel(f"4. Convolve, {_size(output)}", cells(output), alike(output, "output"), "stride 1, no padding"),
-            Panel("Inputs that reach it", cells(self.hits), alike(self.hits, "count")),
+            Panel(
+                f"4. Convolve, {_size(output)}{self._channel(-2, out)}",
+                cells(output),
+                alike(output, "output"),
+                "stride 1, no padding",
+                (0, 0),
+            ),
+            Panel("Input samples that reach it", cells(self.hits), alike(self.hits, "count"), "", (0, 0)),
         ]
         frames = [self._frame(row, column, padded, kernel.flip(0, 1), output, around) for row, column in self._all_places()]
-        return Story(self._title(), panels, frames, self._facts(), turn=5, breaks=True)
+        return Story(self.title(), panels, frames, self._facts(), turn=5, breaks=True)
 
     def _all_places(self) -> product[tuple[int, ...]]:
         return product(*map(range, self.places))
@@ -156,16 +167,21 @@ class Explanation(Telling):
     def _plane(self, tensor: Tensor, image: int, channel: int) -> Tensor:
         return self.layout.channels_first(tensor)[image, channel].detach().double().cpu()
 
-    def _title(self) -> str:
+    def title(self) -> str:
+        """The sizes and settings."""
         sizes = " to ".join(" × ".join(map(str, self.layout.size(tensor.shape))) for tensor in (self.input, self.output))
         return f"Transposed convolution, {sizes}: {each(_NAMES, map(axis_words, self.axes))}"
+
+    def _channel(self, axis: int, shown: int) -> str:
+        """Which channel a panel shows, where there are several."""
+        return f", channel {shown} of {self.filters.shape[axis]}" if self.filters.shape[axis] > 1 else ""
 
     def _gaps(self) -> str:
         return each(_NAMES, (f"{axis.stride - 1} between" for axis in self.axes))
 
     def _pads(self) -> str:
         pads = zip(self.transposed_padding, self.residual, strict=True)
-        return each(_NAMES, (f"{before} before, {after} after{f' (r = {r})' if r else ''}" for (before, after), r in pads))
+        return each(_NAMES, (f"{_crop(before)} before, {_crop(after)} after{f' (r = {r})' if r else ''}" for (before, after), r in pads))
 
     def _inserted_kinds(self) -> list[list[str]]:
         """Of the cells of step 2: a value, a zero between, or what step 3 cuts off."""
@@ -236,12 +252,14 @@ class Explanation(Telling):
         return f"{place}: {mine}; {others}: {cell(whole)}."
 
     def _facts(self) -> list[tuple[str, str]]:
+        span = "kernel − 1" if all(axis.dilation == 1 for axis in self.axes) else "(kernel − 1) · dilation"
+        more = ", and r more after" if any(self.residual) else ""
         return [
             ("Possible output sizes", each(_NAMES, map(listed, self.legal_output_sizes))),
-            ("Padding of the convolution", before_and_after(_NAMES, self.forward_padding)),
-            ("Padding in step 3", f"{self._pads()}: kernel - 1 less the convolution's, and r more after"),
+            ("Padding of the forward convolution", before_and_after(_NAMES, self.forward_padding)),
+            ("Padding in step 3", f"{self._pads()}: {span} less the forward convolution's{more}"),
             ("Checkerboard", self.checkerboard or "no: every sample away from the border is reached alike"),
-            ("Mind", "the shape comes back, not the values: this is the adjoint of the convolution, not its inverse"),
+            ("Note", "the shape comes back, not the values: this is the adjoint of the convolution, not its inverse"),
         ]
 
 
@@ -263,6 +281,7 @@ def explain_conv2d_transpose(
 
     Raises:
         ShapeError, DtypeError: as `conv2d_transpose`.
+        NonFinite: NaN or infinity, of which no picture tells where they come from.
 
     Source:
         Dumoulin & Visin, "A guide to convolution arithmetic for deep learning" (2016), arXiv 1603.07285, chapter 4.
@@ -279,6 +298,7 @@ def explain_conv2d_transpose(
     layout = layout_of(where, data_format, 2)
     floats(where, layout, input=input, filters=filters)
     refuse_empty_filters(where, filters)
+    refuse_not_finite(where, input=input, filters=filters)
     axes = axes_of(where, layout, filters.shape[:2], strides, padding, dilations)
     shape = shape_argument(where, "output_shape", output_shape, layout)
     size = transposed_size(where, layout, axes, input.shape, filters.shape, shape)
@@ -297,6 +317,11 @@ def explain_conv2d_transpose(
 
 def _size(plane: Tensor) -> str:
     return " × ".join(map(str, plane.shape))
+
+
+def _crop(pad: int) -> str:
+    """A padding below zero is a crop."""
+    return f"{pad}" if pad >= 0 else f"crop {-pad}"
 
 
 def _and(counts: Sequence[int]) -> str:

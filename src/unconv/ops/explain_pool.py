@@ -13,7 +13,7 @@ from torch import Tensor
 from unconv.errors import NoSuchUnit
 from unconv.ops.arguments import Layout, axes_of, axis_words, floats, layout_of, per_axis
 from unconv.ops.pool import avg_pool2d, max_pool_with_argmax
-from unconv.ops.telling import Telling, alike, before_and_after, cells, each
+from unconv.ops.telling import Telling, alike, before_and_after, cells, each, refuse_not_finite
 from unconv.ops.unpool import unpool_avg, unpool_max
 from unconv.render.story import Frame, Panel, Story, cell
 from unconv.shapes import Axis
@@ -21,7 +21,7 @@ from unconv.shapes import Axis
 _NAMES = ("height", "width")
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class PoolExplanation(Telling):
     """A pool and the unpooling of its result, each a tensor. It prints, draws and saves itself.
 
@@ -86,20 +86,29 @@ class PoolExplanation(Telling):
             for goal in self._goals(*place):
                 came[goal] = True
         back = [["output" if reached else "nothing" for reached in row] for row in came.tolist()]
+        (above, _), (before, _) = self.padding
         result = "maxima" if self.argmax is not None else "averages"
         panels = [
-            Panel(f"Input, {_size(input)}", padded, kinds, self._pads()),
-            Panel(f"{result.capitalize()}, {_size(pooled)}", cells(pooled), alike(pooled, "value")),
-            Panel(f"Unpooled, {_size(output)}", cells(output), back),
+            Panel(f"Input, {_size(input)}{self._more()}", padded, kinds, self._pads(), (-above, -before)),
+            Panel(f"{result.capitalize()}, {_size(pooled)}", cells(pooled), alike(pooled, "value"), "", (0, 0)),
+            Panel(f"Unpooled, {_size(output)}", cells(output), back, "", (0, 0)),
         ]
         if self.argmax is not None:
             index = self._plane(self.argmax)
             panels.insert(2, Panel("Their indices", cells(index), alike(index, "count")))
         frames = [self._frame(place, padded, kinds, pooled) for place in self._windows()]
-        title = (
-            f"{'Max' if self.argmax is not None else 'Average'} pooling and back: {each(_NAMES, map(axis_words, self.axes))}"
-        )
-        return Story(title, panels, frames, self._facts(), turn=1, breaks=False)
+        return Story(self.title(), panels, frames, self._facts(), turn=1, breaks=False)
+
+    def title(self) -> str:
+        """The kind of pool and its settings."""
+        kind = "Max" if self.argmax is not None else "Average"
+        return f"{kind} pooling and back: {each(_NAMES, map(axis_words, self.axes))}"
+
+    def _more(self) -> str:
+        """What else the input's panel shows: padding, and which channel where there are several."""
+        channels = self.input.shape[self.layout.channel]
+        padded = ", padded" if any(map(any, self.padding)) else ""
+        return padded + (f", channel {self.shown[1]} of {channels}" if channels > 1 else "")
 
     def _windows(self) -> Iterator[tuple[int, int]]:
         rows, columns = self.places
@@ -150,9 +159,25 @@ class PoolExplanation(Telling):
         else:
             marks += [(2, row, column, 1, 1), (3, y, x, 1, 1)]
             (above, _), (before, _) = self.padding
-            found[y + above - top][x + before - left] = "output"
+            found[y + above - top][x + before - left] = "largest"
         marks.append((1, row, column, 1, 1))
-        return Frame(marks, [Panel("Window", window, found)], [""], self._says(row, column, pooled[row, column].item()))
+        says = f"{self._says(row, column, pooled[row, column].item())}{self._meeting(goals)}"
+        return Frame(marks, [Panel("Window", window, found)], [""], says)
+
+    def _meeting(self, goals: list[tuple[int, int]]) -> str:
+        """What happens at the first of these places to which other windows lead too."""
+        pooled = self._plane(self.pooled)
+        for goal in goals:
+            values = [cell(pooled[place].item()) for place in self._windows() if goal in self._goals(*place)]
+            if len(values) > 1:
+                result = cell(self._plane(self.output)[goal].item())
+                sentence = {
+                    "sum": f"{' + '.join(values)} = {result}",
+                    "mean": f"the mean of {', '.join(values)} is {result}",
+                    "overwrite": f"of {', '.join(values)} the last one stays",
+                }[self.duplicates]
+                return f" At row {goal[0]}, column {goal[1]}, {len(values)} windows meet: {sentence}."
+        return ""
 
     def _says(self, row: int, column: int, value: float) -> str:
         height, width = self._spans(row, column)
@@ -163,16 +188,19 @@ class PoolExplanation(Telling):
                 f"Window at row {row}, column {column}: the average of {samples}, without padding, is {cell(value)}. "
                 "Back: it is copied, undivided, to each of them."
             )
+        equal = sum(plane[place].item() == value for place in product(height, width))
+        first = f", the first of {equal} equal ones," if equal > 1 else ","
         ((y, x),), channels, channel = self._goals(row, column), self.input.shape[self.layout.channel], self.shown[1]
         index = (y * plane.shape[1] + x) * channels + channel
         return (
-            f"Window at row {row}, column {column}: the largest of {samples} is {cell(value)}, at row {y}, column {x}: index "
-            f"({y} · {plane.shape[1]} + {x}) · {channels} + {channel} = {index}. Back: it goes to where it came from."
+            f"Window at row {row}, column {column}: the largest of {samples} is {cell(value)}{first} at row {y}, column {x}: index "
+            f"({y}\u00a0·\u00a0{plane.shape[1]} + {x})\u00a0·\u00a0{channels} + {channel} = {index}. "
+            "Back: it goes to where it came from."
         )
 
     def _facts(self) -> list[tuple[str, str]]:
         lost = "which samples were smaller is" if self.argmax is not None else "how the samples of a window differed is"
-        facts = [("Padding", self._pads()), ("Mind", f"{lost} lost: unpooling gives back the shape, not the values")]
+        facts = [("Padding", self._pads()), ("Note", f"{lost} lost: unpooling gives back the shape, not the values")]
         if self.argmax is not None:
             facts.insert(1, ("Index", "(row · width + column) · channels + channel, of the input without its padding"))
         if any(axis.kernel > axis.stride for axis in self.axes):
@@ -194,6 +222,7 @@ def explain_unpool_max(
 
     Raises:
         ShapeError, DtypeError: as these two.
+        NonFinite: NaN or infinity.
 
     Example:
         >>> explanation = explain_unpool_max(torch.tensor([1., 4., 3., 2.]).reshape(1, 2, 2, 1), 2, 2, "VALID")
@@ -216,6 +245,7 @@ def explain_unpool_avg(
 
     Raises:
         ShapeError, DtypeError: as these two.
+        NonFinite: NaN or infinity.
 
     Example:
         >>> explain_unpool_avg(torch.tensor([1., 4., 3., 2.]).reshape(1, 2, 2, 1), 2, 2, "VALID").output.flatten()
@@ -232,6 +262,7 @@ def _axes(
 ) -> tuple[Layout, tuple[Axis, ...]]:
     layout = layout_of(where, data_format, 2)
     floats(where, layout, input=input)
+    refuse_not_finite(where, input=input)
     return layout, axes_of(where, layout, per_axis(where, "ksize", ksize, layout), strides, padding)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from unconv.errors import ShapeError
-from unconv.ops.arguments import FORMATS, Layout, axes_of, floats, layout_of, per_axis
+from unconv.ops.arguments import FORMATS, Layout, axes_of, axis_words, floats, layout_of, per_axis
 from unconv.ops.conv import refuse_empty_filters
 from unconv.ops.conv_transpose import transposed
 from unconv.shapes import Axis
@@ -57,7 +57,15 @@ def keras_conv_transpose(
     refuse_empty_filters(where, kernel)
     axes = axes_of(where, layout, kernel.shape[:-2], strides, _padding(where, padding), dilation_rate)
     more = [None] * len(axes) if output_padding is None else per_axis(where, "output_padding", output_padding, layout, 0)
-    size = [keras_length(axis, n, extra) for axis, n, extra in zip(axes, layout.size(inputs.shape), more, strict=True)]
+    samples = layout.size(inputs.shape)
+    for index, axis, n, extra in zip(layout.spatial, axes, samples, more, strict=True):
+        legal = [e for e in range(axis.stride + 1) if axis.small(keras_length(axis, n, e)) == n]
+        if n and extra is not None and extra not in legal:
+            raise ShapeError(
+                f"{where}: output_padding is {output_padding!r}; {extra} for the {layout.axis_name(index)} is not possible "
+                f"with {axis_words(axis)}. Pass None, or one of {legal}."
+            )
+    size = [keras_length(axis, n, extra) for axis, n, extra in zip(axes, samples, more, strict=True)]
     shape = layout.shape(inputs.shape[0], size, kernel.shape[-2])
     return transposed(where, inputs, kernel, axes, shape, layout)
 

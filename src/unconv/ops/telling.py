@@ -12,10 +12,13 @@ from typing import Any
 from PIL import Image
 from torch import Tensor
 
-from unconv.errors import NoSuchUnit, ShapeError
+from unconv.errors import NonFinite, NoSuchUnit, ShapeError
 from unconv.images import png, write
 from unconv.render import sheet
 from unconv.render.story import Frame, Story, cell, text
+
+
+_FAST = "\u00a0"  # a space at which no line ends
 
 
 class Telling(ABC):
@@ -24,6 +27,10 @@ class Telling(ABC):
     @abstractmethod
     def story(self) -> Story:
         """Panels, facts, and a frame for each place, row by row."""
+
+    @abstractmethod
+    def title(self) -> str:
+        """What is explained, in a line."""
 
     @abstractmethod
     def numbers(self) -> dict[str, Any]:
@@ -84,12 +91,23 @@ class Telling(ABC):
     def __str__(self) -> str:
         return self.text()
 
-    def _repr_html_(self) -> str:
-        page = escape(self.page().decode())
-        return f'<iframe srcdoc="{page}" style="width:100%;height:46rem;border:0"></iframe>'
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}: {self.title()}>"
 
-    def _repr_png_(self) -> str:
-        return base64.b64encode(png(self.picture())).decode()
+    def _repr_html_(self) -> str | None:
+        """The page, as high as it is; nothing where it would be too large."""
+        try:
+            page = escape(self.page().decode())
+        except ShapeError:
+            return None
+        fit = "this.style.height = this.contentDocument.documentElement.scrollHeight + 20 + 'px'"
+        return f'<iframe srcdoc="{page}" onload="{fit}" style="width:100%;height:46rem;border:0"></iframe>'
+
+    def _repr_png_(self) -> str | None:
+        try:
+            return base64.b64encode(png(self.picture())).decode()
+        except ShapeError:
+            return None
 
     def _told(self, at: tuple[int, int] | None) -> tuple[Story, Frame]:
         number = self._number(at)
@@ -113,6 +131,13 @@ class Telling(ABC):
         return row * columns + column
 
 
+def refuse_not_finite(where: str, **tensors: Tensor) -> None:
+    """An explanation adds up numbers; of NaN and infinity it would tell nonsense."""
+    for name, tensor in tensors.items():
+        if not bool(tensor.isfinite().all()):
+            raise NonFinite(f"{where}: {name} has NaN or infinite values, but finite ones were needed. Replace them first.")
+
+
 def cells(values: Tensor) -> list[list[str]]:
     """The words in the cells of a grid (rows, columns)."""
     return [[cell(value) for value in row] for row in values.tolist()]
@@ -125,7 +150,7 @@ def alike(values: Tensor, kind: str) -> list[list[str]]:
 
 def product_words(factors: list[tuple[float, float]]) -> str:
     """1·4 + 2·(-3)."""
-    terms = [" · ".join(f"({cell(n)})" if n < 0 else cell(n) for n in pair) for pair in factors]
+    terms = [f"{_FAST}·{_FAST}".join(f"({cell(n)})" if n < 0 else cell(n) for n in pair) for pair in factors]
     return " + ".join(terms)
 
 

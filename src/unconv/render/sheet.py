@@ -21,8 +21,9 @@ from unconv.render.story import KINDS, Frame, Panel, Story, legend
 
 _INKS = {"ink": ("#1d1c1a", "#ebe7df"), "quiet": ("#6b675f", "#a09a8f"), "mark": ("#c2410c", "#ff9d5c")}
 _PAPER = ("#fcfbf8", "#161514")
-_PLAIN = str.maketrans({"×": "x", "−": "-", "→": ">", "≤": "<", "…": "..."})  # the font within Pillow has no more
-_WIDTH, _NARROW, _MARGIN, _GAP, _SIDE = 1180, 760, 24, 34, 42
+_PLAIN = str.maketrans({"×": "x", "−": "-", "→": ">", "≤": "<", "…": "...", "\u00a0": " "})  # the font within Pillow has no more
+_WIDTH, _NARROW, _MARGIN, _GAP, _SIDE = 1180, 760, 24, 40, 42
+_HEAD, _TICKS = 26, 15  # from a panel's title to its cells; the room for the numbers of rows and columns
 _LARGEST = 48  # cells along one side that are still drawn
 _FRAMES = 1600  # of one page; an animation gets a quarter
 
@@ -71,7 +72,7 @@ def animation(story: Story, seconds: float = 0.8) -> bytes:
     if len(story.frames) > _FRAMES // 4:
         raise ShapeError(
             f"animation: {len(story.frames)} frames are more than the {_FRAMES // 4} that an animation may have. "
-            "Explain something smaller, or save a page (.html)."
+            f"Explain a smaller input, save the picture of one place (.png), or a page (.html) of up to {_FRAMES}."
         )
     sheets = [compose(story, frame) for frame in story.frames]
     height = max(sheet.height for sheet in sheets)
@@ -89,12 +90,15 @@ def story_page(story: Story, at: int) -> bytes:
     Without JavaScript the frame stands still, and all are told below it in words.
     """
     if len(story.frames) > _FRAMES:
-        raise ShapeError(f"page: {len(story.frames)} frames are more than the {_FRAMES} that a page may have. Explain less.")
+        raise ShapeError(
+            f"page: {len(story.frames)} frames are more than the {_FRAMES} that a page may have. Explain a smaller input, or "
+            "save the text of one place (.txt)."
+        )
     sheets = [compose(story, frame, words=False) for frame in story.frames]
     frames = [
         {
             "marks": [[mark.x, mark.y, mark.width, mark.height] for mark in sheet.marks],
-            "cards": [[shape.text, shape.kind] for shape in sheet.cards if isinstance(shape, Words)],
+            "cards": [[shape.text, shape.kind, round(shape.size, 2)] for shape in sheet.cards if isinstance(shape, Words)],
             "says": frame.says,
         }
         for sheet, frame in zip(sheets, story.frames, strict=True)
@@ -132,14 +136,14 @@ def compose(story: Story, frame: Frame, words: bool = True) -> Sheet:
     places, corners = corners[turn : turn + count], corners[:turn] + corners[turn + count :]
     for panel, (x, y) in zip(story.panels, corners, strict=True):
         shapes += _panel(panel, x, y, side)
-    marks = [_marked(mark, corners[mark[0]], side) for mark in frame.marks]
+    marks = [_marked(mark, story.panels[mark[0]], corners[mark[0]], side) for mark in frame.marks]
     cards: list[Rect | Words] = []
     for card, (x, y), sign in zip(frame.cards, places, frame.signs, strict=True):
-        head, *cells = _panel(card, x, y, side)
+        head, *cells = _panel(card, x, y, side)  # cards have no notes and no ticks: their cells come after the title
         shapes.append(head)
         cards += cells
         if sign:
-            shapes.append(Words(x - _GAP / 2, y + 26 + side * card.size[0] / 2, sign, 20, "ink", middle=True))
+            shapes.append(Words(x - _GAP / 2, y + _HEAD + side * card.size[0] / 2, sign, 20, "ink", middle=True))
     width = max(_NARROW, _MARGIN + max(_end(shape) for shape in (*shapes, *cards)))
     key, height = _key(story, bottom + 20, width)
     shapes += key
@@ -174,19 +178,25 @@ def _flow(
     """The corner of each panel, in lines from left to right, one of which begins at number `breaks`; and their end."""
     corners, x, y, tallest = [], float(_MARGIN), top, 0.0
     for index, (panel, sign) in enumerate(zip(panels, signs, strict=True)):
-        width = max(side * panel.size[1], _length(panel.title, 15), _length(panel.note, 12))
+        ticks = _TICKS if panel.first else 0
+        width = max(ticks + side * panel.size[1], _length(panel.title, 15), _length(panel.note, 12))
         x += 8 if sign else 0
         if x > _MARGIN and (x + width > _WIDTH - _MARGIN or index == breaks):
             x, y, tallest = float(_MARGIN), y + tallest + 16, 0.0
         corners.append((x, y))
         x += width + _GAP
-        tallest = max(tallest, 26 + side * panel.size[0] + (20 if panel.note else 0))
+        tallest = max(tallest, _HEAD + ticks + side * panel.size[0] + (20 if panel.note else 0))
     return corners, y + tallest
 
 
 def _panel(panel: Panel, x: float, y: float, side: float) -> list[Rect | Words]:
     shapes: list[Rect | Words] = [Words(x, y + 9, panel.title, 15, "ink")]
-    y += 26
+    x, y = _cells_at(panel, x, y)
+    if panel.first is not None:
+        rows, columns = (range(first, first + n) for first, n in zip(panel.first, panel.size, strict=True))
+        size = min(11, 0.5 * side)
+        shapes += [Words(x - 8, y + (i + 0.5) * side, str(row), size, "quiet", True) for i, row in enumerate(rows)]
+        shapes += [Words(x + (i + 0.5) * side, y - 7, str(column), size, "quiet", True) for i, column in enumerate(columns)]
     for row, (words, kinds) in enumerate(zip(panel.cells, panel.kinds, strict=True)):
         for column, (word, kind) in enumerate(zip(words, kinds, strict=True)):
             left, top = x + column * side, y + row * side
@@ -197,9 +207,16 @@ def _panel(panel: Panel, x: float, y: float, side: float) -> list[Rect | Words]:
     return shapes
 
 
-def _marked(mark: tuple[int, int, int, int, int], corner: tuple[float, float], side: float) -> Rect:
+def _cells_at(panel: Panel, x: float, y: float) -> tuple[float, float]:
+    """Where the cells begin of a panel whose corner is at (x, y)."""
+    ticks = _TICKS if panel.first else 0
+    return x + ticks, y + _HEAD + ticks
+
+
+def _marked(mark: tuple[int, int, int, int, int], panel: Panel, corner: tuple[float, float], side: float) -> Rect:
     _, row, column, rows, columns = mark
-    return Rect(corner[0] + column * side, corner[1] + 26 + row * side, columns * side, rows * side, "mark")
+    x, y = _cells_at(panel, *corner)
+    return Rect(x + column * side, y + row * side, columns * side, rows * side, "mark")
 
 
 def _key(story: Story, y: float, width: float) -> tuple[list[Rect | Words], float]:

@@ -24,25 +24,28 @@ class Kind:
 
 KINDS = {
     "value": Kind("a value", "", ("#f7d9c0", "#1d1c1a"), ("#6b3d1f", "#f6ece2")),
-    "inserted": Kind("a zero put in between", "·", ("#ffffff", "#a9a296"), ("#2a2825", "#8d867a")),
-    "padding": Kind("padding", "□", ("#d6e6f5", "#6f8ba6"), ("#22384d", "#9fbbd6")),
-    "rest": Kind("more padding, for the size of the output (r)", "▣", ("#e3d4f2", "#83689f"), ("#40305a", "#c3aede")),
-    "cropped": Kind("cut off again", "×", ("#efece5", "#c4bcae"), ("#1f1d1b", "#5c564d")),
+    "inserted": Kind("an inserted zero", "·", ("#ffffff", "#77716a"), ("#2a2825", "#a39c90")),
+    "padding": Kind("padding", "□", ("#d6e6f5", "#3f5b77"), ("#22384d", "#a9c4dd")),
+    "rest": Kind("more padding, for a larger output (r)", "■", ("#7d5fa6", "#ffffff"), ("#a487cf", "#161514")),
+    "cropped": Kind("cropped", "×", ("#e4e0d7", "#857d70"), ("#1f1d1b", "#7d766b")),
     "kernel": Kind("the kernel", "", ("#d7ebd0", "#1d1c1a"), ("#2f4a28", "#e6f2e1")),
     "output": Kind("the output", "", ("#fdf0b8", "#1d1c1a"), ("#5a4d12", "#f7f0d6")),
-    "nothing": Kind("a zero where nothing came", "·", ("#ffffff", "#a9a296"), ("#2a2825", "#8d867a")),
+    "largest": Kind("the largest of its window", "", ("#ffd34d", "#1d1c1a"), ("#8a7000", "#fff8dc")),
+    "nothing": Kind("a zero where nothing came", "·", ("#ffffff", "#77716a"), ("#2a2825", "#a39c90")),
     "count": Kind("a count or an index", "", ("#f1efe9", "#1d1c1a"), ("#2e2b28", "#ebe7df")),
 }
 
 
 @dataclass(frozen=True)
 class Panel:
-    """A grid of numbers with a title: the words in its cells, what each cell is, and a line below it."""
+    """A grid of numbers with a title: the words in its cells, what each cell is, and a line below it. Where `first` is
+    given, rows and columns are numbered from there."""
 
     title: str
     cells: Sequence[Sequence[str]]
     kinds: Sequence[Sequence[str]]
     note: str = ""
+    first: tuple[int, int] | None = None
 
     @property
     def size(self) -> tuple[int, int]:
@@ -80,7 +83,7 @@ def cell(value: float) -> str:
     """A number short enough for a cell."""
     if math.isfinite(value) and value == round(value) and abs(value) < 1e5:
         return f"{int(value)}"
-    return f"{value:.3g}"
+    return f"{value:.4g}"
 
 
 def text(story: Story, frame: Frame) -> str:
@@ -93,15 +96,17 @@ def text(story: Story, frame: Frame) -> str:
         marks = [mark for mark in frame.marks if mark[0] == index]
         spans = [(range(y, y + rows), range(x, x + columns)) for _, y, x, rows, columns in marks]
         blocks += _block(panel, {place for span in spans for place in product(*span)})
-    blocks += [frame.says, ""]
+    blocks += [frame.says.replace("\u00a0", " "), ""]
     blocks += [f"{what}: {words}" for what, words in story.facts]
+    blocks += ["Rows and columns are counted from 0."]
     signs = [f"{sign} {words}" for _kind, words, sign in legend(story) if sign]
     return "\n".join([*blocks, "", "; ".join([*signs, "[ ] marked"])])
 
 
 def legend(story: Story) -> list[tuple[str, str, str]]:
     """(kind, words, sign) of the kinds of cells that the panels have."""
-    found = {kind for panel in story.panels for row in panel.kinds for kind in row}
+    panels = [*story.panels, *(card for frame in story.frames[:1] for card in frame.cards)]
+    found = {kind for panel in panels for row in panel.kinds for kind in row}
     return [(name, kind.words, kind.sign) for name, kind in KINDS.items() if name in found]
 
 
