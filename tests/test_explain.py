@@ -136,7 +136,9 @@ def test_maxima_go_back_to_where_they_came_from():
     explanation = ops.explain_unpool_max(image, 2, 2, "SAME")
     assert explanation.argmax[0].tolist() == [[[8, 9], [12, 13]], [[24, 25], [28, 29]]]
     text = explanation.select(channel=1).text((1, 0))
-    assert "the largest of 6, 6, 7, 7 is 7, the first of 2 equal ones, at row 3, column 0: index (3 · 4 + 0) · 2 + 1 = 25." in text
+    assert (
+        "the largest of 6, 6, 7, 7 is 7, the first of 2 equal ones, at row 3, column 0: index (3 · 4 + 0) · 2 + 1 = 25." in text
+    )
     assert "Unpooled, 4 × 4\n   ·  ·  ·  ·\n   5  ·  5  ·\n   ·  ·  ·  ·\n  [7] ·  7  ·\n" in text
 
 

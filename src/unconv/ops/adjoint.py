@@ -68,9 +68,16 @@ def _input_first(weight: Tensor) -> Tensor:
 
 
 def _by_flipping(planes: Tensor, weight: Tensor, axes: Sequence[Axis], size: Sequence[int]) -> Tensor:
-    """For stride 1: the convolution with flipped kernels, whose weight is already almost as torch wants it."""
-    flipped = weight.transpose(0, 1).flip(list(range(2, 2 + len(axes))))
-    return padded_conv(planes, flipped, axes, _transposed_pads(axes, size), [1] * len(axes))
+    """For stride 1: the convolution with flipped kernels, whose weight is already almost as torch wants it.
+
+    Where the weight is larger than the maps, these are flipped in its stead, before and after: that comes to the same.
+    """
+    turned, strides, pads = list(range(2, 2 + len(axes))), [1] * len(axes), _transposed_pads(axes, size)
+    kernel = weight.transpose(0, 1)
+    if weight.numel() > planes.numel() + len(planes) * len(kernel) * prod(size):
+        mirrored = [(after, before) for before, after in pads]
+        return padded_conv(planes.flip(turned), kernel, axes, mirrored, strides).flip(turned)
+    return padded_conv(planes, kernel.flip(turned), axes, pads, strides)
 
 
 def _transposed_pads(axes: Sequence[Axis], size: Sequence[int]) -> list[tuple[int, int]]:

@@ -181,7 +181,9 @@ class Explanation(Telling):
 
     def _pads(self) -> str:
         pads = zip(self.transposed_padding, self.residual, strict=True)
-        return each(_NAMES, (f"{_crop(before)} before, {_crop(after)} after{f' (r = {r})' if r else ''}" for (before, after), r in pads))
+        return each(
+            _NAMES, (f"{_crop(before)} before, {_crop(after)} after{f' (r = {r})' if r else ''}" for (before, after), r in pads)
+        )
 
     def _inserted_kinds(self) -> list[list[str]]:
         """Of the cells of step 2: a value, a zero between, or what step 3 cuts off."""

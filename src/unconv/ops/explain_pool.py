@@ -192,10 +192,10 @@ class PoolExplanation(Telling):
         first = f", the first of {equal} equal ones," if equal > 1 else ","
         ((y, x),), channels, channel = self._goals(row, column), self.input.shape[self.layout.channel], self.shown[1]
         index = (y * plane.shape[1] + x) * channels + channel
+        index_words = f"({y}\u00a0·\u00a0{plane.shape[1]} + {x})\u00a0·\u00a0{channels} + {channel} = {index}"
         return (
-            f"Window at row {row}, column {column}: the largest of {samples} is {cell(value)}{first} at row {y}, column {x}: index "
-            f"({y}\u00a0·\u00a0{plane.shape[1]} + {x})\u00a0·\u00a0{channels} + {channel} = {index}. "
-            "Back: it goes to where it came from."
+            f"Window at row {row}, column {column}: the largest of {samples} is {cell(value)}{first} at row {y}, column {x}: "
+            f"index {index_words}. Back: it goes to where it came from."
         )
 
     def _facts(self) -> list[tuple[str, str]]:

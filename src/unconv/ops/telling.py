@@ -17,7 +17,6 @@ from unconv.images import png, write
 from unconv.render import sheet
 from unconv.render.story import Frame, Story, cell, text
 
-
 _FAST = "\u00a0"  # a space at which no line ends
 
 
