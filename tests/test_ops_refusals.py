@@ -130,3 +130,44 @@ def test_any_arguments_give_a_result_or_a_refusal(name):
             assert made.text()
 
     throw()
+
+
+PICTURE = torch.zeros(1, 8, 8, 3)
+
+
+@pytest.mark.parametrize(
+    "call, hint",
+    [
+        (
+            lambda: ops.conv2d(PICTURE, torch.zeros(16, 3, 5, 5), 1, "SAME"),
+            "They look like torch's, [out, in, kernel..]: pass fil",
+        ),
+        (lambda: ops.conv2d(PICTURE, torch.zeros(3, 3, 64, 32), 1, "SAME"), "pass filters [kernel.., in, out] with in = 3"),
+        (lambda: ops.conv2d(PICTURE.movedim(-1, 1), torch.zeros(3, 3, 3, 5), 1, "SAME"), "axis 1: pass data_format='NCHW'"),
+        (
+            lambda: ops.conv2d_transpose(PICTURE, torch.zeros(3, 16, 4, 4), (1, 16, 16, 16), 2),
+            "they look like torch's, [in, out, kernel..]: pass filters.permute(2, 3, 1, 0)",
+        ),
+        (
+            lambda: ops.conv2d_transpose(PICTURE, torch.zeros(4, 4, 3, 16), (1, 16, 16, 16), 2),
+            "pass filters.transpose(-1, -2)",
+        ),
+        (
+            lambda: ops.conv2d_transpose(PICTURE, torch.zeros(4, 4, 16, 3), (1, 16, 16, 8), 2),
+            "pass an output_shape with 16 channels (axis 3 in NHWC)",
+        ),
+        (
+            lambda: ops.conv2d_transpose(PICTURE.movedim(-1, 1), torch.zeros(4, 4, 16, 3), (1, 16, 16, 16), 2),
+            "the channels seem to be axis 1: pass data_format='NCHW'",
+        ),
+        (
+            lambda: ops.keras_conv_transpose(PICTURE, torch.zeros(4, 4, 2, 3), 2, "same", output_padding=0),
+            "output_padding is 0; 0 for the height is not possible with kernel 4, stride 2",
+        ),
+        (lambda: ops.unpool_max(PICTURE, PICTURE.numpy(), (1, 16, 16, 3)), "argmax is a ndarray, but an int64"),
+    ],
+)
+def test_the_likeliest_mistake_is_named(call, hint):
+    with pytest.raises(UnconvError) as refusal:
+        call()
+    assert hint in str(refusal.value)

@@ -256,7 +256,7 @@ def transposed_size(
             hint = f"pass an output_shape with {out} channels (axis {layout.channel} in {layout.name})."
         elif (out, depth) == (channels, made):
             hint = "they look like a convolution's, [kernel.., in, out]: pass filters.transpose(-1, -2)."
-        elif tuple(filters[:2]) == (channels, made):
+        elif tuple(filters[:2]) == (channels, made) and _as_in_torch(filters):
             hint = f"they look like torch's, [in, out, kernel..]: {_as_tensorflow(layout, 'out, in')}"
         elif (depth, out) == (input[_other_channel(layout)], shape[_other_channel(layout)]):
             hint = _other_format(layout)
@@ -271,15 +271,20 @@ def transposed_size(
 def other_channels(layout: Layout, input: Sequence[int], filters: Sequence[int]) -> str:
     """What to do about a convolution's filters that do not fit the input's channels: the likeliest mistake."""
     channels = input[layout.channel]
-    if filters[1] == channels:
+    if filters[1] == channels and _as_in_torch(filters):
         return f"They look like torch's, [out, in, kernel..]: {_as_tensorflow(layout, 'in, out')}"
     if filters[-2] == input[_other_channel(layout)]:
-        return _other_format(layout).capitalize()
+        return f"T{_other_format(layout)[1:]}"
     return f"Both must divide into equal groups: pass filters [kernel.., in, out] with in = {channels}, or a divisor of it."
 
 
+def _as_in_torch(filters: Sequence[int]) -> bool:
+    """Whether the lengths after the first two can be a kernel's: shorter than there are channels."""
+    return max(filters[2:]) < max(filters[:2])
+
+
 def _as_tensorflow(layout: Layout, channels: str) -> str:
-    order = (*range(2, 2 + layout.axes), *((1, 0)))
+    order = (*range(2, 2 + layout.axes), 1, 0)
     return f"pass filters.permute{order}, [kernel.., {channels}]."
 
 

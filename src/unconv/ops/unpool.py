@@ -149,7 +149,7 @@ def _refuse_unknown(where: str, duplicates: Any, known: Sequence[str]) -> None:
 
 def _refuse_other_indices(where: str, pooled: Tensor, argmax: Any) -> None:
     if not isinstance(argmax, Tensor) or argmax.dtype not in (torch.int32, torch.int64) or argmax.layout != torch.strided:
-        kind = getattr(argmax, "dtype", type(argmax).__name__)
+        kind = argmax.dtype if isinstance(argmax, Tensor) else f"a {type(argmax).__name__}"
         raise DtypeError(
             f"{where}: argmax is {kind}, but an int64 or int32 torch.Tensor was needed. Pass that of max_pool_with_argmax."
         )
