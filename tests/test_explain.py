@@ -329,3 +329,24 @@ def test_the_slider_steps_through_the_page(tmp_path):
         assert plain.locator("#says").inner_text() == says[0]
         assert not plain.locator("#step").is_visible()
         browser.close()
+
+
+def test_a_crop_may_be_longer_than_what_is_there():
+    call = (torch.ones(1, 1, 1, 1), torch.ones(2, 1, 1, 1), (1, 1, 1, 1), (4, 1), [(3, 1), (0, 0)])
+    explanation = ops.explain_conv2d_transpose(*call)
+    assert torch.equal(explanation.output, ops.conv2d_transpose(*call))
+    assert "crop 2 before, 3 after" in explanation.text()
+
+
+def test_an_empty_batch_has_nothing_to_show():
+    explanation = ops.explain_unpool_max(torch.zeros(0, 2, 2, 1), 2, 2, "SAME")
+    assert explanation._repr_html_() is None
+    with pytest.raises(ShapeError, match="has no values to show"):
+        explanation.text()
+
+
+def test_a_single_sample_makes_no_checkerboard():
+    assert (
+        ops.explain_conv2d_transpose(torch.ones(1, 1, 1, 1), torch.ones(3, 3, 1, 1), (1, 3, 3, 1), 2, "VALID").checkerboard
+        is None
+    )

@@ -257,6 +257,11 @@ def test_of_values_that_share_a_place_the_last_one_stays(counted):
     assert gradient.flatten().tolist() == [0, 0, 1, 1, 0, 0, 1, 1]
 
 
+def test_the_mean_of_large_copies_in_half_precision_is_no_infinity():
+    pooled = torch.full((1, 4, 1), 30000.0, dtype=torch.float16)
+    assert torch.equal(ops.unpool_avg(pooled, (1, 4, 1), 3, 1, "SAME", "mean"), pooled)
+
+
 @law
 @given(calls(dilated=False), some.sampled_from(["sum", "overwrite", "mean"]))
 def test_averages_are_copied_into_their_windows(call, duplicates):

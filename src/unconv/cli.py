@@ -237,6 +237,8 @@ def _explained_conv(input: str, kernel: str, stride: str, padding: str, output: 
         size = tuple((sizes[-1] if settings[1] == "SAME" else sizes[0]) if sizes else 0 for sizes in legal)
     else:
         size = _lengths("--output", output)
+        if len(size) > 2:
+            raise typer.BadParameter(f"--output {output!r}: write a height and a width: 4x5.")
     strides, pads, dilations = settings
     return ops.explain_conv2d_transpose(image, filters, (1, *size * (3 - len(size)), 1), strides, pads, dilations=dilations)
 
@@ -255,7 +257,9 @@ def _grid(option: str, text: str) -> Tensor:
 
     if "," not in text and ";" not in text:
         size = _lengths(option, text)
-        height, width = size * 2 if len(size) == 1 else size[:2]
+        height, width = size * 2 if len(size) == 1 else (size[0], size[-1])
+        if len(size) > 2 or max(size) > 1000:
+            raise typer.BadParameter(f"{option} {text!r}: write a height and a width of at most 1000: 2x3.")
         return torch.arange(1.0, height * width + 1).reshape(height, width)
     try:
         rows = [[float(n) for n in row.split(",")] for row in text.split(";")]

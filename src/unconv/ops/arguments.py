@@ -241,6 +241,10 @@ def shape_argument(where: str, name: str, value: Any, layout: Layout) -> tuple[i
             f"{where}: {name} is {_shown(value)}, of length {len(numbers)}, but {len(layout.name)} numbers were needed: "
             f"{layout.words()} ({layout.name}). Pass all of them."
         )
+    if min(numbers) < 0:
+        raise ShapeError(
+            f"{where}: {name} is {_shown(value)}; {min(numbers)} is below 0, and no length is inferred. Pass all of them."
+        )
     return numbers
 
 
@@ -252,12 +256,12 @@ def transposed_size(
     made = shape[layout.channel]
     if (depth, out) != (channels, made):
         hint = "pass filters [kernel.., out, in]."
-        if depth == channels:
+        if tuple(filters[:2]) == (channels, made) and _as_in_torch(filters):
+            hint = f"they look like torch's, [in, out, kernel..]: {_as_tensorflow(layout, 'out, in')}"
+        elif depth == channels:
             hint = f"pass an output_shape with {out} channels (axis {layout.channel} in {layout.name})."
         elif (out, depth) == (channels, made):
             hint = "they look like a convolution's, [kernel.., in, out]: pass filters.transpose(-1, -2)."
-        elif tuple(filters[:2]) == (channels, made) and _as_in_torch(filters):
-            hint = f"they look like torch's, [in, out, kernel..]: {_as_tensorflow(layout, 'out, in')}"
         elif (depth, out) == (input[_other_channel(layout)], shape[_other_channel(layout)]):
             hint = _other_format(layout)
         raise ShapeError(

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from unconv.errors import NoSuchUnit
 from unconv.ops.arguments import Layout, axes_of, axis_words, floats, layout_of, listed, shape_argument, transposed_size
-from unconv.ops.conv import conv2d, refuse_empty_filters
+from unconv.ops.conv import conv2d, cut, refuse_empty_filters
 from unconv.ops.telling import Telling, alike, before_and_after, cells, each, product_words, refuse_not_finite
 from unconv.render.story import Frame, Panel, Story, cell
 from unconv.shapes import Axis
@@ -88,9 +88,9 @@ class Explanation(Telling):
     def checkerboard(self) -> str | None:
         """A warning where neighbouring samples of the output are reached unevenly; None where evenly."""
         turns = []
-        for axis in self.axes:
+        for axis, n in zip(self.axes, self.layout.size(self.input.shape), strict=True):
             phases = [tap * axis.dilation % axis.stride for tap in range(axis.kernel)]
-            turns.append([phases.count(phase) for phase in range(axis.stride)])
+            turns.append([phases.count(phase) for phase in range(axis.stride)] if n > 1 else [1])  # one meets no other
         if all(len(set(taps)) == 1 for taps in turns):
             return None
         uneven = [axis for axis, taps in zip(self.axes, turns, strict=True) if len(set(taps)) > 1]
@@ -311,9 +311,13 @@ def explain_conv2d_transpose(
     )
     spread[..., :: axes[0].stride, :: axes[1].stride] = planes
     pads = [axis.transposed_pads(n) for axis, n in zip(axes, size, strict=True)]
-    padded = F.pad(spread, [edge for pad in reversed(pads) for edge in pad])
+    padded = F.pad(spread, [max(edge, 0) for pad in reversed(pads) for edge in pad])
+    crops = [(max(-before, 0), max(-after, 0)) for before, after in pads]
+    lengths = [n - sum(crop) for n, crop in zip(padded.shape[2:], crops, strict=True)]
+    padded = cut(padded, [before for before, _ in crops], lengths)
     zero_inserted, padded = layout.back(spread), layout.back(padded)
     output = conv2d(padded, flipped, 1, "VALID", data_format, [axis.dilation for axis in axes])
+    refuse_not_finite(where, output=output)
     return Explanation(input, filters, flipped, zero_inserted, padded, output, axes, layout)
 
 

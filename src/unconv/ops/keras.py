@@ -79,7 +79,7 @@ def keras_length(axis: Axis, n: int, output_padding: int | None) -> int:
 
 def _layout(where: str, inputs: Any, data_format: Any) -> Layout:
     formats = {"channels_last": FORMATS[:3], "channels_first": FORMATS[3:], None: FORMATS[:3]}
-    if data_format not in formats:
+    if not isinstance(data_format, str | None) or data_format not in formats:
         raise ShapeError(
             f"{where}: data_format is {data_format!r}; it must be 'channels_last' or 'channels_first'. Pass one of these."
         )

@@ -23,7 +23,8 @@ def legal_output_sizes(
         padding: "SAME", "VALID" or a pair (before, after) for each of these axes.
 
     Returns:
-        A range for each axis, of as many sizes as its stride: with stride 1 there is no choice.
+        A range for each axis, of as many sizes as its stride (fewer where padding takes away all of the smallest): with
+        stride 1 there is no choice.
 
     Raises:
         ShapeError: lengths or settings that do not fit.

@@ -23,6 +23,8 @@ _FAST = "\u00a0"  # a space at which no line ends
 class Telling(ABC):
     """A story with a frame for each place of a grid, one of which is where to begin."""
 
+    input: Tensor
+
     @abstractmethod
     def story(self) -> Story:
         """Panels, facts, and a frame for each place, row by row."""
@@ -114,6 +116,10 @@ class Telling(ABC):
         return story, story.frames[number]
 
     def _refuse_empty(self) -> None:
+        if 0 in self.input.shape:
+            raise ShapeError(
+                f"explain: the input is {tuple(self.input.shape)}, which has no values to show. Explain one that has some."
+            )
         if 0 in self.places:
             raise ShapeError(
                 f"explain: the result is {self.places[0]} × {self.places[1]}, which has no values to show. Ask for more."

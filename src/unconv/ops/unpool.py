@@ -124,6 +124,9 @@ def unpool_avg(
     if 0 in pooled.shape or 0 in shape:
         empty = [min(n, m) for n, m in zip(pooled.shape, shape, strict=True)]
         return grown(nothing(empty, pooled), shape)
+    if duplicates == "mean" and pooled.dtype in (torch.float16, torch.bfloat16):  # the sum may be more than these hold
+        wide = unpool_avg(pooled.float(), shape, ksize, strides, padding, duplicates, data_format)
+        return wide.to(pooled.dtype)
     if all(axis.kernel <= axis.stride for axis in axes):
         copies = _blocks(pooled, layout.spatial, [axis.kernel for axis in axes], [axis.stride for axis in axes])
     else:
