@@ -17,7 +17,7 @@ from unconv.images import png, write
 from unconv.render import sheet
 from unconv.render.story import Frame, Story, cell, text
 
-_FAST = "\u00a0"  # a space at which no line ends
+_UNBROKEN = "\u00a0"  # a space at which no line ends
 
 
 class Telling(ABC):
@@ -155,7 +155,7 @@ def alike(values: Tensor, kind: str) -> list[list[str]]:
 
 def product_words(factors: list[tuple[float, float]]) -> str:
     """1·4 + 2·(-3)."""
-    terms = [f"{_FAST}·{_FAST}".join(f"({cell(n)})" if n < 0 else cell(n) for n in pair) for pair in factors]
+    terms = [f"{_UNBROKEN}·{_UNBROKEN}".join(f"({cell(n)})" if n < 0 else cell(n) for n in pair) for pair in factors]
     return " + ".join(terms)
 
 

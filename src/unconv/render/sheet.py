@@ -21,9 +21,8 @@ from unconv.render.story import KINDS, Frame, Panel, Story, legend
 
 _INKS = {"ink": ("#1d1c1a", "#ebe7df"), "quiet": ("#6b675f", "#a09a8f"), "mark": ("#c2410c", "#ff9d5c")}
 _PAPER = ("#fcfbf8", "#161514")
-_PLAIN = str.maketrans(
-    {"×": "x", "−": "-", "→": ">", "≤": "<", "…": "...", "\u00a0": " "}
-)  # the font within Pillow has no more
+# The font within Pillow has no more than these.
+_PLAIN = str.maketrans({"×": "x", "−": "-", "→": ">", "≤": "<", "…": "...", "\u00a0": " "})
 _WIDTH, _NARROW, _MARGIN, _GAP, _SIDE = 1180, 760, 24, 40, 42
 _HEAD, _TICKS = 26, 15  # from a panel's title to its cells; the room for the numbers of rows and columns
 _LARGEST = 48  # cells along one side that are still drawn
