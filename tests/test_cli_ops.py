@@ -119,6 +119,7 @@ def test_size_prints_only_json(unconv_command):
         (("explain", "unpool_max", "--kernel", "0"), 1, "ksize is (0,); 0 is out of range"),
         (("size", "--input", "4", "--kernel", "3", "--stride", "0"), 1, "strides is (0,); 0 is out of range"),
         (("size", "--input", "1x2x3x4", "--kernel", "3"), 1, "of length 4, but 1, 2 or 3 spatial lengths were needed"),
+        (("size", "--input", "1", "--kernel", "1", "--padding", "3,3"), 1, "give no size: the padding takes away"),
         (("size", "--input", "4"), 2, "Missing option"),
     ],
 )

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from unconv.errors import ShapeError
-from unconv.ops.arguments import FORMATS, Layout, axes_of, integers, layout_of, per_axis
+from unconv.ops.arguments import FORMATS, Layout, axes_of, axis_words, integers, layout_of, per_axis
 from unconv.ops.bridges import keras_ways
 from unconv.shapes import Axis
 
@@ -80,7 +80,13 @@ def output_sizes(
         [(7, ('same', 0)), (8, ('same', None))]
     """
     size, layout, axes = sized_axes("output_sizes", input_size, kernel_size, strides, padding, dilations)
-    names = map(layout.axis_name, layout.spatial)
+    names = [layout.axis_name(index) for index in layout.spatial]
+    for name, axis, n in zip(names, axes, size, strict=True):
+        if not any(axis.legal(n)):
+            raise ShapeError(
+                f"output_sizes: along the {name}, {n} samples with {axis_words(axis)} give no size: the padding takes away "
+                "more than there is. Pass less padding."
+            )
     return [
         _output_size(name, axis, n, large)
         for name, axis, n in zip(names, axes, size, strict=True)
