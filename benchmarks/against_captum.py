@@ -51,6 +51,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--times", type=int, default=3, help="calls of ours per place, and units of captum's")
+    parser.add_argument("--skip", type=int, default=0)
     parser.add_argument("--ours-only", action="store_true", help="for the peak memory of ours alone")
     arguments = parser.parse_args()
     torch.manual_seed(0)
@@ -61,7 +62,7 @@ def main() -> None:
     image = torch.randn(1, 3, 224, 224)
     network = unconv.Network(model)
     rows = []
-    for index in CONVS:
+    for index in CONVS[arguments.skip:]:
         place = f"features.{index + 1}"
         channels = model.features[index].out_channels
         ours = seconds(lambda place=place: network.project(image, place), arguments.times)

@@ -72,7 +72,8 @@ def test_a_map_starts_with_all_of_itself():
     seeds = choose(MAPS, [1], "map")
     assert (seeds.units, seeds.values.tolist()) == ([(1, None, None)], [9])
     assert seeds.spans() == [([0, 0], [1, 2])]
-    start = seeds.window(range(1), torch.float64).values
+    assert seeds.window(torch.float64).values.shape == (1, 1, 2, 3)
+    start = seeds.window(torch.float64).dense(4).values
     assert torch.equal(start[0, 1], MAPS[1].double())
     assert start[0, [0, 2, 3]].abs().sum() == 0
 
@@ -83,34 +84,35 @@ def test_a_mask_starts_with_what_lies_in_it(kind):
     seeds = choose(MAPS, [0, 3], mask)
     assert (seeds.units, seeds.values.tolist()) == ([(0, None, None), (3, None, None)], [3, -1])
     assert seeds.spans() == [([0, 0], [0, 2])] * 2
-    assert seeds.window(range(2), torch.float32).values[0, 0].tolist() == [[1, 0, 3], [0, 0, 0]]
+    assert seeds.window(torch.float32).dense(4).values[0, 0].tolist() == [[1, 0, 3], [0, 0, 0]]
 
 
 def test_an_empty_mask_starts_with_nothing():
     seeds = choose(MAPS, "all", torch.zeros(2, 3, dtype=torch.bool))
     assert seeds.values.tolist() == [0, 0, 0, 0]
-    assert seeds.window(range(4), torch.float32).values.abs().sum() == 0
+    assert seeds.window(torch.float32).values.abs().sum() == 0
     assert seeds.spans() == [([0, 0], [1, 2])] * 4
 
 
 def test_a_dead_channel_starts_with_nothing_at_the_first_unit():
     seeds = choose(MAPS, 2, "strongest")
     assert (seeds.units, seeds.values.tolist()) == ([(2, 0, 0)], [0])
-    assert seeds.window(range(1), torch.float32).values.abs().sum() == 0
+    assert seeds.window(torch.float32).values.abs().sum() == 0
 
 
 def test_one_unit_starts_as_a_window_of_one_sample_with_its_activation():
     seeds = choose(MAPS, "all", "strongest")
-    window = seeds.window(range(1, 3), torch.float64)
-    assert (window.values.shape, window.values.dtype) == ((2, 4, 1, 1), torch.float64)
-    assert window.corner.tolist() == [[0, 1], [0, 0]]
-    assert window.values.flatten(1).tolist() == [[0, 9, 0, 0], [0, 0, 0, 0]]
+    window = seeds.window(torch.float64)
+    assert (window.values.shape, window.values.dtype) == ((4, 1, 1, 1), torch.float64)
+    assert window.corner.tolist() == [[1, 0], [0, 1], [0, 0], [0, 2]]
+    assert window.channel.tolist() == [0, 1, 2, 3]
+    assert window.dense(4).values.flatten(1).tolist() == [[5, 0, 0, 0], [0, 9, 0, 0], [0, 0, 0, 0], [0, 0, 0, -1]]
 
 
 def test_the_activation_is_not_changed():
     before = MAPS.clone()
-    choose(MAPS, "all", "map").window(range(4), torch.float32).values.fill_(7)
-    choose(MAPS, "all", "strongest").window(range(4), torch.float32).values.fill_(7)
+    choose(MAPS, "all", "map").window(torch.float32).values.fill_(7)
+    choose(MAPS, "all", "strongest").window(torch.float32).values.fill_(7)
     assert torch.equal(MAPS, before)
 
 
@@ -118,7 +120,7 @@ def test_the_activation_is_not_changed():
 def test_a_vector_has_channels_and_no_positions(unit):
     seeds = choose(VECTOR, "top:3", unit)
     assert (seeds.units, seeds.values.tolist()) == ([(1,), (2,), (0,)], [7, 7, 3])
-    assert seeds.window(range(1), torch.float32).values.tolist() == [[0, 7, 0, 0]]
+    assert seeds.window(torch.float32).dense(4).values[0].tolist() == [0, 7, 0, 0]
 
 
 def test_a_line_has_positions_of_one_number():

@@ -131,13 +131,26 @@ def test_inside_keeps_what_is_on_the_map_and_nothing_else(data):
 
 @law
 @given(st.data())
-def test_inside_becomes_the_whole_map_when_it_is_no_smaller(data):
+def test_inside_is_the_whole_map_or_smaller(data):
     shape = data.draw(maps())
     window = data.draw(windows(shape))
     inside = copied(window).inside(shape)
-    larger = window.values[0, 0].numel() >= torch.Size(shape[2:]).numel()
-    assert (inside.corner is None) == larger
-    assert inside.inside(shape) is inside or not larger
+    assert inside.values[0, 0].numel() <= torch.Size(shape[2:]).numel()
+    assert (inside.corner is None) == (inside.values.shape[2:] == shape[2:])
+    assert inside.inside(shape) is inside or inside.corner is not None
+
+
+@law
+@given(st.data())
+def test_what_no_unit_has_on_the_map_is_cut_off(data):
+    shape = data.draw(maps())
+    window = data.draw(windows(shape))
+    inside = copied(window).inside(shape)
+    for axis, (n, size) in enumerate(zip(window.lengths, shape[2:], strict=True)):
+        before = [min(max(-first, 0), n) for first in window.corner[:, axis].tolist()]
+        after = [min(max(first + n - size, 0), n) for first in window.corner[:, axis].tolist()]
+        needed = max(n - min(before) - min(after), 1)
+        assert inside.values.shape[2 + axis] in (needed, size if inside.corner is None else needed)
 
 
 @law
@@ -223,7 +236,6 @@ def test_only_inside_changes_a_window_in_place(data):
     a, b = data.draw(windows(shape)), data.draw(windows(shape))
     before = copied(a), copied(b)
     join(a, b, shape)
-    a.whole(shape).values.zero_()
     a.framed(b.corner, b.lengths).values.zero_()
     a.times(numbers(1, *shape))
     for window, copy in zip((a, b), before, strict=True):

@@ -4,27 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import prod
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from unconv.errors import ModelError, NonFinite, NoSuchLayer, ShapeError, UnconvError
+from unconv.errors import ModelError, NoSuchLayer, ShapeError, UnconvError
 from unconv.images import Preprocess, Source, open_picture, shown
 from unconv.networks import Opened, Preprocessing, open_network, unwrap
 from unconv.reverse.fields import Field
+from unconv.reverse.journey import Journey
 from unconv.reverse.methods import method_named
 from unconv.reverse.places import Place, find, places
-from unconv.reverse.reconstruction import Reconstructions, Signal
+from unconv.reverse.reconstruction import Reconstructions
 from unconv.reverse.rules import KEEPERS
 from unconv.reverse.seed import Channels, Seeds, Unit, choose
-from unconv.reverse.tape import Tape, Value, record
-from unconv.reverse.walk import path, refuse_unknown, walk
-from unconv.reverse.window import Window
-
-_BUDGET = 512 * 2**20  # bytes of signals in flight; what convolutions need beside them comes on top
+from unconv.reverse.tape import Tape, record
+from unconv.reverse.walk import Route
 
 
 def load(
@@ -200,22 +197,21 @@ class Recording:
         """As `Network.project`, without running the network again."""
         where, value, field = find(self.tape, _name(place))
         activation = self.activation(_name(place))
-        refuse_unknown(path(self.tape, value), method_named(method))
         seeds = choose(activation, channels, unit)
         boxes = _boxes(seeds, field, self.tape.image.shape[2:])
-        journey = _Journey(self.tape, value, method, _walk_dtype(dtype, activation), trace)
-        windows = journey.all(seeds, boxes)
+        route = Route(self.tape, value, method_named(method), _walk_dtype(dtype, activation))
+        arrived = sorted(Journey(route, trace).units(seeds, boxes), key=lambda arrival: arrival.index)
         image = self.tape.image[0]
         return Reconstructions(
             where,
             method,
             seeds.units,
             seeds.values,
-            windows,
+            [arrival.window for arrival in arrived],
             torch.tensor(boxes, dtype=torch.int64).reshape(len(boxes), 2 * (image.ndim - 1)),
             image,
             shown(image, self.network.preprocess),
-            journey.signals,
+            [arrival.signals for arrival in arrived] if trace else [],
         )
 
 
@@ -247,79 +243,3 @@ def _boxes(seeds: Seeds, field: Field, size: Sequence[int]) -> list[tuple[int, .
         cut = [(max(start, 0), min(end, n)) if end - start > 2 * n else (start, end) for start, end, n in spans]
         boxes.append((*(start for start, _ in cut), *(max(start, end) for start, end in cut)))
     return boxes
-
-
-@dataclass
-class _Journey:
-    """Many walks from one place, in batches that fit the memory."""
-
-    tape: Tape
-    value: Value
-    method: str
-    dtype: torch.dtype
-    trace: bool
-
-    def __post_init__(self) -> None:
-        self.names = {output.index: step.place for step in self.tape.steps for output in step.outputs[:1] if output}
-        self.listed = {place.name for place in places(self.tape)}
-        self.signals: list[tuple[Signal, ...]] = []
-
-    def all(self, seeds: Seeds, boxes: list[tuple[int, ...]]) -> list[Tensor]:
-        """The windows in `boxes`. The first unit goes alone and shows how much memory one needs."""
-        order = seeds.by_region()
-        windows: list[Tensor] = []
-        batch = 1
-        while len(windows) < len(order):
-            chosen = order[len(windows) : len(windows) + batch]
-            arrived, most = self._one_batch(seeds.window(chosen, self.dtype))
-            windows += self._framed(arrived, [boxes[index] for index in chosen])
-            batch = max(1, min(512, _BUDGET // max(3 * most // len(chosen), 1)))
-        back = sorted(range(len(order)), key=order.__getitem__)
-        self.signals = [self.signals[index] for index in back] if self.trace else []
-        return [windows[index] for index in back]
-
-    def _one_batch(self, seed: Window) -> tuple[Window | None, int]:
-        """What arrives, and the most bytes that were in flight."""
-        most, seen = 0, []
-
-        def watch(value: Value, signal: Window, flying: int) -> None:
-            nonlocal most
-            name = self.names.get(value.index)
-            if self.trace and name in self.listed:
-                flying += 2 * len(signal.values) * prod(value.shape) * signal.values.itemsize
-            most = max(most, flying)
-            if self.trace and name in self.listed:
-                seen.append(_signals(name, signal.whole(value.shape).values))
-
-        with torch.no_grad():
-            arrived = walk(self.tape, self.value, seed, method_named(self.method), watch)
-        if self.trace:
-            self.signals += zip(*seen, strict=True)
-        return arrived, most
-
-    def _framed(self, arrived: Window | None, boxes: list[tuple[int, ...]]) -> list[Tensor]:
-        """Each unit's signal in its box."""
-        image = self.tape.image
-        axes = image.ndim - 2
-        framed = []
-        for unit, box in enumerate(boxes):
-            lengths = [end - start for start, end in zip(box[:axes], box[axes:], strict=True)]
-            if arrived is None:
-                framed.append(torch.zeros(image.shape[1], *lengths, dtype=self.dtype, device=image.device))
-                continue
-            framed.append(arrived.unit(unit).framed(torch.tensor([box[:axes]]), lengths).values[0])
-        if arrived is not None and not torch.isfinite(arrived.values).all():
-            raise NonFinite(f"project: the signal overflowed on the way back in {self.dtype}. Use a wider dtype.")
-        return framed
-
-
-def _signals(place: str, values: Tensor) -> list[Signal]:
-    """What `values` (B, C, samples..) of each unit are worth showing."""
-    values = values if values.ndim > 2 else values[..., None]
-    energy = values.norm(dim=1)
-    shares = values.flatten(2).norm(dim=2).square()
-    shares = shares / shares.sum(1, keepdim=True).clamp(min=torch.finfo(shares.dtype).tiny)
-    top = shares.topk(min(3, values.shape[1]), dim=1)
-    strongest = values[torch.arange(len(values), device=values.device), top.indices[:, 0]]
-    named = [tuple(zip(*row, strict=True)) for row in zip(top.indices.tolist(), top.values.tolist(), strict=True)]
-    return [Signal(place, *parts) for parts in zip(energy, named, strongest, strict=True)]

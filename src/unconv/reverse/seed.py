@@ -60,30 +60,17 @@ class Seeds:
             where = torch.ones_like(self.mask).nonzero()
         return [(where.amin(0).tolist(), where.amax(0).tolist())] * len(self.channels)
 
-    def by_region(self) -> list[int]:
-        """The seeds' indices so that neighbours on the map follow each other: they share what a window can leave out."""
-        if self.positions is None or not self.positions.shape[1]:
-            return list(range(len(self.channels)))
-        size = torch.tensor(self.activation.shape[1:])
-        keys = torch.cat([self.positions * 5 // size, self.positions], 1).tolist()
-        return sorted(range(len(keys)), key=keys.__getitem__)
-
-    def window(self, chosen: Sequence[int], dtype: torch.dtype) -> Window:
-        """The seeds with the indices `chosen` as the walk starts with them."""
-        index = torch.tensor(chosen, dtype=torch.int64)
-        channels = self.channels[index]
-        rows = torch.arange(len(channels))
+    def window(self, dtype: torch.dtype) -> Window:
+        """The seeds as the walk starts with them: of each unit, its channel alone."""
+        device = self.activation.device
         if self.positions is None:
             assert self.mask is not None
-            maps = self.activation[channels.to(self.activation.device)].to(dtype) * self.mask
-            values = maps.new_zeros(len(channels), *self.activation.shape)
-            values[rows, channels] = maps
-            return Window(values)
+            maps = self.activation[self.channels.to(device)].to(dtype) * self.mask
+            return Window(maps.unsqueeze(1), None, self.channels)
         axes = self.positions.shape[1]
-        values = self.activation.new_zeros(len(channels), len(self.activation), *[1] * axes, dtype=dtype)
-        amounts = self.values[index.to(self.values.device)].to(dtype)
-        values[rows, channels] = amounts.view(-1, *[1] * axes)
-        return Window(values, self.positions[index] if axes else None)
+        values = self.values.to(device, dtype).view(-1, 1, *[1] * axes)
+        seeds = Window(values, self.positions if axes else None, self.channels)
+        return seeds if axes else seeds.dense(len(self.activation))
 
 
 def choose(activation: Tensor, channels: Channels, unit: Unit) -> Seeds:

@@ -1,16 +1,59 @@
-"""The walk: the tape from end to start, through a table of rules."""
+"""The walk: the tape from end to start, through a table of rules.
+
+Many units go together. Where their windows have grown too large, or stand on so different parts of
+the map that most of a common window would lie outside it, the batch is cut and each part walks on
+alone, one after the other.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from math import prod
+
+import torch
+from torch import Tensor
 
 from unconv.errors import NoRule
 from unconv.reverse.methods import Method
+from unconv.reverse.rules import PREPARERS, REACHES, takes_one_channel
+from unconv.reverse.rules.table import local
 from unconv.reverse.tape import Step, Tape, Value
+from unconv.reverse.transposed import call_price
 from unconv.reverse.window import Window, join
 
-Watch = Callable[[Value, Window, int], None]
-"""Told of each value's whole signal on the way down, and of the bytes in flight at that moment."""
+Watch = Callable[[Value, Window, Tensor], None]
+"""Told of each value's whole signal on the way down, and of which units."""
+
+
+@dataclass
+class Route:
+    """The way from one value down to the image: its steps, last first, ready to be walked many times.
+
+    Args:
+        method: rules by operation.
+        dtype: of the signals.
+        prepared: what rules have made of steps, by the index of their first value; routes of one tape, method and
+            type may share it.
+    """
+
+    tape: Tape
+    value: Value
+    method: Method
+    dtype: torch.dtype
+    prepared: dict[int, Step] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        steps = path(self.tape, self.value)
+        refuse_unknown(steps, self.method)
+        self.steps = [self._prepared(step) for step in steps]
+
+    def _prepared(self, step: Step) -> Step:
+        index = next(output.index for output in step.outputs if output)
+        if index not in self.prepared:
+            prepare = PREPARERS.get(step.operation)
+            self.prepared[index] = replace(step, kept=prepare(step, self.dtype)) if prepare else step
+        return self.prepared[index]
 
 
 def path(tape: Tape, value: Value) -> list[Step]:
@@ -32,20 +75,122 @@ def refuse_unknown(steps: Sequence[Step], method: Method) -> None:
             )
 
 
-def walk(tape: Tape, value: Value, seed: Window, method: Method, watch: Watch | None = None) -> Window | None:
+def walk(tape: Tape, value: Value, seed: Window, method: Method) -> Window | None:
     """What arrives at the image when `seed` starts from `value`; None where nothing leads there."""
-    pending: dict[int, Window] = {value.index: seed}
-    for step in path(tape, value):
-        signals = [pending.pop(output.index, None) if output else None for output in step.outputs]
-        if not any(signals):
+    ((_, arrived),) = walk_apart(Route(tape, value, method, seed.values.dtype), seed, None)
+    return arrived
+
+
+def walk_apart(
+    route: Route, seed: Window, room: int | None, watch: Watch | None = None
+) -> Iterator[tuple[Tensor, Window | None]]:
+    """As `walk`, part by part: which of the seed's units, and what arrives at the image.
+
+    Args:
+        room: bytes that the signals of one part may take, if it has more than one unit. None: all stay together.
+    """
+    waiting = [(0, {route.value.index: seed}, torch.arange(len(seed)))]
+    while waiting:
+        at, pending, units = waiting.pop()
+        while at < len(route.steps):
+            step = route.steps[at]
+            parts = _parts(step, pending, room) if room and len(units) > 1 else []
+            if len(parts) > 1:
+                cuts = [(at, {i: window.units(part) for i, window in pending.items()}, units[part]) for part in parts]
+                waiting += reversed(cuts)
+                break
+            _take(route.method, step, pending, units, watch)
+            at += 1
+        else:
+            yield units, pending.pop(route.tape.value.index, None)
+
+
+def _take(method: Method, step: Step, pending: dict[int, Window], units: Tensor, watch: Watch | None) -> None:
+    """One step: the signals at its outputs become those at its inputs, joined to what is there."""
+    signals = [pending.pop(output.index, None) if output else None for output in step.outputs]
+    if not any(signals):
+        return
+    rule = method[step.operation]
+    for index, (output, signal) in enumerate(zip(step.outputs, signals, strict=True)):
+        if output and signal and signal.channel is not None and (watch or not takes_one_channel(rule)):
+            signals[index] = signal = signal.dense(output.shape[1])
+        if output and signal and watch:
+            watch(output, signal, units)
+    arrived = rule(step, *signals)
+    parts = [arrived] if isinstance(arrived, Window) else arrived
+    for below, part in zip(step.inputs, parts, strict=True):
+        if part is not None and below.dtype.is_floating_point:
+            pending[below.index] = join(pending.get(below.index), part, below.shape)
+
+
+def _parts(step: Step, pending: dict[int, Window], room: int) -> list[Tensor]:
+    """How to cut a batch before `step`; at most one part where it stays whole."""
+    signal = next((pending[output.index] for output in step.outputs if output and output.index in pending), None)
+    below = next((value for value in step.inputs if value.dtype.is_floating_point), None)
+    if signal is None or below is None or (REACHES.get(step.operation) is local and signal.channel is None):
+        return []
+    first, end = _seen(step, signal, below)
+    standing = sum(window.values.nbytes for window in pending.values()) // len(signal)
+    sample = prod(below.shape[1 : len(below.shape) - first.shape[1]]) * signal.values.itemsize
+    price = call_price(step.args[1]) if step.kind == "conv" and isinstance(step.args[1], Tensor) else None
+    return list(_cut(torch.arange(len(signal)), first, end, room, standing, sample, price))
+
+
+def _seen(step: Step, signal: Window, below: Value) -> tuple[Tensor, Tensor]:
+    """What each unit's window on the map below has inside it: first and end sample per axis, counted from the window's own."""
+    reaching = REACHES.get(step.operation)
+    reach = reaching(step, signal.corner.shape[1]) if reaching and signal.corner is not None else None
+    if reach is None or signal.corner is None:
+        sizes = torch.tensor(below.shape[2:], dtype=torch.int64).expand(len(signal), -1)
+        return torch.zeros_like(sizes), sizes
+    corner, lengths = reach.corner(signal.corner), torch.tensor(reach.lengths(signal.lengths))
+    sizes = torch.tensor(below.shape[-len(lengths) :])
+    nothing = torch.zeros_like(lengths)
+    return torch.clamp(-corner, nothing, lengths), torch.clamp(sizes - corner, nothing, lengths)
+
+
+def _cut(
+    units: Tensor, first: Tensor, end: Tensor, room: int, standing: int, sample: int, price: int | None
+) -> Iterator[Tensor]:
+    """Parts of `units` that fit into `room`, and leave out of the common window more than one more call costs.
+
+    Args:
+        first, end: (units, axes), what each has inside its window.
+        standing, sample: bytes of one unit's signals, and of one sample that it shall have on the map below.
+        price: of one more call, in samples; None: cut for the room only.
+    """
+    count = len(units)
+    hull = int((end.amax(0) - first.amin(0)).prod()) if first.shape[1] else 1
+    fits = count * (standing + hull * sample) <= room
+    if count == 1 or (fits and (price is None or count * hull <= price)):
+        yield units
+        return
+    order, at, gain = _best_cut(first, end)
+    if gain <= (price or 0):
+        if fits:
+            yield units
+        else:
+            yield from units.split(max(1, room // (standing + hull * sample)))
+        return
+    for part in (order[:at], order[at:]):
+        yield from _cut(units[part], first[part], end[part], room, standing, sample, price)
+
+
+def _best_cut(first: Tensor, end: Tensor) -> tuple[Tensor, int, int]:
+    """An order of the units, where to cut it, and how many samples two windows take less than one for all."""
+    count, best = len(first), (torch.arange(len(first)), 0, 0)
+    for axis in range(first.shape[1]):
+        keys, order = (first[:, axis] + end[:, axis]).sort(stable=True)
+        if keys[0] == keys[-1]:
             continue
-        if watch:
-            for output, signal in zip(step.outputs, signals, strict=True):
-                if output and signal:
-                    watch(output, signal, sum(w.values.nbytes for w in (*pending.values(), signal)))
-        arrived = method[step.operation](step, *signals)
-        parts = [arrived] if isinstance(arrived, Window) else arrived
-        for below, part in zip(step.inputs, parts, strict=True):
-            if part is not None and below.dtype.is_floating_point:
-                pending[below.index] = join(pending.get(below.index), part, below.shape)
-    return pending.get(tape.value.index)
+        low, high = first[order], end[order]
+        before = (high.cummax(0).values - low.cummin(0).values).prod(1)
+        after = (high.flip(0).cummax(0).values - low.flip(0).cummin(0).values).prod(1).flip(0)
+        taken = torch.arange(1, count)
+        samples = taken * before[:-1] + (count - taken) * after[1:]
+        samples[keys[1:] == keys[:-1]] = count * int(before[-1])
+        at = int(samples.argmin())
+        gain = count * int(before[-1]) - int(samples[at])
+        if gain > best[2]:
+            best = (order, at + 1, gain)
+    return best

@@ -7,6 +7,18 @@ complete.
 from __future__ import annotations
 
 from unconv.reverse.rules import linear, pointwise, pool, shape
-from unconv.reverse.rules.table import KEEPERS, REACHES, RULES, Rule, rule
+from unconv.reverse.rules.table import KEEPERS, PREPARERS, REACHES, RULES, Rule, rule, takes_one_channel
 
-__all__ = ["KEEPERS", "REACHES", "RULES", "Rule", "linear", "pointwise", "pool", "rule", "shape"]
+__all__ = [
+    "KEEPERS",
+    "PREPARERS",
+    "REACHES",
+    "RULES",
+    "Rule",
+    "linear",
+    "pointwise",
+    "pool",
+    "rule",
+    "shape",
+    "takes_one_channel",
+]

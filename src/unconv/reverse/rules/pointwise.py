@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from unconv.reverse.rules.table import local, rule
+from unconv.reverse.rules.table import local, one_channel, rule
 from unconv.reverse.tape import Step
 from unconv.reverse.window import Window
 
@@ -19,12 +19,14 @@ def _passed(_args: tuple[Any, ...], results: tuple[Any, ...]) -> Tensor:
     return passed
 
 
+@one_channel
 @rule(aten.relu.default, reach=local, keep=_passed)
 def relu_gradient(step: Step, r: Window) -> Window:
     """Backpropagation: the signal passes where the forward pass was positive."""
     return r.times(step.kept)
 
 
+@one_channel
 def rectify(_step: Step, r: Window) -> Window:
     """Deconvnet: what goes back is rectified, whatever passed forward.
 
@@ -34,6 +36,7 @@ def rectify(_step: Step, r: Window) -> Window:
     return r.map(lambda values: values.clamp(min=0))
 
 
+@one_channel
 def rectify_passed(step: Step, r: Window) -> Window:
     """Guided backpropagation: both.
 

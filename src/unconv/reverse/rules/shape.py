@@ -8,7 +8,7 @@ from torch.utils._pytree import tree_leaves
 from unconv.errors import NoRule
 from unconv.reverse.rules.table import adjoint, local, on_whole, on_whole_first, rule
 from unconv.reverse.tape import Step, Value
-from unconv.reverse.window import Reach, Window
+from unconv.reverse.window import Reach, Window, cropped
 
 aten = torch.ops.aten
 
@@ -167,7 +167,7 @@ def constant_pad(step: Step, r: Window) -> Window | list[Window | None]:
     reach = None if r.corner is None else _pad_reach(step, r.corner.shape[1])
     if reach is None:
         return adjoint(step, on_whole_first(step, r))
-    return r.below(reach, r.values.clone(), step.inputs[0].shape)
+    return r.below(reach, step.inputs[0].shape, lambda cut: cropped(r.values, cut).clone())
 
 
 @rule(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -21,9 +21,14 @@ Reaching = Callable[[Step, int], Reach | None]
 _R = TypeVar("_R", bound=Rule)
 
 
+Preparing = Callable[[Step, torch.dtype], Any]
+"""What a rule makes once of a step for all the units of a walk in a type; it finds it as `step.kept`."""
+
 RULES: dict[OpOverload, Rule] = {}
 REACHES: dict[OpOverload, Reaching] = {}
 KEEPERS: dict[OpOverload, Keeper] = {}
+PREPARERS: dict[OpOverload, Preparing] = {}
+_ONE_CHANNEL: set[Rule] = set()
 
 
 def local(_step: Step, axes: int) -> Reach | None:
@@ -36,7 +41,9 @@ def everything(_step: Step, _axes: int) -> Reach | None:
     return None
 
 
-def rule(*operations: OpOverload, reach: Reaching = everything, keep: Keeper | None = None) -> Callable[[_R], _R]:
+def rule(
+    *operations: OpOverload, reach: Reaching = everything, keep: Keeper | None = None, prepare: Preparing | None = None
+) -> Callable[[_R], _R]:
     """Make a function the reverse rule of `operations`, in every method that says nothing else.
 
     Args:
@@ -45,6 +52,7 @@ def rule(*operations: OpOverload, reach: Reaching = everything, keep: Keeper | N
         reach: what a unit sees of the map below; `local` for pointwise operations.
         keep: from the arguments and results of the forward call to what `step.kept` shall hold. An
             in-place call has overwritten its argument by then.
+        prepare: from the step and the signal's type to what `step.kept` shall hold during a walk.
     """
 
     def register(function: _R) -> _R:
@@ -53,9 +61,22 @@ def rule(*operations: OpOverload, reach: Reaching = everything, keep: Keeper | N
             REACHES[operation] = reach
             if keep:
                 KEEPERS[operation] = keep
+            if prepare:
+                PREPARERS[operation] = prepare
         return function
 
     return register
+
+
+def one_channel(function: _R) -> _R:
+    """Mark a rule that also takes windows that hold one channel of each unit."""
+    _ONE_CHANNEL.add(function)
+    return function
+
+
+def takes_one_channel(function: Rule) -> bool:
+    """Whether a rule takes windows that hold one channel of each unit; for others they are filled up."""
+    return function in _ONE_CHANNEL
 
 
 def adjoint(step: Step, *signals: Window | None) -> list[Window | None]:
