@@ -187,3 +187,31 @@ def test_a_second_report_replaces_the_first_and_a_refused_one_leaves_it(tmp_path
     assert sorted(tmp_path.rglob("*")) == before
     report(small(), image, tmp_path, Request(("4",), [2]), lambda *_: None)
     assert [page.name for page in (tmp_path / "units").iterdir()] == ["4_0001_channel_2.html"]
+
+
+def test_a_run_that_is_stopped_leaves_what_it_wrote_whole(tmp_path, monkeypatch):
+    network, image = small(), torch.rand(3, 40, 56, generator=torch.Generator().manual_seed(1))
+    calls = []
+
+    def stop(what, done, total):
+        calls.append(what)
+        if calls.count("4") == 4:  # once before the layer's first unit
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        report(network, image, tmp_path, Request(), stop)
+    numbers = json.loads((tmp_path / "numbers.json").read_text())
+    assert [(layer["place"], len(layer["units"])) for layer in numbers["layers"]] == [("1", 8), ("4", 3)]
+    assert "stopped before all" in (tmp_path / "index.html").read_text()
+    for page in pages(tmp_path):
+        for link in Links(page).found:
+            if not link.startswith(("data:", "#")):
+                assert (page.parent / link.split("#")[0]).is_file(), f"{page.name}: {link}"
+
+
+def test_half_precision_is_named_with_its_error(tmp_path):
+    image = torch.rand(3, 40, 56, generator=torch.Generator().manual_seed(1))
+    numbers = report(small(), image, tmp_path, Request(dtype="bfloat16"), lambda *_: None)
+    assert numbers["dtype"] == "bfloat16" and all(0 < layer["error"] < 0.05 for layer in numbers["layers"])
+    text = (tmp_path / "index.html").read_text()
+    assert "way back in bfloat16" in text and "from float32" in text

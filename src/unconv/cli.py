@@ -35,6 +35,10 @@ Weights = Annotated[
     typer.Option(help="A file .safetensors, .pth or .pt; or DEFAULT, which downloads torchvision's own."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print all numbers as JSON, and nothing else on standard output.")]
+Dtype = Annotated[
+    str | None,
+    typer.Option(help="Of the way back: float32; bfloat16, half the time, with its error; float64; float16 on a GPU."),
+]
 Size = Annotated[str | None, typer.Option(help="Crop the picture to HEIGHTxWIDTH, or a square: 224.")]
 Resize = Annotated[int | None, typer.Option(help="Scale the picture's short side to this before the crop.")]
 Mean = Annotated[
@@ -114,6 +118,7 @@ def project(
     channels: Annotated[str, typer.Option(help='"all", "top:9", or channels: 3 or 3,17,40.')] = "top:9",
     unit: Annotated[str, typer.Option(help='"strongest", "map", or a position: 6,7.')] = "strongest",
     method: Annotated[str, typer.Option(help="deconvnet, gradient or guided.")] = "deconvnet",
+    dtype: Dtype = None,
     weights: Weights = None,
     out: Annotated[Path, typer.Option("-o", "--out", help="The folder to write.")] = Path("unconv-out"),
     size: Size = None,
@@ -129,13 +134,67 @@ def project(
     from unconv.reverse.methods import method_named
 
     method_named(method)
-    request = Request(tuple(at or ()), _channels(channels), _unit(unit), method)
+    request = Request(tuple(at or ()), _channels(channels), _unit(unit), method, dtype)
     network = _network(model, weights, size, resize, mean, std, scale, bgr)
     if network.weights == "random" and not as_json:
         print("unconv: the weights are random, and so are the pictures; pass --weights DEFAULT or a file.", file=sys.stderr)
-    with _progress(as_json) as progress:
-        numbers = report(network, image, out, request, progress)
+    try:
+        with _progress(as_json) as progress:
+            numbers = report(network, image, out, request, progress)
+    except KeyboardInterrupt:
+        print(f"unconv: stopped; {out / 'index.html'} leads to what was written until then.", file=sys.stderr)
+        raise typer.Exit(130) from None
     _finish(out, numbers, as_json)
+    _say_errors(numbers)
+
+
+@app.command()
+def bench(
+    model: Model,
+    image: Annotated[Path | None, typer.Argument(help="A picture. Without: noise, which costs as much.")] = None,
+    at: Annotated[
+        list[str] | None,
+        typer.Option(help="A place from `unconv places`; may be repeated. Without: every convolution's rectified output."),
+    ] = None,
+    channels: Annotated[str, typer.Option(help='"all", "top:9", or channels: 3 or 3,17,40.')] = "all",
+    unit: Annotated[str, typer.Option(help='"strongest", "map", or a position: 6,7.')] = "strongest",
+    method: Annotated[str, typer.Option(help="deconvnet, gradient or guided.")] = "deconvnet",
+    dtype: Dtype = None,
+    weights: Weights = None,
+    size: Size = None,
+    as_json: AsJson = False,
+) -> None:
+    """Time what this machine reaches: every unit of every place, beside the rate of the convolution itself."""
+    import torch
+
+    from unconv.reverse.bench import bench as timed
+
+    network = _network(model, weights, size)
+    noise = torch.randn(network.input_size, generator=torch.Generator().manual_seed(0))
+    with _progress(as_json) as progress:
+        asked = (tuple(at or ()), _channels(channels), _unit(unit), method, dtype)
+        numbers = timed(network, noise if image is None else image, *asked, progress)
+    if as_json:
+        print(json.dumps(numbers, indent=1))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    made = f"{network.name}, {' × '.join(map(str, numbers['image']))}, {method}, {numbers['dtype']}, on {numbers['device']}"
+    table = Table("place", title=f"{made}, {numbers['threads']} threads, torch {numbers['torch']}", title_justify="left")
+    for heading in ("units", "seconds", "units/s", "GFLOP", "GFLOP/s", "share", "error"):
+        table.add_column(heading, justify="right")
+    for row in (*numbers["places"], numbers["total"]):
+        error = "" if row["error"] is None else f"{row['error']:.1e}"
+        counts = (f"{row['units']:,}", f"{row['seconds']:.2f}", f"{row['units_per_second']:,.0f}", f"{row['gflop']:,.1f}")
+        table.add_row(row["place"], *counts, f"{row['rate']:,.0f}", f"{row['share']:.0%}", error)
+    Console(width=None if sys.stdout.isatty() else 140).print(table)
+    print(
+        f"share: of {numbers['convolution_rate']:,.0f} GFLOP/s, what torch's convolutions reach in this run; the operations\n"
+        "are those of direct convolutions over the units' windows, so that more than 100 % is possible. error: of half\n"
+        "precision against float32, the largest in a few units, as a share of the projection's largest.\n"
+        f"Recording took {numbers['seconds_recording']:.2f} s."
+    )
 
 
 @app.command()
@@ -295,6 +354,18 @@ def _place(text: str) -> tuple[int, int]:
     return int(parts[0]), int(parts[1])
 
 
+def _say_errors(numbers: dict[str, Any]) -> None:
+    """Of half precision, what it cost, on standard error."""
+    errors = {layer["place"]: layer["error"] for layer in numbers["layers"] if layer["error"] is not None}
+    if errors:
+        worst = max(errors, key=lambda place: errors[place])
+        print(
+            f"unconv: {numbers['dtype']} differs from float32 by up to {errors[worst]:.1%} of a projection's largest value "
+            f"(at {worst}, in the units compared); numbers.json has each layer's.",
+            file=sys.stderr,
+        )
+
+
 def _finish(out: Path, numbers: Any, as_json: bool) -> None:
     print(json.dumps(numbers, indent=1) if as_json else f"wrote {out / 'index.html'}")
 
@@ -369,9 +440,9 @@ def _progress(quiet: bool) -> Iterator[Progress]:
         yield lambda *_: None
         return
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
     console = Console(stderr=True)
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("recording", total=None)

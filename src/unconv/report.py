@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +21,12 @@ from unconv.render.picture import (
     signal_pictures,
     visible_box,
 )
+from unconv.reverse.journey import Arrival
 from unconv.reverse.network import Network, Recording
-from unconv.reverse.reconstruction import Reconstruction, Reconstructions, Signal
+from unconv.reverse.reconstruction import Reconstruction, Signal, place_numbers, unit_numbers
 from unconv.reverse.seed import Channels, Unit
+from unconv.reverse.stream import Units
+from unconv.reverse.tape import Step
 
 _METHOD_WORDS = {
     "deconvnet": "deconvnet (Zeiler & Fergus 2014): the signal going back is rectified at each rectifier.",
@@ -31,8 +34,8 @@ _METHOD_WORDS = {
     "guided": "guided backpropagation (Springenberg et al. 2015): rectified, and held to where the forward pass was positive.",
 }
 
-Progress = Callable[[str, int, int], None]
-"""Told what is being done, and how many of how many layers are through."""
+Progress = Callable[[str, float, int], None]
+"""Told what is being done, and how much of the total is done."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,7 @@ class Request:
     channels: Channels = "top:9"
     unit: Unit = "strongest"
     method: str = "deconvnet"
+    dtype: str | None = None
 
 
 def report(network: Network, image: Source, folder: Path, request: Request, progress: Progress, up: str = "") -> dict[str, Any]:
@@ -55,25 +59,50 @@ def report(network: Network, image: Source, folder: Path, request: Request, prog
     name = Path(image).name if isinstance(image, str | Path) else "the picture"
     recording = _recorded(network, image, request.places)
     _prepare(folder)
-    places = list(recording.tape.kept)
     shared = _shared(network, name, request)
-    layers, first = [], None
-    for done, place in enumerate(places):
-        progress(place, done, len(places))
-        found = recording.project(place, request.channels, request.unit, request.method, trace=True)
-        first = first or found
-        layers.append(_layer(found, folder, place, request))
-        _unit_pages(found, layers[-1], folder, shared)
-    progress("", len(places), len(places))
-    assert first is not None
-    write(folder / "picture.png", png(picture_of(first.shown)))
-    facts = {**shared, "shown": list(first.shown.shape[1:]), "unit": _unit_words(request.unit), "channels": request.channels}
+    prepared: dict[int, Step] = {}
+    asked = (request.channels, request.unit, request.method, request.dtype, True, None, prepared)
+    parts = [recording.units(place, *asked) for place in recording.tape.kept]
+    write(folder / "picture.png", png(picture_of(parts[0].shown)))
+    facts = {**shared, "shown": list(parts[0].shown.shape[1:]), "unit": _unit_words(request.unit), "channels": request.channels}
     facts["channel_words"] = _channel_words(request.channels)
-    write(folder / "index.html", page("project.html", root="", title=f"{network.name}: {name}", layers=layers, up=up, **facts))
-    kept = ("network", "weights", "picture", "method", "shown", "unit", "channels", "version")
-    numbers = {**{key: facts[key] for key in kept}, "layers": layers}
-    write(folder / "numbers.json", json.dumps(numbers, indent=1).encode())
+    layers: list[dict[str, Any]] = []
+    numbers: dict[str, Any] = {}
+    try:
+        for place in _projected(list(recording.tape.kept), parts, folder, request, shared, progress):
+            layers.append(place)
+    finally:  # also when the user stops: what is there is whole, and the page leads to it
+        kept = ("network", "weights", "picture", "method", "dtype", "shown", "unit", "channels", "version")
+        stopped = sum(len(layer["units"]) for layer in layers) < sum(map(len, parts))
+        content = page("project.html", root="", title=f"{network.name}: {name}", layers=layers, up=up, stopped=stopped, **facts)
+        write(folder / "index.html", content)
+        numbers = {**{key: facts[key] for key in kept}, "layers": layers}
+        write(folder / "numbers.json", json.dumps(numbers, indent=1).encode())
     return numbers
+
+
+def _projected(
+    names: Sequence[str], parts: Sequence[Units], folder: Path, request: Request, shared: dict[str, Any], progress: Progress
+) -> Iterator[dict[str, Any]]:
+    """Write each layer's tiles and pages as its units arrive; its numbers when all are there.
+
+    If the user stops, the layer in hand goes as far as it came.
+    """
+    total = sum(float(units.operations.sum()) for units in parts) or 1.0
+    done = 0.0
+    for name, units in zip(names, parts, strict=True):
+        layer = _Layer(name, units, folder, request, shared)
+        progress(name, done / total, 1)
+        try:
+            for arrival in units.arrivals():
+                layer.take(arrival)
+                done += float(units.operations[arrival.index])
+                progress(name, done / total, 1)
+        except KeyboardInterrupt:
+            yield layer.finished()
+            raise
+        yield layer.finished()
+    progress("", 1, 1)
 
 
 def reports(
@@ -82,8 +111,12 @@ def reports(
     """The pages of several pictures, each in a folder of its own, and a page that leads to them."""
     _prepare(folder)
     cards, found = [], []
-    for image in images:
-        numbers = report(network, image, folder / image.stem, request, progress, up="../index.html")
+    for number, image in enumerate(images):
+
+        def share(what: str, done: float, total: int, number: int = number) -> None:
+            progress(what, number + done / total, len(images))
+
+        numbers = report(network, image, folder / image.stem, request, share, up="../index.html")
         units = sum(len(layer["units"]) for layer in numbers["layers"])
         where = f"{image.stem}/index.html"
         cards.append(
@@ -116,13 +149,7 @@ def _prepare(folder: Path) -> None:
 
 def _recorded(network: Network, image: Source, places: Sequence[str]) -> Recording:
     """The picture's recording with the places asked for, or every rectified map of a convolution."""
-    if not places:
-        places = [place.name for place in network.record(image).places() if place.rectified]
-        if not places:
-            raise UnconvError(
-                f"report: {network.name} has no rectified convolution (of rectifiers, only ReLU has a rule so far). "
-                "Name places, from `unconv places`."
-            )
+    places = places or network.rectified(image)
     recording = network.record(image, places)
     for place in places:
         recording.activation(place)
@@ -137,34 +164,97 @@ def _shared(network: Network, name: str, request: Request) -> dict[str, Any]:
         "picture": name,
         "method": request.method,
         "method_words": _METHOD_WORDS[request.method],
+        "dtype": request.dtype,
         "version": unconv.__version__,
     }
 
 
-def _layer(found: Reconstructions, folder: Path, name: str, request: Request) -> dict[str, Any]:
-    """One layer's numbers, with the files of its tiles, which are written."""
-    anchor = re.sub(r"[^\w.-]+", "_", name)
-    numbers = {**found.numbers(), "place": name, "anchor": anchor, "total": found.place.channels}
-    numbers["smooth"] = max((max(w.shape[1:]) for w in found.windows), default=0) > 48
-    for rank, (unit, projection) in enumerate(zip(numbers["units"], found, strict=True), 1):
-        stem = f"{anchor}_{rank:04d}_channel_{unit['channel']}"
-        unit["projection"], unit["patch"] = f"tiles/{stem}_projection.png", f"tiles/{stem}_patch.png"
-        unit["large"], unit["page"] = f"tiles/{stem}_large.png", f"units/{stem}.html"
-        unit["rank"] = rank if str(request.channels).startswith("top:") else None
-        known = [y for y in unit["position"] if y is not None]
-        unit["where"] = f"({', '.join(map(str, known))})" if known else ""
-        unit["signals"] = [_signal_numbers(signal) for signal in projection.signals]
-        _write_tile(folder, unit, projection, found)
-    return numbers
+class _Layer:
+    """One layer's files, written unit by unit; of the projections only the windows wait for their common scale."""
 
+    def __init__(self, name: str, units: Units, folder: Path, request: Request, shared: dict[str, Any]):
+        self.units, self.folder, self.request, self.shared = units, folder, request, shared
+        self.anchor = re.sub(r"[^\w.-]+", "_", name)
+        axes = len(units.image.shape) - 1
+        lengths = (end - start for box in units.boxes for start, end in zip(box[:axes], box[axes:], strict=True))
+        self.facts = {
+            **place_numbers(units.place, units.method, units.error),
+            "place": name,
+            "anchor": self.anchor,
+            "total": units.place.channels,
+            "smooth": max(lengths, default=0) > 48,
+        }
+        self.windows: dict[int, Reconstruction] = {}
+        self.written: dict[int, dict[str, Any]] = {}
 
-def _write_tile(folder: Path, unit: dict[str, Any], projection: Reconstruction, found: Reconstructions) -> None:
-    unit["scale"] = common_scale([projection.window])
-    box = visible_box(projection.box, found.shown.shape[1:])
-    values = projection.within(box)
-    write(folder / unit["projection"], png(projection_picture(values, found.shown, box, found.scale)))
-    write(folder / unit["large"], png(projection_picture(values, found.shown, box, unit["scale"])))
-    write(folder / unit["patch"], png(patch_picture(found.shown, box)))
+    def take(self, arrival: Arrival) -> None:
+        """Write one unit's page and pictures, but for the tile on the layer's scale."""
+        index, projection = arrival.index, self.units.one(arrival)
+        unit = self._unit(index, projection)
+        box = visible_box(projection.box, projection.shown.shape[1:])
+        large = projection_picture(projection.within(box), projection.shown, box, unit["scale"])
+        write(self.folder / unit["large"], png(large))
+        write(self.folder / unit["patch"], png(patch_picture(projection.shown, box)))
+        self._write_page(index, unit, projection, box)
+        self.written[index], self.windows[index] = unit, replace(projection, signals=())
+
+    def finished(self) -> dict[str, Any]:
+        """The layer's numbers; its tiles are written."""
+        order = sorted(self.written)
+        scale = common_scale([self.windows[index].window for index in order])
+        for index in order:
+            projection = self.windows[index]
+            box = visible_box(projection.box, projection.shown.shape[1:])
+            tile = projection_picture(projection.within(box), projection.shown, box, scale)
+            write(self.folder / self.written[index]["projection"], png(tile))
+        if len(order) < len(self.units):
+            self._mend_links()
+        return {**self.facts, "scale": scale, "units": [self.written[index] for index in order]}
+
+    def _mend_links(self) -> None:
+        """Take the links to pages out that were not reached."""
+        missing = {f"{self._stem(index)}.html" for index in range(len(self.units)) if index not in self.written}
+        for unit in self.written.values():
+            path = self.folder / unit["page"]
+            text = path.read_text(encoding="utf-8")
+            links = re.findall(r' · (?:<a href="([^"]*)" rel="(?:prev|next)">\w+</a>)', text)
+            for link in missing.intersection(links):
+                text = re.sub(rf' · <a href="{re.escape(link)}" rel="\w+">\w+</a>', "", text)
+            write(path, text.encode())
+
+    def _stem(self, index: int) -> str:
+        return f"{self.anchor}_{index + 1:04d}_channel_{self.units.seeds.units[index][0]}"
+
+    def _unit(self, index: int, projection: Reconstruction) -> dict[str, Any]:
+        stem, known = self._stem(index), [y for y in projection.unit[1:] if y is not None]
+        return {
+            **unit_numbers(projection.unit, projection.value, projection.box, projection.window),
+            "projection": f"tiles/{stem}_projection.png",
+            "patch": f"tiles/{stem}_patch.png",
+            "large": f"tiles/{stem}_large.png",
+            "page": f"units/{stem}.html",
+            "rank": index + 1 if str(self.request.channels).startswith("top:") else None,
+            "where": f"({', '.join(map(str, known))})" if known else "",
+            "signals": [_signal_numbers(signal) for signal in projection.signals],
+            "scale": common_scale([projection.window]),
+        }
+
+    def _write_page(self, index: int, unit: dict[str, Any], projection: Reconstruction, box: tuple[int, ...]) -> None:
+        frame, last = projection.shown.shape[1:], len(self.units) - 1
+        content = page(
+            "unit.html",
+            root="../",
+            title=f"{self.facts['place']}, channel {unit['channel']}",
+            layer=self.facts,
+            unit=unit,
+            frame=frame,
+            placed=placed(box, frame),
+            way=list(_way(projection)),
+            before=f"{self._stem(index - 1)}.html" if index else "",
+            after=f"{self._stem(index + 1)}.html" if index < last else "",
+            **self.shared,
+        )
+        write(self.folder / unit["page"], content)
 
 
 def _signal_numbers(signal: Signal) -> dict[str, Any]:
@@ -175,27 +265,6 @@ def _signal_numbers(signal: Signal) -> dict[str, Any]:
         "energy": float(signal.energy.square().sum().sqrt()),
         "channels": [{"channel": channel, "share": share} for channel, share in signal.channels],
     }
-
-
-def _unit_pages(found: Reconstructions, layer: dict[str, Any], folder: Path, shared: dict[str, Any]) -> None:
-    """A page for each unit of the layer."""
-    pages = [Path(unit["page"]).name for unit in layer["units"]]
-    for index, (unit, projection) in enumerate(zip(layer["units"], found, strict=True)):
-        box = visible_box(projection.box, found.shown.shape[1:])
-        content = page(
-            "unit.html",
-            root="../",
-            title=f"{layer['place']}, channel {unit['channel']}",
-            layer=layer,
-            unit=unit,
-            frame=found.shown.shape[1:],
-            placed=placed(box, found.shown.shape[1:]),
-            way=list(_way(projection)),
-            before=pages[index - 1] if index else "",
-            after=pages[index + 1] if index + 1 < len(pages) else "",
-            **shared,
-        )
-        write(folder / unit["page"], content)
 
 
 def _way(projection: Reconstruction) -> Iterator[dict[str, Any]]:

@@ -18,7 +18,8 @@ from unconv.reverse.tape import Value
 from unconv.reverse.walk import Route, walk_apart
 from unconv.reverse.window import Window
 
-_CACHE = 24 * 2**20  # bytes that a part of a batch takes on the CPU: what is written is still in the cache when it is read
+_CACHE = 32 * 2**20  # bytes that a part of a batch takes on the CPU: what is written is still in the cache when it is read
+_PARTS = 8  # as many may wait for one that goes on
 _GPU = 2 * 2**30  # and on a GPU, which needs more to do at once
 
 
@@ -36,13 +37,13 @@ class Journey:
     """The walks of the units of one place.
 
     Args:
-        room: bytes that the signals of one part may take. None: what suits the device.
         trace: also keep the signal at every place on the way.
+        memory: bytes that signals may take, about. None: what suits the device.
     """
 
     route: Route
     trace: bool = False
-    room: int | None = None
+    memory: int | None = None
     signals: dict[int, list[Signal]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -50,7 +51,7 @@ class Journey:
         names = {output.index: step.place for step in tape.steps for output in step.outputs[:1] if output}
         listed = {place.name for place in places(tape)} if self.trace else set()
         self.names = {index: name for index, name in names.items() if name in listed}
-        self.room = self.room or _room(tape.image.device)
+        self.room = min(_room(tape.image.device), max((self.memory or 2**62) // _PARTS, 1))
 
     def units(self, seeds: Seeds, boxes: Sequence[Sequence[int]]) -> Iterator[Arrival]:
         """Each unit as it arrives. If memory runs out, the rest goes on in parts a quarter as large, once."""
@@ -64,7 +65,6 @@ class Journey:
         except (RuntimeError, MemoryError) as error:
             if not _is_out_of_memory(error):
                 raise
-            assert self.room is not None
             self.room //= 4
             warnings.warn(f"project: memory ran out; going on in parts of {self.room / 2**20:.0f} MiB", stacklevel=2)
         else:

@@ -14,13 +14,13 @@ from unconv.errors import ModelError, NoSuchLayer, ShapeError, UnconvError
 from unconv.images import Preprocess, Source, open_picture, shown
 from unconv.networks import Opened, Preprocessing, open_network, unwrap
 from unconv.reverse.fields import Field
-from unconv.reverse.journey import Journey
 from unconv.reverse.methods import method_named
 from unconv.reverse.places import Place, find, places
 from unconv.reverse.reconstruction import Reconstructions
 from unconv.reverse.rules import KEEPERS
 from unconv.reverse.seed import Channels, Seeds, Unit, choose
-from unconv.reverse.tape import Tape, record
+from unconv.reverse.stream import Stream, Units
+from unconv.reverse.tape import Step, Tape, record
 from unconv.reverse.walk import Route
 
 
@@ -112,6 +112,7 @@ class Network:
         method: str = "deconvnet",
         dtype: str | torch.dtype | None = None,
         trace: bool = False,
+        memory: int | None = None,
     ) -> Reconstructions:
         """What of `image` drives the units of one place: each one's activation, run backwards.
 
@@ -122,9 +123,12 @@ class Network:
             channels: "all", one, several in order, or "top:9", the most active, strongest first.
             unit: "strongest" of each map, "map" (the whole map), a position (y, x), or a boolean mask.
             method: "deconvnet", "gradient" or "guided".
-            dtype: of the way back; the forward pass stays in the network's own. None: the network's,
-                or float32 for one in half precision.
+            dtype: of the way back; the forward pass, and so the switches, stay in the network's own. None: the
+                network's, or float32 for one in half precision. "bfloat16" takes about half the time, "float16" is for
+                GPUs; `error` of the result then says what it cost.
             trace: also keep the signal at every place on the way down.
+            memory: bytes that signals on the way may take, about; what comes back is on top. None: some 250 MiB on
+                a CPU, and more on a GPU. Less is slower, and gives the same numbers.
 
         Raises:
             NoSuchLayer, NoSuchUnit: the place, channel or position does not exist.
@@ -137,7 +141,53 @@ class Network:
         Source:
             Zeiler & Fergus, "Visualizing and Understanding Convolutional Networks" (2014), sec. 2.1.
         """
-        return self.record(image, [place]).project(place, channels, unit, method, dtype, trace)
+        return self.record(image, [place]).project(place, channels, unit, method, dtype, trace, memory)
+
+    def stream(
+        self,
+        images: Source | Sequence[Source],
+        places: str | Place | Sequence[str | Place] | None = None,
+        channels: Channels = "all",
+        unit: Unit = "strongest",
+        method: str = "deconvnet",
+        dtype: str | torch.dtype | None = None,
+        trace: bool = False,
+        memory: int | None = None,
+    ) -> Stream:
+        """As `project`, of many places and pictures: projections one by one, as they are ready.
+
+        Only those you keep stay in memory. Each picture is recorded once for all its places; what one
+        gives does not depend on the others.
+
+        Args:
+            images: one picture, as for `project`, or a list of them.
+            places: one or several; None: every rectified map.
+
+        Raises:
+            As `project`, and what is wrong with the first picture or the arguments at once, not on the way.
+        """
+        listed: list[Any] = list(images) if isinstance(images, list | tuple) else [images]
+
+        def prepare(image: Source) -> list[Units]:
+            wanted = self.rectified(image) if places is None else _listed(places)
+            recording, prepared = self.record(image, wanted), dict[int, Step]()
+            return [recording.units(place, channels, unit, method, dtype, trace, memory, prepared) for place in wanted]
+
+        return Stream(listed, prepare)
+
+    def rectified(self, image: Source) -> list[str]:
+        """The places that are a rectifier's maps, for `image`: what is looked at if nothing is asked for.
+
+        Raises:
+            NoSuchLayer: there are none.
+        """
+        found = [place.name for place in self.record(image).places() if place.rectified]
+        if not found:
+            raise NoSuchLayer(
+                f"places: {self.name} has no rectified convolution (of rectifiers, only ReLU has a rule so far). "
+                "Name places, from `unconv places`."
+            )
+        return found
 
     def _tensor(self, image: Source) -> Tensor:
         """(1, C, samples..) in the network's type and on its device."""
@@ -193,26 +243,42 @@ class Recording:
         method: str = "deconvnet",
         dtype: str | torch.dtype | None = None,
         trace: bool = False,
+        memory: int | None = None,
     ) -> Reconstructions:
         """As `Network.project`, without running the network again."""
+        return self.units(place, channels, unit, method, dtype, trace, memory).all()
+
+    def units(
+        self,
+        place: str | Place,
+        channels: Channels = "all",
+        unit: Unit = "strongest",
+        method: str = "deconvnet",
+        dtype: str | torch.dtype | None = None,
+        trace: bool = False,
+        memory: int | None = None,
+        prepared: dict[int, Step] | None = None,
+    ) -> Units:
+        """The units that `project` would run backwards, before they are.
+
+        Args:
+            prepared: shared between the places of one recording, if method and dtype are the same.
+        """
         where, value, field = find(self.tape, _name(place))
         activation = self.activation(_name(place))
+        rules = method_named(method)
+        route = Route(self.tape, value, rules, _walk_dtype(dtype, activation), {} if prepared is None else prepared)
         seeds = choose(activation, channels, unit)
         boxes = _boxes(seeds, field, self.tape.image.shape[2:])
-        route = Route(self.tape, value, method_named(method), _walk_dtype(dtype, activation))
-        arrived = sorted(Journey(route, trace).units(seeds, boxes), key=lambda arrival: arrival.index)
+        if memory is not None and memory <= 0:
+            raise ShapeError(f"memory: {memory} came; pass bytes, such as 256 * 2**20, or None.")
         image = self.tape.image[0]
-        return Reconstructions(
-            where,
-            method,
-            seeds.units,
-            seeds.values,
-            [arrival.window for arrival in arrived],
-            torch.tensor(boxes, dtype=torch.int64).reshape(len(boxes), 2 * (image.ndim - 1)),
-            image,
-            shown(image, self.network.preprocess),
-            [arrival.signals for arrival in arrived] if trace else [],
-        )
+        shown_image = shown(image, self.network.preprocess)
+        return Units(where, method, seeds, boxes, route, image, shown_image, trace, memory)
+
+
+def _listed(places: str | Place | Sequence[str | Place]) -> list[str | Place]:
+    return [places] if isinstance(places, str | Place) else list(places)
 
 
 def _name(place: str | Place) -> str:
@@ -227,7 +293,7 @@ def _walk_dtype(dtype: str | torch.dtype | None, activation: Tensor) -> torch.dt
         return torch.float64 if activation.dtype == torch.float64 else torch.float32
     found = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype
     if not isinstance(found, torch.dtype) or not found.is_floating_point:
-        raise ShapeError(f'dtype: {dtype!r} is no floating type; pass "float32", "float64" or None.')
+        raise ShapeError(f'dtype: {dtype!r} is no floating type; pass "float32", "bfloat16", "float64" or None.')
     return found
 
 

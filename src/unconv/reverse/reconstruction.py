@@ -51,6 +51,7 @@ class Reconstruction:
     image: Tensor
     shown: Tensor
     signals: tuple[Signal, ...]
+    error: float | None = None
 
     @property
     def patch(self) -> Tensor:
@@ -94,6 +95,8 @@ class Reconstructions:
         image: (C, H, W), preprocessed, as it went in.
         shown: (C, H, W) between 0 and 1, the same as it looked.
         signals: of each, on request, the signal at every place on the way down, from the unit on.
+        error: of a way back in half precision, the largest difference from float32 that a few of the units
+            had, as a share of a projection's largest value; None in full precision.
     """
 
     place: Place
@@ -105,6 +108,7 @@ class Reconstructions:
     image: Tensor
     shown: Tensor
     signals: list[tuple[Signal, ...]]
+    error: float | None = None
 
     def __len__(self) -> int:
         return len(self.units)
@@ -121,7 +125,8 @@ class Reconstructions:
         box = tuple(self.boxes[index].tolist())
         signals = self.signals[index] if self.signals else ()
         unit, value, window = self.units[index], float(self.values[index]), self.windows[index]
-        return Reconstruction(self.place, self.method, unit, value, window, box, self.image, self.shown, signals)
+        common = (self.image, self.shown, signals, self.error)
+        return Reconstruction(self.place, self.method, unit, value, window, box, *common)
 
     def __iter__(self) -> Iterator[Reconstruction]:
         return (self[index] for index in range(len(self)))
@@ -159,25 +164,8 @@ class Reconstructions:
     def numbers(self) -> dict[str, Any]:
         """All that is not a picture, ready for JSON."""
         rows = zip(self.units, self.values.tolist(), self.boxes.tolist(), self.windows, strict=True)
-        return {
-            "place": self.place.name,
-            "operation": self.place.operation,
-            "method": self.method,
-            "map": list(self.place.size),
-            "receptive_field": list(self.place.receptive_field),
-            "stride": list(self.place.stride),
-            "scale": self.scale,
-            "units": [
-                {
-                    "channel": unit[0],
-                    "position": list(unit[1:]),
-                    "activation": value,
-                    "box": box,
-                    "largest": float(window.abs().max()) if window.numel() else 0.0,
-                }
-                for unit, value, box, window in rows
-            ],
-        }
+        common = place_numbers(self.place, self.method, self.error)
+        return {**common, "scale": self.scale, "units": [unit_numbers(*row) for row in rows]}
 
     def save(self, path: str | Path) -> None:
         """Write the projections; what is there is replaced whole or not at all.
@@ -243,6 +231,30 @@ class Reconstructions:
         data = base64.b64encode(png(kept.picture())).decode()
         picture = f'<img src="data:image/png;base64,{data}">'
         return f'<figure style="margin:0">{picture}<figcaption>{caption}{more}</figcaption></figure>'
+
+
+def place_numbers(place: Place, method: str, error: float | None) -> dict[str, Any]:
+    """What all units of a place have in common, ready for JSON."""
+    return {
+        "place": place.name,
+        "operation": place.operation,
+        "method": method,
+        "error": error,
+        "map": list(place.size),
+        "receptive_field": list(place.receptive_field),
+        "stride": list(place.stride),
+    }
+
+
+def unit_numbers(unit: Name, value: float, box: Sequence[int], window: Tensor) -> dict[str, Any]:
+    """One unit's numbers, ready for JSON."""
+    return {
+        "channel": unit[0],
+        "position": list(unit[1:]),
+        "activation": value,
+        "box": list(box),
+        "largest": float(window.abs().max()) if window.numel() else 0.0,
+    }
 
 
 def enlarged(picture: Image.Image, side: int) -> Image.Image:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from operator import index
 from typing import Any
 
@@ -59,6 +59,12 @@ class Seeds:
         if len(where) == 0:
             where = torch.ones_like(self.mask).nonzero()
         return [(where.amin(0).tolist(), where.amax(0).tolist())] * len(self.channels)
+
+    def some(self, chosen: Tensor) -> Seeds:
+        """Some of the units, by their number."""
+        positions = None if self.positions is None else self.positions[chosen]
+        values = self.values[chosen.to(self.values.device)]
+        return replace(self, channels=self.channels[chosen], positions=positions, values=values)
 
     def window(self, dtype: torch.dtype) -> Window:
         """The seeds as the walk starts with them: of each unit, its channel alone."""

@@ -115,8 +115,11 @@ def from_one_channel(values: Tensor, channel: Tensor, filters: Filters, cut: Cut
 
 
 def call_price(weight: Tensor) -> int:
-    """What one more call of a convolution costs, in samples that one call could do instead: it reads the weight again."""
-    return 64 + 12_000_000 // max(weight.numel(), 1)
+    """What one more call of a convolution costs, in samples that it could have done instead.
+
+    It reads the weight again, and torch's library may have to write a kernel for a size it has not met, 1 to 2 ms.
+    """
+    return 64 + 150_000_000 // max(weight.numel(), 1)
 
 
 def _by_rows(values: Tensor, filters: Filters, cut: Cut) -> Tensor:

@@ -54,6 +54,7 @@ def convolution(step: Step, r: Window) -> Window:
         made = torch.convolution(values, weight, None, stride, padding, dilation, False, [0] * axes, groups)
         return Window(made[slices([slice(n) for n in size])])
     filters = step.kept or _filters(step, r.values.dtype)
+    assert isinstance(filters, Filters)
     reach = None if r.corner is None else _conv_reach(step, r.corner.shape[1])
     if reach is not None:
         return r.below(reach, source.shape, lambda cut: _back(r, filters, cut))
