@@ -27,11 +27,11 @@ from unconv.reverse.cost import convolution_rate
 CONVS = [0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28]
 
 
-def seconds(work, times: int) -> float:
+def seconds(times: int, work, *arguments, **named) -> float:
     spent = []
     for _ in range(times):
         began = time.perf_counter()
-        work()
+        work(*arguments, **named)
         spent.append(time.perf_counter() - began)
     return statistics.median(spent)
 
@@ -87,13 +87,13 @@ def main() -> None:
         operations = float(recording.units(place, range(count), arguments.unit).operations.sum()) * channels / count
         row = {"place": place, "channels": channels, "tflop": operations / 1e12}
         for d in dtypes:
-            work = lambda place=place, d=d, count=count: network.project(image, place, range(count), arguments.unit, dtype=d)
-            row[d] = seconds(work, arguments.times) * channels / count
+            spent = seconds(arguments.times, network.project, image, place, range(count), arguments.unit, dtype=d)
+            row[d] = spent * channels / count
             row[f"{d}_of_limit"] = operations / limits[d] / row[d]
             if not arguments.ours_only:
                 row[f"{d}_error"] = exactness(network, image, place, d, arguments.unit)
         if not arguments.ours_only:
-            row["captum_unit"] = seconds(captum_unit(model, image, index, arguments.unit), arguments.times)
+            row["captum_unit"] = seconds(arguments.times, captum_unit(model, image, index, arguments.unit))
             row["captum"] = row["captum_unit"] * channels
             row |= {f"{d}_faster": row["captum"] / row[d] for d in dtypes}
         rows.append(row)

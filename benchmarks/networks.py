@@ -26,7 +26,7 @@ import unconv
 from unconv.reverse.cost import convolution_rate
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-from oracles import ReplacedRelu  # noqa: E402
+from oracles import ReplacedRelu
 
 NETWORKS = {
     "resnet50": [f"layer{stage}.{block}" for stage, blocks in enumerate((3, 4, 6, 3), 1) for block in range(blocks)],
@@ -48,11 +48,11 @@ def built(name: str) -> nn.Module:
     return model
 
 
-def median_seconds(work, times: int) -> float:
+def median_seconds(times: int, work, *arguments) -> float:
     spent = []
     for _ in range(times):
         began = time.perf_counter()
-        work()
+        work(*arguments)
         spent.append(time.perf_counter() - began)
     return statistics.median(spent)
 
@@ -117,7 +117,7 @@ def main() -> None:
         for place in places:
             found = network.project(image, place, range(arguments.units))
             units, values = [list(unit) for unit in found.units], found.values
-            ours = median_seconds(lambda p=place: network.project(image, p, range(arguments.units)), arguments.times)
+            ours = median_seconds(arguments.times, network.project, image, place, range(arguments.units))
             row = {"network": name, "place": place, "units": len(found), "ours": ours / len(found)}
             operations = network.record(image, [place]).units(place, range(arguments.units)).operations.sum()
             row["of_limit"] = float(operations) / limit / ours
@@ -125,10 +125,10 @@ def main() -> None:
             for peer, made in (("captum", by_captum), ("zennit", by_zennit)):
                 run = made(model, image, place)
                 row[f"{peer}_differs"] = differs(run(units[0], values[0]), mine)
-                row[peer] = median_seconds(lambda r=run: r(units[1], values[1]), arguments.times)
+                row[peer] = median_seconds(arguments.times, run, units[1], values[1])
             run = by_autograd(model, image, place)
             row["autograd_differs"] = differs(run(units[:16], values[:16])[:1], mine)
-            row["autograd"] = median_seconds(lambda r=run: r(units[:16], values[:16]), arguments.times) / 16
+            row["autograd"] = median_seconds(arguments.times, run, units[:16], values[:16]) / 16
             right = [row[peer] for peer in ("captum", "zennit", "autograd") if row[f"{peer}_differs"] < 1e-3]
             row["faster"] = min(right, default=float("nan")) / row["ours"]
             rows.append(row)
