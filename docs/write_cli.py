@@ -10,7 +10,8 @@ from unconv.cli import app
 
 HEAD = """# The `unconv` command
 
-Exit status: 0 done; 1 refused, with one line that says what came, what was needed and what to do; 2 wrong usage.
+Exit status: 0 done; 1 refused, with one line that says what came, what was needed and what to do; 2 wrong usage; 130 stopped by
+Ctrl-C, where what was written is whole.
 Progress goes to standard error. This page is written by `docs/write_cli.py`.
 """
 
