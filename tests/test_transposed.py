@@ -97,6 +97,16 @@ def test_products_of_rows_are_exact(kernel, cut):
         assert_close(ways._by_rows(values, filters, cut), right(values, filters, cut), 1e-12)
 
 
+@pytest.mark.parametrize("cut", [*CUTS[:3], [(3, 3), (2, 3)], [(3, -1), (0, -1)]], ids=str)
+@pytest.mark.parametrize("kernel, stride", [((7, 7), (2, 2)), ((4, 3), (2, 1)), ((3, 5), (3, 2)), ((1, 2), (2, 3))], ids=str)
+def test_phases_are_exact(kernel, stride, cut):
+    values = randn(2, 4, 6, 7)
+    filters = Filters(randn(4, 3, *kernel, seed=1), torch.float64, stride, (1, 1), 1)
+    full = [(n - 1) * s + k for n, s, k in zip((6, 7), stride, kernel, strict=True)]
+    if all(n - before - after > 0 for n, (before, after) in zip(full, cut, strict=True)):
+        assert_close(ways._by_phases(values, filters, cut), right(values, filters, cut), 1e-12)
+
+
 def test_tiles_lose_no_more_digits_than_the_convolution_itself():
     """With the usual points, 2 and -2 for 1/2 and -2, the error is three times as large."""
     values = randn(1, 512, 28, 28, dtype=torch.float32).clamp(min=0).contiguous(memory_format=torch.channels_last)

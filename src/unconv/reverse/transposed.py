@@ -54,6 +54,17 @@ class Filters:
         return self.weight.permute(*range(2, self.weight.ndim), 1, 0).reshape(-1, len(self.weight)).contiguous()
 
     @cached_property
+    def phases(self) -> Tensor:
+        """(phases times below, above, ..): kernels of a plain convolution whose channels are the stride's phases."""
+        kernel = self.weight.shape[2:]
+        parts = [-(-k // stride) for k, stride in zip(kernel, self.stride, strict=True)]
+        missing = [part * stride - k for part, stride, k in zip(parts, self.stride, kernel, strict=True)]
+        filled = torch.nn.functional.pad(self.weight, (0, missing[1], 0, missing[0])).contiguous()
+        split = filled.view(*self.weight.shape[:2], parts[0], self.stride[0], parts[1], self.stride[1])
+        made = split.permute(3, 5, 1, 0, 2, 4).flip(4, 5).reshape(-1, len(self.weight), *parts)
+        return made.contiguous(memory_format=torch.channels_last)
+
+    @cached_property
     def tiles(self) -> Tensor:
         """(36, above, below): the kernels as products of tiles need them."""
         filters, _, _ = _tile_matrices(self.weight.dtype)
@@ -68,10 +79,13 @@ def transposed(values: Tensor, filters: Filters, cut: Cut) -> Tensor:
         values: channels last in memory.
         cut: per axis, samples before and after to leave out; after may be below 0: zeros to add.
     """
-    if values.is_cpu and filters.plain and values.ndim == 4:
-        if filters.weight.shape[1] <= 4 and values.shape[3] >= 64:
+    if values.is_cpu and values.ndim == 4 and filters.groups == 1 and set(filters.dilation) == {1}:
+        few = filters.weight.shape[1] <= 4
+        if filters.plain and few and values.shape[3] >= 64:
             return _by_rows(values, filters, cut)
-        if _tiles_pay(values, filters, cut):
+        if not filters.plain and few and values.shape[3] >= 16:
+            return _by_phases(values, filters, cut)
+        if filters.plain and _tiles_pay(values, filters, cut):
             return _by_tiles(values, filters, cut)
     padding, more = [], []
     for (before, after), extent, stride in zip(cut, filters.extent, filters.stride, strict=True):
@@ -139,6 +153,27 @@ def _by_rows(values: Tensor, filters: Filters, cut: Cut) -> Tensor:
     for y, x in product(*map(range, kernel)):
         out[:, :, y : y + height, x : x + width] += parts[:, y, x]
     return cropped(out, [(top, max(bottom, 0)), (left, max(right, 0))])
+
+
+def _by_phases(values: Tensor, filters: Filters, cut: Cut) -> Tensor:
+    """With a stride: a plain convolution makes the samples of each of its phases as channels; then they are interleaved.
+
+    Pays with few output channels.
+
+    Source:
+        Shi et al., "Is the deconvolution layer the same as a convolutional layer?" (2016), arXiv 1609.07009.
+    """
+    (down, across), kernels = filters.stride, filters.phases
+    parts = kernels.shape[2:]
+    made = torch.nn.functional.conv2d(values, kernels, padding=[part - 1 for part in parts])
+    height, width = made.shape[2:]
+    split = made.reshape(len(made), down, across, -1, height, width).permute(0, 3, 4, 1, 5, 2)
+    whole = split.reshape(len(made), -1, height * down, width * across)
+    spans = zip(parts, filters.stride, filters.weight.shape[2:], cut, strict=True)
+    rest = [(before, part * stride - k + after) for part, stride, k, (before, after) in spans]
+    if any(after < 0 for _, after in rest):
+        whole = torch.nn.functional.pad(whole, [n for _, after in reversed(rest) for n in (0, max(-after, 0))])
+    return cropped(whole, [(before, max(after, 0)) for before, after in rest])
 
 
 def _tiles_pay(values: Tensor, filters: Filters, cut: Cut) -> bool:

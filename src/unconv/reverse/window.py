@@ -226,8 +226,14 @@ def join(a: Window | None, b: Window, shape: Sequence[int]) -> Window:
         if bool((apart == apart[:1]).all()):
             corner = torch.minimum(a.corner, b.corner)
             ends = [w.corner + torch.tensor(w.lengths) for w in (a, b) if w.corner is not None]
-            lengths = (torch.maximum(*ends) - corner)[0].tolist()
-            if not apart.any() and a.lengths == b.lengths:
+            lengths = tuple((torch.maximum(*ends) - corner)[0].tolist())
+            if b.lengths == lengths:
+                a, b = b, a
+            if b.lengths == lengths:
                 return Window(a.values + b.values, corner).inside(shape)
-            return Window(a.framed(corner, lengths).values + b.framed(corner, lengths).values, corner).inside(shape)
+            sum_ = a.values.clone() if a.lengths == lengths else a.framed(corner, lengths).values
+            assert b.corner is not None
+            firsts = (b.corner - corner)[0].tolist()
+            sum_[slices([slice(f, f + n) for f, n in zip(firsts, b.lengths, strict=True)])] += b.values
+            return Window(sum_, corner).inside(shape)
     return Window(a.whole(shape).values + b.whole(shape).values)
