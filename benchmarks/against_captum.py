@@ -5,8 +5,8 @@
 All runs in this process, in turns, on the same random-weight VGG16 and picture (weights do not change
 the work). captum's `NeuronDeconvolution` has one price per unit of a place: its median over a few units
 is multiplied by the channels. Ours is the whole call, forward pass included; with `--channels` fewer are
-run, and the price of one is multiplied as captum's is. The limit is the floating-point operations of the
-units' windows over the rate that torch's own convolutions reach in this run.
+run, and the price of one, less the forward pass, is multiplied. The limit is the floating-point operations of the
+units' windows, counted as direct convolutions, over the rate that torch's own convolutions reach in this run.
 """
 
 from __future__ import annotations
@@ -84,11 +84,12 @@ def main() -> None:
         channels = model.features[index].out_channels
         count = min(arguments.channels or channels, channels)
         recording = network.record(image, [place])
+        once = seconds(arguments.times, network.record, image, [place]) if count < channels else 0.0
         operations = float(recording.units(place, range(count), arguments.unit).operations.sum()) * channels / count
         row = {"place": place, "channels": channels, "tflop": operations / 1e12}
         for d in dtypes:
             spent = seconds(arguments.times, network.project, image, place, range(count), arguments.unit, dtype=d)
-            row[d] = spent * channels / count
+            row[d] = once + (spent - once) * channels / count
             row[f"{d}_of_limit"] = operations / limits[d] / row[d]
             if not arguments.ours_only:
                 row[f"{d}_error"] = exactness(network, image, place, d, arguments.unit)

@@ -254,6 +254,43 @@ def test_a_network_without_a_rectified_convolution_asks_for_places(here, unconv_
 
 
 @pytest.mark.skipif(not box.WEIGHTS.is_file(), reason="the network in the box is not trained yet")
+def test_half_precision_is_said_with_its_error_on_standard_error(here, unconv_command):
+    result = unconv_command(*PROJECT, "-o", "out", "--dtype", "bfloat16")
+    assert "bfloat16 differs from float32 by up to" in result.stderr
+    assert json.loads((here / "out/numbers.json").read_text())["dtype"] == "bfloat16"
+
+
+def test_a_run_stopped_from_the_keyboard_ends_with_130_and_whole_pages(here, unconv_command, monkeypatch):
+    from unconv import report
+
+    take, calls = report._Layer.take, []
+
+    def stop(layer, arrival):
+        take(layer, arrival)
+        calls.append(arrival)
+        if len(calls) == 6:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(report._Layer, "take", stop)
+    result = unconv_command(*PROJECT, "-o", "out", "--channels", "all", status=130)
+    assert "leads to what was written" in result.stderr
+    layers = json.loads((here / "out/numbers.json").read_text())["layers"]
+    assert [len(layer["units"]) for layer in layers] == [4, 2]
+
+
+def test_bench_prints_a_table_with_a_row_for_each_place(here, unconv_command):
+    words = unconv_command("bench", "tiny.py:make", "--size", "24x32").stdout
+    assert all(word in words for word in ("units/s", "GFLOP/s", "share", "all", "in this run"))
+
+
+def test_bench_prints_only_json(here, unconv_command):
+    numbers = json.loads(
+        unconv_command("bench", "tiny.py:make", PICTURE, "--size", "24x32", "--dtype", "bfloat16", "--json").stdout
+    )
+    assert [row["place"] for row in numbers["places"]] == ["1", "4"]
+    assert numbers["convolution_rate"] > 0 and numbers["total"]["units"] == 9
+
+
 def test_demo_writes_a_page_for_each_photograph(here, unconv_command):
     status, out, err = unconv_command("demo", "--json", "-o", "pages")
     assert (status, err) == (0, "")

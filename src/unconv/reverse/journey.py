@@ -84,7 +84,9 @@ class Journey:
 
         def watch(value: Value, signal: Window, units: Tensor) -> None:
             if value.index in self.names:
-                found = _signals(self.names[value.index], signal.whole(value.shape).values.float())
+                with torch.inference_mode(False), torch.no_grad():  # what the user gets is his own to change
+                    values = signal.whole(value.shape).values
+                    found = _signals(self.names[value.index], values if values.itemsize >= 4 else values.float())
                 for number, one in zip(numbers[units].tolist(), found, strict=True):
                     self.signals.setdefault(number, []).append(one)
 
