@@ -10,9 +10,13 @@ from hypothesis import strategies as st
 import cases
 import unconv
 from cases import NETWORKS
+from oracles import projection
 from unconv.errors import UnconvError
 from unconv.reverse import journey
-from unconv.reverse.walk import _best_cut, _cut
+from unconv.reverse.methods import METHODS
+from unconv.reverse.places import find
+from unconv.reverse.walk import Route, _best_cut, _cut, walk_apart
+from unconv.reverse.window import Window
 
 law = settings(deadline=None, max_examples=100, derandomize=True)
 
@@ -74,6 +78,57 @@ def test_a_small_memory_gives_the_same_numbers(name, unit):
     assert much.units == little.units
     for a, b in zip(much.pixels(), little.pixels(), strict=True):
         assert float((a - b).abs().max()) <= 1e-11 * float(a.abs().max().clamp(min=1e-300))
+
+
+def test_rectifying_before_unpooling_is_the_same_and_is_only_done_where_it_is_allowed():
+    def order(method, *layers):
+        network = unconv.Network(torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), *layers).eval().double(), input_size=(3, 24, 31))
+        tape = network.record(torch.randn(3, 24, 31, generator=torch.Generator().manual_seed(3)), ["3"]).tape
+        route = Route(tape, find(tape, "3")[1], METHODS[method], torch.float64)
+        return route, [step.kind for step in route.quick_steps]
+
+    relu, last = torch.nn.ReLU(), torch.nn.Conv2d(8, 4, 3)
+    changed = ["conv", "relu", "max_pool2d", "conv"]
+    route, kinds = order("deconvnet", relu, torch.nn.MaxPool2d(2), last)
+    assert kinds == changed and [step.kind for step in route.steps] == ["conv", "max_pool2d", "relu", "conv"]
+    assert order("gradient", relu, torch.nn.MaxPool2d(2), last)[1] != changed
+    assert order("deconvnet", relu, torch.nn.MaxPool2d(3, 2), last)[1] != changed
+    seed = torch.zeros(1, *route.value.shape[1:], dtype=torch.float64)
+    seed[0, 1, 2, 3] = 1
+    ((_, quick),) = walk_apart(route, Window(seed), None)
+    ((_, slow),) = walk_apart(route, Window(seed), None, lambda *_: None)
+    assert torch.equal(quick.values, slow.values) and quick.values.any()
+
+
+class Twice(torch.nn.Module):
+    """What is pooled is used a second time, so that the rectifier must wait for both."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.last = torch.nn.Conv2d(3, 6, 3, padding=1), torch.nn.Conv2d(6, 4, 3)
+
+    def forward(self, x):
+        y = self.first(x).relu()
+        return self.last(torch.nn.functional.max_pool2d(y, 2) + torch.nn.functional.avg_pool2d(y, 2))
+
+
+def test_a_rectifier_waits_for_what_joins_before_it():
+    model = Twice().double().eval()
+    network = unconv.Network(model, input_size=(3, 18, 22))
+    image = torch.randn(1, 3, 18, 22, dtype=torch.float64, generator=torch.Generator().manual_seed(4))
+    found = network.project(image, "last", "top:3")
+    for unit, mine in zip(found.units, found.pixels(), strict=True):
+        right = projection(model, image, "last", one_unit(unit), "deconvnet")
+        assert float((mine - right).abs().max()) < 1e-12 * float(right.abs().max())
+
+
+def one_unit(unit):
+    def seed(activation):
+        only = torch.zeros_like(activation)
+        only[(0, *unit)] = activation[(0, *unit)]
+        return only
+
+    return seed
 
 
 def test_the_signal_on_the_way_is_the_same_in_parts():

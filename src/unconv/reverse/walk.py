@@ -7,8 +7,10 @@ alone, one after the other.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from math import prod
 
 import torch
@@ -17,6 +19,8 @@ from torch import Tensor
 from unconv.errors import NoRule
 from unconv.reverse.methods import Method
 from unconv.reverse.rules import PREPARERS, REACHES, takes_one_channel
+from unconv.reverse.rules.pointwise import rectify
+from unconv.reverse.rules.pool import lie_apart
 from unconv.reverse.rules.table import local
 from unconv.reverse.tape import Step, Tape, Value
 from unconv.reverse.transposed import call_price
@@ -47,6 +51,7 @@ class Route:
         steps = path(self.tape, self.value)
         refuse_unknown(steps, self.method)
         self.steps = [self._prepared(step) for step in steps]
+        self.quick_steps = _rectified_first(self.steps, self.method)
 
     def _prepared(self, step: Step) -> Step:
         index = next(output.index for output in step.outputs if output)
@@ -54,6 +59,22 @@ class Route:
             prepare = PREPARERS.get(step.operation)
             self.prepared[index] = replace(step, kept=prepare(step, self.dtype)) if prepare else step
         return self.prepared[index]
+
+
+def _rectified_first(steps: Sequence[Step], method: Method) -> list[Step]:
+    """The same way, with what is unpooled and then rectified rectified before it is unpooled: on fewer samples.
+
+    Allowed where an unpooling only places values and zeros, and nothing else joins on the way.
+    """
+    uses = Counter(value.index for step in steps for value in step.inputs)
+    order = list(steps)
+    for at, (pool, relu) in enumerate(pairwise(steps)):
+        between, above = pool.inputs[:1] == relu.outputs[:1], pool.outputs[0]
+        alone = between and uses[pool.inputs[0].index] == 1
+        if alone and above and lie_apart(pool) and method[relu.operation] is rectify:
+            order[at] = replace(relu, inputs=(above,), outputs=(above,))
+            order[at + 1] = replace(pool, inputs=relu.inputs)
+    return order
 
 
 def path(tape: Tape, value: Value) -> list[Step]:
@@ -89,11 +110,12 @@ def walk_apart(
     Args:
         room: bytes that the signals of one part may take, if it has more than one unit. None: all stay together.
     """
+    steps = route.steps if watch else route.quick_steps
     waiting = [(0, {route.value.index: seed}, torch.arange(len(seed)))]
     while waiting:
         at, pending, units = waiting.pop()
-        while at < len(route.steps):
-            step = route.steps[at]
+        while at < len(steps):
+            step = steps[at]
             parts = _parts(step, pending, room) if room and len(units) > 1 else []
             if len(parts) > 1:
                 cuts = [(at, {i: window.units(part) for i, window in pending.items()}, units[part]) for part in parts]

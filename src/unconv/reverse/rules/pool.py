@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import product
 from math import prod
 from typing import Any
@@ -17,6 +18,9 @@ from unconv.reverse.window import Reach, Window, cropped
 from unconv.shapes import adaptive_windows, kernel_extent, pool_divisor
 
 aten = torch.ops.aten
+
+_BITS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
+_LARGE = 64 * 2**20  # bytes of a pool's masks that are not worth keeping
 
 
 def _batched(step: Step) -> bool:
@@ -58,7 +62,45 @@ def _switches(args: tuple[Any, ...], results: tuple[Any, ...]) -> Tensor:
     return small.movedim(1, -1).contiguous().movedim(-1, 1)  # channels last, as the signals are
 
 
-@rule(aten.max_pool2d_with_indices.default, aten.max_pool3d_with_indices.default, reach=_pool_reach, keep=_switches)
+@dataclass(frozen=True)
+class _Switches:
+    """Switches, and of each place in a window the mask over the bits of the numbers whose maximum it was."""
+
+    small: Tensor
+    masks: tuple[Tensor, ...]
+
+
+def _with_masks(step: Step, dtype: torch.dtype) -> Tensor | _Switches:
+    """Masks for all units of a walk, if the windows do not overlap and the masks are not large."""
+    switches: Tensor = step.kept
+    if not lie_apart(step):
+        return switches
+    reach = _pool_reach(step, len(step.inputs[0].shape) - 2)
+    if reach is None or switches.numel() * prod(reach.extent) * dtype.itemsize > _LARGE:
+        return switches
+    return _Switches(switches, tuple(_masks(switches, reach, dtype)))
+
+
+def _masks(switches: Tensor, reach: Reach, dtype: torch.dtype) -> Iterator[Tensor]:
+    for number in range(prod(reach.extent)):
+        yield (switches == number).to(_BITS[dtype.itemsize]).neg_()
+
+
+def lie_apart(step: Step) -> bool:
+    """Whether a max pool's windows do not overlap, so that its reverse only places values and zeros."""
+    if "max_pool" not in step.kind or not _batched(step):
+        return False
+    reach = _pool_reach(step, len(step.inputs[0].shape) - 2)
+    return reach is not None and reach.stride == reach.extent
+
+
+@rule(
+    aten.max_pool2d_with_indices.default,
+    aten.max_pool3d_with_indices.default,
+    reach=_pool_reach,
+    keep=_switches,
+    prepare=_with_masks,
+)
 def max_pool(step: Step, r: Window, _switches: None) -> Window:
     """Each pooled value returns to the place its switch points at; where two meet they add.
 
@@ -78,25 +120,30 @@ def max_pool(step: Step, r: Window, _switches: None) -> Window:
     if covering:
         values = on_whole_first(step, r).values
         r = Window(values, torch.zeros(len(values), axes, dtype=torch.int64))
-    unpool = _unpool_apart if reach.stride == reach.extent else _unpool
-    window = r.below(reach, source.shape, lambda cut: cropped(unpool(r.values, r.cut(step.kept), reach), cut))
+    if not lie_apart(step):
+        unpooled = _unpool(r.values, r.cut(step.kept), reach)
+    elif isinstance(step.kept, _Switches) and r.together:
+        unpooled = _unpool_apart(r.values, map(r.cut, step.kept.masks), reach)
+    else:
+        switches = step.kept.small if isinstance(step.kept, _Switches) else step.kept
+        unpooled = _unpool_apart(r.values, _masks(r.cut(switches), reach, r.values.dtype), reach)
+    window = r.below(reach, source.shape, lambda cut: cropped(unpooled, cut))
     return window.whole(source.shape) if covering else window
 
 
-def _unpool_apart(pooled: Tensor, switches: Tensor, reach: Reach) -> Tensor:
+def _unpool_apart(pooled: Tensor, masks: Iterable[Tensor], reach: Reach) -> Tensor:
     """(B, C, pooled..) to (B, C, samples..), of windows that do not overlap: each is its value, masked, at every place.
 
-    The mask is laid over the bits of the numbers, which takes a fifth of the time of a scatter.
+    The masks are laid over the bits of the numbers, which takes a fifth of the time of a scatter.
     """
-    bits = {2: torch.int16, 4: torch.int32, 8: torch.int64}[pooled.itemsize]
-    rows, choices = pooled.movedim(1, -1).contiguous().view(bits), switches.movedim(1, -1)
+    bits = _BITS[pooled.itemsize]
+    rows = pooled.movedim(1, -1).contiguous().view(bits)
     lengths, channels = rows.shape[1:-1], rows.shape[-1]
     pairs = [n for pair in zip(lengths, reach.extent, strict=True) for n in pair]
     out = torch.empty(len(rows), *pairs, channels, dtype=pooled.dtype, device=pooled.device)
-    for number, place in enumerate(product(*map(range, reach.extent))):
-        mask = (choices == number).to(bits).neg_()
+    for mask, place in zip(masks, product(*map(range, reach.extent)), strict=True):
         target = out.view(bits)[(slice(None), *(index for at in place for index in (slice(None), at)))]
-        torch.bitwise_and(rows, mask, out=target)
+        torch.bitwise_and(rows, mask.movedim(1, -1), out=target)
     return out.view(len(rows), *reach.lengths(lengths), channels).movedim(-1, 1)
 
 
