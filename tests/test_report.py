@@ -13,6 +13,7 @@ from PIL import Image
 from torch import nn
 
 import unconv
+import unconv.report
 from unconv.render.page import number
 from unconv.report import Request, report, reports
 
@@ -202,11 +203,46 @@ def test_a_run_that_is_stopped_leaves_what_it_wrote_whole(tmp_path, monkeypatch)
         report(network, image, tmp_path, Request(), stop)
     numbers = json.loads((tmp_path / "numbers.json").read_text())
     assert [(layer["place"], len(layer["units"])) for layer in numbers["layers"]] == [("1", 8), ("4", 3)]
-    assert "stopped before all" in (tmp_path / "index.html").read_text()
+    assert "ended before all" in (tmp_path / "index.html").read_text()
     for page in pages(tmp_path):
         for link in Links(page).found:
             if not link.startswith(("data:", "#")):
                 assert (page.parent / link.split("#")[0]).is_file(), f"{page.name}: {link}"
+
+
+def test_a_unit_that_fails_leaves_what_was_written_whole(tmp_path, monkeypatch):
+    take, calls = unconv.report._Layer.take, []
+
+    def fail(layer, arrival):
+        calls.append(arrival)
+        if len(calls) == 11:
+            raise unconv.NonFinite("too large")
+        take(layer, arrival)
+
+    monkeypatch.setattr(unconv.report._Layer, "take", fail)
+    image = torch.rand(3, 40, 56, generator=torch.Generator().manual_seed(1))
+    with pytest.raises(unconv.NonFinite):
+        report(small(), image, tmp_path, Request(), lambda *_: None)
+    assert len(list(tmp_path.glob("tiles/*_projection.png"))) == 10
+    for page in pages(tmp_path):
+        for link in Links(page).found:
+            assert link.startswith(("data:", "#")) or (page.parent / link.split("#")[0]).is_file()
+
+
+def test_several_pictures_that_are_stopped_have_their_page(tmp_path):
+    for name in ("one", "two", "three"):
+        Image.new("RGB", (56, 40), "red").save(tmp_path / f"{name}.png")
+
+    def stop(what, done, total):
+        if done > 1.5:
+            raise KeyboardInterrupt
+
+    images = [tmp_path / f"{name}.png" for name in ("one", "two", "three")]
+    with pytest.raises(KeyboardInterrupt):
+        reports(small(), images, tmp_path / "out", Request(), stop)
+    links = [link for link in Links(tmp_path / "out" / "index.html").found if link.endswith("index.html")]
+    assert links and all((tmp_path / "out" / link).is_file() for link in links)
+    assert {Path(link).parts[0] for link in links} == {"one", "two"}
 
 
 def test_half_precision_is_named_with_its_error(tmp_path):

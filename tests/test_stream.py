@@ -166,3 +166,53 @@ def test_bench_adds_up():
     assert all(row["error"] is not None for row in numbers["places"])
     for key in ("seconds", "gflop"):
         assert numbers["total"][key] == pytest.approx(sum(row[key] for row in numbers["places"]))
+
+
+def test_no_channels_are_no_projections():
+    network = small()
+    assert list(network.stream(image(), "4", channels=[])) == []
+    assert bench(network, image(), ["4"], [])["total"]["units"] == 0
+
+
+@pytest.mark.parametrize("memory", [0, -1, 1e6, "much"])
+def test_memory_is_a_whole_number_of_bytes(memory):
+    with pytest.raises(ShapeError, match="memory"):
+        small().project(image(), "4", memory=memory)
+
+
+def test_a_type_of_one_byte_is_refused():
+    with pytest.raises(ShapeError, match="dtype"):
+        small().project(image(), "4", dtype="float8_e5m2")
+
+
+@pytest.mark.parametrize("trace", [False, True])
+def test_a_place_before_the_first_convolution_keeps_its_channel(trace):
+    network = unconv.Network(nn.Sequential(nn.BatchNorm2d(3), nn.Conv2d(3, 2, 3)).eval(), input_size=(3, 9, 9))
+    (pixels,) = network.project(image(2, (9, 9)), "0", [1], trace=trace).pixels()
+    assert pixels[1].any() and not pixels[0].any() and not pixels[2].any()
+
+
+def test_a_pool_with_another_rule_is_not_taken_for_ours(monkeypatch):
+    from unconv.reverse import methods
+    from unconv.reverse.rules.pool import max_pool
+
+    operation, kept = torch.ops.aten.max_pool2d_with_indices.default, []
+
+    def negated(step, r, _switches):
+        kept.append(step.kept)
+        return max_pool(step, r, None).map(torch.neg)
+
+    mine = {**methods.METHODS["deconvnet"], operation: negated}
+    monkeypatch.setitem(methods.METHODS, "deconvnet", mine)
+    found = small().project(image(), "4", "top:3")
+    traced = small().project(image(), "4", "top:3", trace=True)
+    assert all(isinstance(switches, torch.Tensor) for switches in kept)
+    for a, b in zip(found.windows, traced.windows, strict=True):
+        assert torch.equal(a, b)
+
+
+def test_half_precision_of_what_lies_in_the_padding_has_no_error():
+    network = unconv.Network(nn.Sequential(nn.Conv2d(3, 8, 1, padding=1)).eval(), input_size=(3, 9, 9))
+    mask = torch.zeros(11, 11, dtype=torch.bool)
+    mask[0, 0] = True
+    assert network.project(image(2, (9, 9)), "0", [1], mask, dtype="bfloat16").error == 0

@@ -37,7 +37,7 @@ Weights = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Print all numbers as JSON, and nothing else on standard output.")]
 Dtype = Annotated[
     str | None,
-    typer.Option(help="Of the way back: float32; bfloat16, half the time, with its error; float64; float16 on a GPU."),
+    typer.Option(help="Of the way back: float32; bfloat16, two thirds of the time, with its error; float64; float16 on a GPU."),
 ]
 Size = Annotated[str | None, typer.Option(help="Crop the picture to HEIGHTxWIDTH, or a square: 224.")]
 Resize = Annotated[int | None, typer.Option(help="Scale the picture's short side to this before the crop.")]
@@ -76,7 +76,7 @@ def demo(
     from unconv.report import Request, reports
 
     pictures = [picture for picture in box.demo_pictures() if picture.stem != "astronaut"]
-    with _progress(as_json) as progress:
+    with _stoppable(out), _progress(as_json) as progress:
         numbers = reports(load("unconv:caltech"), pictures, out, Request(), progress)
     _finish(out, numbers, as_json)
 
@@ -138,12 +138,8 @@ def project(
     network = _network(model, weights, size, resize, mean, std, scale, bgr)
     if network.weights == "random" and not as_json:
         print("unconv: the weights are random, and so are the pictures; pass --weights DEFAULT or a file.", file=sys.stderr)
-    try:
-        with _progress(as_json) as progress:
-            numbers = report(network, image, out, request, progress)
-    except KeyboardInterrupt:
-        print(f"unconv: stopped; {out / 'index.html'} leads to what was written until then.", file=sys.stderr)
-        raise typer.Exit(130) from None
+    with _stoppable(out), _progress(as_json) as progress:
+        numbers = report(network, image, out, request, progress)
     _finish(out, numbers, as_json)
     _say_errors(numbers)
 
@@ -431,6 +427,17 @@ def _unit(text: str) -> str | tuple[int, ...]:
     if all(part.strip().isdecimal() for part in text.split(",")):
         return tuple(int(part) for part in text.split(","))
     raise typer.BadParameter(f"--unit {text!r}: write strongest, map, or a position: 6,7.")
+
+
+@contextmanager
+def _stoppable(out: Path) -> Iterator[None]:
+    """Ctrl-C ends the run with status 130; what was written is whole, and is named."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        there = f" {out / 'index.html'} leads to what was written until then." if (out / "index.html").is_file() else ""
+        print(f"unconv: stopped.{there}", file=sys.stderr)
+        raise typer.Exit(130) from None
 
 
 @contextmanager

@@ -58,19 +58,19 @@ def report(network: Network, image: Source, folder: Path, request: Request, prog
     """
     name = Path(image).name if isinstance(image, str | Path) else "the picture"
     recording = _recorded(network, image, request.places)
-    _prepare(folder)
     shared = _shared(network, name, request)
     prepared: dict[int, Step] = {}
     asked = (request.channels, request.unit, request.method, request.dtype, True, None, prepared)
     parts = [recording.units(place, *asked) for place in recording.tape.kept]
-    write(folder / "picture.png", png(picture_of(parts[0].shown)))
     facts = {**shared, "shown": list(parts[0].shown.shape[1:]), "unit": _unit_words(request.unit), "channels": request.channels}
     facts["channel_words"] = _channel_words(request.channels)
     layers: list[dict[str, Any]] = []
     numbers: dict[str, Any] = {}
+    _prepare(folder)
     try:
-        for place in _projected(list(recording.tape.kept), parts, folder, request, shared, progress):
-            layers.append(place)
+        write(folder / "picture.png", png(picture_of(parts[0].shown)))
+        for layer in _projected(list(recording.tape.kept), parts, folder, request, shared, progress):
+            layers.append(layer)
     finally:  # also when the user stops: what is there is whole, and the page leads to it
         kept = ("network", "weights", "picture", "method", "dtype", "shown", "unit", "channels", "version")
         stopped = sum(len(layer["units"]) for layer in layers) < sum(map(len, parts))
@@ -86,7 +86,7 @@ def _projected(
 ) -> Iterator[dict[str, Any]]:
     """Write each layer's tiles and pages as its units arrive; its numbers when all are there.
 
-    If the user stops, the layer in hand goes as far as it came.
+    If the user stops, or a unit fails, the layer in hand goes as far as it came.
     """
     total = sum(float(units.operations.sum()) for units in parts) or 1.0
     done = 0.0
@@ -98,7 +98,7 @@ def _projected(
                 layer.take(arrival)
                 done += float(units.operations[arrival.index])
                 progress(name, done / total, 1)
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, Exception):
             yield layer.finished()
             raise
         yield layer.finished()
@@ -110,28 +110,28 @@ def reports(
 ) -> list[dict[str, Any]]:
     """The pages of several pictures, each in a folder of its own, and a page that leads to them."""
     _prepare(folder)
-    cards, found = [], []
-    for number, image in enumerate(images):
+    found: list[dict[str, Any]] = []
 
-        def share(what: str, done: float, total: int, number: int = number) -> None:
-            progress(what, number + done / total, len(images))
+    def share(what: str, done: float, total: int) -> None:
+        progress(what, len(found) + done / total, len(images))
 
-        numbers = report(network, image, folder / image.stem, request, share, up="../index.html")
-        units = sum(len(layer["units"]) for layer in numbers["layers"])
-        where = f"{image.stem}/index.html"
-        cards.append(
-            {
-                "page": where,
-                "image": f"{image.stem}/picture.png",
-                "name": image.stem,
-                "units": units,
-                "layers": len(numbers["layers"]),
-            }
-        )
-        found.append(numbers)
-    shared = _shared(network, "", request)
-    write(folder / "index.html", page("pictures.html", root="", title=f"unconv: {network.name}", cards=cards, **shared))
+    try:
+        for image in images:
+            found.append(report(network, image, folder / image.stem, request, share, up="../index.html"))
+    finally:  # also when the user stops
+        begun = (image.stem for image in images[: len(found) + 1] if (folder / image.stem / "index.html").is_file())
+        cards = [_card(folder, stem) for stem in begun]
+        shared = _shared(network, "", request)
+        write(folder / "index.html", page("pictures.html", root="", title=f"unconv: {network.name}", cards=cards, **shared))
     return found
+
+
+def _card(folder: Path, stem: str) -> dict[str, Any]:
+    """What the page of all pictures says of one."""
+    layers = json.loads((folder / stem / "numbers.json").read_bytes())["layers"]
+    units = sum(len(layer["units"]) for layer in layers)
+    where = {"page": f"{stem}/index.html", "image": f"{stem}/picture.png", "name": stem}
+    return {**where, "units": units, "layers": len(layers)}
 
 
 def _prepare(folder: Path) -> None:

@@ -27,6 +27,8 @@ def operations(tape: Tape, value: Value, seeds: Seeds) -> Tensor:
     channel, that channel's kernel. What a quicker algorithm saves is not taken off, and a convolution
     over a whole map counts as directly done.
     """
+    if not len(seeds.channels):
+        return torch.zeros(0, dtype=torch.float64)
     low, high = (torch.tensor(list(side), dtype=torch.int64) for side in zip(*seeds.spans(), strict=True))
     spans: dict[int, _Span] = {value.index: (low.view(len(low), -1), high.view(len(high), -1) + 1)}
     single = {value.index}

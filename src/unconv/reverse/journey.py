@@ -85,10 +85,10 @@ class Journey:
         def watch(value: Value, signal: Window, units: Tensor) -> None:
             if value.index in self.names:
                 with torch.inference_mode(False), torch.no_grad():  # what the user gets is his own to change
-                    values = signal.whole(value.shape).values
-                    found = _signals(self.names[value.index], values if values.itemsize >= 4 else values.float())
-                for number, one in zip(numbers[units].tolist(), found, strict=True):
-                    self.signals.setdefault(number, []).append(one)
+                    for position, number in enumerate(numbers[units].tolist()):  # whole maps of all together may be large
+                        values = signal.units(slice(position, position + 1)).whole(value.shape).values
+                        found = _signal(self.names[value.index], values if values.itemsize >= 4 else values.float())
+                        self.signals.setdefault(number, []).append(found)
 
         for units, arrived in _inferring(walk_apart(self.route, seed, self.room, watch if self.trace else None)):
             if arrived is not None and not torch.isfinite(arrived.values).all():
@@ -131,13 +131,11 @@ def _is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or "allocate memory" in words or "not enough memory" in words
 
 
-def _signals(place: str, values: Tensor) -> list[Signal]:
-    """What `values` (B, C, samples..) of each unit are worth showing."""
-    values = values if values.ndim > 2 else values[..., None]
-    energy = values.norm(dim=1)
-    shares = values.flatten(2).norm(dim=2).square()
-    shares = shares / shares.sum(1, keepdim=True).clamp(min=torch.finfo(shares.dtype).tiny)
-    top = shares.topk(min(3, values.shape[1]), dim=1)
-    strongest = values[torch.arange(len(values), device=values.device), top.indices[:, 0]]
-    named = [tuple(zip(*row, strict=True)) for row in zip(top.indices.tolist(), top.values.tolist(), strict=True)]
-    return [Signal(place, *parts) for parts in zip(energy, named, strongest, strict=True)]
+def _signal(place: str, values: Tensor) -> Signal:
+    """What `values` (1, C, samples..) of one unit are worth showing."""
+    maps = values[0] if values.ndim > 2 else values[0][:, None]
+    shares = maps.flatten(1).norm(dim=1).square()
+    shares = shares / shares.sum().clamp(min=torch.finfo(shares.dtype).tiny)
+    top = shares.topk(min(3, len(maps)))
+    named = tuple(zip(top.indices.tolist(), top.values.tolist(), strict=True))
+    return Signal(place, maps.norm(dim=0), named, maps[named[0][0]].clone())

@@ -124,11 +124,12 @@ class Network:
             unit: "strongest" of each map, "map" (the whole map), a position (y, x), or a boolean mask.
             method: "deconvnet", "gradient" or "guided".
             dtype: of the way back; the forward pass, and so the switches, stay in the network's own. None: the
-                network's, or float32 for one in half precision. "bfloat16" takes about half the time, "float16" is for
-                GPUs; `error` of the result then says what it cost.
+                network's, or float32 for one in half precision. "bfloat16" takes two thirds of the time of many
+                units, "float16" is for GPUs; `error` of the result then says what it cost.
             trace: also keep the signal at every place on the way down.
-            memory: bytes that signals on the way may take, about; what comes back is on top. None: some 250 MiB on
-                a CPU, and more on a GPU. Less is slower, and gives the same numbers.
+            memory: bytes that signals on the way may take, about; what comes back, and weights made ready, are on
+                top. None: some 250 MiB on a CPU, which never takes more, and up to 16 GiB on a GPU. Less is slower,
+                and gives the same numbers.
 
         Raises:
             NoSuchLayer, NoSuchUnit: the place, channel or position does not exist.
@@ -270,8 +271,8 @@ class Recording:
         route = Route(self.tape, value, rules, _walk_dtype(dtype, activation), {} if prepared is None else prepared)
         seeds = choose(activation, channels, unit)
         boxes = _boxes(seeds, field, self.tape.image.shape[2:])
-        if memory is not None and memory <= 0:
-            raise ShapeError(f"memory: {memory} came; pass bytes, such as 256 * 2**20, or None.")
+        if memory is not None and not (isinstance(memory, int) and memory > 0):
+            raise ShapeError(f"memory: {memory!r} came; pass bytes, a whole number such as 256 * 2**20, or None.")
         image = self.tape.image[0]
         shown_image = shown(image, self.network.preprocess)
         return Units(where, method, seeds, boxes, route, image, shown_image, trace, memory)
@@ -292,7 +293,7 @@ def _walk_dtype(dtype: str | torch.dtype | None, activation: Tensor) -> torch.dt
     if dtype is None:
         return torch.float64 if activation.dtype == torch.float64 else torch.float32
     found = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype
-    if not isinstance(found, torch.dtype) or not found.is_floating_point:
+    if not isinstance(found, torch.dtype) or not found.is_floating_point or found.itemsize < 2:
         raise ShapeError(f'dtype: {dtype!r} is no floating type; pass "float32", "bfloat16", "float64" or None.')
     return found
 

@@ -17,7 +17,7 @@ from unconv.reverse.reconstruction import Reconstruction, Reconstructions
 from unconv.reverse.seed import Seeds
 from unconv.reverse.walk import Route
 
-_CHECKED = 4  # units that half precision is compared with float32 on
+_CHECKED = 4  # units, at most, that half precision is compared with float32 on
 
 
 @dataclass(frozen=True)
@@ -47,13 +47,13 @@ class Units:
         """Of half precision, the largest difference from float32 in a few units, as a share of a projection's largest value."""
         if self.route.dtype.itemsize >= 4 or not len(self):
             return None
-        chosen = torch.linspace(0, len(self) - 1, min(_CHECKED, len(self))).round().long()
+        count = max(1, min(_CHECKED, len(self) // 8))  # few units shall not wait for their check
+        chosen = torch.linspace(0, len(self) - 1, count).round().long()
         full = replace(self.route, dtype=torch.float32, prepared={})
         some = replace(self, seeds=self.seeds.some(chosen), boxes=[self.boxes[i] for i in chosen.tolist()], trace=False)
         rough, right = (some._sorted(route) for route in (self.route, full))
-        pairs = zip(rough, right, strict=True)
-        shares = [float((a.window - b.window).abs().max() / b.window.abs().max().clamp(min=1e-30)) for a, b in pairs]
-        return max(shares)
+        pairs = [(a.window, b.window) for a, b in zip(rough, right, strict=True) if b.window.numel()]
+        return max((float((a - b).abs().max() / b.abs().max().clamp(min=1e-30)) for a, b in pairs), default=0.0)
 
     def arrivals(self) -> Iterator[Arrival]:
         """Each unit as it is ready."""

@@ -89,7 +89,8 @@ def transposed(values: Tensor, filters: Filters, cut: Cut) -> Tensor:
             return _by_tiles(values, filters, cut)
     padding, more = [], []
     for (before, after), extent, stride in zip(cut, filters.extent, filters.stride, strict=True):
-        pad = max(0, min(before, after + stride - 1, extent - 1))
+        # With padding, torch's kernels along three axes may write beside maps that are shorter than the kernel.
+        pad = 0 if values.ndim == 5 else max(0, min(before, after + stride - 1, extent - 1))
         padding.append(pad)
         more.append(max(0, pad - after))
     made = torch.convolution(

@@ -18,9 +18,9 @@ from torch import Tensor
 
 from unconv.errors import NoRule
 from unconv.reverse.methods import Method
-from unconv.reverse.rules import PREPARERS, REACHES, takes_one_channel
+from unconv.reverse.rules import PREPARERS, REACHES, RULES, takes_one_channel
 from unconv.reverse.rules.pointwise import rectify
-from unconv.reverse.rules.pool import lie_apart
+from unconv.reverse.rules.pool import lie_apart, max_pool
 from unconv.reverse.rules.table import local
 from unconv.reverse.tape import Step, Tape, Value
 from unconv.reverse.transposed import call_price
@@ -56,7 +56,8 @@ class Route:
     def _prepared(self, step: Step) -> Step:
         index = next(output.index for output in step.outputs if output)
         if index not in self.prepared:
-            prepare = PREPARERS.get(step.operation)
+            ours = self.method[step.operation] is RULES.get(step.operation)
+            prepare = PREPARERS.get(step.operation) if ours else None
             self.prepared[index] = replace(step, kept=prepare(step, self.dtype)) if prepare else step
         return self.prepared[index]
 
@@ -71,7 +72,8 @@ def _rectified_first(steps: Sequence[Step], method: Method) -> list[Step]:
     for at, (pool, relu) in enumerate(pairwise(steps)):
         between, above = pool.inputs[:1] == relu.outputs[:1], pool.outputs[0]
         alone = between and uses[pool.inputs[0].index] == 1
-        if alone and above and lie_apart(pool) and method[relu.operation] is rectify:
+        ours = method[pool.operation] is max_pool and method[relu.operation] is rectify
+        if ours and alone and above and lie_apart(pool):
             order[at] = replace(relu, inputs=(above,), outputs=(above,))
             order[at + 1] = replace(pool, inputs=relu.inputs)
     return order
@@ -124,7 +126,8 @@ def walk_apart(
             _take(route.method, step, pending, units, watch)
             at += 1
         else:
-            yield units, pending.pop(route.tape.value.index, None)
+            arrived = pending.pop(route.tape.value.index, None)
+            yield units, arrived.dense(route.tape.value.shape[1]) if arrived else None
 
 
 def _take(method: Method, step: Step, pending: dict[int, Window], units: Tensor, watch: Watch | None) -> None:

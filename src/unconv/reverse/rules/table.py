@@ -61,6 +61,7 @@ def rule(
             REACHES[operation] = reach
             if keep:
                 KEEPERS[operation] = keep
+            PREPARERS.pop(operation, None)
             if prepare:
                 PREPARERS[operation] = prepare
         return function
