@@ -117,12 +117,14 @@ def main() -> None:
         model, places = built(name), NETWORKS[name]
         network = unconv.Network(model)
         for place in places:
-            found = network.project(image, place, range(arguments.units))
+            recording = network.record(image, [place])
+            chosen = range(min(arguments.units, len(recording.activation(place))))
+            found = network.project(image, place, chosen)
             order = found.values.argsort(descending=True).tolist()  # the first is compared: it must not be dead
             units, values = [list(found.units[index]) for index in order], found.values[order]
-            ours = median_seconds(arguments.times, network.project, image, place, range(arguments.units))
+            ours = median_seconds(arguments.times, network.project, image, place, chosen)
             row = {"network": name, "place": place, "units": len(found), "ours": ours / len(found)}
-            operations = network.record(image, [place]).units(place, range(arguments.units)).operations.sum()
+            operations = recording.units(place, chosen).operations.sum()
             row["of_limit"] = float(operations) / limit / ours
             mine = found[order[0] : order[0] + 1].pixels()
             for peer, made in (("captum", by_captum), ("zennit", by_zennit)):

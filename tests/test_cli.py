@@ -255,8 +255,8 @@ def test_a_network_without_a_rectified_convolution_asks_for_places(here, unconv_
 
 @pytest.mark.skipif(not box.WEIGHTS.is_file(), reason="the network in the box is not trained yet")
 def test_half_precision_is_said_with_its_error_on_standard_error(here, unconv_command):
-    result = unconv_command(*PROJECT, "-o", "out", "--dtype", "bfloat16")
-    assert "bfloat16 differs from float32 by up to" in result.stderr
+    status, _, said = unconv_command(*PROJECT, "-o", "out", "--dtype", "bfloat16")
+    assert status == 0 and "bfloat16 differs from float32 by up to" in said
     assert json.loads((here / "out/numbers.json").read_text())["dtype"] == "bfloat16"
 
 
@@ -272,22 +272,23 @@ def test_a_run_stopped_from_the_keyboard_ends_with_130_and_whole_pages(here, unc
             raise KeyboardInterrupt
 
     monkeypatch.setattr(report._Layer, "take", stop)
-    result = unconv_command(*PROJECT, "-o", "out", "--channels", "all", status=130)
-    assert "leads to what was written" in result.stderr
+    status, _, said = unconv_command(*PROJECT, "-o", "out", "--channels", "all")
+    assert status == 130 and "leads to what was written" in said
     layers = json.loads((here / "out/numbers.json").read_text())["layers"]
     assert [len(layer["units"]) for layer in layers] == [4, 2]
 
 
 def test_bench_prints_a_table_with_a_row_for_each_place(here, unconv_command):
-    words = unconv_command("bench", "tiny.py:make", "--size", "24x32").stdout
+    status, words, _ = unconv_command("bench", "tiny.py:make", "--size", "24x32")
+    assert status == 0
     assert all(word in words for word in ("units/s", "GFLOP/s", "share", "all", "in this run"))
 
 
 def test_bench_prints_only_json(here, unconv_command):
-    numbers = json.loads(
-        unconv_command("bench", "tiny.py:make", PICTURE, "--size", "24x32", "--dtype", "bfloat16", "--json").stdout
-    )
-    assert [row["place"] for row in numbers["places"]] == ["1", "4"]
+    options = ("--size", "24x32", "--dtype", "bfloat16", "--json")
+    status, printed, _ = unconv_command("bench", "tiny.py:make", PICTURE, *options)
+    numbers = json.loads(printed)
+    assert status == 0 and [row["place"] for row in numbers["places"]] == ["1", "4"]
     assert numbers["convolution_rate"] > 0 and numbers["total"]["units"] == 9
 
 
