@@ -55,6 +55,17 @@ def outputs(model: nn.Module, image: Tensor, modules: list[str]) -> dict[str, Te
     return found
 
 
+def one_unit(unit):
+    """The seed that is one unit's activation, and zero elsewhere."""
+
+    def seed(activation):
+        only = torch.zeros_like(activation)
+        only[(0, *unit)] = activation[(0, *unit)]
+        return only
+
+    return seed
+
+
 def projection(model: nn.Module, image: Tensor, module: str, seed, method: str = "gradient") -> Tensor:
     """(C, H, W): `seed(activation)` sent back from a module's output by torch's own autograd."""
     image = image.clone().requires_grad_(True)

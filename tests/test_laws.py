@@ -10,7 +10,7 @@ import torch
 import cases
 import unconv
 from cases import NETWORKS
-from oracles import projection
+from oracles import one_unit, projection
 from unconv.reverse.methods import METHODS
 from unconv.reverse.places import find
 from unconv.reverse.walk import walk
@@ -23,15 +23,6 @@ def recorded(name: str, module: str) -> unconv.Recording:
     case = NETWORKS[name]
     network = unconv.Network(cases.network(name), input_size=(case.channels, *case.size))
     return network.record(cases.image(name), [module])
-
-
-def one_unit(unit):
-    def seed(activation):
-        only = torch.zeros_like(activation)
-        only[(0, *unit)] = activation[(0, *unit)]
-        return only
-
-    return seed
 
 
 def assert_equal_elements(mine, right, tolerance):

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 import cases
 import unconv
 from cases import NETWORKS
-from oracles import projection
+from oracles import one_unit, projection
 from unconv.errors import UnconvError
 from unconv.reverse import journey
 from unconv.reverse.methods import METHODS
@@ -120,15 +120,6 @@ def test_a_rectifier_waits_for_what_joins_before_it():
     for unit, mine in zip(found.units, found.pixels(), strict=True):
         right = projection(model, image, "last", one_unit(unit), "deconvnet")
         assert float((mine - right).abs().max()) < 1e-12 * float(right.abs().max())
-
-
-def one_unit(unit):
-    def seed(activation):
-        only = torch.zeros_like(activation)
-        only[(0, *unit)] = activation[(0, *unit)]
-        return only
-
-    return seed
 
 
 def test_the_signal_on_the_way_is_the_same_in_parts():

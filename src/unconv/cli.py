@@ -35,6 +35,13 @@ Weights = Annotated[
     typer.Option(help="A file .safetensors, .pth or .pt; or DEFAULT, which downloads torchvision's own."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print all numbers as JSON, and nothing else on standard output.")]
+At = Annotated[
+    list[str] | None,
+    typer.Option(help="A place from `unconv places`; may be repeated. Without: every convolution's rectified output."),
+]
+Channels = Annotated[str, typer.Option(help='"all", "top:9", or channels: 3 or 3,17,40.')]
+Unit = Annotated[str, typer.Option(help='"strongest", "map", or a position: 6,7.')]
+Method = Annotated[str, typer.Option(help="deconvnet, gradient or guided.")]
 Dtype = Annotated[
     str | None,
     typer.Option(help="Of the way back: float32; bfloat16, two thirds of the time, with its error; float64; float16 on a GPU."),
@@ -111,13 +118,10 @@ def places(
 def project(
     model: Model,
     image: Annotated[Path, typer.Argument(help="A picture.")],
-    at: Annotated[
-        list[str] | None,
-        typer.Option(help="A place from `unconv places`; may be repeated. Without: every convolution's rectified output."),
-    ] = None,
-    channels: Annotated[str, typer.Option(help='"all", "top:9", or channels: 3 or 3,17,40.')] = "top:9",
-    unit: Annotated[str, typer.Option(help='"strongest", "map", or a position: 6,7.')] = "strongest",
-    method: Annotated[str, typer.Option(help="deconvnet, gradient or guided.")] = "deconvnet",
+    at: At = None,
+    channels: Channels = "top:9",
+    unit: Unit = "strongest",
+    method: Method = "deconvnet",
     dtype: Dtype = None,
     weights: Weights = None,
     out: Annotated[Path, typer.Option("-o", "--out", help="The folder to write.")] = Path("unconv-out"),
@@ -148,13 +152,10 @@ def project(
 def bench(
     model: Model,
     image: Annotated[Path | None, typer.Argument(help="A picture. Without: noise, which costs as much.")] = None,
-    at: Annotated[
-        list[str] | None,
-        typer.Option(help="A place from `unconv places`; may be repeated. Without: every convolution's rectified output."),
-    ] = None,
-    channels: Annotated[str, typer.Option(help='"all", "top:9", or channels: 3 or 3,17,40.')] = "all",
-    unit: Annotated[str, typer.Option(help='"strongest", "map", or a position: 6,7.')] = "strongest",
-    method: Annotated[str, typer.Option(help="deconvnet, gradient or guided.")] = "deconvnet",
+    at: At = None,
+    channels: Channels = "all",
+    unit: Unit = "strongest",
+    method: Method = "deconvnet",
     dtype: Dtype = None,
     weights: Weights = None,
     size: Size = None,
