@@ -9,44 +9,139 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-RELUS = {F.relu, F.relu_, torch.relu, torch.relu_, Tensor.relu, Tensor.relu_}
+RELUS = {F.relu, F.relu_, torch.relu, torch.relu_, Tensor.relu, Tensor.relu_, F.threshold}
+ACTIVATIONS = {
+    F.elu,
+    F.gelu,
+    F.hardswish,
+    F.leaky_relu,
+    F.leaky_relu_,
+    F.mish,
+    F.prelu,
+    F.relu6,
+    F.silu,
+    F.softplus,
+    torch._C._nn.gelu,
+    torch._C._nn.hardtanh_,
+    torch._C._nn.silu,
+    torch.prelu,
+}
+GATES = {torch.sigmoid, Tensor.sigmoid, Tensor.sigmoid_, F.hardsigmoid, torch.softmax, Tensor.softmax, F.softmax}
+PRODUCTS = {torch.mul, Tensor.mul, Tensor.mul_, Tensor.__mul__, Tensor.__rmul__, Tensor.__imul__}
 
 
-class _Rectified(torch.autograd.Function):
+class _Reversed(torch.autograd.Function):
+    """A rectifier whose way back rectifies; guided, times its slope."""
+
     @staticmethod
-    def forward(ctx, x, guided):
-        result = x.clamp(min=0)
-        ctx.save_for_backward(result)
-        ctx.guided = guided
-        return result
+    def forward(ctx, x, result, slope):
+        ctx.slope = slope
+        return result.clone()
 
     @staticmethod
     def backward(ctx, signal):
-        (result,) = ctx.saved_tensors
         signal = signal.clamp(min=0)
-        return (signal * (result > 0) if ctx.guided else signal), None
+        return signal if ctx.slope is None else signal * ctx.slope, None, None
 
 
-class ReplacedRelu(TorchFunctionMode):
-    """Autograd with another backward for every rectifier, called in whatever way: the rest is torch's own."""
+def _rectifier(func, args, kwargs, guided):
+    x = args[0]
+    if not x.requires_grad:
+        return func(*args, **kwargs)
+    with torch.enable_grad():
+        at = x.detach().clone().requires_grad_(True)
+        result = func(at.clone(), *args[1:], **{key: value for key, value in kwargs.items() if key != "inplace"})
+        (slope,) = torch.autograd.grad(result.sum(), at)
+    return _Reversed.apply(x, result.detach(), slope if guided else None)
 
-    def __init__(self, guided: bool = False):
+
+class Replaced(TorchFunctionMode):
+    """Autograd with another backward for rectifiers, and with gates and statistics detached: the rest is torch's own.
+
+    Gates are what sigmoids and softmaxes give, and, of two factors, the one that is spread over the other.
+    """
+
+    def __init__(self, method: str):
         super().__init__()
-        self.guided = guided
+        self.guided = method in ("guided", "desalinet")
+        self.skip = method != "guided"
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
-        if func in RELUS:
-            return _Rectified.apply(args[0], self.guided)
-        return func(*args, **(kwargs or {}))
+        kwargs = kwargs or {}
+        if func in RELUS | ACTIVATIONS or (func in (Tensor.clamp, torch.clamp) and kwargs.get("min") == 0):
+            with torch._C.DisableTorchFunction():
+                return _rectifier(func, args, kwargs, self.guided)
+        if func is F.hardtanh and (*args[1:2], kwargs.get("min_val"))[0] == 0:
+            with torch._C.DisableTorchFunction():
+                return _rectifier(func, args, kwargs, self.guided)
+        if func in GATES:
+            return func(*args, **kwargs).detach()
+        if func in PRODUCTS and all(isinstance(a, Tensor) and a.requires_grad for a in args):
+            first, second = args
+            if first.shape != second.shape:
+                args = (first.detach(), second) if first.numel() < second.numel() else (first, second.detach())
+        if func in NORMS and args[0].requires_grad:
+            return NORMS[func](self.skip, *args, **kwargs)
+        return func(*args, **kwargs)
+
+
+def _held(x, axes, eps, weight, bias, shape):
+    mean, deviation = x.mean(axes, keepdim=True).detach(), (x.var(axes, correction=0, keepdim=True) + eps).sqrt().detach()
+    result = (x - mean) / deviation
+    weight, bias = (None if p is None else p.view(shape) for p in (weight, bias))
+    result = result if weight is None else result * weight
+    return result if bias is None else result + bias
+
+
+def _layer_norm(_skip, x, shape, weight=None, bias=None, eps=1e-5):
+    return _held(x, list(range(-len(shape), 0)), eps, weight, bias, shape)
+
+
+def _group_norm(_skip, x, groups, weight=None, bias=None, eps=1e-5):
+    grouped = x.reshape(len(x), groups, -1)
+    normed = _held(grouped, [-1], eps, None, None, None).view(x.shape)
+    shape = [-1] + [1] * (x.ndim - 2)
+    normed = normed if weight is None else normed * weight.view(shape)
+    return normed if bias is None else normed + bias.view(shape)
+
+
+def _instance_norm(_skip, x, running_mean=None, running_var=None, weight=None, bias=None, use_input_stats=True, momentum=0.1, eps=1e-5):
+    return _held(x, list(range(2, x.ndim)), eps, weight, bias, [-1] + [1] * (x.ndim - 2))
+
+
+def _local_response_norm(skip, x, size, alpha=1e-4, beta=0.75, k=1.0):
+    with torch._C.DisableTorchFunction():
+        result = F.local_response_norm(x, size, alpha, beta, k).detach()
+    if skip:
+        return x + (result - x).detach()
+    ones = torch.where(x == 0, torch.ones_like(x), x).detach()
+    return x * (result / ones)
+
+
+NORMS = {
+    F.layer_norm: _layer_norm,
+    F.group_norm: _group_norm,
+    F.instance_norm: _instance_norm,
+    F.local_response_norm: _local_response_norm,
+}
+
+
+def ReplacedRelu(guided: bool = False) -> Replaced:
+    return Replaced("guided" if guided else "deconvnet")
 
 
 def outputs(model: nn.Module, image: Tensor, modules: list[str]) -> dict[str, Tensor]:
     """The outputs of named modules, by hooks, cloned before an in-place successor can write over them."""
     found: dict[str, Tensor] = {}
     table = dict(model.named_modules())
-    handles = [
-        table[name].register_forward_hook(lambda m, a, out, name=name: found.setdefault(name, out.clone())) for name in modules
-    ]
+
+    def keep(name):
+        def hook(_module, _args, out):
+            found.setdefault(name, out.clone())
+
+        return hook
+
+    handles = [table[name].register_forward_hook(keep(name)) for name in modules]
     try:
         model(image)
     finally:
@@ -73,14 +168,14 @@ def projection(model: nn.Module, image: Tensor, module: str, seed, method: str =
 
     def keep(_module, _args, out):
         kept["out"] = out.clone()
-        return kept["out"]
+        return kept["out"].clone()  # which an in-place successor may write over
 
     handle = dict(model.named_modules())[module].register_forward_hook(keep)
     try:
         if method == "gradient":
             model(image)
         else:
-            with ReplacedRelu(guided=method == "guided"):
+            with Replaced(method):
                 model(image)
     finally:
         handle.remove()

@@ -15,10 +15,11 @@ from torch import Tensor, nn
 
 import unconv
 from oracles import ReplacedRelu
-from unconv.reverse.methods import DECONVNET, GRADIENT, GUIDED, METHODS
+from unconv.reverse.hold import hold
+from unconv.reverse.methods import DECONVNET, GRADIENT, GUIDED, METHODS, Rules
 from unconv.reverse.rules import KEEPERS, RULES
 from unconv.reverse.tape import Tape, record
-from unconv.reverse.walk import walk
+from unconv.reverse.walk import Route, walk
 from unconv.reverse.window import Window
 
 pytestmark = pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel")  # torch's own, where it copies
@@ -94,6 +95,27 @@ def shuffle(_m: nn.Module, x: Tensor) -> Tensor:
 def newer_batch_norm(_m: nn.Module, x: Tensor) -> Tensor:
     scale, shift, mean, variance = torch.tensor([[-2.0, 0.5], [1, 1], [0.1, -0.3], [0.5, 2]], dtype=x.dtype)
     return aten._native_batch_norm_legit_no_training.default(x, scale, shift, mean, variance, 0.1, 1e-3)[0]
+
+
+def bent(function: Callable[[Tensor], Tensor], *shape: int) -> Case:
+    """What is not affine: compared with autograd at a point, with no dot test."""
+    return Case(lambda: Calls(lambda m, x: function(x)), shape or (2, 7, 6), affine=False)
+
+
+def unpooled(_m: nn.Module, x: Tensor) -> Tensor:
+    return F.max_unpool2d(*F.max_pool2d(x, 2, return_indices=True), 2) * 2
+
+
+def unpooled_3d(_m: nn.Module, x: Tensor) -> Tensor:
+    return F.max_unpool3d(*F.max_pool3d(x, 2, return_indices=True), 2) * 2
+
+
+def channels_last(_m: nn.Module, x: Tensor) -> Tensor:
+    y = x.permute(0, 2, 3, 1)
+    y = F.pad(torch.cat([y, (y * 2).relu()], -1), (0, 0, 1, 2, 0, 1))
+    z = F.silu(y) + y.mean(-1, keepdim=True)
+    z = z * torch.sigmoid(z.mean((1, 2), keepdim=True))
+    return z[:, 1:].permute(0, 3, 1, 2)
 
 
 def rows_of_norm(m: nn.Module, x: Tensor) -> Tensor:
@@ -267,7 +289,107 @@ CASES = {
     "copies": calls(lambda m, x: aten.alias(x.clone()).to(torch.float64, copy=True)),
     "detach": Case(lambda: Calls(lambda m, x: x - x.detach()), (2, 7, 6), affine=False),
     "channels last": calls(lambda m, x: m.conv(x.contiguous(memory_format=torch.channels_last)), conv=(2, 3, 3)),
+    # resampling
+    "nearest": calls(lambda m, x: F.interpolate(x, scale_factor=2)),
+    "nearest to any size": calls(lambda m, x: aten.upsample_nearest2d.default(x, [9, 5])),
+    "nearest 1-D": layer(nn.Upsample, scale_factor=3, shape=(2, 7)),
+    "nearest 3-D": layer(nn.Upsample, scale_factor=2, shape=(2, 3, 2, 4)),
+    "nearest exact": calls(lambda m, x: F.interpolate(x, size=(11, 9), mode="nearest-exact")),
+    "linear 1-D": layer(nn.Upsample, scale_factor=3, mode="linear", shape=(2, 7)),
+    "bilinear": layer(nn.Upsample, scale_factor=2, mode="bilinear"),
+    "bilinear, corners aligned, smaller": layer(nn.Upsample, (3, 4), mode="bilinear", align_corners=True),
+    "bilinear, smoothed": calls(lambda m, x: F.interpolate(x, size=(3, 4), mode="bilinear", antialias=True)),
+    "bicubic": layer(nn.Upsample, scale_factor=2, mode="bicubic"),
+    "bicubic, smoothed": calls(lambda m, x: F.interpolate(x, size=(3, 4), mode="bicubic", antialias=True)),
+    "trilinear": layer(nn.Upsample, scale_factor=2, mode="trilinear", shape=(2, 3, 2, 4)),
+    "area": calls(lambda m, x: F.interpolate(x, size=(3, 4), mode="area")),
+    "pixel shuffle": layer(nn.PixelShuffle, 2, shape=(8, 3, 4)),
+    "pixel unshuffle": layer(nn.PixelUnshuffle, 2, shape=(2, 6, 4)),
+    "channel shuffle of torch": layer(nn.ChannelShuffle, 3, shape=(6, 3, 4)),
+    "patches": layer(nn.Unfold, 3, stride=2, shape=(2, 7, 6)),
+    "patches put together": calls(lambda m, x: F.fold(F.unfold(x, 3), (7, 6), 3)),
+    "roll": calls(lambda m, x: torch.roll(x, (1, -2), (2, 3))),
+    "repeat": calls(lambda m, x: x.repeat(1, 2, 1, 2)),
+    "index": calls(lambda m, x: x[:, [1, 0, 1]]),
+    "index select": calls(lambda m, x: x.index_select(3, torch.tensor([0, 2, 2]))),
+    "gather": calls(lambda m, x: x.gather(2, torch.tensor([0, 3, 3, 1]).view(1, 1, 4, 1).expand(1, 2, 4, 6))),
+    "max unpool": Case(lambda: Calls(unpooled), (2, 8, 6)),
+    "max unpool 3-D": Case(lambda: Calls(unpooled_3d), (2, 4, 4, 6)),
+    "adaptive max pool": layer(nn.AdaptiveMaxPool2d, (3, 2)),
+    "adaptive max pool 3-D": layer(nn.AdaptiveMaxPool3d, (2, 1, 3), shape=(2, 4, 3, 5)),
+    # functions of each sample
+    "sigmoid": bent(torch.sigmoid),
+    "tanh": bent(torch.tanh),
+    "hardsigmoid": bent(F.hardsigmoid),
+    "relu6": bent(F.relu6),
+    "leaky relu": bent(F.leaky_relu),
+    "prelu": Case(lambda: nn.PReLU(2), affine=False),
+    "elu": bent(F.elu),
+    "celu": bent(F.celu),
+    "selu": bent(F.selu),
+    "gelu": bent(F.gelu),
+    "gelu by tanh": bent(lambda x: F.gelu(x, approximate="tanh")),
+    "silu": bent(F.silu),
+    "silu in place": bent(lambda x: F.silu(x * 2, inplace=True)),
+    "hardswish": bent(F.hardswish),
+    "mish": bent(F.mish),
+    "softplus": bent(F.softplus),
+    "softsign": bent(F.softsign),
+    "tanhshrink": bent(F.tanhshrink),
+    "hardshrink": bent(F.hardshrink),
+    "softshrink": bent(F.softshrink),
+    "hardtanh": bent(F.hardtanh),
+    "threshold": bent(lambda x: F.threshold(x, 0.3, -1.0)),
+    "clamp": bent(lambda x: x.clamp(-0.5, 0.4)),
+    "clamp from below": bent(lambda x: x.clamp(min=0.3)),
+    "clamp from above": bent(lambda x: x.clamp(max=0.3)),
+    "clamp from zero is a relu": bent(lambda x: x.clamp(min=0)),
+    "clamp from zero to six is a relu6": bent(lambda x: torch.clamp(x * 9, 0, 6)),
+    "maximum with zero is a relu": bent(lambda x: torch.maximum(torch.zeros(()), x)),
+    "threshold at zero is a relu": bent(lambda x: F.threshold(x, 0, 0)),
+    "maximum with a constant": bent(lambda x: torch.maximum(x, ramp(2, 1, 1))),
+    "log sigmoid": bent(F.logsigmoid),
+    "abs, exp and log": bent(lambda x: torch.log(x.abs() + x.exp())),
+    "more functions": bent(lambda x: x.sin() + x.cos() + x.erf() + x.expm1() + (x + 9).log1p()),
+    "powers and roots": bent(lambda x: x.square() + (x + 9).sqrt() + (x + 9).rsqrt() + (x + 9).reciprocal() + (x + 9) ** 1.5),
+    # of several samples
+    "softmax": bent(lambda x: x.softmax(1)),
+    "log softmax": bent(lambda x: x.log_softmax(2)),
+    "glu": bent(lambda x: F.glu(x, 1), 4, 5, 3),
+    "amax and amin": bent(lambda x: x.amax((2, 3), keepdim=True) * x - x.amin(1, keepdim=True)),
+    "max and min along an axis": bent(lambda x: x.max(1, keepdim=True)[0] - x.min(2, keepdim=True)[0]),
+    "maximum and minimum of two": bent(lambda x: torch.maximum(x, x.flip(2)) * 2 - torch.minimum(x, 0.3 * x.flip(3))),
+    "norm": bent(lambda x: x / x.norm(dim=1, keepdim=True)),
+    "statistics written out": bent(lambda x: (x - x.mean((2, 3), keepdim=True)) / (x.std((2, 3), keepdim=True) + 1)),
+    "statistics at once": bent(lambda x: x * torch.var_mean(x, (1, 2), keepdim=True)[0] + x.var(3, keepdim=True)),
+    "where": bent(lambda x: torch.where(x > 0.2, x, 0.1 * x.flip(3))),
+    "cumulated": bent(lambda x: x.cumsum(2)),
+    "product along an axis": bent(lambda x: x.prod(1, keepdim=True)),
+    # two signals
+    "squared": bent(lambda x: x * x),
+    "gated": bent(lambda x: x * torch.sigmoid(x.flip(1))),
+    "squeezed and excited": bent(lambda x: torch.sigmoid(x.mean((2, 3), keepdim=True)) * x),
+    "masked": bent(lambda x: x * (x > 0.2)),
+    "one by another": bent(lambda x: x / (x.flip(1).abs() + 1)),
+    "a constant by a signal": bent(lambda x: 2.0 / (x + 9)),
+    "matrix product of two": bent(lambda x: torch.matmul(x, x.transpose(2, 3).softmax(3))),
+    "vector product of two": bent(lambda x: (x.flatten(1) @ x.flatten(1).t()), 2, 3, 4),
+    "a term and a product": bent(lambda x: torch.addcmul(x, x.flip(1), x.flip(2), value=0.5)),
+    "a term and a constant product": bent(lambda x: torch.addcmul(ramp(2, 1, 1), ramp(2, 1, 1), x)),
+    # norms that take their statistics from the picture
+    "group norm": bent(nn.GroupNorm(2, 4, affine=False), 4, 5, 3),
+    "instance norm": bent(nn.InstanceNorm2d(2)),
+    "layer norm over everything": bent(lambda x: F.layer_norm(x, x.shape[1:])),
+    "layer norm over channels": bent(lambda x: F.layer_norm(x.permute(0, 2, 3, 1), (3,), ramp(3)).permute(0, 3, 1, 2), 3, 5, 4),
+    "layer norm of a vector": bent(lambda x: F.layer_norm(x.flatten(1), (24,)), 2, 3, 4),
+    "local response norm": bent(lambda x: F.local_response_norm(x, 3, 0.5), 5, 4, 3),
+    # channels last for a while
+    "channels last, linear": calls(lambda m, x: m.linear(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2) * 2, linear=(2, 3)),
+    "channels last to the end": calls(lambda m, x: m.linear(x.permute(0, 2, 3, 1) * ramp(2)) + ramp(3), linear=(2, 3)),
+    "channels last, many steps": Case(lambda: Calls(channels_last), (2, 7, 6), affine=False),
+    "channels last, 1-D": bent(lambda x: F.layer_norm(x.transpose(1, 2), (3,)).transpose(1, 2), 3, 7),
     # pads
+    "pad circular": layer(nn.Conv2d, 2, 3, 3, padding=2, padding_mode="circular"),
     "pad with a constant": calls(lambda m, x: F.pad(x, (1, 2, 0, 3), value=4.5)),
     "pad by a negative amount": calls(lambda m, x: F.pad(x, (-1, 2, 3, -2))),
     "pad columns only": calls(lambda m, x: F.pad(x, (2, -1))),
@@ -283,6 +405,9 @@ CASES = {
     "2-D network": network(small(2), (2, 25, 22), affine=False),
     "3-D network": network(small(3), (2, 11, 9, 10), affine=False),
 }
+
+# Products neither factor of which is a gate: the gradient differentiates both, other methods refuse.
+UNDECIDED = ("squared", "matrix product of two", "vector product of two", "a term and a product")
 
 BATCH_NORMS = [aten.native_batch_norm.default, aten.cudnn_batch_norm.default, aten.miopen_batch_norm.default]
 
@@ -301,6 +426,15 @@ def image(name: str) -> Tensor:
 @cache
 def recorded(name: str) -> Tape:
     return record(model(name), image(name), KEEPERS)
+
+
+def gone(name: str, method: Rules) -> Tape:
+    """The tape that a method walks: its gates held, if it holds them."""
+    if not method.hold:
+        return recorded(name)
+    if name in UNDECIDED:
+        pytest.skip("a product of two signals neither of which is a gate is refused")
+    return hold(recorded(name), method.skip).tape
 
 
 def arrived(tape: Tape, seed: Window, method=GRADIENT) -> Tensor:
@@ -340,7 +474,8 @@ def assert_near(mine: Tensor, right: Tensor, tolerance: float = 1e-12) -> None:
 
 
 def test_every_operation_of_the_table_has_a_case():
-    seen = {step.operation for name in CASES for step in recorded(name).steps}
+    steps = [step for name in CASES for step in recorded(name).steps]
+    seen = {step.operation for step in steps if any(v.dtype.is_floating_point for v in step.outputs if v)}
     assert seen <= OPERATIONS
     assert OPERATIONS - seen <= set(BATCH_NORMS)
 
@@ -354,13 +489,6 @@ def test_batch_norm_by_a_name_of_another_device_or_version_is_the_same(operation
     r = seeds(step.outputs[0].shape)["units"]
     found = RULES[operation](replace(step, operation=operation, args=args), r, None, None)
     assert torch.equal(found.values, RULES[step.operation](step, r, None, None).values)
-
-
-@pytest.mark.xfail(raises=unconv.ModelError, strict=True, reason="torch fills slices of new memory there, which is refused")
-def test_circular_padding_equals_autograd():
-    conv = nn.Conv2d(2, 3, 3, padding=2, padding_mode="circular").double().requires_grad_(False)
-    x, seed = torch.randn(1, 2, 7, 6, dtype=torch.float64), seeds((1, 3, 9, 8))["units"]
-    assert_near(arrived(record(conv, x, KEEPERS), seed), differentiated(conv, x, seed.whole((1, 3, 9, 8)).values))
 
 
 @pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.affine])
@@ -383,7 +511,7 @@ def test_the_gradient_from_a_window_equals_autograd(name):
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("name", CASES)
 def test_a_window_and_the_whole_map_send_the_same(name, method):
-    tape = recorded(name)
+    tape = gone(name, METHODS[method])
     for seed in seeds(tape.modules[""].shape).values():
         whole = seed.whole(tape.modules[""].shape)
         assert_near(arrived(tape, seed, METHODS[method]), arrived(tape, whole, METHODS[method]))
@@ -392,16 +520,23 @@ def test_a_window_and_the_whole_map_send_the_same(name, method):
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("name", CASES)
 def test_nothing_gives_exactly_nothing_and_the_double_exactly_the_double(name, method):
-    tape = recorded(name)
+    tape = gone(name, METHODS[method])
     for seed in seeds(tape.modules[""].shape).values():
         nothing, double = (arrived(tape, seed.map(lambda values, k=k: values * k), METHODS[method]) for k in (0, 2))
         assert not nothing.any()
         assert torch.equal(double, 2 * arrived(tape, seed, METHODS[method]))
 
 
+@pytest.mark.parametrize("name", UNDECIDED)
+def test_a_product_of_two_signals_without_a_gate_is_refused(name):
+    tape = hold(recorded(name)).tape
+    with pytest.raises(unconv.NoRule, match="multiplies two signals and neither is a gate|a matrix product of two signals"):
+        Route(tape, tape.modules[""], DECONVNET, torch.float64)
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_a_walk_leaves_its_seed_and_the_tape_alone(name):
-    tape = recorded(name)
+    tape = gone(name, DECONVNET)
     for seed in seeds(tape.modules[""].shape).values():
         before = seed.values.clone()
         first = arrived(tape, seed, DECONVNET)

@@ -9,7 +9,7 @@ from math import prod
 import torch
 from torch import Tensor
 
-from unconv.reverse.rules import REACHES
+from unconv.reverse.methods import Rules
 from unconv.reverse.rules.table import local
 from unconv.reverse.seed import Seeds
 from unconv.reverse.tape import Step, Tape, Value
@@ -20,7 +20,7 @@ _Span = tuple[Tensor, Tensor]
 """(units, axes): the first sample of a map that each unit's signal may cover, and the end."""
 
 
-def operations(tape: Tape, value: Value, seeds: Seeds) -> Tensor:
+def operations(tape: Tape, value: Value, method: Rules, seeds: Seeds) -> Tensor:
     """(n,) float64: of each unit, the multiplications and additions of its convolutions and linear layers.
 
     Counted are the samples of its window that lie on the map, each times the kernel once; from a single
@@ -41,9 +41,9 @@ def operations(tape: Tape, value: Value, seeds: Seeds) -> Tensor:
         total += _of_step(step, span, above.index in single)
         for below in step.inputs:
             if below.dtype.is_floating_point:
-                seen = _below(step, span, below)
+                seen = _below(step, method, span, below)
                 spans[below.index] = _hull(spans[below.index], seen) if below.index in spans else seen
-                if above.index in single and REACHES.get(step.operation) is local:
+                if above.index in single and method.reach(step.operation) is local:
                     single.add(below.index)
     return total
 
@@ -60,11 +60,11 @@ def _of_step(step: Step, span: _Span, single: bool) -> Tensor:
     return 2 * samples * products
 
 
-def _below(step: Step, span: _Span, below: Value) -> _Span:
+def _below(step: Step, method: Rules, span: _Span, below: Value) -> _Span:
     """What of the map below each unit's signal may cover."""
     first, end = span
     axes = first.shape[1]
-    reaching = REACHES.get(step.operation)
+    reaching = method.reach(step.operation)
     reach = reaching(step, axes) if reaching and axes else None
     sizes = torch.tensor(below.shape[2:], dtype=torch.int64)
     if reach is None or len(sizes) != axes:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from unconv.reverse.rules import REACHES
+from unconv.reverse.methods import GRADIENT, Rules
 from unconv.reverse.rules.table import local
 from unconv.reverse.tape import Step, Tape, Value
 from unconv.reverse.window import Reach
@@ -36,20 +36,25 @@ class Field:
         return (*starts, *ends)
 
 
-def fields(tape: Tape) -> dict[int, Field]:
-    """Of each value on the tape, by index, the field of its units."""
+def fields(tape: Tape, method: Rules = GRADIENT) -> dict[int, Field]:
+    """Of each value on the tape, by index, the field of its units.
+
+    Args:
+        tape: where gates shall not count, one whose gates are held.
+        method: whose rules say what a unit sees of the map below.
+    """
     axes = tape.image.ndim - 2
     known = {tape.value.index: Field((1,) * axes, (0,) * axes, (0,) * axes)}
     for step in tape.steps:
         for output in step.outputs:
             if output is not None:
-                below = [_through(step, value, output, known[value.index], axes) for value in step.inputs]
+                below = [_through(step, method, value, output, known[value.index], axes) for value in step.inputs]
                 known[output.index] = _hull(below, output, axes)
     return known
 
 
-def _through(step: Step, value: Value, output: Value, field: Field, axes: int) -> Field:
-    reaching = REACHES.get(step.operation)
+def _through(step: Step, method: Rules, value: Value, output: Value, field: Field, axes: int) -> Field:
+    reaching = method.reach(step.operation)
     reach = reaching(step, axes) if reaching else None
     vector = len(value.shape) < 2 + axes and not any(field.stride)
     if vector:

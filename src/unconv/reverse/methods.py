@@ -1,30 +1,167 @@
-"""Methods of going back: tables from operation to rule that differ in one row."""
+"""Methods of going back: rules by operation, and what is held fixed. Two methods differ in a few rows.
+
+The paper defines what a deconvnet does at a ReLU. `activations` says what a method does at the others that
+networks use in its place (ReLU6, LeakyReLU, PReLU, ELU, Softplus, SiLU, GELU, Hardswish, Mish).
+"""
 
 from __future__ import annotations
 
-from collections import ChainMap
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from typing import TypeVar
 
 import torch
 from torch._ops import OpOverload
 
 from unconv.errors import UnconvError, nearest
-from unconv.reverse.rules import RULES, Rule
-from unconv.reverse.rules.pointwise import rectify, rectify_passed
+from unconv.reverse.hold import product_refusal
+from unconv.reverse.rules import KEEPERS, PREPARERS, REACHES, RULES, Rule
+from unconv.reverse.rules.pointwise import (
+    OTHER_RECTIFIERS,
+    RELU,
+    by_slope,
+    pass_on,
+    rectify,
+    rectify_by_slope,
+    rectify_passed,
+)
+from unconv.reverse.rules.pool import max_pool_to_centre
+from unconv.reverse.rules.table import Preparing, Reaching, everything
+from unconv.reverse.tape import Before, Keeper, Step
 
-Method = Mapping[OpOverload, Rule]
+aten = torch.ops.aten
 
-_RELU = torch.ops.aten.relu.default
+_R = TypeVar("_R", bound=Rule)
 
-GRADIENT: Method = RULES
-DECONVNET: Method = ChainMap({_RELU: rectify}, RULES)
-GUIDED: Method = ChainMap({_RELU: rectify_passed}, RULES)
+ACTIVATIONS = ("rectify", "gradient", "pass", "error")
 
-METHODS: dict[str, Method] = {"deconvnet": DECONVNET, "gradient": GRADIENT, "guided": GUIDED}
+_POOLS = (aten.max_pool2d_with_indices.default, aten.max_pool3d_with_indices.default)
+_CENTRED: dict[OpOverload, Rule] = dict.fromkeys(_POOLS, max_pool_to_centre)
+
+_ROWS: dict[str, dict[OpOverload, Rule]] = {
+    "deconvnet": {RELU: rectify},
+    "gradient": {},
+    "guided": {RELU: rectify_passed},
+    "desalinet": {RELU: rectify_passed},
+    "switch-centre": {RELU: rectify, **_CENTRED},
+}
+_SKIP = ("deconvnet", "desalinet", "switch-centre")  # local response norms
+
+WORDS = {
+    "deconvnet": "the signal going back is rectified at each rectifier (Zeiler & Fergus 2014)",
+    "gradient": "exact backpropagation of the activation",
+    "guided": "rectified, and held to where the forward pass was positive (Springenberg et al. 2015)",
+    "desalinet": "as guided, and local response norms are skipped (Mahendran & Vedaldi 2016)",
+    "switch-centre": "deconvnet, but each maximum returns to the centre of its window: what the switches contribute "
+    "is missing (Mahendran & Vedaldi 2016)",
+}
 
 
-def method_named(name: str) -> Method:
-    """The table of a method's rules."""
-    if name not in METHODS:
-        raise UnconvError(f"method: {name!r} is not a method; there are {nearest(name, METHODS)}.")
-    return METHODS[name]
+class Rules(Mapping[OpOverload, Rule]):
+    """A method: of each operation, the rule that runs it backwards.
+
+    Args:
+        method: "deconvnet", "gradient", "guided", "desalinet" or "switch-centre"; or Rules to start from.
+        activations: at rectifiers other than ReLU: "rectify" what goes back, as at a ReLU (in guided and
+            desalinet times the slope, too); take their slope, as the "gradient" does; "pass" the signal on;
+            or stop with an "error". The paper says nothing about them. The gradient always takes the slope.
+        hold: whether gates, and statistics that a norm took from the picture, are constants. None: in all
+            methods but the gradient.
+
+    Raises:
+        UnconvError: no such method or choice.
+    """
+
+    def __init__(self, method: str | Rules = "deconvnet", activations: str | None = None, hold: bool | None = None):
+        base = method if isinstance(method, Rules) else None
+        name = method.name if isinstance(method, Rules) else method
+        if not isinstance(name, str) or name not in _ROWS:
+            raise UnconvError(f"method: {method!r} is not a method; there are {nearest(str(method), _ROWS)}.")
+        choice = activations if activations is not None else base.activations if base else "rectify"
+        if choice not in ACTIVATIONS:
+            raise UnconvError(f"activations: {choice!r} is not a choice; there are {', '.join(ACTIVATIONS)}.")
+        self.name = name
+        self.activations = "gradient" if name == "gradient" else choice
+        self.hold = hold if hold is not None else base.hold if base else name != "gradient"
+        self.skip = name in _SKIP
+        self._rows = _ROWS[name] | dict.fromkeys(OTHER_RECTIFIERS, self._activation())
+        self._own: dict[OpOverload, Rule] = dict(base._own) if base else {}
+        self._reaches: dict[OpOverload, Reaching] = dict(base._reaches) if base else {}
+        self._keepers: dict[OpOverload, Keeper | Before] = dict(base._keepers) if base else {}
+
+    def _activation(self) -> Rule:
+        both = RELU in self._base_rows() and self._base_rows()[RELU] is rectify_passed
+        return {"rectify": rectify_by_slope if both else rectify, "pass": pass_on}.get(self.activations, by_slope)
+
+    def _base_rows(self) -> dict[OpOverload, Rule]:
+        return _ROWS[self.name]
+
+    def __getitem__(self, operation: OpOverload) -> Rule:
+        for rows in (self._own, self._rows, RULES):
+            if operation in rows:
+                return rows[operation]
+        raise KeyError(operation)
+
+    def __iter__(self) -> Iterator[OpOverload]:
+        return iter({**RULES, **self._rows, **self._own})
+
+    def __len__(self) -> int:
+        return len({**RULES, **self._rows, **self._own})
+
+    def __repr__(self) -> str:
+        own = f", {len(self._own)} rules of its own" if self._own else ""
+        return f"Rules({self.name!r}, activations={self.activations!r}, hold={self.hold}{own})"
+
+    def rule(
+        self, *operations: OpOverload, reach: Reaching = everything, keep: Keeper | Before | None = None
+    ) -> Callable[[_R], _R]:
+        """Make a function the rule of `operations` in this method alone; the arguments are those of `unconv.reverse.rules.rule`."""
+
+        def register(function: _R) -> _R:
+            for operation in operations:
+                self._own[operation] = function
+                self._reaches[operation] = reach
+                if keep is not None:
+                    self._keepers[operation] = keep
+            return function
+
+        return register
+
+    @property
+    def keepers(self) -> Mapping[OpOverload, Keeper | Before]:
+        """Of an operation, how to keep what its rule needs."""
+        return {**KEEPERS, **self._keepers} if self._keepers else KEEPERS
+
+    def reach(self, operation: OpOverload) -> Reaching | None:
+        """What a unit sees of the map below an operation."""
+        return self._reaches.get(operation) or REACHES.get(operation)
+
+    def preparing(self, operation: OpOverload) -> Preparing | None:
+        """What the operation's rule makes once of a step."""
+        return PREPARERS.get(self[operation])
+
+    def refusal(self, step: Step) -> str | None:
+        """Why the step cannot be run backwards; None if it can."""
+        if self.activations == "error" and step.operation in OTHER_RECTIFIERS and step.operation not in self._own:
+            return (
+                f"{self.name}: the paper defines the rectifier ReLU, and {step.place} is a {step.kind}. Pass activations="
+                "'rectify', 'gradient' or 'pass'"
+            )
+        if step.operation in self._own:
+            return None
+        if step.operation in self:
+            return product_refusal(step) if self.hold else None
+        if "attention" in step.operation._schema.name:
+            return (
+                f"no reverse rule for {step.operation} (at {step.place}): self-attention mixes positions by weights that the "
+                "picture makes, so that a transformer has no filters to run backwards; places before it can be projected"
+            )
+        return f"no reverse rule for {step.operation} (at {step.place}); write one with @rule, see docs/adding-an-operation.md"
+
+
+METHODS: dict[str, Rules] = {name: Rules(name) for name in _ROWS}
+DECONVNET, GRADIENT, GUIDED = METHODS["deconvnet"], METHODS["gradient"], METHODS["guided"]
+
+
+def method_named(method: str | Rules) -> Rules:
+    """The rules of a method."""
+    return method if isinstance(method, Rules) else METHODS[method] if method in METHODS else Rules(method)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,12 @@ from torch import Tensor, nn
 from unconv.errors import ModelError, NoSuchLayer, ShapeError, UnconvError
 from unconv.images import Preprocess, Source, open_picture, shown
 from unconv.networks import Opened, Preprocessing, open_network, unwrap
-from unconv.reverse.fields import Field
-from unconv.reverse.methods import method_named
+from unconv.reverse.fields import Field, fields
+from unconv.reverse.hold import Held, hold
+from unconv.reverse.layout import channels_first
+from unconv.reverse.methods import Rules, method_named
 from unconv.reverse.places import Place, find, places
 from unconv.reverse.reconstruction import Reconstructions
-from unconv.reverse.rules import KEEPERS
 from unconv.reverse.seed import Channels, Seeds, Unit, choose
 from unconv.reverse.stream import Stream, Units
 from unconv.reverse.tape import Step, Tape, record
@@ -56,6 +58,8 @@ class Network:
         preprocess: from a PIL picture to a tensor (C, H, W). None: the picture is cropped to
             `input_size` and scaled to 0..1, nothing else.
         input_size: (C, samples..) that the network is run with to list its places.
+        argument: the name of the argument of `forward` that is the image; None: the first.
+        others: the module's other arguments, by name; they stay as they are.
     """
 
     def __init__(
@@ -64,9 +68,12 @@ class Network:
         preprocess: Preprocessing | None = None,
         input_size: tuple[int, ...] = (3, 224, 224),
         *,
+        argument: str | None = None,
+        others: Mapping[str, Any] | None = None,
         opened: Opened | None = None,
     ):
         self.module = unwrap(module)
+        self.argument, self.others = argument, dict(others or {})
         self.input_size = tuple(input_size)
         self.name = opened.name if opened else type(self.module).__name__
         self.weights = opened.weights if opened else "as given"
@@ -84,16 +91,20 @@ class Network:
         noise = torch.randn(self.input_size, generator=torch.Generator().manual_seed(0))
         return self.record(noise).places()
 
-    def record(self, image: Source, places: Sequence[str | Place] = ()) -> Recording:
+    def record(
+        self, image: Source, places: Sequence[str | Place] = (), method: str | Rules = "deconvnet"
+    ) -> Recording:
         """Run the network once on `image` and keep what going back needs, and the outputs of `places`.
 
         Args:
             image: a file, a PIL picture or an array, which is preprocessed; or a tensor (C, H, W) or
                 (1, C, H, W), which is not.
+            method: Rules with rules of your own that keep something of the forward pass; any other method
+                can be asked of any recording.
         """
-        tensor = self._tensor(image)
+        tensor, keepers = self._tensor(image), method_named(method).keepers
         try:
-            tape = record(self.module, tensor, KEEPERS, [_name(place) for place in places])
+            tape = record(self.module, tensor, keepers, [_name(place) for place in places], self._call)
         except (RuntimeError, IndexError, TypeError, ValueError) as error:
             if isinstance(error, UnconvError):
                 raise
@@ -101,7 +112,11 @@ class Network:
                 f"record: {self.name} failed on an image of {tuple(tensor.shape)}: {str(error).splitlines()[0]}. "
                 f"Is that the size it was made for? (input_size is {self.input_size})"
             ) from error
-        return Recording(self, tape)
+        return Recording(self, channels_first(tape))
+
+    def _call(self, image: Tensor) -> Any:
+        named = {} if self.argument is None else {self.argument: image}
+        return self.module(*([] if named else [image]), **named, **self.others)
 
     def project(
         self,
@@ -109,7 +124,7 @@ class Network:
         place: str | Place,
         channels: Channels = "all",
         unit: Unit = "strongest",
-        method: str = "deconvnet",
+        method: str | Rules = "deconvnet",
         dtype: str | torch.dtype | None = None,
         trace: bool = False,
         memory: int | None = None,
@@ -122,7 +137,8 @@ class Network:
             place: a name from `places`, or a module's name for what it returned.
             channels: "all", one, several in order, or "top:9", the most active, strongest first.
             unit: "strongest" of each map, "map" (the whole map), a position (y, x), or a boolean mask.
-            method: "deconvnet", "gradient" or "guided".
+            method: "deconvnet", "gradient", "guided", "desalinet", "switch-centre"; or `Rules`, to choose what
+                happens at rectifiers other than ReLU, or to add rules.
             dtype: of the way back; the forward pass, and so the switches, stay in the network's own. None: the
                 network's, or float32 for one in half precision. "bfloat16" takes two thirds of the time of many
                 units, "float16" is for GPUs; `error` of the result then says what it cost.
@@ -142,7 +158,7 @@ class Network:
         Source:
             Zeiler & Fergus, "Visualizing and Understanding Convolutional Networks" (2014), sec. 2.1.
         """
-        return self.record(image, [place]).project(place, channels, unit, method, dtype, trace, memory)
+        return self.record(image, [place], method).project(place, channels, unit, method, dtype, trace, memory)
 
     def stream(
         self,
@@ -150,7 +166,7 @@ class Network:
         places: str | Place | Sequence[str | Place] | None = None,
         channels: Channels = "all",
         unit: Unit = "strongest",
-        method: str = "deconvnet",
+        method: str | Rules = "deconvnet",
         dtype: str | torch.dtype | None = None,
         trace: bool = False,
         memory: int | None = None,
@@ -171,7 +187,7 @@ class Network:
 
         def prepare(image: Source) -> list[Units]:
             wanted = self.rectified(image) if places is None else _listed(places)
-            recording, prepared = self.record(image, wanted), dict[int, Step]()
+            recording, prepared = self.record(image, wanted, method), dict[int, Step]()
             return [recording.units(place, channels, unit, method, dtype, trace, memory, prepared) for place in wanted]
 
         return Stream(listed, prepare)
@@ -185,8 +201,7 @@ class Network:
         found = [place.name for place in self.record(image).places() if place.rectified]
         if not found:
             raise NoSuchLayer(
-                f"places: {self.name} has no rectified convolution (of rectifiers, only ReLU has a rule so far). "
-                "Name places, from `unconv places`."
+                f"places: {self.name} has no rectified convolution. Name places, from `unconv places`."
             )
         return found
 
@@ -229,9 +244,19 @@ class Recording:
         """All places, for this image."""
         return places(self.tape)
 
+    @cached_property
+    def _held(self) -> dict[bool, Held]:
+        return {}
+
+    def held(self, skip: bool = True) -> Held:
+        """The tape with its gates held fixed; `skip`: without its local response norms."""
+        if skip not in self._held:
+            self._held[skip] = hold(self.tape, skip)
+        return self._held[skip]
+
     def activation(self, place: str) -> Tensor:
         """(C, samples..): the output of a place that was asked for."""
-        find(self.tape, place)
+        find(self.tape, place, self.held().tape)
         if place not in self.tape.kept:
             raise ShapeError(f"place: the recording did not keep {place}; name it in record(image, places).")
         return self.tape.kept[place][0]
@@ -241,7 +266,7 @@ class Recording:
         place: str | Place,
         channels: Channels = "all",
         unit: Unit = "strongest",
-        method: str = "deconvnet",
+        method: str | Rules = "deconvnet",
         dtype: str | torch.dtype | None = None,
         trace: bool = False,
         memory: int | None = None,
@@ -254,7 +279,7 @@ class Recording:
         place: str | Place,
         channels: Channels = "all",
         unit: Unit = "strongest",
-        method: str = "deconvnet",
+        method: str | Rules = "deconvnet",
         dtype: str | torch.dtype | None = None,
         trace: bool = False,
         memory: int | None = None,
@@ -265,17 +290,19 @@ class Recording:
         Args:
             prepared: shared between the places of one recording, if method and dtype are the same.
         """
-        where, value, field = find(self.tape, _name(place))
+        where, value, _ = find(self.tape, _name(place), self.held().tape)
         activation = self.activation(_name(place))
         rules = method_named(method)
-        route = Route(self.tape, value, rules, _walk_dtype(dtype, activation), {} if prepared is None else prepared)
+        tape = self.held(rules.skip).tape if rules.hold else self.tape
+        field = fields(tape, rules)[value.index]
+        route = Route(tape, value, rules, _walk_dtype(dtype, activation), {} if prepared is None else prepared)
         seeds = choose(activation, channels, unit)
         boxes = _boxes(seeds, field, self.tape.image.shape[2:])
         if memory is not None and not (isinstance(memory, int) and memory > 0):
             raise ShapeError(f"memory: {memory!r} came; pass bytes, a whole number such as 256 * 2**20, or None.")
         image = self.tape.image[0]
         shown_image = shown(image, self.network.preprocess)
-        return Units(where, method, seeds, boxes, route, image, shown_image, trace, memory)
+        return Units(where, rules.name, seeds, boxes, route, image, shown_image, trace, memory)
 
 
 def _listed(places: str | Place | Sequence[str | Place]) -> list[str | Place]:

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from unconv.errors import NoSuchLayer, ShapeError, nearest
 from unconv.reverse.fields import Field, fields
+from unconv.reverse.hold import hold
+from unconv.reverse.rules.pointwise import OTHER_RECTIFIERS, RELU
 from unconv.reverse.rules.shape import SHAPES
 from unconv.reverse.tape import Step, Tape, Value
 
@@ -21,10 +23,11 @@ class Place:
         channels: feature maps, or entries of a vector.
         size: samples of one map, (height, width); () for a vector.
         receptive_field: samples of the image that one unit sees, (height, width). It counts the
-            padding, and so may be larger than the image.
+            padding, and so may be larger than the image. Gates (squeeze-excitation) and a norm's statistics,
+            which may depend on the whole image, are not counted.
         stride: image samples from one unit to the next, (y, x); 0 where every unit may see everything:
             after a global pool, and, more than need be, after a reflecting pad or a transposed convolution.
-        rectified: whether it is a rectifier's output and has maps, not a vector.
+        rectified: whether it is the output of a rectifier, ReLU or another, and has maps, not a vector.
     """
 
     name: str
@@ -38,7 +41,7 @@ class Place:
 
 def places(tape: Tape) -> list[Place]:
     """The tape's places in the order they were computed; what only moves samples about is left out."""
-    known = fields(tape)
+    known = fields(hold(tape).tape)
     axes = tape.image.ndim - 2
     found = []
     for step in tape.steps:
@@ -48,8 +51,11 @@ def places(tape: Tape) -> list[Place]:
     return found
 
 
-def find(tape: Tape, name: str) -> tuple[Place, Value, Field]:
+def find(tape: Tape, name: str, held: Tape | None = None) -> tuple[Place, Value, Field]:
     """The place called `name`; the name of a module stands for what the module returned.
+
+    Args:
+        held: the same tape with its gates held, if it is at hand.
 
     Raises:
         NoSuchLayer: there is none; the nearest three are named.
@@ -64,7 +70,7 @@ def find(tape: Tape, name: str) -> tuple[Place, Value, Field]:
     axes = tape.image.ndim - 2
     if not _can_be_seen(value, axes):
         raise ShapeError(f"place: {name} holds {value.shape} of {value.dtype}, not channels. Take the place before it.")
-    step, field = made[value.index], fields(tape)[value.index]
+    step, field = made[value.index], fields(held or hold(tape).tape)[value.index]
     return _place(step, value, field, axes), value, field
 
 
@@ -75,5 +81,5 @@ def _can_be_seen(value: Value, axes: int) -> bool:
 
 def _place(step: Step, value: Value, field: Field, axes: int) -> Place:
     size = value.shape[2:]
-    rectified = step.kind == "relu" and len(size) == axes
+    rectified = step.operation in (RELU, *OTHER_RECTIFIERS) and len(size) == axes
     return Place(step.place, step.kind, value.shape[1], size, field.size, field.stride, rectified)

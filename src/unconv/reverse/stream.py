@@ -40,7 +40,7 @@ class Units:
     @cached_property
     def operations(self) -> Tensor:
         """(n,): the floating-point operations that each unit needs."""
-        return operations(self.route.tape, self.route.value, self.seeds)
+        return operations(self.route.tape, self.route.value, self.route.method, self.seeds)
 
     @cached_property
     def error(self) -> float | None:

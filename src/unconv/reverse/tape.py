@@ -21,18 +21,40 @@ import torch.nn.modules.module as hooks
 from torch import Tensor, nn
 from torch._ops import OpOverload
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils._pytree import tree_flatten_with_path, tree_leaves, tree_map
 from torch.utils.weak import WeakIdKeyDictionary
 
 from unconv.errors import ModelError, NonFinite
+from unconv.reverse.whole import WHOLE, Whole
+
+aten = torch.ops.aten
+
+_CLIPS = (
+    aten.clamp.default,
+    aten.clamp_min.default,
+    aten.hardtanh.default,
+    aten.maximum.default,
+    aten.threshold.default,
+)
 
 Keeper = Callable[[tuple[Any, ...], tuple[Any, ...]], Any]
 """From an operation's arguments and its results, with real tensors, to what its rule will need."""
+
+
+@dataclass(frozen=True)
+class Before:
+    """A keeper that is asked before the operation runs, and may overwrite its arguments in place."""
+
+    keep: Callable[[Step, tuple[Any, ...]], Any]
+
 
 _NAMES = {
     "_adaptive_avg_pool2d": "adaptive_avg_pool2d",
     "_adaptive_avg_pool3d": "adaptive_avg_pool3d",
     "_native_batch_norm_legit_no_training": "batch_norm",
+    "_prelu_kernel": "prelu",
+    "_softmax": "softmax",
+    "_unsafe_index": "index",
     "_native_batch_norm_legit": "batch_norm",
     "native_batch_norm_legit": "batch_norm",
     "addmm": "linear",
@@ -43,7 +65,11 @@ _NAMES = {
     "max_pool3d_with_indices": "max_pool3d",
     "miopen_batch_norm": "batch_norm",
     "mm": "linear",
+    "hardtanh": "relu6",
     "native_batch_norm": "batch_norm",
+    "native_channel_shuffle": "channel_shuffle",
+    "native_group_norm": "group_norm",
+    "native_layer_norm": "layer_norm",
 }
 
 
@@ -95,7 +121,8 @@ class Step:
 
         filled = tree_map(fill, self.args)
         named = {a.name: value for a, value in zip(self.operation._schema.arguments, filled, strict=True) if a.kwarg_only}
-        return self.operation(*filled[: len(filled) - len(named)], **named)
+        run = WHOLE.get(self.operation, self.operation)
+        return run(*filled[: len(filled) - len(named)], **named)
 
 
 @dataclass(frozen=True)
@@ -123,7 +150,13 @@ def kind(operation: OpOverload) -> str:
     return _NAMES.get(name) or name.strip("_")
 
 
-def record(model: nn.Module, image: Tensor, keepers: Mapping[OpOverload, Keeper], keep: Collection[str] = ()) -> Tape:
+def record(
+    model: nn.Module,
+    image: Tensor,
+    keepers: Mapping[OpOverload, Keeper | Before],
+    keep: Collection[str] = (),
+    call: Callable[[Tensor], Any] | None = None,
+) -> Tape:
     """Run `model` once on `image` and write down what happened.
 
     The model runs as it is: no hook, flag, weight or mode of it changes, also when it fails.
@@ -132,6 +165,7 @@ def record(model: nn.Module, image: Tensor, keepers: Mapping[OpOverload, Keeper]
         image: (1, C, samples..), floating; the model gets a copy of it.
         keepers: of an operation, how to keep what its rules need.
         keep: places, or names of modules, whose outputs the tape keeps.
+        call: how the model is run on the image, if it has other arguments too; None: `model(image)`.
 
     Raises:
         ModelError: the model is in training mode with batch norm or dropout active, draws random
@@ -145,8 +179,9 @@ def record(model: nn.Module, image: Tensor, keepers: Mapping[OpOverload, Keeper]
     with torch.inference_mode(False), torch.no_grad():
         fed = image.detach().clone()
         value = recorder.begin(fed)
-        with recorder.following(), recorder:
-            returned = model(fed)
+        with recorder.following(), recorder, Whole():
+            returned = (call or model)(fed)
+    recorder.name_outputs(returned)
     recorder.refuse_stale(tree_leaves(returned), "the model's result")
     return recorder.finish(image.detach().clone(), value)
 
@@ -262,6 +297,15 @@ class _Recorder(TorchDispatchMode):
         name = self.frames[-1].name if self.frames else ""
         return f"{name}.{kind(operation)}" if name else kind(operation)
 
+    def name_outputs(self, returned: Any) -> None:
+        """Call what the model returned `output`, or, of several, `output.0`, `output.aux`."""
+        for path, tensor in tree_flatten_with_path(returned)[0]:
+            if isinstance(tensor, Tensor) and tensor in self.values:
+                name = ".".join(["output", *(str(getattr(key, "key", getattr(key, "idx", key))) for key in path)])
+                self.modules.setdefault(name, self.values[tensor])
+                if name in self.wanted:
+                    self.held[self.values[tensor].index] = tensor
+
     # -- which operation is running ---------------------------------------------------------------
 
     def __torch_dispatch__(self, func: OpOverload, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -272,7 +316,7 @@ class _Recorder(TorchDispatchMode):
             return result
         tensors = [t for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor)]
         self.refuse_stale(tensors, self._where(func))
-        self._refuse_random(func, args)
+        self._refuse_random(func)
         self._keep_constants([t for t in _written(func, _arguments(func, args, kwargs)) if t not in self.values])
         live = any(t in self.values for t in tensors)
         if not live or _is_factory(func):
@@ -285,22 +329,28 @@ class _Recorder(TorchDispatchMode):
 
     def _write(self, func: OpOverload, args: Any, kwargs: Any) -> Any:
         """Run an operation that the image flows through, and write its line."""
+        self._refuse_own_statistics(func, args)
         full = _arguments(func, args, kwargs)
         inputs = tuple(self.values[t] for t in tree_leaves(full) if isinstance(t, Tensor) and t in self.values)
         written = _written(func, full)
         saved = {id(t): t.clone() for t in written if t not in self.values}
         named = tree_map(lambda t: self.values.get(t, saved.get(id(t), t)) if isinstance(t, Tensor) else t, full)
+        operation, args_of_step = _plain(_functional(func), named)
+        step = Step(operation, args_of_step, inputs, (), self._where(func))
+        keeper = self.keepers.get(operation)
+        at = next((k for k, argument in enumerate(named) if argument is args_of_step[0]), 0)
+        given = full if args_of_step is named else (full[at], *args_of_step[1:])
+        kept = keeper.keep(step, given) if isinstance(keeper, Before) else None
         for tensor in written:
             self._overwrite(tensor, func)
         result = func(*args, **kwargs)
         results = tuple(result) if isinstance(result, tuple | list) else (result,)
         if not any(isinstance(r, Tensor) for r in results):
             return result
-        operation = _functional(func)
         outputs = tuple(self._value(r) if isinstance(r, Tensor) else None for r in results)
-        keeper = self.keepers.get(operation)
-        kept = keeper(full, results) if keeper else None
-        self.steps.append(Step(operation, named, inputs, outputs, self._where(func), kept))
+        if keeper and not isinstance(keeper, Before):
+            kept = keeper(full, results)
+        self.steps.append(replace(step, outputs=outputs, kept=kept))
         for tensor, value in zip(results, outputs, strict=True):
             if value is not None:
                 self.values[tensor] = value
@@ -362,15 +412,17 @@ class _Recorder(TorchDispatchMode):
                     "(torch.cat, torch.where, clone()) instead."
                 )
 
-    def _refuse_random(self, func: OpOverload, args: Any) -> None:
+    def _refuse_random(self, func: OpOverload) -> None:
         name = func._schema.name
         if torch.Tag.nondeterministic_seeded in func.tags and "attention" not in name:
             raise ModelError(
                 f"record: the model drew random numbers ({func} at {self._where(func)}), so that it answers "
                 "differently each time. Call model.eval() first, or take the randomness out."
             )
+
+    def _refuse_own_statistics(self, func: OpOverload, args: Any) -> None:
         names = [argument.name for argument in func._schema.arguments]
-        if "batch_norm" in name and "training" in names and args[names.index("training")]:
+        if "batch_norm" in func._schema.name and "training" in names and args[names.index("training")]:
             raise ModelError(
                 f"record: the batch norm at {self._where(func)} takes its statistics from the picture itself "
                 "(training mode, or no running statistics). Call model.eval() first."
@@ -427,6 +479,25 @@ def _functional(func: OpOverload) -> OpOverload:
         return func
     packet = getattr(getattr(torch.ops, namespace), name[:-1], None)
     return getattr(packet, func._overloadname, func)
+
+
+def _plain(operation: OpOverload, args: tuple[Any, ...]) -> tuple[OpOverload, tuple[Any, ...]]:
+    """A rectifier by its plain name: `clamp(min=0)` is a ReLU, `clamp(0, 6)` a ReLU6."""
+    if operation not in _CLIPS:
+        return operation, args
+    x, low, high = (*args, None)[:3]
+    if operation is aten.maximum.default and isinstance(x, Tensor):
+        x, low = low, x
+    zero = isinstance(low, int | float) and low == 0
+    if isinstance(low, Tensor):
+        zero = not low.any() and torch.broadcast_shapes(low.shape, x.shape) == x.shape
+    if operation is aten.hardtanh.default:
+        return (operation if zero else aten.clamp.default), (x, low, high)
+    if zero and (high is None or (operation is aten.threshold.default and high == 0)):
+        return aten.relu.default, (x,)
+    if operation is aten.clamp.default and zero:
+        return aten.hardtanh.default, (x, low, high)
+    return operation, args
 
 
 def _tensors(result: Any) -> list[Tensor]:

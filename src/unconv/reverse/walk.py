@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 
 from unconv.errors import NoRule
-from unconv.reverse.methods import Method
-from unconv.reverse.rules import PREPARERS, REACHES, RULES, takes_one_channel
+from unconv.reverse.methods import Rules
+from unconv.reverse.rules import takes_one_channel
 from unconv.reverse.rules.pointwise import rectify
 from unconv.reverse.rules.pool import lie_apart, max_pool
 from unconv.reverse.rules.table import local
@@ -43,7 +43,7 @@ class Route:
 
     tape: Tape
     value: Value
-    method: Method
+    method: Rules
     dtype: torch.dtype
     prepared: dict[int, Step] = field(default_factory=dict)
 
@@ -56,13 +56,12 @@ class Route:
     def _prepared(self, step: Step) -> Step:
         index = next(output.index for output in step.outputs if output)
         if index not in self.prepared:
-            ours = self.method[step.operation] is RULES.get(step.operation)
-            prepare = PREPARERS.get(step.operation) if ours else None
+            prepare = self.method.preparing(step.operation)
             self.prepared[index] = replace(step, kept=prepare(step, self.dtype)) if prepare else step
         return self.prepared[index]
 
 
-def _rectified_first(steps: Sequence[Step], method: Method) -> list[Step]:
+def _rectified_first(steps: Sequence[Step], method: Rules) -> list[Step]:
     """The same way, with what is unpooled and then rectified rectified before it is unpooled: on fewer samples.
 
     Allowed where an unpooling only places values and zeros, and nothing else joins on the way.
@@ -89,16 +88,15 @@ def path(tape: Tape, value: Value) -> list[Step]:
     return steps
 
 
-def refuse_unknown(steps: Sequence[Step], method: Method) -> None:
+def refuse_unknown(steps: Sequence[Step], method: Rules) -> None:
     """Stop before the walk if a step has no rule."""
     for step in steps:
-        if step.operation not in method:
-            raise NoRule(
-                f"no reverse rule for {step.operation} (at {step.place}); write one with @rule, see docs/adding-an-operation.md"
-            )
+        refusal = method.refusal(step)
+        if refusal:
+            raise NoRule(f"{refusal}.")
 
 
-def walk(tape: Tape, value: Value, seed: Window, method: Method) -> Window | None:
+def walk(tape: Tape, value: Value, seed: Window, method: Rules) -> Window | None:
     """What arrives at the image when `seed` starts from `value`; None where nothing leads there."""
     ((_, arrived),) = walk_apart(Route(tape, value, method, seed.values.dtype), seed, None)
     return arrived
@@ -118,7 +116,7 @@ def walk_apart(
         at, pending, units = waiting.pop()
         while at < len(steps):
             step = steps[at]
-            parts = _parts(step, pending, room) if room and len(units) > 1 else []
+            parts = _parts(step, route.method, pending, room) if room and len(units) > 1 else []
             if len(parts) > 1:
                 cuts = [(at, {i: window.units(part) for i, window in pending.items()}, units[part]) for part in parts]
                 waiting += reversed(cuts)
@@ -130,7 +128,7 @@ def walk_apart(
             yield units, arrived.dense(route.tape.value.shape[1]) if arrived else None
 
 
-def _take(method: Method, step: Step, pending: dict[int, Window], units: Tensor, watch: Watch | None) -> None:
+def _take(method: Rules, step: Step, pending: dict[int, Window], units: Tensor, watch: Watch | None) -> None:
     """One step: the signals at its outputs become those at its inputs, joined to what is there."""
     signals = [pending.pop(output.index, None) if output else None for output in step.outputs]
     if not any(signals):
@@ -148,22 +146,22 @@ def _take(method: Method, step: Step, pending: dict[int, Window], units: Tensor,
             pending[below.index] = join(pending.get(below.index), part, below.shape)
 
 
-def _parts(step: Step, pending: dict[int, Window], room: int) -> list[Tensor]:
+def _parts(step: Step, method: Rules, pending: dict[int, Window], room: int) -> list[Tensor]:
     """How to cut a batch before `step`; at most one part where it stays whole."""
     signal = next((pending[output.index] for output in step.outputs if output and output.index in pending), None)
     below = next((value for value in step.inputs if value.dtype.is_floating_point), None)
-    if signal is None or below is None or (REACHES.get(step.operation) is local and signal.channel is None):
+    if signal is None or below is None or (method.reach(step.operation) is local and signal.channel is None):
         return []
-    first, end = _seen(step, signal, below)
+    first, end = _seen(step, method, signal, below)
     standing = sum(window.values.nbytes for window in pending.values()) // len(signal)
     sample = prod(below.shape[1 : len(below.shape) - first.shape[1]]) * signal.values.itemsize
     price = call_price(step.args[1]) if step.kind == "conv" and isinstance(step.args[1], Tensor) else None
     return list(_cut(torch.arange(len(signal)), first, end, room, standing, sample, price))
 
 
-def _seen(step: Step, signal: Window, below: Value) -> tuple[Tensor, Tensor]:
+def _seen(step: Step, method: Rules, signal: Window, below: Value) -> tuple[Tensor, Tensor]:
     """What each unit's window on the map below has inside it: first and end sample per axis, counted from the window's own."""
-    reaching = REACHES.get(step.operation)
+    reaching = method.reach(step.operation)
     reach = reaching(step, signal.corner.shape[1]) if reaching and signal.corner is not None else None
     if reach is None or signal.corner is None:
         sizes = torch.tensor(below.shape[2:], dtype=torch.int64).expand(len(signal), -1)

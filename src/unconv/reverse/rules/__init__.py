@@ -6,7 +6,7 @@ complete.
 
 from __future__ import annotations
 
-from unconv.reverse.rules import linear, pointwise, pool, shape
+from unconv.reverse.rules import linear, norm, pointwise, pool, resample, shape
 from unconv.reverse.rules.table import KEEPERS, PREPARERS, REACHES, RULES, Rule, rule, takes_one_channel
 
 __all__ = [
@@ -16,8 +16,10 @@ __all__ = [
     "RULES",
     "Rule",
     "linear",
+    "norm",
     "pointwise",
     "pool",
+    "resample",
     "rule",
     "shape",
     "takes_one_channel",

@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 
 from unconv.errors import NoRule
-from unconv.reverse.rules.table import adjoint, local, on_whole_first, one_channel, rule
-from unconv.reverse.tape import Step, Value
+from unconv.reverse.rules.table import adjoint, differentiated, local, on_whole_first, one_channel, point, rule
+from unconv.reverse.tape import Before, Step, Value
 from unconv.reverse.transposed import Filters, from_one_channel, transposed
+from unconv.reverse.whole import LINEAR
 from unconv.reverse.window import Cut, Reach, Window, slices
 from unconv.shapes import kernel_extent
 
@@ -91,44 +92,23 @@ def addmm(step: Step, r: Window) -> Window | list[Window | None]:
     return r.map(lambda values: values @ weight.to(values.dtype).mT * alpha)
 
 
-@rule(aten.mm.default, aten.bmm.default)
+def factors(step: Step, args: tuple[Any, ...]) -> tuple[Tensor, ...] | None:
+    """Of a product of two signals, both; of one with a constant nothing, as a constant is on the tape."""
+    return point(step, args) if len(step.inputs) > 1 else None
+
+
+@rule(aten.mm.default, aten.bmm.default, keep=Before(factors))
 def mm(step: Step, r: Window) -> list[Window | None]:
-    """x @ weight, or weight @ x."""
+    """x @ weight, or weight @ x; of two signals each through the other."""
+    return adjoint(step, on_whole_first(step, r)) if step.kept is None else differentiated(step, r)
+
+
+@rule(LINEAR)
+def linear(step: Step, r: Window) -> list[Window | None]:
+    """A matrix product along the last axis."""
     if len(step.inputs) > 1:
-        raise NoRule(f"no reverse rule for {step.operation} of two signals (at {step.place})")
+        raise NoRule(f"no reverse rule for {step.operation} with weights made from the image (at {step.place})")
     return adjoint(step, on_whole_first(step, r))
-
-
-@one_channel
-@rule(aten.native_batch_norm.default, aten.cudnn_batch_norm.default, aten.miopen_batch_norm.default, reach=local)
-def batch_norm(step: Step, r: Window, *_statistics: None) -> Window:
-    """Each channel times gamma / sigma; the shift is a bias and does not flow."""
-    _x, gamma, _beta, _mean, variance, _training, _momentum, eps = step.args
-    return _scaled(step, r, gamma, variance, eps)
-
-
-@one_channel
-@rule(aten._native_batch_norm_legit_no_training.default, reach=local)
-def batch_norm_no_training(step: Step, r: Window, *_statistics: None) -> Window:
-    """As `batch_norm`; a newer name of the same operation."""
-    _x, gamma, _beta, _mean, variance, _momentum, eps = step.args
-    return _scaled(step, r, gamma, variance, eps)
-
-
-def _scaled(step: Step, r: Window, gamma: Tensor | None, variance: Tensor, eps: float) -> Window:
-    if len(step.inputs) > 1:
-        raise NoRule(f"no reverse rule for {step.operation} with statistics made from the image (at {step.place})")
-    scale = (variance.to(r.values.dtype) + eps).rsqrt()
-    if gamma is not None:
-        scale = scale * gamma.to(r.values.dtype)
-    shape = step.inputs[0].shape
-    if r.channel is not None and len(shape) == r.values.ndim:
-        scale = scale[r.channel.to(scale.device)].view(-1, *[1] * (len(shape) - 1))
-        return r.map(lambda values: values * scale)
-    scale = scale.view(-1, *[1] * (len(shape) - 2))
-    if r.corner is not None and r.corner.shape[1] > len(shape) - 2:  # the channels are an axis of the window
-        return r.times(scale.expand(shape))
-    return r.map(lambda values: values * scale)
 
 
 @one_channel
@@ -150,21 +130,44 @@ def rsub(step: Step, r: Window) -> Window:
     return r.map(lambda values: values * -alpha)
 
 
-@rule(aten.mul.Tensor, aten.mul.Scalar, reach=local)
+@rule(aten.addcmul.default, keep=Before(factors))
+def addcmul(step: Step, r: Window) -> list[Window | None]:
+    """A term, plus a product."""
+    if step.kept is not None and sum(isinstance(argument, Value) for argument in step.args[1:3]) > 1:
+        return differentiated(step, r)
+    return adjoint(step, on_whole_first(step, r))
+
+
+@rule(aten.mul.Tensor, aten.mul.Scalar, reach=local, keep=Before(factors))
 def mul(step: Step, r: Window) -> list[Window | None]:
-    """A constant factor."""
+    """A constant factor; or two signals, each times the other."""
+    if step.kept is not None:
+        return _both(step, r)
     factor = _constant(step)
     if step.inputs[0].shape != _shape(step):
         return adjoint(step, on_whole_first(step, r))
     return [r.times(factor)]
 
 
-@rule(aten.div.Tensor, aten.div.Scalar, reach=local)
+def _both(step: Step, r: Window) -> list[Window | None]:
+    """Each of two factors gets the signal times the other, where both have the result's shape; else on whole maps."""
+    flowing = [value.dtype.is_floating_point for value in step.inputs]
+    if any(value.shape != _shape(step) for value in step.inputs):
+        return differentiated(step, r)
+    others = reversed(step.kept)
+    return [r.times(other) if flows else None for flows, other in zip(flowing, others, strict=True)]
+
+
+def _divided(step: Step, args: tuple[Any, ...]) -> tuple[Tensor, ...] | None:
+    return point(step, args) if isinstance(step.args[1], Value) else None
+
+
+@rule(aten.div.Tensor, aten.div.Scalar, reach=local, keep=Before(_divided))
 def div(step: Step, r: Window) -> list[Window | None]:
-    """A constant divisor."""
+    """A constant divisor; or a signal by a signal."""
+    if step.kept is not None:
+        return differentiated(step, r)
     divisor = _constant(step)
-    if isinstance(step.args[1], Value):
-        raise NoRule(f"no reverse rule for {step.operation} by a signal (at {step.place})")
     if step.inputs[0].shape != _shape(step):
         return adjoint(step, on_whole_first(step, r))
     return [r.times(1 / divisor)]
@@ -178,8 +181,6 @@ def neg(_step: Step, r: Window) -> Window:
 
 def _constant(step: Step) -> Tensor:
     """The factor that the image did not reach, in the shape of the result."""
-    if len(step.inputs) > 1:
-        raise NoRule(f"no reverse rule for {step.operation} of two signals (at {step.place})")
     (constant,) = (a for a in step.args[:2] if not isinstance(a, Value))
     if not isinstance(constant, Tensor):
         return torch.tensor(constant, dtype=torch.float64)

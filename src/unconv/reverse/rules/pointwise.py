@@ -1,4 +1,8 @@
-"""Reverse rules of rectifiers: where the methods differ."""
+"""Reverse rules of rectifiers and other functions of single samples: where the methods differ.
+
+The paper speaks of one rectifier, ReLU. What a method does with the others that networks use in its place,
+`OTHER_RECTIFIERS`, is a choice: see `methods.py`.
+"""
 
 from __future__ import annotations
 
@@ -7,20 +11,61 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from unconv.reverse.rules.table import local, one_channel, rule
-from unconv.reverse.tape import Step
+from unconv.reverse.rules.table import differentiated, local, one_channel, point, prepared, rule
+from unconv.reverse.tape import Before, Step
 from unconv.reverse.window import Window
 
 aten = torch.ops.aten
 
+RELU = aten.relu.default
 
-def _passed(_args: tuple[Any, ...], results: tuple[Any, ...]) -> Tensor:
-    passed: Tensor = results[0] > 0
+# What takes ReLU's place in a network: it passes large values on and holds negative ones back.
+OTHER_RECTIFIERS = (
+    aten._prelu_kernel.default,
+    aten.celu.default,
+    aten.elu.default,
+    aten.gelu.default,
+    aten.hardswish.default,
+    aten.hardtanh.default,  # recorded of those from 0 up: ReLU6
+    aten.leaky_relu.default,
+    aten.mish.default,
+    aten.silu.default,
+    aten.softplus.default,
+)
+
+# Functions of each sample that are no rectifiers: every method takes their slope.
+SLOPES = (
+    aten.abs.default,
+    aten.clamp.default,
+    aten.clamp_max.default,
+    aten.clamp_min.default,
+    aten.cos.default,
+    aten.erf.default,
+    aten.exp.default,
+    aten.expm1.default,
+    aten.hardshrink.default,
+    aten.hardsigmoid.default,
+    aten.log.default,
+    aten.log1p.default,
+    aten.pow.Tensor_Scalar,
+    aten.reciprocal.default,
+    aten.rsqrt.default,
+    aten.sigmoid.default,
+    aten.sin.default,
+    aten.softshrink.default,
+    aten.sqrt.default,
+    aten.tanh.default,
+    aten.threshold.default,
+)
+
+
+def _passed(_step: Step, args: tuple[Any, ...]) -> Tensor:
+    passed: Tensor = args[0] > 0
     return passed
 
 
 @one_channel
-@rule(aten.relu.default, reach=local, keep=_passed)
+@rule(RELU, reach=local, keep=Before(_passed))
 def relu_gradient(step: Step, r: Window) -> Window:
     """Backpropagation: the signal passes where the forward pass was positive."""
     return r.times(step.kept)
@@ -44,3 +89,57 @@ def rectify_passed(step: Step, r: Window) -> Window:
         Springenberg et al., "Striving for Simplicity: The All Convolutional Net" (2015), sec. 3.4.
     """
     return relu_gradient(step, rectify(step, r))
+
+
+def _sloped(step: Step, dtype: torch.dtype) -> Tensor:
+    """The function's slope at every sample, for all units of a walk."""
+    (x,) = step.kept
+    x = x.to(dtype if dtype.itemsize >= 4 else torch.float32)
+    with torch.inference_mode(False):
+        (slope,) = torch.func.vjp(lambda x: step.again([x]), x.clone())[1](torch.ones_like(x))
+    return slope.to(dtype)
+
+
+@one_channel
+@rule(*OTHER_RECTIFIERS, *SLOPES, reach=local, keep=Before(point), prepare=_sloped)
+def by_slope(step: Step, r: Window) -> Window:
+    """The signal times the slope that the function had at each sample."""
+    return r.times(step.kept if isinstance(step.kept, Tensor) else _sloped(step, r.values.dtype))
+
+
+@one_channel
+@prepared(_sloped)
+def rectify_by_slope(step: Step, r: Window) -> Window:
+    """The signal rectified, then times the slope: what guided backpropagation is for a ReLU."""
+    return by_slope(step, rectify(step, r))
+
+
+@one_channel
+def pass_on(_step: Step, r: Window) -> Window:
+    """The signal as it is."""
+    return r
+
+
+@rule(
+    aten._log_softmax.default,
+    aten._softmax.default,
+    aten.amax.default,
+    aten.amin.default,
+    aten.cumsum.default,
+    aten.glu.default,
+    aten.linalg_vector_norm.default,
+    aten.log_sigmoid_forward.default,
+    aten.max.dim,
+    aten.maximum.default,
+    aten.min.dim,
+    aten.minimum.default,
+    aten.prod.dim_int,
+    aten.std.correction,
+    aten.var.correction,
+    aten.var_mean.correction,
+    aten.where.self,
+    keep=Before(point),
+)
+def at_its_point(step: Step, *signals: Window | None) -> list[Window | None]:
+    """The derivative where the forward pass was."""
+    return differentiated(step, *signals)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from math import prod
 from typing import Any
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from unconv.errors import NoRule
-from unconv.reverse.rules.table import adjoint, on_whole_first, rule
+from unconv.reverse.rules.table import adjoint, on_whole_first, prepared, rule
 from unconv.reverse.tape import Step
 from unconv.reverse.window import Reach, Window, cropped
 from unconv.shapes import adaptive_windows, kernel_extent, pool_divisor
@@ -129,6 +129,36 @@ def max_pool(step: Step, r: Window, _switches: None) -> Window:
         unpooled = _unpool_apart(r.values, _masks(r.cut(switches), reach, r.values.dtype), reach)
     window = r.below(reach, source.shape, lambda cut: cropped(unpooled, cut))
     return window.whole(source.shape) if covering else window
+
+
+def _centres(step: Step) -> Tensor:
+    """As switches: of every window its centre, of two or four middle samples the first; at an edge the nearest on the map."""
+    source, pooled = step.inputs[0].shape, step.outputs[0]
+    assert pooled is not None
+    reach = _pool_reach(step, len(source) - 2)
+    assert reach is not None
+    packed = torch.zeros((), dtype=torch.int64)
+    for axis, (count, n) in enumerate(zip(pooled.shape[2:], source[2:], strict=True)):
+        kernel, dilation = (step.args[k][axis % len(step.args[k])] for k in (1, 4))
+        first = torch.arange(count) * reach.stride[axis] - reach.padding[axis]
+        within = (first + (kernel - 1) // 2 * dilation).clamp(0, n - 1) - first
+        packed = packed[..., None] * reach.extent[axis] + within
+    kept: Tensor = step.kept
+    return packed.to(kept.device, kept.dtype).expand_as(kept).contiguous()
+
+
+def _centred(step: Step, dtype: torch.dtype) -> Tensor | _Switches:
+    return _with_masks(replace(step, kept=_centres(step)), dtype) if _batched(step) else _Switches(step.kept, ())
+
+
+@prepared(_centred)
+def max_pool_to_centre(step: Step, r: Window, switches: None) -> Window:
+    """Each pooled value goes to the centre of its window: what is missing then, the switches contribute.
+
+    Source:
+        Mahendran & Vedaldi, "Salient Deconvolutional Networks" (2016), sec. 3.
+    """
+    return max_pool(step, r, switches)
 
 
 def _unpool_apart(pooled: Tensor, masks: Iterable[Tensor], reach: Reach) -> Tensor:

@@ -8,8 +8,9 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 from torch._ops import OpOverload
+from torch.utils._pytree import tree_leaves
 
-from unconv.reverse.tape import Keeper, Step, Value
+from unconv.reverse.tape import Before, Keeper, Step, Value
 from unconv.reverse.window import Reach, Window, join
 
 Rule = Callable[..., Window | Sequence[Window | None]]
@@ -26,8 +27,8 @@ Preparing = Callable[[Step, torch.dtype], Any]
 
 RULES: dict[OpOverload, Rule] = {}
 REACHES: dict[OpOverload, Reaching] = {}
-KEEPERS: dict[OpOverload, Keeper] = {}
-PREPARERS: dict[OpOverload, Preparing] = {}
+KEEPERS: dict[OpOverload, Keeper | Before] = {}
+PREPARERS: dict[Rule, Preparing] = {}
 _ONE_CHANNEL: set[Rule] = set()
 
 
@@ -42,7 +43,10 @@ def everything(_step: Step, _axes: int) -> Reach | None:
 
 
 def rule(
-    *operations: OpOverload, reach: Reaching = everything, keep: Keeper | None = None, prepare: Preparing | None = None
+    *operations: OpOverload,
+    reach: Reaching = everything,
+    keep: Keeper | Before | None = None,
+    prepare: Preparing | None = None,
 ) -> Callable[[_R], _R]:
     """Make a function the reverse rule of `operations`, in every method that says nothing else.
 
@@ -50,8 +54,8 @@ def rule(
         operations: aten operations in the form that returns a new tensor; in-place ones are recorded
             as that form too.
         reach: what a unit sees of the map below; `local` for pointwise operations.
-        keep: from the arguments and results of the forward call to what `step.kept` shall hold. An
-            in-place call has overwritten its argument by then.
+        keep: what `step.kept` shall hold of the forward call: from its arguments and results; or, as
+            `Before(function)`, from the step and its arguments before it ran and may have overwritten them.
         prepare: from the step and the signal's type to what `step.kept` shall hold during a walk.
     """
 
@@ -59,11 +63,19 @@ def rule(
         for operation in operations:
             RULES[operation] = function
             REACHES[operation] = reach
+            KEEPERS.pop(operation, None)
             if keep:
                 KEEPERS[operation] = keep
-            PREPARERS.pop(operation, None)
-            if prepare:
-                PREPARERS[operation] = prepare
+        return function if prepare is None else prepared(prepare)(function)
+
+    return register
+
+
+def prepared(prepare: Preparing) -> Callable[[_R], _R]:
+    """Say what a rule makes once of a step for all the units of a walk."""
+
+    def register(function: _R) -> _R:
+        PREPARERS[function] = prepare
         return function
 
     return register
@@ -85,35 +97,61 @@ def adjoint(step: Step, *signals: Window | None) -> list[Window | None]:
 
     Windows are kept when no spatial axis is touched; the caller makes them whole otherwise.
     """
+    return _backward(step, signals, None)
+
+
+def point(step: Step, args: tuple[Any, ...]) -> tuple[Tensor, ...]:
+    """A copy of the tensors that the image had become where they entered the operation."""
+    pairs = zip(tree_leaves(step.args), tree_leaves(args), strict=True)
+    return tuple(given.detach().clone() for named, given in pairs if isinstance(named, Value))
+
+
+def differentiated(step: Step, *signals: Window | None) -> list[Window | None]:
+    """The derivative of any operation at the `point` it kept, by autograd, on whole maps."""
+    return _backward(step, on_whole(step, signals), step.kept)
+
+
+def _backward(
+    step: Step, signals: Sequence[Window | None], at: Sequence[Tensor] | None
+) -> list[Window | None]:
     totals: list[Window | None] = [None] * len(step.inputs)
     for index, signal in enumerate(signals):
         if signal is None:
             continue
-        for position, part in enumerate(_pull(step, index, signal)):
-            if step.inputs[position].dtype.is_floating_point:
-                totals[position] = join(totals[position], part, step.inputs[position].shape)
+        for position, part in zip(_flowing(step), _pull(step, index, signal, at), strict=True):
+            totals[position] = join(totals[position], part, step.inputs[position].shape)
     return totals
 
 
-def _pull(step: Step, index: int, signal: Window) -> list[Window]:
+def _flowing(step: Step) -> list[int]:
+    """Which of the step's inputs a signal can reach: not masks and indices."""
+    return [position for position, value in enumerate(step.inputs) if value.dtype.is_floating_point]
+
+
+def _pull(step: Step, index: int, signal: Window, at: Sequence[Tensor] | None) -> list[Window]:
     lengths = signal.lengths
     dtype, device = signal.values.dtype, signal.values.device
+    flowing = _flowing(step)
 
     def shape(value: Value) -> tuple[int, ...]:
         return (*value.shape[: len(value.shape) - len(lengths)], *lengths)
 
     def forward(*inputs: Tensor) -> Tensor:
-        result = step.again(inputs)
+        filled = dict(zip(flowing, inputs, strict=True))
+        result = step.again([filled[k] if k in filled else at[k] for k in range(len(step.inputs))] if at else inputs)
         output: Tensor = result[index] if isinstance(result, tuple | list) else result
         return output
 
-    zeros = [torch.zeros(shape(value), dtype=dtype, device=device) for value in step.inputs]
+    points = [
+        torch.zeros(shape(step.inputs[k]), dtype=dtype, device=device) if at is None else at[k].to(dtype) for k in flowing
+    ]
     output = step.outputs[index]
     assert output is not None
-    pullback = torch.func.vjp(forward, *zeros)[1]
+    pullback = torch.func.vjp(forward, *points)[1]
     units = len(signal.values)
     parts = torch.func.vmap(pullback)(signal.values.reshape(units, *shape(output)))
-    batched = [part[:, 0] if value.shape[:1] == (1,) else part for part, value in zip(parts, step.inputs, strict=True)]
+    below = [step.inputs[k] for k in flowing]
+    batched = [part[:, 0] if value.shape[:1] == (1,) else part for part, value in zip(parts, below, strict=True)]
     return [Window(part, signal.corner) for part in batched]
 
 

@@ -1,0 +1,59 @@
+"""Reverse rules of operations that resize, rearrange or pick samples: linear, so their adjoint on whole maps."""
+
+from __future__ import annotations
+
+import torch
+
+from unconv.reverse.rules.table import adjoint, differentiated, on_whole, point, rule
+from unconv.reverse.tape import Before, Step
+from unconv.reverse.window import Window
+
+aten = torch.ops.aten
+
+
+@rule(
+    aten._upsample_bicubic2d_aa.default,
+    aten._upsample_bilinear2d_aa.default,
+    aten.channel_shuffle.default,
+    aten.col2im.default,
+    aten.im2col.default,
+    aten.index_select.default,
+    aten.native_channel_shuffle.default,
+    aten.pixel_shuffle.default,
+    aten.pixel_unshuffle.default,
+    aten.repeat.default,
+    aten.roll.default,
+    aten.upsample_bicubic2d.default,
+    aten.upsample_bilinear2d.default,
+    aten.upsample_linear1d.default,
+    aten.upsample_nearest1d.default,
+    aten.upsample_nearest2d.default,
+    aten.upsample_nearest3d.default,
+    aten.upsample_trilinear3d.default,
+)
+def resampled(step: Step, *signals: Window | None) -> list[Window | None]:
+    """What each sample gave to the samples above comes back and adds up."""
+    return adjoint(step, *on_whole(step, signals))
+
+
+@rule(
+    aten._unsafe_index.Tensor,
+    aten.gather.default,
+    aten.index.Tensor,
+    aten.max_unpool2d.default,
+    aten.max_unpool3d.default,
+    keep=Before(point),
+)
+def picked(step: Step, *signals: Window | None) -> list[Window | None]:
+    """What was picked, or put, by index comes back from there; the indices are as they were, also where the image made them."""
+    return differentiated(step, *signals)
+
+
+@rule(
+    aten.adaptive_max_pool2d.default,
+    aten.adaptive_max_pool3d.default,
+    keep=Before(point),
+)
+def adaptive_max_pool(step: Step, r: Window, _switches: Window | None) -> list[Window | None]:
+    """Each maximum returns to where it came from; where two meet they add."""
+    return differentiated(step, r)
