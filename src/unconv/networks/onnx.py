@@ -1,0 +1,160 @@
+"""ONNX files, as modules of torch whose names are those of the graph's nodes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import fx
+
+from unconv.errors import ModelError, ShapeError, UnconvError, WeightsError
+from unconv.networks.opened import Opened, library
+from unconv.shapes import Axis
+
+_LEARNT = 18  # the last opset that onnx2torch knows throughout
+_SIDE = 224  # samples along an axis whose length the graph leaves open
+
+
+def open_onnx(path: Path) -> Opened:
+    """The model in an ONNX file, with the weights in it; data kept in files beside it is read too.
+
+    A place is called what its node is called, or its first output if it has no name, without a
+    slash before it, and with `_` for each dot. An image of channels last (NHWC), which a last axis
+    of 1 or 3 samples tells, is turned within the module: it takes (1, C, H, W) all the same.
+
+    Raises:
+        WeightsError: there is no such file, or it is damaged.
+        UnconvError: it holds an operator that cannot be turned into torch's.
+    """
+    onnx, onnx2torch = library("onnx", "onnx"), library("onnx2torch", "onnx")
+    model = _read(onnx, path)
+    shape, last = _image(model.graph, path)
+    _name_nodes(model.graph)
+    _relabel(onnx, model)
+    model = onnx2torch.utils.safe_shape_inference.safe_shape_inference(model)
+    _spell_out_padding(onnx, model.graph)
+    with torch.random.fork_rng(devices=[]):  # its modules draw weights, before they get those of the file
+        module = _converted(onnx2torch, model, path)
+    if last:
+        _turn(module, len(shape))
+    size = (shape[-1], *shape[1:-1]) if last else shape[1:]
+    return Opened(module.eval(), f"onnx:{path.name}", "those in the file", None, size)
+
+
+def _read(onnx: Any, path: Path) -> Any:
+    if not path.is_file():
+        raise WeightsError(f"load: there is no file {path}. Pass onnx:FILE.")
+    try:
+        model = onnx.load(path)
+        onnx.checker.check_model(str(path))
+    except Exception as error:  # protobuf, the checker and missing data each raise their own
+        raise WeightsError(
+            f"load: {path} cannot be read as ONNX; it is damaged, cut off, or its data files are missing: "
+            f"{' '.join(str(error).split())[:300]}. Export the model again."
+        ) from error
+    if not model.graph.node:
+        raise WeightsError(f"load: {path} holds no graph. Export the model again.")
+    return model
+
+
+def _image(graph: Any, path: Path) -> tuple[tuple[int, ...], bool]:
+    """The shape (1, ...) of the graph's one input, and whether its channels come last."""
+    weights = {initializer.name for initializer in graph.initializer}
+    inputs = [value for value in graph.input if value.name not in weights]
+    if len(inputs) != 1:
+        names = ", ".join(value.name for value in inputs)
+        raise ModelError(f"load: {path} takes {len(inputs)} inputs ({names}), but one image was needed. Export it with one.")
+    lengths = [dim.dim_value or None for dim in inputs[0].type.tensor_type.shape.dim]
+    if len(lengths) not in (3, 4, 5) or (lengths[0] or 1) != 1:
+        raise ShapeError(
+            f"load: {path} takes {inputs[0].name} of {tuple(lengths)}, but one image was needed: (1, channels, samples..). "
+            "Export it with a batch of 1, or one left open."
+        )
+    last = lengths[-1] in (1, 3) and lengths[1] not in (1, 3)
+    channels = lengths[-1 if last else 1] or 3
+    sides = [length or _SIDE for length in (lengths[1:-1] if last else lengths[2:])]
+    return ((1, *sides, channels) if last else (1, channels, *sides)), last
+
+
+def _name_nodes(graph: Any) -> None:
+    """Give each node a name that a module may have, as near its own as that is possible."""
+    values = {value.name for value in (*graph.initializer, *graph.input)}
+    taken = {*values, *dir(fx.GraphModule(torch.nn.Module(), fx.Graph())), "initializers"}
+    for node in graph.node:
+        name = (node.name or next(iter(node.output))).lstrip("/").replace(".", "_") or node.op_type
+        while name in taken:
+            name += "_"
+        taken.add(name)
+        node.name = name
+
+
+def _relabel(onnx: Any, model: Any) -> None:
+    """Call a newer model one of the opset that is known, where its nodes say the same there."""
+    for opset in model.opset_import:
+        if opset.domain in ("", "ai.onnx") and opset.version > _LEARNT:
+            newer, opset.version = opset.version, _LEARNT
+            try:
+                onnx.checker.check_model(model)
+            except (onnx.checker.ValidationError, ValueError):
+                opset.version = newer
+
+
+def _spell_out_padding(onnx: Any, graph: Any) -> None:
+    """In place of SAME padding, the samples that it comes to, where the lengths are known."""
+    known = {value.name: value for value in (*graph.value_info, *graph.input)}
+    for node in graph.node:
+        attributes = {attribute.name: attribute for attribute in node.attribute}
+        auto = attributes["auto_pad"].s.decode() if "auto_pad" in attributes else ""
+        if node.op_type not in ("Conv", "MaxPool", "AveragePool") or not auto.startswith("SAME") or node.input[0] not in known:
+            continue
+        lengths = [dim.dim_value for dim in known[node.input[0]].type.tensor_type.shape.dim[2:]]
+        kernel = _kernel(graph, node, attributes)
+        if 0 in lengths or len(kernel) != len(lengths):
+            continue
+        strides, dilations = (
+            list(attributes[name].ints) if name in attributes else [1] * len(kernel) for name in ("strides", "dilations")
+        )
+        pairs = [
+            Axis(k, s, None, d).pads(n)[:: -1 if auto == "SAME_LOWER" else 1]
+            for k, s, d, n in zip(kernel, strides, dilations, lengths, strict=True)
+        ]
+        node.attribute.remove(attributes["auto_pad"])
+        pads = [pair[0] for pair in pairs] + [pair[1] for pair in pairs]
+        node.attribute.append(onnx.helper.make_attribute("pads", pads))
+
+
+def _kernel(graph: Any, node: Any, attributes: Any) -> list[int]:
+    if "kernel_shape" in attributes:
+        return list(attributes["kernel_shape"].ints)
+    return next((list(value.dims[2:]) for value in graph.initializer if value.name == node.input[1]), [])
+
+
+def _converted(onnx2torch: Any, model: Any, path: Path) -> fx.GraphModule:
+    known = onnx2torch.node_converters.registry
+    versions = {opset.domain: opset.version for opset in model.opset_import}
+    for node in model.graph.node:
+        try:
+            known.get_converter(node.op_type, versions.get(node.domain, 1), node.domain)
+        except NotImplementedError as error:
+            raise UnconvError(
+                f"load: {path} has the operator {node.op_type} (opset {versions.get(node.domain)}) at {node.name}, which "
+                f"onnx2torch cannot turn into torch's. Export it for opset {_LEARNT}, or without that operator."
+            ) from error
+    try:
+        module: fx.GraphModule = onnx2torch.convert(model)
+    except Exception as error:  # a converter that meets what it does not know raises anything
+        raise UnconvError(
+            f"load: onnx2torch cannot turn {path} into a module of torch: {type(error).__name__}: "
+            f"{' '.join(str(error).split())[:300]}. Export the model in another way."
+        ) from error
+    return module
+
+
+def _turn(module: fx.GraphModule, axes: int) -> None:
+    """Have the graph take (1, C, samples..) where it was made for channels last."""
+    image = next(node for node in module.graph.nodes if node.op == "placeholder")
+    with module.graph.inserting_after(image):
+        turned = module.graph.call_method("permute", (image, 0, *range(2, axes), 1))
+    image.replace_all_uses_with(turned, delete_user_cb=lambda user: user is not turned)
+    module.recompile()
