@@ -91,7 +91,7 @@ class KerasGraph(nn.Module):
 
         for call in self.calls:
             args, kwargs = tree_map(filled, (call.args, call.kwargs))
-            known.update(zip(call.outputs, tree_leaves(self._modules[call.name](*args, **kwargs)), strict=True))
+            known.update(zip(call.outputs, tree_leaves(self.get_submodule(call.name)(*args, **kwargs)), strict=True))
         results = [known[index] for index in self.outputs]
         return results[0] if len(results) == 1 else results
 
@@ -105,7 +105,7 @@ class KerasWhole(nn.Module):
 
     def forward(self, image: Tensor) -> Any:
         """What the model returns, channels first."""
-        return self._modules["model"](image)
+        return self.get_submodule("model")(image)
 
 
 def graph_of(operation: Any) -> Any:

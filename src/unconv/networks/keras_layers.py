@@ -302,7 +302,7 @@ def _rescaling_channels(layer: Any, facts: Facts) -> Layer | None:
     if not facts.layout.last:
         return None
 
-    def run(w: Any, x: Tensor) -> Tensor:
+    def run(w: Any, x: Tensor) -> Any:
         shape = [-1] + [1] * (x.ndim - 2)
         return x * w.scale.view(shape) + w.offset.view(shape)
 
@@ -312,7 +312,7 @@ def _rescaling_channels(layer: Any, facts: Facts) -> Layer | None:
 def _normalization(layer: Any, facts: Facts) -> Layer | None:
     layout = facts.layout
 
-    def run(w: Any, x: Tensor) -> Tensor:
+    def run(w: Any, x: Tensor) -> Any:
         return (x - layout.ours(w.mean)) / layout.ours(w.variance).sqrt().clamp(min=1e-7)
 
     weights = {"mean": layer.mean, "variance": layer.variance}
@@ -320,7 +320,7 @@ def _normalization(layer: Any, facts: Facts) -> Layer | None:
 
 
 def _layer_scale(layer: Any, facts: Facts) -> Layer | None:
-    def run(w: Any, x: Tensor) -> Tensor:
+    def run(w: Any, x: Tensor) -> Any:
         return x * w.gamma.view(-1, *[1] * (x.ndim - 2))
 
     return Layer(run, {"gamma": layer.gamma}) if facts.layout.last else None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,6 @@ from unconv.errors import ModelError, ShapeError, UnconvError, WeightsError
 from unconv.networks.opened import Opened, library
 from unconv.shapes import Axis
 
-_LEARNT = 18  # the last opset that onnx2torch knows throughout
 _SIDE = 224  # samples along an axis whose length the graph leaves open
 
 
@@ -30,12 +31,13 @@ def open_onnx(path: Path) -> Opened:
     onnx, onnx2torch = library("onnx", "onnx"), library("onnx2torch", "onnx")
     model = _read(onnx, path)
     shape, last = _image(model.graph, path)
+    _settle_constants(onnx, model.graph)
     _name_nodes(model.graph)
-    _relabel(onnx, model)
     model = onnx2torch.utils.safe_shape_inference.safe_shape_inference(model)
     _spell_out_padding(onnx, model.graph)
+    _spell_out_axes(onnx, model.graph)
     with torch.random.fork_rng(devices=[]):  # its modules draw weights, before they get those of the file
-        module = _converted(onnx2torch, model, path)
+        module = _converted(onnx, onnx2torch, model, path)
     if last:
         _turn(module, len(shape))
     size = (shape[-1], *shape[1:-1]) if last else shape[1:]
@@ -89,15 +91,36 @@ def _name_nodes(graph: Any) -> None:
         node.name = name
 
 
-def _relabel(onnx: Any, model: Any) -> None:
-    """Call a newer model one of the opset that is known, where its nodes say the same there."""
-    for opset in model.opset_import:
-        if opset.domain in ("", "ai.onnx") and opset.version > _LEARNT:
-            newer, opset.version = opset.version, _LEARNT
-            try:
-                onnx.checker.check_model(model)
-            except (onnx.checker.ValidationError, ValueError):
-                opset.version = newer
+def _settle_constants(onnx: Any, graph: Any) -> None:
+    """Make initializers of constants, and of what is only another name of one: converters look for weights there."""
+    known = {initializer.name: initializer for initializer in graph.initializer}
+    for node in list(graph.node):
+        value = next((a.t for a in node.attribute if a.name == "value" and node.op_type == "Constant"), None)
+        if node.op_type == "Identity":
+            value = known.get(node.input[0])
+        if value is None or node.output[0] in {output.name for output in graph.output}:
+            continue
+        copied = onnx.TensorProto()
+        copied.CopyFrom(value)
+        copied.name = node.output[0]
+        known[copied.name] = copied
+        graph.initializer.append(copied)
+        graph.node.remove(node)
+
+
+def _spell_out_axes(onnx: Any, graph: Any) -> None:
+    """Write the axes of a reduction as an attribute, as it was before opset 18."""
+    known = {initializer.name: initializer for initializer in graph.initializer}
+    for node in graph.node:
+        if (
+            node.op_type.startswith("Reduce")
+            and node.op_type != "ReduceSum"
+            and len(node.input) == 2
+            and node.input[1] in known
+        ):
+            axes = onnx.numpy_helper.to_array(known[node.input[1]]).tolist()
+            node.attribute.append(onnx.helper.make_attribute("axes", axes))
+            del node.input[1]
 
 
 def _spell_out_padding(onnx: Any, graph: Any) -> None:
@@ -130,25 +153,61 @@ def _kernel(graph: Any, node: Any, attributes: Any) -> list[int]:
     return next((list(value.dims[2:]) for value in graph.initializer if value.name == node.input[1]), [])
 
 
-def _converted(onnx2torch: Any, model: Any, path: Path) -> fx.GraphModule:
-    known = onnx2torch.node_converters.registry
-    versions = {opset.domain: opset.version for opset in model.opset_import}
-    for node in model.graph.node:
+def _converted(onnx: Any, onnx2torch: Any, model: Any, path: Path) -> fx.GraphModule:
+    with _newer_versions(onnx, onnx2torch.node_converters.registry, model, path):
         try:
-            known.get_converter(node.op_type, versions.get(node.domain, 1), node.domain)
-        except NotImplementedError as error:
+            module: fx.GraphModule = onnx2torch.convert(model)
+        except Exception as error:  # a converter that meets what it does not know raises anything
             raise UnconvError(
-                f"load: {path} has the operator {node.op_type} (opset {versions.get(node.domain)}) at {node.name}, which "
-                f"onnx2torch cannot turn into torch's. Export it for opset {_LEARNT}, or without that operator."
+                f"load: onnx2torch cannot turn {path} into a module of torch: {type(error).__name__}: "
+                f"{' '.join(str(error).split())[:300]}. Export the model in another way."
             ) from error
-    try:
-        module: fx.GraphModule = onnx2torch.convert(model)
-    except Exception as error:  # a converter that meets what it does not know raises anything
-        raise UnconvError(
-            f"load: onnx2torch cannot turn {path} into a module of torch: {type(error).__name__}: "
-            f"{' '.join(str(error).split())[:300]}. Export the model in another way."
-        ) from error
     return module
+
+
+@contextmanager
+def _newer_versions(onnx: Any, registry: Any, model: Any, path: Path) -> Iterator[None]:
+    """Let onnx2torch take a node of a newer opset for an older one that it knows, where the node is valid there too."""
+    versions = {opset.domain: opset.version for opset in model.opset_import}
+    table, added = registry._CONVERTER_REGISTRY, []
+    try:
+        for node in model.graph.node:
+            version = _since(onnx, node, versions.get(node.domain, 1))
+            wanted = registry.OperationDescription(node.domain, node.op_type, version)
+            if wanted in table:
+                continue
+            older = [known for known in table if known[:2] == wanted[:2] and known.version < version]
+            fitting = (known for known in sorted(older, key=lambda known: -known.version) if _valid(onnx, node, known.version))
+            found = next(fitting, None)
+            if found is None:
+                raise UnconvError(
+                    f"load: {path} has the operator {node.op_type} (opset {version}) at {node.name}, which onnx2torch "
+                    "cannot turn into torch's. Export the model for opset 17, or without that operator."
+                )
+            table[wanted] = table[found]
+            added.append(wanted)
+        yield
+    finally:
+        for wanted in added:
+            del table[wanted]
+
+
+def _since(onnx: Any, node: Any, version: int) -> int:
+    """The opset that last changed the operator, as onnx2torch looks it up."""
+    try:
+        return int(onnx.defs.get_schema(node.op_type, max_inclusive_version=version, domain=node.domain).since_version)
+    except onnx.defs.SchemaError:
+        return version
+
+
+def _valid(onnx: Any, node: Any, version: int) -> bool:
+    context = onnx.checker.C.CheckerContext()
+    context.ir_version, context.opset_imports = onnx.IR_VERSION, {node.domain: version}
+    try:
+        onnx.checker.check_node(node, context)
+    except onnx.checker.ValidationError:
+        return False
+    return True
 
 
 def _turn(module: fx.GraphModule, axes: int) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms._presets import ImageClassification
 
@@ -36,7 +37,7 @@ def open_timm(name: str, weights: str | None) -> Opened:
             "or a file .safetensors, .pth or .pt."
         )
     with torch.random.fork_rng(devices=[], enabled=weights is not None):
-        module = _made(timm, name, pretrained=weights is not None and not from_file)
+        module: Any = _made(timm, name, pretrained=weights is not None and not from_file)
     config = timm.data.resolve_model_data_config(module)
     origin = "random" if weights is None else f"timm {module.pretrained_cfg.get('tag') or weights}"
     opened = Opened(
@@ -45,9 +46,9 @@ def open_timm(name: str, weights: str | None) -> Opened:
     return loaded(opened, str(weights)) if from_file else opened
 
 
-def _made(timm: Any, name: str, pretrained: bool) -> torch.nn.Module:
+def _made(timm: Any, name: str, pretrained: bool) -> nn.Module:
     if not pretrained:
-        made: torch.nn.Module = timm.create_model(name, pretrained=False)
+        made: nn.Module = timm.create_model(name, pretrained=False)
         return made.eval()
     try:
         made = timm.create_model(name, pretrained=True)
