@@ -11,7 +11,7 @@ from torch import nn
 
 from unconv.errors import UnconvError, WeightsError, nearest
 from unconv.images import Preprocess
-from unconv.networks.keras_graph import adapted, graph_of
+from unconv.networks.keras_graph import adapted, built_shape, graph_of
 from unconv.networks.keras_layout import Layout
 from unconv.networks.opened import Opened, library
 
@@ -38,7 +38,7 @@ def open_keras(name: str, weights: str | None) -> Opened:
     if weights in ("DEFAULT", "imagenet"):
         model, origin = _downloaded(models[name], name), "keras imagenet"
     else:
-        model, origin = models[name](weights=None), "random"
+        model, origin = _random(models[name], name), "random"
     if weights is not None and origin == "random":
         origin = _filled(keras, model, Path(weights))
     size = input_size(model)
@@ -77,7 +77,7 @@ def is_keras(module: Any) -> bool:
 def input_size(model: Any) -> tuple[int, ...]:
     """(C, samples..) of a Keras model; 224 samples along an axis that it leaves open."""
     function = graph_of(model)
-    built = function.inputs[0].shape if function is not None else (model.get_build_config() or {}).get("input_shape")
+    built = function.inputs[0].shape if function is not None else built_shape(model)
     shape = tuple(built[1:]) if built else (None, None, 3)
     channels, sides = (shape[-1], shape[:-1]) if Layout.of(model).last else (shape[0], shape[1:])
     return (channels or 3, *(side or _SIDE for side in sides))
@@ -97,6 +97,13 @@ def _refuse_backend(keras: Any) -> None:
             f"load: Keras runs on its {keras.backend.backend()} backend, but torch was needed. "
             "Set the environment variable KERAS_BACKEND=torch before Keras is imported first."
         )
+
+
+def _random(make: Any, name: str) -> Any:
+    try:
+        return make(weights=None)
+    except ValueError as error:
+        raise UnconvError(f"load: Keras does not make {name}: {error} Pass another of its models.") from error
 
 
 def _downloaded(make: Any, name: str) -> Any:

@@ -3,7 +3,7 @@
 Keras' layers hide from torch's hooks, and most of Keras' models keep channels last. Here each layer
 is written anew in torch's operations, channels first, on weights that share the memory of the
 model's own; the model itself is only read. A layer that nobody wrote anew is run by Keras, turned
-to its layout and back.
+to its layout and back; within it, a place's channels are where Keras has them.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 from unconv.errors import ModelError
 from unconv.networks.keras_layers import OPERATIONS, ROWS
 from unconv.networks.keras_layout import Facts, Layer, Layout
+from unconv.networks.opened import library
 
 
 @dataclass(frozen=True)
@@ -39,16 +40,15 @@ class _Call:
 
 
 class KerasGraph(nn.Module):
-    """The graph of a functional Keras model, or of a Sequential that is built.
+    """The graph of a Keras model.
 
     Args:
-        model: Keras' own; only read.
+        function: Keras' own functional model; only read.
         layout: where its channels are.
     """
 
-    def __init__(self, model: Any, layout: Layout):
+    def __init__(self, function: Any, layout: Layout):
         super().__init__()
-        function = graph_of(model)
         wires: dict[int, int] = {}
         names: dict[int, str] = {}
 
@@ -78,11 +78,10 @@ class KerasGraph(nn.Module):
         while hasattr(self, name):
             count += 1
             name = f"{base}_{count}"
-        nested = graph_of(operation) is not None
-        self.add_module(name, KerasGraph(operation, layout) if nested else _translated(operation, node, layout))
+        self.add_module(name, _child(operation, node, layout))
         return name
 
-    def forward(self, *images: Any) -> Any:
+    def forward(self, *images: Any, **_options: Any) -> Any:
         """What the model returns, channels first; several results come as a list."""
         known: dict[int, Tensor] = dict(zip(self.inputs, tree_leaves(images), strict=True))
 
@@ -94,18 +93,6 @@ class KerasGraph(nn.Module):
             known.update(zip(call.outputs, tree_leaves(self.get_submodule(call.name)(*args, **kwargs)), strict=True))
         results = [known[index] for index in self.outputs]
         return results[0] if len(results) == 1 else results
-
-
-class KerasWhole(nn.Module):
-    """A Keras model without a graph, run by Keras as it is."""
-
-    def __init__(self, model: Any, layout: Layout):
-        super().__init__()
-        self.add_module("model", _translated(model, None, layout))
-
-    def forward(self, image: Tensor) -> Any:
-        """What the model returns, channels first."""
-        return self.get_submodule("model")(image)
 
 
 def graph_of(operation: Any) -> Any:
@@ -121,21 +108,68 @@ def _is_symbolic(argument: Any) -> bool:
 def adapted(model: Any) -> nn.Module:
     """A Keras model as a module of torch that takes (1, C, samples..).
 
+    A subclassed model is followed through its `call`, with Keras' symbolic tensors.
+
     Raises:
-        ModelError: it takes several inputs, or is not built.
+        ModelError: it takes several inputs, is not built, or cannot be followed.
     """
-    function = graph_of(model)
-    layout = Layout.of(model)
+    function, layout = graph_of(model), Layout.of(model)
     if function is None:
-        if type(model).__name__ == "Sequential":
-            raise ModelError(f"load: the Keras model {model.name} is not built. Begin it with keras.Input(shape).")
-        return KerasWhole(model, layout).eval()
+        if not model.built or (shape := built_shape(model)) is None:
+            raise ModelError(
+                f"load: the Keras model {model.name} is not built. Begin it with keras.Input(shape), or call it once."
+            )
+        graph = _traced(model, shape, layout)
+        if graph is None:
+            raise ModelError(
+                f"load: the Keras model {model.name} has no graph, and its call cannot be followed from layer to layer. "
+                "Make it of keras.Input, layers and keras.ops."
+            )
+        return graph.eval()
     if len(function.inputs) != 1:
         names = ", ".join(tensor.name for tensor in function.inputs)
         raise ModelError(
-            f"load: the Keras model {model.name} takes {len(function.inputs)} inputs ({names}); one image was needed."
+            f"load: the Keras model {model.name} takes {len(function.inputs)} inputs ({names}), but one image was "
+            "needed. Make a model of one input."
         )
-    return KerasGraph(model, layout).eval()
+    return KerasGraph(function, layout).eval()
+
+
+def built_shape(model: Any) -> tuple[int | None, ...] | None:
+    """The shape that a Keras model without a graph was built for, batch first; None if that is not known."""
+    shape = (model.get_build_config() or {}).get("input_shape")
+    flat = isinstance(shape, list | tuple) and all(length is None or isinstance(length, int) for length in shape)
+    return tuple(shape) if shape and flat else None
+
+
+def _child(operation: Any, node: Any, layout: Layout) -> nn.Module:
+    function = graph_of(operation)
+    if function is not None:
+        return KerasGraph(function, layout)
+    foreign = not type(operation).__module__.startswith("keras.src.")
+    if foreign and getattr(operation, "_layers", None) and len(node.input_tensors) == 1:
+        graph = _traced(operation, tuple(node.input_tensors[0].shape), layout)
+        if graph is not None:
+            return graph
+    return _translated(operation, node, layout)
+
+
+def _traced(model: Any, shape: tuple[int | None, ...], layout: Layout) -> KerasGraph | None:
+    """The graph that a model's, or a layer's, `call` makes of its own layers; None if it makes none.
+
+    What Keras notes down of that in the layers is taken back.
+    """
+    keras = library("keras", "keras")
+    known = [(layer, len(layer._inbound_nodes), len(layer._outbound_nodes)) for layer in model._flatten_layers()]
+    options = {"training": False} if model._call_has_training_arg else {}
+    try:
+        image = keras.Input(shape[1:])
+        return KerasGraph(keras.Model(image, model.call(image, **options)), layout)
+    except Exception:  # what a stranger's code raises on a symbolic tensor can be anything
+        return None
+    finally:
+        for layer, inbound, outbound in known:
+            del layer._inbound_nodes[inbound:], layer._outbound_nodes[outbound:]
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,11 @@ from unconv.shapes import Axis
 Row = Callable[[Any, Facts], Layer | None]
 
 _CONVS: dict[int, Callable[..., Tensor]] = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
+_TRANSPOSED: dict[int, Callable[..., Tensor]] = {
+    1: F.conv_transpose1d,
+    2: F.conv_transpose2d,
+    3: F.conv_transpose3d,
+}
 _MAXIMA: dict[int, Callable[..., Tensor]] = {1: F.max_pool1d, 2: F.max_pool2d, 3: F.max_pool3d}
 _MEANS: dict[int, Callable[..., Tensor]] = {1: F.avg_pool1d, 2: F.avg_pool2d, 3: F.avg_pool3d}
 
@@ -64,12 +69,12 @@ def _axes(layer: Any, sizes: Any, dilations: Any) -> list[Axis]:
     return axes
 
 
-def _padded(x: Tensor, axes: list[Axis], value: float = 0.0) -> tuple[Tensor, list[int]]:
+def _padded(x: Tensor, axes: list[Axis], mode: str = "constant", value: float | None = None) -> tuple[Tensor, list[int]]:
     """(x, padding): what torch's own padding, the same on both sides, cannot express is in x already."""
     pairs = [axis.pads(n) for axis, n in zip(axes, x.shape[2:], strict=True)]
     if all(before == after and 2 * before <= axis.kernel for (before, after), axis in zip(pairs, axes, strict=True)):
         return x, [before for before, _ in pairs]
-    return F.pad(x, [edge for pair in reversed(pairs) for edge in pair], value=value), [0] * len(pairs)
+    return F.pad(x, [edge for pair in reversed(pairs) for edge in pair], mode, value), [0] * len(pairs)
 
 
 def _convolved(x: Tensor, kernel: Tensor, bias: Tensor | None, axes: list[Axis], groups: int) -> Tensor:
@@ -122,6 +127,27 @@ def _separable(layer: Any, facts: Facts) -> Layer | None:
 
     weights = {"deep": layer.depthwise_kernel, "point": layer.pointwise_kernel, "bias": layer.bias}
     return Layer(run, weights) if activation else None
+
+
+def _conv_transpose(layer: Any, facts: Facts) -> Layer | None:
+    activation = _activation(layer.activation, facts.layout)
+    axes = _axes(layer, layer.kernel_size, layer.dilation_rate)
+
+    def run(w: Any, x: Tensor) -> Tensor:
+        assert activation is not None
+        sizes = [
+            n * a.stride + (max(a.extent - a.stride, 0) if a.padding else 0) for a, n in zip(axes, x.shape[2:], strict=True)
+        ]
+        settings = [axis.torch_settings(size) for axis, size in zip(axes, sizes, strict=True)]
+        padding, more, firsts = ([setting[index] for setting in settings] for index in range(3))
+        strides, dilations = [axis.stride for axis in axes], [axis.dilation for axis in axes]
+        x = _TRANSPOSED[len(axes)](x, _dense_kernel(w.kernel), w.bias, strides, padding, more, 1, dilations)
+        for index, (first, size) in enumerate(zip(firsts, sizes, strict=True), 2):
+            x = x.narrow(index, first, size)
+        return activation(x)
+
+    known = activation is not None and layer.output_padding is None
+    return Layer(run, {"kernel": layer.kernel, "bias": layer.bias}) if known else None
 
 
 def _dense(layer: Any, facts: Facts) -> Layer | None:
@@ -206,24 +232,24 @@ def _max_pool(layer: Any, _facts: Facts) -> Layer:
     axes = _axes(layer, layer.pool_size, [1] * len(layer.pool_size))
 
     def run(_w: Any, x: Tensor) -> Tensor:
-        x, padding = _padded(x, axes, -torch.inf)
+        x, padding = _padded(x, axes, value=-torch.inf)
         return _MAXIMA[len(axes)](x, [axis.kernel for axis in axes], [axis.stride for axis in axes], padding)
 
     return Layer(run, {})
 
 
 def _average_pool(layer: Any, _facts: Facts) -> Layer:
-    """Keras' SAME average counts no padding."""
+    """A SAME average counts no padding, but where one side has more of it: there the edge is repeated, and counted.
+
+    Source:
+        Keras 3.15, torch backend; its TensorFlow backend never counts padding.
+    """
     axes = _axes(layer, layer.pool_size, [1] * len(layer.pool_size))
     windows = [axis.kernel for axis in axes], [axis.stride for axis in axes]
 
     def run(_w: Any, x: Tensor) -> Tensor:
-        pool = _MEANS[len(axes)]
-        padded, padding = _padded(x, axes)
-        if padded is x:
-            return pool(x, *windows, padding, count_include_pad=False)
-        shares = pool(_padded(x.new_ones(1, 1, *x.shape[2:]), axes)[0], *windows)
-        return pool(padded, *windows) / shares
+        x, padding = _padded(x, axes, mode="replicate")
+        return _MEANS[len(axes)](x, *windows, padding, count_include_pad=False)
 
     return Layer(run, {})
 
@@ -366,6 +392,7 @@ def _numbered(name: str, row: Row, axes: str = "123") -> dict[str, Row]:
 ROWS: dict[str, Row] = {
     **_numbered("AveragePooling", _average_pool),
     **_numbered("Conv", _conv),
+    **{f"Conv{count}DTranspose": _conv_transpose for count in (1, 2, 3)},
     **_numbered("Cropping", _cropping),
     **_numbered("DepthwiseConv", _depthwise, "12"),
     **_numbered("GlobalAveragePooling", _global_average),
