@@ -240,6 +240,7 @@ def test_a_subclassed_model_is_followed_through_its_call():
     assert nodes == [len(layer._inbound_nodes) for layer in model.layers]
 
 
+@pytest.mark.filterwarnings(r"ignore:`build\(\)` was called on layer")
 def test_what_cannot_be_followed_is_refused():
     class Stubborn(Subclassed):
         def call(self, x, training=False):
