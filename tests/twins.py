@@ -19,7 +19,6 @@ def assert_twins(network, twin, image, places, methods=("deconvnet", "gradient")
         for method in methods:
             ours = network.project(image, place, "top:3", method=method)
             theirs = other.project(image, name, "top:3", method=method)
-            assert ours.channels.tolist() == theirs.channels.tolist() if hasattr(ours, "channels") else True
             largest = theirs.pixels().abs().max()
             assert largest > 0
             assert (ours.pixels() - theirs.pixels()).abs().max() <= 1e-5 * largest, (place, method)
