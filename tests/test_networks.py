@@ -333,7 +333,7 @@ def test_without_a_network_default_weights_are_refused_with_the_way_out(cache, m
     def unreachable(url, *_rest, **_options):
         raise URLError("Name or service not known")
 
-    monkeypatch.setattr(networks, "download_url_to_file", unreachable)
+    monkeypatch.setattr(networks.weights, "download_url_to_file", unreachable)
     with pytest.raises(WeightsError, match=r"squeezenet1_1.*Name or service not known.*pass the file as weights"):
         unconv.load("torchvision:squeezenet1_1", "DEFAULT")
 

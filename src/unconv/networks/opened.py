@@ -1,0 +1,47 @@
+"""What an opened model is, and how the libraries that open one are found."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from PIL import Image
+from torch import Tensor, nn
+
+from unconv.errors import UnconvError
+
+Preprocessing = Callable[[Image.Image], Tensor]
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A model ready to run, and what belongs to it.
+
+    Args:
+        weights: where its weights came from, in words.
+        classes: what its last layer's channels are called; () if unknown.
+    """
+
+    module: nn.Module
+    name: str
+    weights: str
+    preprocess: Preprocessing | None
+    input_size: tuple[int, ...]
+    classes: tuple[str, ...] = ()
+
+
+def library(name: str, extra: str) -> Any:
+    """The module called `name`, which comes with an extra of ours.
+
+    Raises:
+        UnconvError: it is not installed.
+    """
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise UnconvError(
+            f"load: {name} cannot be imported ({error}), but this model needs it. "
+            f'Install it with pip install "unconv[{extra}]".'
+        ) from error

@@ -1,0 +1,50 @@
+"""torchvision's models, their weights and what it knows of their preprocessing."""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from unconv.errors import UnconvError, WeightsError, nearest
+from unconv.networks.opened import Opened
+from unconv.networks.weights import download, loaded
+
+
+def open_torchvision(name: str, weights: str | None) -> Opened:
+    """torchvision's model called `name`, random if `weights` is None."""
+    from torchvision import models
+
+    if name not in models.list_models():
+        raise UnconvError(f"load: torchvision has no model {name!r}. Did you mean {nearest(name, models.list_models())}?")
+    table = models.get_model_weights(name)
+    arguments: dict[str, Any] = {"init_weights": False} if name in ("googlenet", "inception_v3") else {}
+    if "weights_backbone" in inspect.signature(models.get_model_builder(name)).parameters:
+        arguments["weights_backbone"] = None  # or it would be downloaded unasked
+    trained = table.__members__.get(weights or "DEFAULT") or table.__members__.get("DEFAULT")
+    if weights is not None and name in ("googlenet", "inception_v3"):
+        arguments["transform_input"] = True  # as torchvision does for its trained weights
+    with torch.random.fork_rng(devices=[], enabled=weights is not None):
+        module = models.get_model(name, weights=None, **arguments).eval()
+    opened = Opened(module, f"torchvision:{name}", "random", None, (3, 224, 224))
+    if trained is not None:
+        transforms = trained.transforms()
+        crop = getattr(transforms, "crop_size", [224])
+        size = tuple(crop) * 2 if len(crop) == 1 else tuple(crop)
+        opened = replace(
+            opened, preprocess=transforms, input_size=(3, *size), classes=tuple(trained.meta.get("categories", ()))
+        )
+    if weights is None:
+        return opened
+    if weights in table.__members__:
+        assert trained is not None
+        return loaded(opened, download(trained.url), f"torchvision {weights}")
+    if not Path(weights).suffix:
+        raise WeightsError(
+            f"load: torchvision has no weights {weights!r} for {name}; pass one of {', '.join(table.__members__)}, "
+            "or a file .safetensors, .pth or .pt."
+        )
+    return loaded(opened, weights)
