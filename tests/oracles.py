@@ -105,7 +105,9 @@ def _group_norm(_skip, x, groups, weight=None, bias=None, eps=1e-5):
     return normed if bias is None else normed + bias.view(shape)
 
 
-def _instance_norm(_skip, x, running_mean=None, running_var=None, weight=None, bias=None, use_input_stats=True, momentum=0.1, eps=1e-5):
+def _instance_norm(
+    _skip, x, running_mean=None, running_var=None, weight=None, bias=None, use_input_stats=True, momentum=0.1, eps=1e-5
+):
     return _held(x, list(range(2, x.ndim)), eps, weight, bias, [-1] + [1] * (x.ndim - 2))
 
 

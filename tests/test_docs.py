@@ -39,17 +39,23 @@ def tables_as_they_were():
 
 
 def test_the_rule_in_adding_an_operation_works(tables_as_they_were):
-    class Rolled(nn.Module):
+    class Mixed(nn.Module):
         def forward(self, x):
-            return torch.roll(x, (1, 2), (2, 3)).relu()
+            return torch.lerp(x, x.flip(2), 0.25).relu()
 
-    network = unconv.Network(Rolled(), input_size=(1, 5, 6))
+    network = unconv.Network(Mixed(), input_size=(1, 5, 6))
     image = torch.rand(1, 5, 6)
-    with pytest.raises(unconv.NoRule, match=r"aten.roll.default \(at roll\)"):
+    with pytest.raises(unconv.NoRule, match=r"aten.lerp.Scalar \(at lerp\)"):
         network.project(image, "relu")
     exec(blocks("docs/adding-an-operation.md")[0], {})
-    (pixels,) = network.project(image, "relu", channels=0, unit=(3, 3)).pixels()
-    assert pixels.nonzero().tolist() == [[0, 2, 1]]
+    found = network.project(image, "relu", channels=0, unit=(0, 3))
+    share = found.pixels()[0, 0, :, 3] / found.values
+    assert torch.allclose(share, torch.tensor([0.75, 0, 0, 0, 0.25]))
+
+
+def test_rules_of_one_s_own_change_one_method_alone(capsys):
+    exec(blocks("docs/adding-an-operation.md")[1], {})
+    assert capsys.readouterr().out == "tensor(2.)\n"
 
 
 @pytest.mark.parametrize("example", sorted((ROOT / "examples").glob("*.py")), ids=lambda path: path.stem)

@@ -15,7 +15,10 @@ from cases import NETWORKS
 from unconv.errors import NoSuchLayer, ShapeError
 from unconv.reverse.bench import bench
 from unconv.reverse.cost import convolution_rate, operations
+from unconv.reverse.methods import DECONVNET
 from unconv.reverse.places import find
+from unconv.reverse.rules import KEEPERS
+from unconv.reverse.rules.pool import max_pool
 from unconv.reverse.seed import choose
 
 
@@ -119,7 +122,7 @@ def test_operations_are_those_of_the_samples_on_the_map(position):
     _, tape, right = counted(layers, image(3, (11, 14)), 2, position, 5)
     _, value, _ = find(tape, "5")
     seeds = choose(tape.kept["5"][0], [2], position)
-    assert operations(tape, value, seeds).tolist() == [right]
+    assert operations(tape, value, DECONVNET, seeds).tolist() == [right]
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -192,23 +195,21 @@ def test_a_place_before_the_first_convolution_keeps_its_channel(trace):
     assert pixels[1].any() and not pixels[0].any() and not pixels[2].any()
 
 
-def test_a_pool_with_another_rule_is_not_taken_for_ours(monkeypatch):
-    from unconv.reverse import methods
-    from unconv.reverse.rules.pool import max_pool
-
+def test_a_pool_with_another_rule_is_not_taken_for_ours():
     operation, kept = torch.ops.aten.max_pool2d_with_indices.default, []
 
     def negated(step, r, _switches):
         kept.append(step.kept)
         return max_pool(step, r, None).map(torch.neg)
 
-    mine = {**methods.METHODS["deconvnet"], operation: negated}
-    monkeypatch.setitem(methods.METHODS, "deconvnet", mine)
-    found = small().project(image(), "4", "top:3")
-    traced = small().project(image(), "4", "top:3", trace=True)
+    mine = unconv.Rules("deconvnet")
+    mine.rule(operation, keep=KEEPERS[operation])(negated)
+    found = small().project(image(), "4", "top:3", method=mine)
+    traced = small().project(image(), "4", "top:3", method=mine, trace=True)
+    usual = small().project(image(), "4", "top:3")
     assert all(isinstance(switches, torch.Tensor) for switches in kept)
-    for a, b in zip(found.windows, traced.windows, strict=True):
-        assert torch.equal(a, b)
+    for a, b, c in zip(found.windows, traced.windows, usual.windows, strict=True):
+        assert torch.equal(a, b) and not torch.equal(a, c)
 
 
 def test_half_precision_of_what_lies_in_the_padding_has_no_error():

@@ -178,7 +178,9 @@ FAMILIES = {
     "timm nfnet": Family("timm:eca_nfnet_l0", places=("stages.0.0.conv2", "stages.1.1")),
     "timm nf resnet": Family("timm:nf_resnet26", places=("stages.1.0.conv2", "stages.2.1")),
     "timm bit": Family("timm:resnetv2_50x1_bit", places=("stages.0.blocks.2.conv2", "stages.1.blocks.1"), size=(3, 48, 32)),
-    "timm filter response norm": Family("timm:resnetv2_50d_frn", places=("stages.0.blocks.1.conv2",), exact=False, tolerance=1e-6),
+    "timm filter response norm": Family(
+        "timm:resnetv2_50d_frn", places=("stages.0.blocks.1.conv2",), exact=False, tolerance=1e-6
+    ),
     "timm evonorm": Family("timm:resnetv2_50d_evos", places=("stages.0.blocks.1.conv2",), exact=False, tolerance=1e-6),
     "timm repvgg": Family("timm:repvgg_a0", places=("stages.1.1", "stages.2.3")),
     "timm mobileone": Family("timm:mobileone_s0", places=("stages.1.1", "stages.2.3")),
@@ -233,7 +235,11 @@ def _built(build: str | Callable[[], nn.Module]) -> nn.Module:
         import timm
 
         return timm.create_model(build.removeprefix("timm:"), pretrained=False)
-    backbone = {"weights_backbone": None} if "weights_backbone" in inspect.signature(models.get_model_builder(build)).parameters else {}
+    backbone = (
+        {"weights_backbone": None}
+        if "weights_backbone" in inspect.signature(models.get_model_builder(build)).parameters
+        else {}
+    )
     return models.get_model(build, weights=None, **backbone)
 
 

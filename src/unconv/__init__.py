@@ -52,6 +52,7 @@ if TYPE_CHECKING:
         unpool_avg,
         unpool_max,
     )
+    from unconv.reverse.methods import Rules
     from unconv.reverse.network import Network, Recording, load
     from unconv.reverse.places import Place
     from unconv.reverse.reconstruction import Reconstruction, Reconstructions
@@ -78,6 +79,7 @@ __all__ = [
     "Reconstruction",
     "Reconstructions",
     "Recording",
+    "Rules",
     "ShapeError",
     "TorchArguments",
     "UnconvError",
@@ -124,6 +126,7 @@ _HOMES = {
         "WeightsError",
     ],
     "unconv.images": ["Preprocess"],
+    "unconv.reverse.methods": ["Rules"],
     "unconv.reverse.network": ["Network", "Recording", "load"],
     "unconv.reverse.places": ["Place"],
     "unconv.reverse.reconstruction": ["Reconstruction", "Reconstructions"],

@@ -204,7 +204,9 @@ def scale(step: Step) -> Tensor:
     if step.operation is LOCAL_RESPONSE_NORM:
         _x, size, alpha, beta, k = step.args
         squares = torch.nn.functional.pad(x.square().movedim(1, -1), (size // 2, (size - 1) // 2))
-        return (k + alpha * squares.unfold(-1, size, 1).mean(-1).movedim(-1, 1)).pow(-beta)
+        means: Tensor = squares.unfold(-1, size, 1).mean(-1).movedim(-1, 1)
+        divided: Tensor = (k + alpha * means).pow(-beta)
+        return divided
     if step.operation is aten.native_layer_norm.default:
         _x, shape, gamma, _beta, eps = step.args
         return _over(x, list(range(-len(shape), 0)), eps) * (1 if gamma is None else gamma)

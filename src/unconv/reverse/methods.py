@@ -71,12 +71,16 @@ class Rules(Mapping[OpOverload, Rule]):
         UnconvError: no such method or choice.
     """
 
+    name: str
+    activations: str
+    hold: bool
+
     def __init__(self, method: str | Rules = "deconvnet", activations: str | None = None, hold: bool | None = None):
         base = method if isinstance(method, Rules) else None
-        name = method.name if isinstance(method, Rules) else method
-        if not isinstance(name, str) or name not in _ROWS:
-            raise UnconvError(f"method: {method!r} is not a method; there are {nearest(str(method), _ROWS)}.")
-        choice = activations if activations is not None else base.activations if base else "rectify"
+        name: str = base.name if base is not None else str(method)
+        if name not in _ROWS:
+            raise UnconvError(f"method: {method!r} is not a method; there are {nearest(name, _ROWS)}.")
+        choice: str = activations if activations is not None else base.activations if base else "rectify"
         if choice not in ACTIVATIONS:
             raise UnconvError(f"activations: {choice!r} is not a choice; there are {', '.join(ACTIVATIONS)}.")
         self.name = name
@@ -114,7 +118,7 @@ class Rules(Mapping[OpOverload, Rule]):
     def rule(
         self, *operations: OpOverload, reach: Reaching = everything, keep: Keeper | Before | None = None
     ) -> Callable[[_R], _R]:
-        """Make a function the rule of `operations` in this method alone; the arguments are those of `unconv.reverse.rules.rule`."""
+        """Make a function the rule of `operations` in this method alone; `reach` and `keep` as in `reverse.rules.rule`."""
 
         def register(function: _R) -> _R:
             for operation in operations:

@@ -91,9 +91,7 @@ class Network:
         noise = torch.randn(self.input_size, generator=torch.Generator().manual_seed(0))
         return self.record(noise).places()
 
-    def record(
-        self, image: Source, places: Sequence[str | Place] = (), method: str | Rules = "deconvnet"
-    ) -> Recording:
+    def record(self, image: Source, places: Sequence[str | Place] = (), method: str | Rules = "deconvnet") -> Recording:
         """Run the network once on `image` and keep what going back needs, and the outputs of `places`.
 
         Args:
@@ -200,9 +198,7 @@ class Network:
         """
         found = [place.name for place in self.record(image).places() if place.rectified]
         if not found:
-            raise NoSuchLayer(
-                f"places: {self.name} has no rectified convolution. Name places, from `unconv places`."
-            )
+            raise NoSuchLayer(f"places: {self.name} has no rectified convolution. Name places, from `unconv places`.")
         return found
 
     def _tensor(self, image: Source) -> Tensor:

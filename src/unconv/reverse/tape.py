@@ -25,17 +25,8 @@ from torch.utils._pytree import tree_flatten_with_path, tree_leaves, tree_map
 from torch.utils.weak import WeakIdKeyDictionary
 
 from unconv.errors import ModelError, NonFinite
+from unconv.reverse.schema import arguments, functional, is_factory, kind, plain, written_by
 from unconv.reverse.whole import WHOLE, Whole
-
-aten = torch.ops.aten
-
-_CLIPS = (
-    aten.clamp.default,
-    aten.clamp_min.default,
-    aten.hardtanh.default,
-    aten.maximum.default,
-    aten.threshold.default,
-)
 
 Keeper = Callable[[tuple[Any, ...], tuple[Any, ...]], Any]
 """From an operation's arguments and its results, with real tensors, to what its rule will need."""
@@ -46,31 +37,6 @@ class Before:
     """A keeper that is asked before the operation runs, and may overwrite its arguments in place."""
 
     keep: Callable[[Step, tuple[Any, ...]], Any]
-
-
-_NAMES = {
-    "_adaptive_avg_pool2d": "adaptive_avg_pool2d",
-    "_adaptive_avg_pool3d": "adaptive_avg_pool3d",
-    "_native_batch_norm_legit_no_training": "batch_norm",
-    "_prelu_kernel": "prelu",
-    "_softmax": "softmax",
-    "_unsafe_index": "index",
-    "_native_batch_norm_legit": "batch_norm",
-    "native_batch_norm_legit": "batch_norm",
-    "addmm": "linear",
-    "bmm": "linear",
-    "convolution": "conv",
-    "cudnn_batch_norm": "batch_norm",
-    "max_pool2d_with_indices": "max_pool2d",
-    "max_pool3d_with_indices": "max_pool3d",
-    "miopen_batch_norm": "batch_norm",
-    "mm": "linear",
-    "hardtanh": "relu6",
-    "native_batch_norm": "batch_norm",
-    "native_channel_shuffle": "channel_shuffle",
-    "native_group_norm": "group_norm",
-    "native_layer_norm": "layer_norm",
-}
 
 
 @dataclass(frozen=True)
@@ -121,7 +87,7 @@ class Step:
 
         filled = tree_map(fill, self.args)
         named = {a.name: value for a, value in zip(self.operation._schema.arguments, filled, strict=True) if a.kwarg_only}
-        run = WHOLE.get(self.operation, self.operation)
+        run: Callable[..., Any] = WHOLE.get(self.operation, self.operation)
         return run(*filled[: len(filled) - len(named)], **named)
 
 
@@ -142,12 +108,6 @@ class Tape:
     value: Value
     modules: Mapping[str, Value]
     kept: Mapping[str, Tensor]
-
-
-def kind(operation: OpOverload) -> str:
-    """An aten operation's everyday name."""
-    name = operation._schema.name.split("::")[1]
-    return _NAMES.get(name) or name.strip("_")
 
 
 def record(
@@ -215,7 +175,7 @@ class _Frame:
 class _Recorder(TorchDispatchMode):
     """Writes the tape while the model runs under it."""
 
-    def __init__(self, model: nn.Module, keepers: Mapping[OpOverload, Keeper], keep: Collection[str]):
+    def __init__(self, model: nn.Module, keepers: Mapping[OpOverload, Keeper | Before], keep: Collection[str]):
         super().__init__()  # type: ignore[no-untyped-call]
         self.keepers = keepers
         self.keep = keep
@@ -317,9 +277,9 @@ class _Recorder(TorchDispatchMode):
         tensors = [t for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor)]
         self.refuse_stale(tensors, self._where(func))
         self._refuse_random(func)
-        self._keep_constants([t for t in _written(func, _arguments(func, args, kwargs)) if t not in self.values])
+        self._keep_constants([t for t in written_by(func, arguments(func, args, kwargs)) if t not in self.values])
         live = any(t in self.values for t in tensors)
-        if not live or _is_factory(func):
+        if not live or is_factory(func):
             result = func(*args, **kwargs)
             for tensor in (*tensors, *_tensors(result)):
                 if tensor not in self.values:
@@ -330,12 +290,12 @@ class _Recorder(TorchDispatchMode):
     def _write(self, func: OpOverload, args: Any, kwargs: Any) -> Any:
         """Run an operation that the image flows through, and write its line."""
         self._refuse_own_statistics(func, args)
-        full = _arguments(func, args, kwargs)
+        full = arguments(func, args, kwargs)
         inputs = tuple(self.values[t] for t in tree_leaves(full) if isinstance(t, Tensor) and t in self.values)
-        written = _written(func, full)
+        written = written_by(func, full)
         saved = {id(t): t.clone() for t in written if t not in self.values}
         named = tree_map(lambda t: self.values.get(t, saved.get(id(t), t)) if isinstance(t, Tensor) else t, full)
-        operation, args_of_step = _plain(_functional(func), named)
+        operation, args_of_step = plain(functional(func), named)
         step = Step(operation, args_of_step, inputs, (), self._where(func))
         keeper = self.keepers.get(operation)
         at = next((k for k, argument in enumerate(named) if argument is args_of_step[0]), 0)
@@ -451,53 +411,6 @@ def _numbered(steps: Sequence[Step], leaves: Collection[int]) -> Iterator[Step]:
             taken.add(name)
         named.add(name)
         yield replace(step, place=name)
-
-
-def _is_factory(func: OpOverload) -> bool:
-    """Whether only the argument's shape matters: `zeros_like`, `new_empty`."""
-    name = func._schema.name.split("::")[1]
-    return name.endswith("_like") or name.startswith("new_")
-
-
-def _arguments(func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Any, ...]:
-    """All arguments in the order of the schema, defaults filled in."""
-    named = func._schema.arguments[len(args) :]
-    return (*args, *(kwargs.get(a.name, a.default_value) for a in named))
-
-
-def _written(func: OpOverload, full: tuple[Any, ...]) -> list[Tensor]:
-    """The tensors that the operation writes in place."""
-    pairs = zip(func._schema.arguments, full, strict=True)
-    written = [value for argument, value in pairs if argument.alias_info and argument.alias_info.is_write]
-    return [t for t in tree_leaves(written) if isinstance(t, Tensor)]
-
-
-def _functional(func: OpOverload) -> OpOverload:
-    """The form of an in-place operation that returns a new tensor; others as they are."""
-    namespace, name = func._schema.name.split("::")
-    if not name.endswith("_") or name.endswith("__"):
-        return func
-    packet = getattr(getattr(torch.ops, namespace), name[:-1], None)
-    return getattr(packet, func._overloadname, func)
-
-
-def _plain(operation: OpOverload, args: tuple[Any, ...]) -> tuple[OpOverload, tuple[Any, ...]]:
-    """A rectifier by its plain name: `clamp(min=0)` is a ReLU, `clamp(0, 6)` a ReLU6."""
-    if operation not in _CLIPS:
-        return operation, args
-    x, low, high = (*args, None)[:3]
-    if operation is aten.maximum.default and isinstance(x, Tensor):
-        x, low = low, x
-    zero = isinstance(low, int | float) and low == 0
-    if isinstance(low, Tensor):
-        zero = not low.any() and torch.broadcast_shapes(low.shape, x.shape) == x.shape
-    if operation is aten.hardtanh.default:
-        return (operation if zero else aten.clamp.default), (x, low, high)
-    if zero and (high is None or (operation is aten.threshold.default and high == 0)):
-        return aten.relu.default, (x,)
-    if operation is aten.clamp.default and zero:
-        return aten.hardtanh.default, (x, low, high)
-    return operation, args
 
 
 def _tensors(result: Any) -> list[Tensor]:

@@ -17,16 +17,16 @@ from torch import Tensor
 from torch._ops import OpOverload
 from torch.overrides import TorchFunctionMode
 
-_LIBRARY = torch.library.Library("unconv", "DEF")  # noqa: TOR901
+_LIBRARY = torch.library.Library("unconv", "DEF")
 
-_SCHEMAS = {
+_SCHEMAS: dict[str, Callable[..., Tensor]] = {
     "local_response_norm(Tensor x, int size, float alpha, float beta, float k) -> Tensor": F.local_response_norm,
-    "instance_norm(Tensor x, Tensor? weight, Tensor? bias, float eps) -> Tensor": lambda x, weight, bias, eps: (
-        F.instance_norm(x, None, None, weight, bias, True, 0.0, eps)
+    "instance_norm(Tensor x, Tensor? weight, Tensor? bias, float eps) -> Tensor": lambda x, weight, bias, eps: F.instance_norm(
+        x, None, None, weight, bias, True, 0.0, eps
     ),
-    "channel_norm(Tensor x, Tensor? weight, Tensor? bias, float eps) -> Tensor": lambda x, weight, bias, eps: (
-        F.layer_norm(x.movedim(1, -1), x.shape[1:2], weight, bias, eps).movedim(-1, 1)
-    ),
+    "channel_norm(Tensor x, Tensor? weight, Tensor? bias, float eps) -> Tensor": lambda x, weight, bias, eps: F.layer_norm(
+        x.movedim(1, -1), x.shape[1:2], weight, bias, eps
+    ).movedim(-1, 1),
     "linear(Tensor x, Tensor weight, Tensor? bias) -> Tensor": F.linear,
 }
 

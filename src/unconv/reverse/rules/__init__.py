@@ -7,7 +7,7 @@ complete.
 from __future__ import annotations
 
 from unconv.reverse.rules import linear, norm, pointwise, pool, resample, shape
-from unconv.reverse.rules.table import KEEPERS, PREPARERS, REACHES, RULES, Rule, rule, takes_one_channel
+from unconv.reverse.rules.table import KEEPERS, PREPARERS, REACHES, RULES, Rule, local, rule, takes_one_channel
 
 __all__ = [
     "KEEPERS",
@@ -16,6 +16,7 @@ __all__ = [
     "RULES",
     "Rule",
     "linear",
+    "local",
     "norm",
     "pointwise",
     "pool",

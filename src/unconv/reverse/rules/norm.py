@@ -6,8 +6,6 @@ batch norm's are.
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 

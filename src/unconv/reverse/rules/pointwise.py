@@ -97,7 +97,8 @@ def _sloped(step: Step, dtype: torch.dtype) -> Tensor:
     x = x.to(dtype if dtype.itemsize >= 4 else torch.float32)
     with torch.inference_mode(False):
         (slope,) = torch.func.vjp(lambda x: step.again([x]), x.clone())[1](torch.ones_like(x))
-    return slope.to(dtype)
+    found: Tensor = slope.to(dtype)
+    return found
 
 
 @one_channel

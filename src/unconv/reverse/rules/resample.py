@@ -18,7 +18,6 @@ aten = torch.ops.aten
     aten.col2im.default,
     aten.im2col.default,
     aten.index_select.default,
-    aten.native_channel_shuffle.default,
     aten.pixel_shuffle.default,
     aten.pixel_unshuffle.default,
     aten.repeat.default,

@@ -111,9 +111,7 @@ def differentiated(step: Step, *signals: Window | None) -> list[Window | None]:
     return _backward(step, on_whole(step, signals), step.kept)
 
 
-def _backward(
-    step: Step, signals: Sequence[Window | None], at: Sequence[Tensor] | None
-) -> list[Window | None]:
+def _backward(step: Step, signals: Sequence[Window | None], at: Sequence[Tensor] | None) -> list[Window | None]:
     totals: list[Window | None] = [None] * len(step.inputs)
     for index, signal in enumerate(signals):
         if signal is None:

@@ -1,0 +1,98 @@
+"""What torch's operations are called, what they write, and in which plain form they are recorded."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch._ops import OpOverload
+from torch.utils._pytree import tree_leaves
+
+aten = torch.ops.aten
+
+_NAMES = {
+    "_adaptive_avg_pool2d": "adaptive_avg_pool2d",
+    "_adaptive_avg_pool3d": "adaptive_avg_pool3d",
+    "_native_batch_norm_legit_no_training": "batch_norm",
+    "_prelu_kernel": "prelu",
+    "_softmax": "softmax",
+    "_unsafe_index": "index",
+    "_native_batch_norm_legit": "batch_norm",
+    "native_batch_norm_legit": "batch_norm",
+    "addmm": "linear",
+    "bmm": "linear",
+    "convolution": "conv",
+    "cudnn_batch_norm": "batch_norm",
+    "max_pool2d_with_indices": "max_pool2d",
+    "max_pool3d_with_indices": "max_pool3d",
+    "miopen_batch_norm": "batch_norm",
+    "mm": "linear",
+    "hardtanh": "relu6",
+    "native_batch_norm": "batch_norm",
+    "native_group_norm": "group_norm",
+    "native_layer_norm": "layer_norm",
+}
+
+
+_CLIPS = (
+    aten.clamp.default,
+    aten.clamp_min.default,
+    aten.hardtanh.default,
+    aten.maximum.default,
+    aten.threshold.default,
+)
+
+
+def kind(operation: OpOverload) -> str:
+    """An aten operation's everyday name."""
+    name = operation._schema.name.split("::")[1]
+    return _NAMES.get(name) or name.strip("_")
+
+
+def is_factory(func: OpOverload) -> bool:
+    """Whether only the argument's shape matters: `zeros_like`, `new_empty`."""
+    name = func._schema.name.split("::")[1]
+    return name.endswith("_like") or name.startswith("new_")
+
+
+def arguments(func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Any, ...]:
+    """All arguments in the order of the schema, defaults filled in."""
+    named = func._schema.arguments[len(args) :]
+    return (*args, *(kwargs.get(a.name, a.default_value) for a in named))
+
+
+def written_by(func: OpOverload, full: tuple[Any, ...]) -> list[Tensor]:
+    """The tensors that the operation writes in place."""
+    pairs = zip(func._schema.arguments, full, strict=True)
+    written = [value for argument, value in pairs if argument.alias_info and argument.alias_info.is_write]
+    return [t for t in tree_leaves(written) if isinstance(t, Tensor)]
+
+
+def functional(func: OpOverload) -> OpOverload:
+    """The form of an in-place operation that returns a new tensor; others as they are."""
+    namespace, name = func._schema.name.split("::")
+    if not name.endswith("_") or name.endswith("__"):
+        return func
+    packet = getattr(getattr(torch.ops, namespace), name[:-1], None)
+    return getattr(packet, func._overloadname, func)
+
+
+def plain(operation: OpOverload, args: tuple[Any, ...]) -> tuple[OpOverload, tuple[Any, ...]]:
+    """A rectifier by its plain name: `clamp(min=0)` is a ReLU, `clamp(0, 6)` a ReLU6."""
+    if operation not in _CLIPS:
+        return operation, args
+    x, low, high = (*args, None)[:3]
+    if operation is aten.maximum.default and isinstance(x, Tensor):
+        x, low = low, x
+    zero = isinstance(low, int | float) and low == 0
+    if isinstance(low, Tensor) and not isinstance(x, Tensor):
+        zero = not low.any() and torch.broadcast_shapes(low.shape, x.shape) == x.shape
+    if operation is aten.hardtanh.default:
+        return (operation if zero else aten.clamp.default), (x, low, high)
+    if zero and (high is None or (operation is aten.threshold.default and high == 0)):
+        return aten.relu.default, (x,)
+    if operation is aten.clamp.default and zero:
+        return aten.hardtanh.default, (x, low, high)
+    return operation, args
