@@ -22,17 +22,12 @@ from unconv.render.picture import (
     visible_box,
 )
 from unconv.reverse.journey import Arrival
+from unconv.reverse.methods import WORDS, Rules, method_named
 from unconv.reverse.network import Network, Recording
 from unconv.reverse.reconstruction import Reconstruction, Signal, place_numbers, unit_numbers
 from unconv.reverse.seed import Channels, Unit
 from unconv.reverse.stream import Units
 from unconv.reverse.tape import Step
-
-_METHOD_WORDS = {
-    "deconvnet": "deconvnet (Zeiler & Fergus 2014): the signal going back is rectified at each rectifier.",
-    "gradient": "gradient: exact backpropagation of the activation.",
-    "guided": "guided backpropagation (Springenberg et al. 2015): rectified, and held to where the forward pass was positive.",
-}
 
 Progress = Callable[[str, float, int], None]
 """Told what is being done, and how much of the total is done."""
@@ -45,7 +40,7 @@ class Request:
     places: Sequence[str] = ()
     channels: Channels = "top:9"
     unit: Unit = "strongest"
-    method: str = "deconvnet"
+    method: str | Rules = "deconvnet"
     dtype: str | None = None
 
 
@@ -57,7 +52,7 @@ def report(network: Network, image: Source, folder: Path, request: Request, prog
         up: the page to lead back to, if there is one.
     """
     name = Path(image).name if isinstance(image, str | Path) else "the picture"
-    recording = _recorded(network, image, request.places)
+    recording = _recorded(network, image, request.places, request.method)
     shared = _shared(network, name, request)
     prepared: dict[int, Step] = {}
     asked = (request.channels, request.unit, request.method, request.dtype, True, None, prepared)
@@ -147,10 +142,10 @@ def _prepare(folder: Path) -> None:
         old.unlink()
 
 
-def _recorded(network: Network, image: Source, places: Sequence[str]) -> Recording:
+def _recorded(network: Network, image: Source, places: Sequence[str], method: str | Rules) -> Recording:
     """The picture's recording with the places asked for, or every rectified map of a convolution."""
     places = places or network.rectified(image)
-    recording = network.record(image, places)
+    recording = network.record(image, places, method)
     for place in places:
         recording.activation(place)
     return recording
@@ -162,8 +157,8 @@ def _shared(network: Network, name: str, request: Request) -> dict[str, Any]:
         "network": network.name,
         "weights": network.weights,
         "picture": name,
-        "method": request.method,
-        "method_words": _METHOD_WORDS[request.method],
+        "method": method_named(request.method).name,
+        "method_words": WORDS[method_named(request.method).name],
         "dtype": request.dtype,
         "version": unconv.__version__,
     }
@@ -178,7 +173,7 @@ class _Layer:
         axes = len(units.image.shape) - 1
         lengths = (end - start for box in units.boxes for start, end in zip(box[:axes], box[axes:], strict=True))
         self.facts = {
-            **place_numbers(units.place, units.method, units.error),
+            **place_numbers(units.place, units.method, units.error, units.notes),
             "place": name,
             "anchor": self.anchor,
             "total": units.place.channels,

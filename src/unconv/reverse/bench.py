@@ -12,6 +12,7 @@ import torch
 import unconv
 from unconv.images import Source
 from unconv.reverse.cost import convolution_rate, wait
+from unconv.reverse.methods import Rules, method_named
 from unconv.reverse.network import Network
 from unconv.reverse.places import Place
 from unconv.reverse.seed import Channels, Unit
@@ -45,7 +46,7 @@ def bench(
     places: Sequence[str | Place] = (),
     channels: Channels = "all",
     unit: Unit = "strongest",
-    method: str = "deconvnet",
+    method: str | Rules = "deconvnet",
     dtype: str | torch.dtype | None = None,
     progress: Callable[[str, int, int], None] = lambda *_: None,
 ) -> dict[str, Any]:
@@ -75,7 +76,7 @@ def bench(
         "network": network.name,
         "weights": network.weights,
         "image": list(recording.tape.image.shape[1:]),
-        "method": method,
+        "method": method_named(method).name,
         "dtype": str(walk_dtype).removeprefix("torch."),
         "device": str(device) if device.type == "cpu" else torch.cuda.get_device_name(device),
         "threads": torch.get_num_threads(),

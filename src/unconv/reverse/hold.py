@@ -8,7 +8,7 @@ nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import prod
 
@@ -224,11 +224,14 @@ def _over(x: Tensor, axes: Sequence[int], eps: float) -> Tensor:
     return (x.var(list(axes), correction=0, keepdim=True) + eps).rsqrt()
 
 
-def held_words(held: Held) -> Iterator[str]:
-    """What is held fixed, in sentences."""
-    if held.gates:
-        yield f"{len(held.gates)} gates are held as they were"
-    if held.norms:
-        yield f"{len(held.norms)} norms that take their statistics from the picture are held at the scale that they had"
-    if held.skipped:
-        yield f"{len(held.skipped)} local response norms are skipped, as in the paper"
+def held_words(held: Held, places: Collection[str]) -> Iterator[str]:
+    """What of `places` is held fixed, in words."""
+    kinds = {
+        "gates held as they were": held.gates,
+        "norms with statistics of the picture held at their scale": held.norms,
+        "local response norms skipped, as in the paper": held.skipped,
+    }
+    for words, found in kinds.items():
+        count = sum(place in places for place in found)
+        if count:
+            yield f"{count} {words}"

@@ -6,7 +6,8 @@ networks use in its place (ReLU6, LeakyReLU, PReLU, ELU, Softplus, SiLU, GELU, H
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
 import torch
@@ -142,6 +143,14 @@ class Rules(Mapping[OpOverload, Rule]):
     def preparing(self, operation: OpOverload) -> Preparing | None:
         """What the operation's rule makes once of a step."""
         return PREPARERS.get(self[operation])
+
+    def notes(self, steps: Sequence[Step]) -> Iterator[str]:
+        """What this method did at rectifiers of which the paper says nothing, in words."""
+        if self.name != "gradient":
+            done = {"rectify": "rectified", "gradient": "taken by their slope", "pass": "passed"}
+            kinds = Counter(step.kind for step in steps if step.operation in OTHER_RECTIFIERS)
+            for kind, count in kinds.items():
+                yield f"{count} {kind} {done[self.activations]}, of which the paper says nothing"
 
     def refusal(self, step: Step) -> str | None:
         """Why the step cannot be run backwards; None if it can."""

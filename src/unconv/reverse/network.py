@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from unconv.errors import ModelError, NoSuchLayer, ShapeError, UnconvError
 from unconv.images import Preprocess, Source, open_picture, shown
 from unconv.networks import Opened, Preprocessing, open_network, unwrap
+from unconv.reverse.check import Coverage, check
 from unconv.reverse.fields import Field, fields
-from unconv.reverse.hold import Held, hold
+from unconv.reverse.hold import Held, held_words, hold
 from unconv.reverse.layout import channels_first
 from unconv.reverse.methods import Rules, method_named
 from unconv.reverse.places import Place, find, places
@@ -36,9 +37,10 @@ def load(
     """The network that `spec` names, ready to be run backwards.
 
     Args:
-        spec: "unconv:caltech", "torchvision:NAME", "FILE.py:factory", or a live module.
-        weights: "DEFAULT" or another of torchvision's names, which downloads; or a file
-            .safetensors, .pth or .pt. None: random for torchvision.
+        spec: "unconv:caltech", "torchvision:NAME", "timm:NAME", "keras:NAME", "FILE.keras", "onnx:FILE",
+            "FILE.py:factory", or a live module or Keras model.
+        weights: "DEFAULT" or another of the library's names, which downloads; or a file .safetensors,
+            .pth or .pt, for Keras .keras or .weights.h5. None: random for a library's architecture.
         preprocess: from a PIL picture to a tensor (C, H, W), in place of the network's own.
         input_size: (C, H, W) that `places` runs the network with, in place of the network's own.
 
@@ -190,6 +192,14 @@ class Network:
 
         return Stream(listed, prepare)
 
+    def check(self, image: Source | None = None, method: str | Rules = "deconvnet") -> Coverage:
+        """Whether this network can be run backwards, and proof: run it, list what occurs, try the laws on a few places.
+
+        Args:
+            image: as for `project`; None: noise. The laws run in float64, on a copy, where the network can.
+        """
+        return check(self, image, method)
+
     def rectified(self, image: Source) -> list[str]:
         """The places that are a rectifier's maps, for `image`: what is looked at if nothing is asked for.
 
@@ -298,7 +308,10 @@ class Recording:
             raise ShapeError(f"memory: {memory!r} came; pass bytes, a whole number such as 256 * 2**20, or None.")
         image = self.tape.image[0]
         shown_image = shown(image, self.network.preprocess)
-        return Units(where, rules.name, seeds, boxes, route, image, shown_image, trace, memory)
+        places = {step.place for step in route.steps}
+        held = held_words(self.held(rules.skip), places) if rules.hold else ()
+        notes = (*rules.notes(route.steps), *held)
+        return Units(where, rules.name, seeds, boxes, route, image, shown_image, trace, memory, notes)
 
 
 def _listed(places: str | Place | Sequence[str | Place]) -> list[str | Place]:

@@ -52,6 +52,7 @@ class Reconstruction:
     shown: Tensor
     signals: tuple[Signal, ...]
     error: float | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def patch(self) -> Tensor:
@@ -97,6 +98,7 @@ class Reconstructions:
         signals: of each, on request, the signal at every place on the way down, from the unit on.
         error: of a way back in half precision, the largest difference from float32 that a few of the units
             had, as a share of a projection's largest value; None in full precision.
+        notes: what was done where the paper says nothing, and what was held fixed, in words.
     """
 
     place: Place
@@ -109,6 +111,7 @@ class Reconstructions:
     shown: Tensor
     signals: list[tuple[Signal, ...]]
     error: float | None = None
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.units)
@@ -125,7 +128,7 @@ class Reconstructions:
         box = tuple(self.boxes[index].tolist())
         signals = self.signals[index] if self.signals else ()
         unit, value, window = self.units[index], float(self.values[index]), self.windows[index]
-        common = (self.image, self.shown, signals, self.error)
+        common = (self.image, self.shown, signals, self.error, self.notes)
         return Reconstruction(self.place, self.method, unit, value, window, box, *common)
 
     def __iter__(self) -> Iterator[Reconstruction]:
@@ -164,7 +167,7 @@ class Reconstructions:
     def numbers(self) -> dict[str, Any]:
         """All that is not a picture, ready for JSON."""
         rows = zip(self.units, self.values.tolist(), self.boxes.tolist(), self.windows, strict=True)
-        common = place_numbers(self.place, self.method, self.error)
+        common = place_numbers(self.place, self.method, self.error, self.notes)
         return {**common, "scale": self.scale, "units": [unit_numbers(*row) for row in rows]}
 
     def save(self, path: str | Path) -> None:
@@ -233,13 +236,14 @@ class Reconstructions:
         return f'<figure style="margin:0">{picture}<figcaption>{caption}{more}</figcaption></figure>'
 
 
-def place_numbers(place: Place, method: str, error: float | None) -> dict[str, Any]:
+def place_numbers(place: Place, method: str, error: float | None, notes: Sequence[str]) -> dict[str, Any]:
     """What all units of a place have in common, ready for JSON."""
     return {
         "place": place.name,
         "operation": place.operation,
         "method": method,
         "error": error,
+        "notes": list(notes),
         "map": list(place.size),
         "receptive_field": list(place.receptive_field),
         "stride": list(place.stride),

@@ -48,7 +48,7 @@ _CLIPS = (
 def kind(operation: OpOverload) -> str:
     """An aten operation's everyday name."""
     name = operation._schema.name.split("::")[1]
-    return _NAMES.get(name) or name.strip("_")
+    return "attention" if "attention" in name else _NAMES.get(name) or name.strip("_")
 
 
 def is_factory(func: OpOverload) -> bool:

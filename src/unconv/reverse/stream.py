@@ -33,6 +33,7 @@ class Units:
     shown: Tensor
     trace: bool
     memory: int | None
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.boxes)
@@ -62,7 +63,7 @@ class Units:
     def one(self, arrival: Arrival) -> Reconstruction:
         """The projection that arrived."""
         unit, value = self.seeds.units[arrival.index], float(self.seeds.values[arrival.index])
-        box, common = self.boxes[arrival.index], (self.image, self.shown, arrival.signals, self.error)
+        box, common = self.boxes[arrival.index], (self.image, self.shown, arrival.signals, self.error, self.notes)
         return Reconstruction(self.place, self.method, unit, value, arrival.window, box, *common)
 
     def all(self) -> Reconstructions:
@@ -71,7 +72,7 @@ class Units:
         boxes = torch.tensor(self.boxes, dtype=torch.int64).reshape(len(self), 2 * (self.image.ndim - 1))
         signals = [arrival.signals for arrival in arrived] if self.trace else []
         windows = [arrival.window for arrival in arrived]
-        common = (boxes, self.image, self.shown, signals, self.error)
+        common = (boxes, self.image, self.shown, signals, self.error, self.notes)
         return Reconstructions(self.place, self.method, self.seeds.units, self.seeds.values, windows, *common)
 
     def _sorted(self, route: Route) -> list[Arrival]:

@@ -29,7 +29,7 @@ def batch_norm(step: Step, r: Window, *_statistics: None) -> Window:
 @one_channel
 @rule(aten._native_batch_norm_legit_no_training.default, reach=local)
 def batch_norm_no_training(step: Step, r: Window, *_statistics: None) -> Window:
-    """As `batch_norm`; a newer name of the same operation."""
+    """Each channel times gamma / sigma; the shift is a bias and does not flow."""
     _x, gamma, _beta, _mean, variance, _momentum, eps = step.args
     return _scaled(step, r, gamma, variance, eps)
 

@@ -161,6 +161,19 @@ def max_pool_to_centre(step: Step, r: Window, switches: None) -> Window:
     return max_pool(step, r, switches)
 
 
+def collisions(step: Step) -> tuple[bool, float] | None:
+    """Of a max pool: whether its windows overlap, and the share of switches that point where another does; None of others."""
+    if step.kind not in ("max_pool2d", "max_pool3d") or not _batched(step):
+        return None
+    reach = _pool_reach(step, len(step.inputs[0].shape) - 2)
+    assert reach is not None
+    lengths = step.kept.shape[2:]
+    places = _places(step.kept, reach, reach.lengths(lengths)).flatten(2)[0]
+    distinct = sum(len(row.unique()) for row in places)
+    overlaps = any(s < e for s, e in zip(reach.stride, reach.extent, strict=True))
+    return overlaps, 1 - distinct / max(1, places.numel())
+
+
 def _unpool_apart(pooled: Tensor, masks: Iterable[Tensor], reach: Reach) -> Tensor:
     """(B, C, pooled..) to (B, C, samples..), of windows that do not overlap: each is its value, masked, at every place.
 

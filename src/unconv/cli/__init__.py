@@ -14,11 +14,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from unconv.cli.parsing import (
+    read_channels,
+    read_floats,
+    read_grid,
+    read_lengths,
+    read_paddings,
+    read_place,
+    read_size,
+    read_unit,
+)
 from unconv.errors import UnconvError
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from unconv.ops.telling import Telling
     from unconv.report import Progress
     from unconv.reverse.network import Network
@@ -29,10 +37,16 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-Model = Annotated[str, typer.Argument(help="unconv:caltech, torchvision:NAME (torchvision:vgg16), or FILE.py:factory.")]
+Model = Annotated[
+    str,
+    typer.Argument(
+        help="unconv:caltech, torchvision:NAME (torchvision:vgg16), timm:NAME, keras:NAME, FILE.keras, onnx:FILE, "
+        "or FILE.py:factory."
+    ),
+]
 Weights = Annotated[
     str | None,
-    typer.Option(help="A file .safetensors, .pth or .pt; or DEFAULT, which downloads torchvision's own."),
+    typer.Option(help="A file .safetensors, .pth or .pt, for Keras .keras or .weights.h5; or DEFAULT, which downloads."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print all numbers as JSON, and nothing else on standard output.")]
 At = Annotated[
@@ -41,7 +55,10 @@ At = Annotated[
 ]
 Channels = Annotated[str, typer.Option(help='"all", "top:9", or channels: 3 or 3,17,40.')]
 Unit = Annotated[str, typer.Option(help='"strongest", "map", or a position: 6,7.')]
-Method = Annotated[str, typer.Option(help="deconvnet, gradient or guided.")]
+Method = Annotated[str, typer.Option(help="deconvnet, gradient, guided, desalinet or switch-centre.")]
+Activations = Annotated[
+    str, typer.Option(help="At rectifiers other than ReLU, of which the paper says nothing: rectify, gradient, pass or error.")
+]
 Dtype = Annotated[
     str | None,
     typer.Option(help="Of the way back: float32; bfloat16, two thirds of the time, with its error; float64; float16 on a GPU."),
@@ -122,6 +139,7 @@ def project(
     channels: Channels = "top:9",
     unit: Unit = "strongest",
     method: Method = "deconvnet",
+    activations: Activations = "rectify",
     dtype: Dtype = None,
     weights: Weights = None,
     out: Annotated[Path, typer.Option("-o", "--out", help="The folder to write.")] = Path("unconv-out"),
@@ -134,18 +152,37 @@ def project(
     as_json: AsJson = False,
 ) -> None:
     """Show which structure of one picture drives the units of a network: a folder of pages."""
+    from unconv import Rules
     from unconv.report import Request, report
-    from unconv.reverse.methods import method_named
 
-    method_named(method)
-    request = Request(tuple(at or ()), _channels(channels), _unit(unit), method, dtype)
+    request = Request(tuple(at or ()), read_channels(channels), read_unit(unit), Rules(method, activations), dtype)
     network = _network(model, weights, size, resize, mean, std, scale, bgr)
     if network.weights == "random" and not as_json:
         print("unconv: the weights are random, and so are the pictures; pass --weights DEFAULT or a file.", file=sys.stderr)
     with _stoppable(out), _progress(as_json) as progress:
         numbers = report(network, image, out, request, progress)
     _finish(out, numbers, as_json)
+    _say_notes(numbers)
     _say_errors(numbers)
+
+
+@app.command()
+def check(
+    model: Model,
+    image: Annotated[Path | None, typer.Argument(help="A picture. Without: noise.")] = None,
+    method: Method = "deconvnet",
+    activations: Activations = "rectify",
+    weights: Weights = None,
+    size: Size = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say whether a network can be run backwards, and prove it on this one: exit status 1 if not."""
+    from unconv import Rules
+
+    found = _network(model, weights, size).check(image, Rules(method, activations))
+    print(json.dumps(found.numbers(), indent=1) if as_json else found.text())
+    if not found.reversible:
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -156,6 +193,7 @@ def bench(
     channels: Channels = "all",
     unit: Unit = "strongest",
     method: Method = "deconvnet",
+    activations: Activations = "rectify",
     dtype: Dtype = None,
     weights: Weights = None,
     size: Size = None,
@@ -164,12 +202,13 @@ def bench(
     """Time what this machine reaches: every unit of every place, beside the rate of the convolution itself."""
     import torch
 
+    from unconv import Rules
     from unconv.reverse.bench import bench as timed
 
     network = _network(model, weights, size)
     noise = torch.randn(network.input_size, generator=torch.Generator().manual_seed(0))
     with _progress(as_json) as progress:
-        asked = (tuple(at or ()), _channels(channels), _unit(unit), method, dtype)
+        asked = (tuple(at or ()), read_channels(channels), read_unit(unit), Rules(method, activations), dtype)
         numbers = timed(network, noise if image is None else image, *asked, progress)
     if as_json:
         print(json.dumps(numbers, indent=1))
@@ -229,7 +268,7 @@ def explain(
         explanation = _explained_pool(operation, input or "4x4", kernel or "2", stride, padding, duplicates or "sum")
     else:
         raise typer.BadParameter(f"{operation!r} cannot be explained; conv2d_transpose, unpool_max and unpool_avg can.")
-    place = None if at is None else _place(at)
+    place = None if at is None else read_place(at)
     if out is not None:
         explanation.save(out, place)
         print(f"wrote {out}", file=sys.stderr if as_json else sys.stdout)
@@ -253,9 +292,9 @@ def size(
 
     from unconv.ops import output_sizes
 
-    lengths = _lengths("--input", input)
-    settings = (_lengths("--stride", stride), _paddings(padding, len(lengths)), _lengths("--dilation", dilation))
-    found = output_sizes(lengths, _lengths("--kernel", kernel), *settings)
+    lengths = read_lengths("--input", input)
+    settings = (read_lengths("--stride", stride), read_paddings(padding, len(lengths)), read_lengths("--dilation", dilation))
+    found = output_sizes(lengths, read_lengths("--kernel", kernel), *settings)
     if as_json:
         print(json.dumps([asdict(row) for row in found], indent=1))
         return
@@ -286,13 +325,13 @@ def _refuse_given(operation: str, options: dict[str, str | None]) -> None:
 def _explained_conv(input: str, kernel: str, stride: str, padding: str, output: str | None, dilation: str) -> Telling:
     from unconv import ops
 
-    image, filters = _grid("--input", input)[None, :, :, None], _grid("--kernel", kernel)[:, :, None, None]
-    settings = (_lengths("--stride", stride), _paddings(padding, 2), _lengths("--dilation", dilation))
+    image, filters = read_grid("--input", input)[None, :, :, None], read_grid("--kernel", kernel)[:, :, None, None]
+    settings = (read_lengths("--stride", stride), read_paddings(padding, 2), read_lengths("--dilation", dilation))
     if output is None:
         legal = ops.legal_output_sizes(tuple(image.shape[1:3]), tuple(filters.shape[:2]), *settings)
         size = tuple((sizes[-1] if settings[1] == "SAME" else sizes[0]) if sizes else 0 for sizes in legal)
     else:
-        size = _lengths("--output", output)
+        size = read_lengths("--output", output)
         if len(size) > 2:
             raise typer.BadParameter(f"--output {output!r}: write a height and a width: 4x5.")
     strides, pads, dilations = settings
@@ -303,52 +342,17 @@ def _explained_pool(operation: str, input: str, kernel: str, stride: str, paddin
     from unconv import ops
 
     told = ops.explain_unpool_max if operation == "unpool_max" else ops.explain_unpool_avg
-    image = _grid("--input", input)[None, :, :, None]
-    return told(image, _lengths("--kernel", kernel), _lengths("--stride", stride), _paddings(padding, 2), duplicates)
+    image = read_grid("--input", input)[None, :, :, None]
+    return told(
+        image, read_lengths("--kernel", kernel), read_lengths("--stride", stride), read_paddings(padding, 2), duplicates
+    )
 
 
-def _grid(option: str, text: str) -> Tensor:
-    """Rows of values, or a size filled with 1, 2, 3."""
-    import torch
-
-    if "," not in text and ";" not in text:
-        size = _lengths(option, text)
-        height, width = size * 2 if len(size) == 1 else (size[0], size[-1])
-        if len(size) > 2 or max(size) > 1000:
-            raise typer.BadParameter(f"{option} {text!r}: write a height and a width of at most 1000: 2x3.")
-        return torch.arange(1.0, height * width + 1).reshape(height, width)
-    try:
-        rows = [[float(n) for n in row.split(",")] for row in text.split(";")]
-    except ValueError:
-        raise typer.BadParameter(f"{option} {text!r}: write a size, 2x3, or rows of numbers, 1,2;3,4.") from None
-    if len({len(row) for row in rows}) != 1:
-        raise typer.BadParameter(f"{option} {text!r}: all rows must have as many numbers.")
-    return torch.tensor(rows)
-
-
-def _lengths(option: str, text: str) -> tuple[int, ...]:
-    parts = text.lower().split("x")
-    if not all(part.isdecimal() for part in parts):
-        hint = " To write a file, pass -o." if option == "--output" and "." in text else ""
-        raise typer.BadParameter(f"{option} {text!r}: write a number, or one for each axis: 3x5, height first.{hint}")
-    return tuple(int(part) for part in parts)
-
-
-def _paddings(text: str, axes: int) -> str | list[tuple[int, ...]]:
-    """SAME, VALID, or a pair for each axis; one pair is for all of them."""
-    if text.isalpha():
-        return text.upper()
-    pairs = [tuple(int(n) if n.strip().isdecimal() else -1 for n in pair.split(",")) for pair in text.split(";")]
-    if any(len(pair) != 2 or min(pair) < 0 for pair in pairs):
-        raise typer.BadParameter(f"--padding {text!r}: write SAME, VALID, or before,after: 1,1, or of each axis: 1,1;0,2.")
-    return pairs * axes if len(pairs) == 1 else pairs
-
-
-def _place(text: str) -> tuple[int, int]:
-    parts = text.split(",")
-    if len(parts) != 2 or not all(part.strip().isdecimal() for part in parts):
-        raise typer.BadParameter(f"--at {text!r}: write row,column.")
-    return int(parts[0]), int(parts[1])
+def _say_notes(numbers: dict[str, Any]) -> None:
+    """What was done on the way where the paper says nothing, on standard error: of the deepest place."""
+    notes = numbers["layers"][-1]["notes"] if numbers["layers"] else []
+    if notes:
+        print(f"unconv: on the way from {numbers['layers'][-1]['place']}: {'; '.join(notes)}.", file=sys.stderr)
 
 
 def _say_errors(numbers: dict[str, Any]) -> None:
@@ -383,10 +387,10 @@ def _network(
     from unconv import Preprocess, load
 
     network = load(model, weights)
-    given = {"resize": resize, "mean": _floats("--mean", mean), "std": _floats("--std", std), "scale": scale}
+    given = {"resize": resize, "mean": read_floats("--mean", mean), "std": read_floats("--std", std), "scale": scale}
     changes: dict[str, Any] = {option: value for option, value in given.items() if value is not None}
     if size is not None:
-        changes = {"resize": None, **changes, "size": _size(size)}
+        changes = {"resize": None, **changes, "size": read_size(size)}
     if bgr:
         changes["bgr"] = True
     if not changes:
@@ -398,36 +402,6 @@ def _network(
     network.preprocess = replace(known, **changes)
     network.input_size = (len(network.preprocess.mean), *(network.preprocess.size or (height, width)))
     return network
-
-
-def _size(text: str) -> tuple[int, int]:
-    numbers = [int(n) for n in text.lower().split("x") if n.isdecimal() and int(n) > 0]
-    if len(numbers) != len(text.lower().split("x")) or len(numbers) not in (1, 2):
-        raise typer.BadParameter(f"{text!r} is no size; write 224 or 224x320 (height first).")
-    return (numbers[0], numbers[-1])
-
-
-def _floats(option: str, text: str | None) -> tuple[float, ...] | None:
-    try:
-        return None if text is None else tuple(float(n) for n in text.split(","))
-    except ValueError:
-        raise typer.BadParameter(f"{option} {text!r}: write numbers with commas between, 0.485,0.456,0.406.") from None
-
-
-def _channels(text: str) -> str | list[int]:
-    if text == "all" or text.startswith("top:"):
-        return text
-    if all(part.strip().isdecimal() for part in text.split(",")):
-        return [int(part) for part in text.split(",")]
-    raise typer.BadParameter(f"--channels {text!r}: write all, top:9, or numbers with commas between.")
-
-
-def _unit(text: str) -> str | tuple[int, ...]:
-    if text in ("strongest", "map"):
-        return text
-    if all(part.strip().isdecimal() for part in text.split(",")):
-        return tuple(int(part) for part in text.split(","))
-    raise typer.BadParameter(f"--unit {text!r}: write strongest, map, or a position: 6,7.")
 
 
 @contextmanager

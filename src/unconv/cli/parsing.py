@@ -1,0 +1,90 @@
+"""What people write after an option, read: sizes, rows of values, channels, units."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import typer
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def read_grid(option: str, text: str) -> Tensor:
+    """Rows of values, or a size filled with 1, 2, 3."""
+    import torch
+
+    if "," not in text and ";" not in text:
+        size = read_lengths(option, text)
+        height, width = size * 2 if len(size) == 1 else (size[0], size[-1])
+        if len(size) > 2 or max(size) > 1000:
+            raise typer.BadParameter(f"{option} {text!r}: write a height and a width of at most 1000: 2x3.")
+        return torch.arange(1.0, height * width + 1).reshape(height, width)
+    try:
+        rows = [[float(n) for n in row.split(",")] for row in text.split(";")]
+    except ValueError:
+        raise typer.BadParameter(f"{option} {text!r}: write a size, 2x3, or rows of numbers, 1,2;3,4.") from None
+    if len({len(row) for row in rows}) != 1:
+        raise typer.BadParameter(f"{option} {text!r}: all rows must have as many numbers.")
+    return torch.tensor(rows)
+
+
+def read_lengths(option: str, text: str) -> tuple[int, ...]:
+    """A number, or one for each axis: 3x5."""
+    parts = text.lower().split("x")
+    if not all(part.isdecimal() for part in parts):
+        hint = " To write a file, pass -o." if option == "--output" and "." in text else ""
+        raise typer.BadParameter(f"{option} {text!r}: write a number, or one for each axis: 3x5, height first.{hint}")
+    return tuple(int(part) for part in parts)
+
+
+def read_paddings(text: str, axes: int) -> str | list[tuple[int, ...]]:
+    """SAME, VALID, or a pair for each axis; one pair is for all of them."""
+    if text.isalpha():
+        return text.upper()
+    pairs = [tuple(int(n) if n.strip().isdecimal() else -1 for n in pair.split(",")) for pair in text.split(";")]
+    if any(len(pair) != 2 or min(pair) < 0 for pair in pairs):
+        raise typer.BadParameter(f"--padding {text!r}: write SAME, VALID, or before,after: 1,1, or of each axis: 1,1;0,2.")
+    return pairs * axes if len(pairs) == 1 else pairs
+
+
+def read_place(text: str) -> tuple[int, int]:
+    """A row and a column: 1,2."""
+    parts = text.split(",")
+    if len(parts) != 2 or not all(part.strip().isdecimal() for part in parts):
+        raise typer.BadParameter(f"--at {text!r}: write row,column.")
+    return int(parts[0]), int(parts[1])
+
+
+def read_size(text: str) -> tuple[int, int]:
+    """(height, width) of 224 or 224x320."""
+    numbers = [int(n) for n in text.lower().split("x") if n.isdecimal() and int(n) > 0]
+    if len(numbers) != len(text.lower().split("x")) or len(numbers) not in (1, 2):
+        raise typer.BadParameter(f"{text!r} is no size; write 224 or 224x320 (height first).")
+    return (numbers[0], numbers[-1])
+
+
+def read_floats(option: str, text: str | None) -> tuple[float, ...] | None:
+    """Numbers with commas between; None if nothing was given."""
+    try:
+        return None if text is None else tuple(float(n) for n in text.split(","))
+    except ValueError:
+        raise typer.BadParameter(f"{option} {text!r}: write numbers with commas between, 0.485,0.456,0.406.") from None
+
+
+def read_channels(text: str) -> str | list[int]:
+    """All, top:9, or numbers with commas between."""
+    if text == "all" or text.startswith("top:"):
+        return text
+    if all(part.strip().isdecimal() for part in text.split(",")):
+        return [int(part) for part in text.split(",")]
+    raise typer.BadParameter(f"--channels {text!r}: write all, top:9, or numbers with commas between.")
+
+
+def read_unit(text: str) -> str | tuple[int, ...]:
+    """Strongest, map, or a position: 6,7."""
+    if text in ("strongest", "map"):
+        return text
+    if all(part.strip().isdecimal() for part in text.split(",")):
+        return tuple(int(part) for part in text.split(","))
+    raise typer.BadParameter(f"--unit {text!r}: write strongest, map, or a position: 6,7.")
