@@ -15,6 +15,7 @@ from unconv.images import Source, common_scale, picture_of, png, write
 from unconv.render.page import page, stylesheet
 from unconv.render.picture import (
     data_url,
+    map_picture,
     patch_picture,
     placed,
     projection_picture,
@@ -28,6 +29,7 @@ from unconv.reverse.reconstruction import Reconstruction, Signal, place_numbers,
 from unconv.reverse.seed import Channels, Unit
 from unconv.reverse.stream import Units
 from unconv.reverse.tape import Step
+from unconv.reverse.trust import Trust, trust
 
 Progress = Callable[[str, float, int], None]
 """Told what is being done, and how much of the total is done."""
@@ -42,6 +44,7 @@ class Request:
     unit: Unit = "strongest"
     method: str | Rules = "deconvnet"
     dtype: str | None = None
+    trust: bool = False
 
 
 def report(network: Network, image: Source, folder: Path, request: Request, progress: Progress, up: str = "") -> dict[str, Any]:
@@ -64,7 +67,7 @@ def report(network: Network, image: Source, folder: Path, request: Request, prog
     _prepare(folder)
     try:
         write(folder / "picture.png", png(picture_of(parts[0].shown)))
-        for layer in _projected(list(recording.tape.kept), parts, folder, request, shared, progress):
+        for layer in _projected(recording, parts, folder, request, shared, progress):
             layers.append(layer)
     finally:  # also when the user stops: what is there is whole, and the page leads to it
         kept = ("network", "weights", "picture", "method", "dtype", "shown", "unit", "channels", "version")
@@ -77,7 +80,7 @@ def report(network: Network, image: Source, folder: Path, request: Request, prog
 
 
 def _projected(
-    names: Sequence[str], parts: Sequence[Units], folder: Path, request: Request, shared: dict[str, Any], progress: Progress
+    recording: Recording, parts: Sequence[Units], folder: Path, request: Request, shared: dict[str, Any], progress: Progress
 ) -> Iterator[dict[str, Any]]:
     """Write each layer's tiles and pages as its units arrive; its numbers when all are there.
 
@@ -85,8 +88,10 @@ def _projected(
     """
     total = sum(float(units.operations.sum()) for units in parts) or 1.0
     done = 0.0
-    for name, units in zip(names, parts, strict=True):
-        layer = _Layer(name, units, folder, request, shared)
+    for name, units in zip(recording.tape.kept, parts, strict=True):
+        progress(f"trust in {name}" if request.trust else name, done / total, 1)
+        judged = list(trust(recording, units, replace(units, trace=False).all())) if request.trust else []
+        layer = _Layer(name, units, folder, request, shared, judged)
         progress(name, done / total, 1)
         try:
             for arrival in units.arrivals():
@@ -167,7 +172,16 @@ def _shared(network: Network, name: str, request: Request) -> dict[str, Any]:
 class _Layer:
     """One layer's files, written unit by unit; of the projections only the windows wait for their common scale."""
 
-    def __init__(self, name: str, units: Units, folder: Path, request: Request, shared: dict[str, Any]):
+    def __init__(
+        self,
+        name: str,
+        units: Units,
+        folder: Path,
+        request: Request,
+        shared: dict[str, Any],
+        judged: Sequence[Trust] = (),
+    ):
+        self.judged = judged
         self.units, self.folder, self.request, self.shared = units, folder, request, shared
         self.anchor = re.sub(r"[^\w.-]+", "_", name)
         axes = len(units.image.shape) - 1
@@ -232,6 +246,7 @@ class _Layer:
             "where": f"({', '.join(map(str, known))})" if known else "",
             "signals": [_signal_numbers(signal) for signal in projection.signals],
             "scale": common_scale([projection.window]),
+            "trust": self.judged[index].numbers() if self.judged else None,
         }
 
     def _write_page(self, index: int, unit: dict[str, Any], projection: Reconstruction, box: tuple[int, ...]) -> None:
@@ -245,11 +260,21 @@ class _Layer:
             frame=frame,
             placed=placed(box, frame),
             way=list(_way(projection)),
+            occlusion=_occlusion_pictures(self.judged[index]) if self.judged else [],
             before=f"{self._stem(index - 1)}.html" if index else "",
             after=f"{self._stem(index + 1)}.html" if index < last else "",
             **self.shared,
         )
         write(self.folder / unit["page"], content)
+
+
+def _occlusion_pictures(judged: Trust) -> list[str]:
+    """What the sliding square took away, and the projection's energy, drawn alike; nothing of what is not two-dimensional."""
+    occlusion = judged.occlusion
+    if occlusion is None or occlusion.corners.shape[1] != 2:
+        return []
+    drops, energies = occlusion.maps()
+    return [data_url(map_picture(values)) for values in (drops.clamp(min=0), energies)]
 
 
 def _signal_numbers(signal: Signal) -> dict[str, Any]:

@@ -141,6 +141,9 @@ def project(
     method: Method = "deconvnet",
     activations: Activations = "rectify",
     dtype: Dtype = None,
+    trust: Annotated[
+        bool, typer.Option("--trust", help="Say on each unit's page how far to trust it; some fifty runs a layer.")
+    ] = False,
     weights: Weights = None,
     out: Annotated[Path, typer.Option("-o", "--out", help="The folder to write.")] = Path("unconv-out"),
     size: Size = None,
@@ -155,7 +158,7 @@ def project(
     from unconv import Rules
     from unconv.report import Request, report
 
-    request = Request(tuple(at or ()), read_channels(channels), read_unit(unit), Rules(method, activations), dtype)
+    request = Request(tuple(at or ()), read_channels(channels), read_unit(unit), Rules(method, activations), dtype, trust)
     network = _network(model, weights, size, resize, mean, std, scale, bgr)
     if network.weights == "random" and not as_json:
         print("unconv: the weights are random, and so are the pictures; pass --weights DEFAULT or a file.", file=sys.stderr)

@@ -47,6 +47,12 @@ def signal_pictures(energy: Tensor, strongest: Tensor) -> tuple[Image.Image, Ima
     return bright, signed_picture(strongest, float(strongest.abs().max()))
 
 
+def map_picture(values: Tensor) -> Image.Image:
+    """A map (rows, columns) of what is not negative: black is none, white its largest."""
+    top = float(values.max()) or 1.0
+    return picture_of((values / top)[None].float())
+
+
 def data_url(picture: Image.Image) -> str:
     """The picture within the page itself."""
     return "data:image/png;base64," + base64.b64encode(png(picture)).decode()

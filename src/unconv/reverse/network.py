@@ -24,6 +24,7 @@ from unconv.reverse.reconstruction import Reconstructions
 from unconv.reverse.seed import Channels, Seeds, Unit, choose
 from unconv.reverse.stream import Stream, Units
 from unconv.reverse.tape import Step, Tape, record
+from unconv.reverse.trust import Trust, trust
 from unconv.reverse.walk import Route
 
 
@@ -199,6 +200,26 @@ class Network:
             image: as for `project`; None: noise. The laws run in float64, on a copy, where the network can.
         """
         return check(self, image, method)
+
+    def trust(
+        self,
+        image: Source,
+        place: str | Place,
+        channels: Channels = "top:9",
+        unit: Unit = "strongest",
+        method: str | Rules = "deconvnet",
+    ) -> list[Trust]:
+        """How far the projections of some units are to be trusted; the arguments are those of `project`.
+
+        Each is compared with what other channels at the same place give, a random seed, and the same network with
+        shuffled weights; and a grey square is slid over its receptive field. It runs the network some fifty times.
+
+        Raises:
+            As `project`; ShapeError: whole maps and regions are no single units.
+        """
+        recording = self.record(image, [place], method)
+        units = recording.units(place, channels, unit, method)
+        return list(trust(recording, units, units.all()))
 
     def rectified(self, image: Source) -> list[str]:
         """The places that are a rectifier's maps, for `image`: what is looked at if nothing is asked for.
