@@ -12,7 +12,7 @@ import platform
 import re
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -29,8 +29,8 @@ OWN = {"detection": (3, 320, 320), "optical_flow": (3, 128, 128), "video": (3, 1
 HEAD = """# Networks
 
 What `Network.check` says of the architectures of torchvision and of at least one of every module of timm, with random weights,
-on noise: 64 × 64 samples (video: 8 frames), 96 × 96 if that is too small, or the model's own size where it insists. Variants with
-the same verdict share a row, and their counts are a range. Your own: `unconv check MODEL`, `unconv.Network(module).check()`.
+on noise: 64 × 64 samples (video: 8 frames), 96 × 96 if that is too small, or the model's own size where it insists. Variants
+with the same verdict share a row, and their counts are a range. Yours: `unconv check MODEL`, `unconv.Network(module).check()`.
 
 - **places**: maps that have a name.
 - **rectifiers**: ReLU is reversed as the paper does; of others it says nothing, and `activations` chooses.
@@ -129,24 +129,25 @@ def _found(network: unconv.Network) -> dict[str, Any]:
 
 
 def _refused(network: unconv.Network, coverage: unconv.Coverage) -> str:
-    """Why not, up to where, and whether the gradient can do it."""
-    broken = [law.name for law in coverage.laws if not law.holds]
+    """Up to where and why no further, and whether the gradient can do it: if it cannot, why."""
+    gradient = network.check(method="gradient")
+    broken = [law.name for found in (coverage, gradient) for law in found.laws if not law.holds]
     if broken:
-        return f"error: {', '.join(broken)} does not hold"
-    last = re.search(r"can be projected(?:, the last is (\S+?))?\. (.*)", coverage.verdict)
-    assert last, coverage.verdict
-    upto = f"up to `{last[1]}`: " if last[1] else ""
-    return f"{'gradient only' if network.check(method='gradient').reversible else 'no'}, {upto}{_short(last[2])}"
+        return f"error: {broken[0]} does not hold"
+    upto, reason = re.findall(
+        r"can be projected(?:, the last is (\S+))?\. (.*)", (coverage if gradient.reversible else gradient).verdict
+    )[0]
+    return f"{'gradient only' if gradient.reversible else 'no'}, {f'up to `{upto}`: ' if upto else ''}{_short(reason)}"
 
 
 def _short(reason: str) -> str:
     """The first clause, without what to do about it; names in code."""
     clause = re.split(r", which |, so that |; |\. |\n", reason.removeprefix("record: "))[0]
     clause = re.sub(r" \(at [^)]*\)", "", clause).replace("|", "/")
-    return re.sub(r"(?<![`\w])([\w-]+\.[\w.-]*\w)", r"`\1`", clause[0].lower() + clause[1:])
+    return re.sub(r"(?<![`\w])([\w-]+\.[\w.-]*\w)", r"`\1`", clause[:1].lower() + clause[1:])
 
 
-def table(models: Iterable[tuple[str, dict[str, Any]]]) -> str:
+def table(models: list[tuple[str, dict[str, Any]]]) -> str:
     """One row for each family and verdict; what is reversible first."""
     rows: dict[tuple[str, ...], list[tuple[str, dict[str, Any]]]] = {}
     for name, found in models:
