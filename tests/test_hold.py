@@ -108,7 +108,7 @@ def test_local_response_norms_are_skipped_in_the_paper_s_methods_alone():
     (kernel,) = [m.weight[2].detach() for m in network.module.modules() if isinstance(m, nn.Conv2d)]
     for name in ("deconvnet", "desalinet", "switch-centre"):
         assert torch.allclose(found[name].windows[0], kernel * found[name].values[0])
-        assert found[name].notes == ("1 local response norms skipped, as in the paper",)
+        assert found[name].notes == ("1 local response norm skipped, as in the paper",)
     assert float((found["guided"].windows[0] / (kernel * found["guided"].values[0])).mean()) < 0.5
 
 

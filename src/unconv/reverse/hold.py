@@ -226,12 +226,12 @@ def _over(x: Tensor, axes: Sequence[int], eps: float) -> Tensor:
 
 def held_words(held: Held, places: Collection[str]) -> Iterator[str]:
     """What of `places` is held fixed, in words."""
-    kinds = {
-        "gates held as they were": held.gates,
-        "norms with statistics of the picture held at their scale": held.norms,
-        "local response norms skipped, as in the paper": held.skipped,
-    }
-    for words, found in kinds.items():
+    kinds = (
+        (held.gates, "gate", "held as it was", "held as they were"),
+        (held.norms, "norm", "held at the scale it took from the picture", "held at the scale they took from the picture"),
+        (held.skipped, "local response norm", "skipped, as in the paper", "skipped, as in the paper"),
+    )
+    for found, name, one, many in kinds:
         count = sum(place in places for place in found)
         if count:
-            yield f"{count} {words}"
+            yield f"{count} {name} {one}" if count == 1 else f"{count} {name}s {many}"
