@@ -19,10 +19,12 @@ def network(*layers: nn.Module, size=(3, 24, 20)) -> unconv.Network:
     return unconv.Network(nn.Sequential(*layers).eval(), input_size=size)
 
 
-def test_channels_with_one_filter_give_one_picture():
+@pytest.mark.parametrize("bias", [9.0, -9.0], ids=["active", "negative"])
+def test_channels_with_one_filter_give_one_picture(bias):
+    torch.manual_seed(1)
     first, second = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 8, 3)
     second.weight.data = second.weight.data[:1].repeat(8, 1, 1, 1)
-    second.bias.data.zero_()
+    second.bias.data.fill_(bias)
     net = network(first, nn.ReLU(), second)
     (found,) = net.trust(torch.rand(3, 24, 20), "2", channels=3, unit=(8, 8))
     assert found.compared == 7
