@@ -1,6 +1,6 @@
-"""Make docs/images/demo.png, the README's picture: four layers of a page, as a browser shows it.
+"""Make docs/images/demo.png, the README's picture, and docs/images/methods.png: `python docs/write_picture.py`.
 
-Needs playwright and Debian's chromium: `python docs/write_picture.py`.
+The first is four layers of a page, as a browser shows it: it needs playwright and Debian's chromium.
 """
 
 from __future__ import annotations
@@ -14,12 +14,30 @@ from playwright.sync_api import sync_playwright
 
 import unconv
 from unconv.box import demo_pictures
+from unconv.images import common_scale, cut, grid, picture_of, signed_picture
 from unconv.report import Request, report
+from unconv.reverse.reconstruction import enlarged
 
+IMAGES = Path(__file__).parent / "images"
+
+METHODS = ("deconvnet", "gradient", "guided", "desalinet", "switch-centre")
 PLACES = ("features.3", "features.8", "features.13", "features.18")
 
 
-def main() -> None:
+def methods() -> None:
+    """One unit by every method, then its patch: each projection fills its own scale."""
+    picture = next(picture for picture in demo_pictures() if picture.stem == "cat")
+    network = unconv.load("unconv:caltech")
+    found = [network.project(picture, "features.18", "top:3", method=method) for method in METHODS]
+    tiles = []
+    for unit in range(3):
+        drawn = [signed_picture(one.windows[unit], common_scale([one.windows[unit]])) for one in found]
+        patch = picture_of(1 + cut(found[0].shown - 1, found[0].boxes[unit].tolist()))
+        tiles += [enlarged(tile, 190) for tile in (*drawn, patch)]
+    grid(tiles, len(METHODS) + 1, 6).save(IMAGES / "methods.png", optimize=True)
+
+
+def demo() -> None:
     """Write the page to a temporary folder, photograph its layers."""
     picture = next(picture for picture in demo_pictures() if picture.stem == "cat")
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as play:
@@ -31,10 +49,10 @@ def main() -> None:
         page.wait_for_load_state("networkidle")
         shot = Image.open(io.BytesIO(page.screenshot(full_page=True)))
         browser.close()
-    out = Path(__file__).parent / "images" / "demo.png"
-    out.parent.mkdir(exist_ok=True)
-    shot.convert("RGB").save(out, optimize=True)
+    shot.convert("RGB").save(IMAGES / "demo.png", optimize=True)
 
 
 if __name__ == "__main__":
-    main()
+    IMAGES.mkdir(exist_ok=True)
+    methods()
+    demo()

@@ -91,6 +91,14 @@ def test_the_pages_on_transposed_convolution_show_what_their_code_gives(page, tm
         assert f"(images/{picture.name})" in (ROOT / "docs" / page).read_text()
 
 
+@pytest.mark.filterwarnings("ignore:Setting backward hooks on ReLU activations")  # captum's
+def test_the_page_on_captum_and_zennit_shows_what_its_code_gives(tmp_path):
+    for peer in ("captum", "zennit"):
+        pytest.importorskip(peer, reason=f"{peer} is absent: pip install captum zennit")
+    executed = runpy.run_path(str(ROOT / "docs" / "write_steps.py"))["executed"]
+    assert executed("peers.md", tmp_path) == (ROOT / "docs" / "peers.md").read_text()
+
+
 def test_the_two_languages_run_the_same_code():
     english, chinese = (blocks(f"docs/transposed-convolution{name}.md") for name in ("", ".zh-CN"))
     assert english == chinese

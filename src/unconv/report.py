@@ -89,8 +89,10 @@ def _projected(
     total = sum(float(units.operations.sum()) for units in parts) or 1.0
     done = 0.0
     for name, units in zip(recording.tape.kept, parts, strict=True):
-        progress(f"trust in {name}" if request.trust else name, done / total, 1)
-        judged = list(trust(recording, units, replace(units, trace=False).all())) if request.trust else []
+        judged: list[Trust] = []
+        if request.trust:
+            progress(f"trust in {name}", done / total, 1)
+            judged = list(trust(recording, units, replace(units, trace=False).all()))
         layer = _Layer(name, units, folder, request, shared, judged)
         progress(name, done / total, 1)
         try:

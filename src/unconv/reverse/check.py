@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 import torch.nn.modules.module as hooks
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves
 
 import unconv
 from unconv.errors import UnconvError
@@ -22,7 +21,7 @@ from unconv.reverse.places import Place, find
 from unconv.reverse.rules.pointwise import OTHER_RECTIFIERS, RELU
 from unconv.reverse.rules.pool import collisions
 from unconv.reverse.rules.shape import SHAPES
-from unconv.reverse.tape import Step, Tape, Value
+from unconv.reverse.tape import Step, Tape, Value, outputs
 from unconv.reverse.walk import walk
 from unconv.reverse.window import Window
 
@@ -166,8 +165,10 @@ def check(network: Network, image: Any = None, method: str | Rules = "deconvnet"
     values = {step.place: step.outputs[0] for step in recording.tape.steps}
     seen = recording.places()
     good = [place for place in seen if (value := values[place.name]) and value.index in reached]
-    tried = _chosen(recording, good)
-    laws = _laws(trial, trial.record(given, tried, rules), rules, tried, precise) if tried else []
+    modules = {value.index for name, value in recording.tape.modules.items() if name}
+    returned = [place for place in good if (value := values[place.name]) and value.index in modules]
+    tried = list(dict.fromkeys([*_chosen(returned if len(returned) >= _PLACES else good), *good[-1:]]))
+    laws = list(_laws(trial, trial.record(given, tried, rules), rules, tried, precise)) if tried else []
     changed = float(_fingerprint(network.module) != before)
     laws.append(Law("model untouched", "weights, modes, hooks, gradients and random numbers are as they were", changed, 0.0))
     counts = (len(seen), len(good))
@@ -282,18 +283,17 @@ def _pools(tape: Tape) -> Iterator[Pool]:
             yield Pool(step.place, *share)
 
 
-def _chosen(recording: Recording, places: Sequence[Place]) -> list[Place]:
-    """A few places from early to deep that are a module's output, as autograd must find them too."""
-    made = {step.place: step.outputs[0] for step in recording.tape.steps}
-    found = [place for place in places if recording.tape.modules.get(place.name) == made[place.name]]
-    step = max(1, (len(found) - 1) / max(1, _PLACES - 1))
-    return list(dict.fromkeys(found[round(k * step)] for k in range(min(_PLACES, len(found)))))
+def _chosen(places: Sequence[Place]) -> list[Place]:
+    """A few places, from early to deep."""
+    step = max(1, (len(places) - 1) / max(1, _PLACES - 1))
+    return list(dict.fromkeys(places[round(k * step)] for k in range(min(_PLACES, len(places)))))
 
 
 @torch.no_grad()
-def _laws(network: Network, recording: Recording, rules: Rules, places: Sequence[Place], dtype: torch.dtype) -> list[Law]:
+def _laws(network: Network, recording: Recording, rules: Rules, places: Sequence[Place], dtype: torch.dtype) -> Iterator[Law]:
     limit, held = _LIMITS[dtype], recording.held(rules.skip).tape if rules.hold else recording.tape
     errors = {"gradient": 0.0, "windows": 0.0, "zero": 0.0, "support": 0.0}
+    compared = 0
     for place in places:
         found = recording.project(place, f"top:{_UNITS}", method=rules)
         value = find(recording.tape, place.name, held)[1]
@@ -304,16 +304,22 @@ def _laws(network: Network, recording: Recording, rules: Rules, places: Sequence
         nothing = walk(held, value, Window(torch.zeros_like(seed)), rules)
         errors["zero"] = max(errors["zero"], 0.0 if nothing is None else float(nothing.values.abs().max()))
         errors["support"] = max(errors["support"], _outside(whole, found.boxes))
-        gradients = recording.project(place, f"top:{_UNITS}", method="gradient").pixels()
-        right = _autograd(network, recording, place.name, seed)
-        errors["gradient"] = max(errors["gradient"], _difference(gradients, right))
+        right = _autograd(network, recording, value, seed)
+        if right is not None:
+            compared += 1
+            gradients = recording.project(place, f"top:{_UNITS}", method="gradient").pixels()
+            errors["gradient"] = max(errors["gradient"], _difference(gradients, right))
     own = f"in {str(dtype).removeprefix('torch.')}"
-    return [
-        Law("gradient = autograd", f"our gradient is torch's, {own}", errors["gradient"], limit),
-        Law("windows = full walk", f"{rules.name} over windows is that over whole maps, {own}", errors["windows"], limit),
-        Law("zero seed", "nothing gives exactly nothing", errors["zero"], 0.0),
-        Law("support", "nothing but rounding arrives outside the receptive field", errors["support"], limit),
-    ]
+    if compared:
+        yield Law(
+            "gradient = autograd",
+            f"our gradient is torch's, {own}, at {compared} of {len(places)} places",
+            errors["gradient"],
+            limit,
+        )
+    yield Law("windows = full walk", f"{rules.name} over windows is that over whole maps, {own}", errors["windows"], limit)
+    yield Law("zero seed", "nothing gives exactly nothing", errors["zero"], 0.0)
+    yield Law("support", "nothing but rounding arrives outside the receptive field", errors["support"], limit)
 
 
 def _seeds(units: Sequence[Sequence[int | None]], values: Tensor, value: Value) -> Tensor:
@@ -339,17 +345,17 @@ def _outside(whole: Tensor, boxes: Tensor) -> float:
     return worst
 
 
-def _autograd(network: Network, recording: Recording, name: str, seed: Tensor) -> Tensor:
-    """(n, C, samples..): what torch's own backward pass makes of seeds at a module's output."""
-    module = dict(network.module.named_modules()).get(name)
+def _autograd(network: Network, recording: Recording, value: Value, seed: Tensor) -> Tensor | None:
+    """(n, C, samples..): what torch's own backward pass makes of seeds at a value; None if no module returns it."""
+    names = [name for name, returned in recording.tape.modules.items() if returned == value and name]
+    modules = {id(module): name for name, module in network.module.named_modules() if name in names}
     kept: dict[str, Tensor] = {}
 
     def keep(ran: nn.Module, _args: Any, out: Any) -> Any:
-        first = next((leaf for leaf in tree_leaves(out) if isinstance(leaf, Tensor) and leaf.requires_grad), None)
-        if ran is not module or first is None:
+        if id(ran) not in modules or not isinstance(out, Tensor) or not out.requires_grad:
             return None
-        kept["out"] = first.clone()
-        return kept["out"].clone() if isinstance(out, Tensor) else None
+        kept[modules[id(ran)]] = out.clone()
+        return kept[modules[id(ran)]].clone()  # which an in-place successor may write over
 
     handle = hooks.register_module_forward_hook(keep)
     try:
@@ -358,9 +364,10 @@ def _autograd(network: Network, recording: Recording, name: str, seed: Tensor) -
             returned = network._call(image.clone())
     finally:
         handle.remove()
-    out = kept.get("out")
-    if out is None:
-        out = next(leaf for leaf in tree_leaves(returned) if isinstance(leaf, Tensor))
+    kept |= {name: tensor for name, tensor in outputs(returned).items() if name in names}
+    out = next((kept[name] for name in names if name in kept), None)
+    if out is None or not out.requires_grad:
+        return None
     rows = seed if out.shape[1:] == seed.shape[1:] else seed.movedim(1, -1)
     found = [torch.autograd.grad(out, image, row[None], retain_graph=True, allow_unused=True)[0] for row in rows]
     return torch.cat([torch.zeros_like(image) if gradient is None else gradient for gradient in found])

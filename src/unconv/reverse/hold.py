@@ -68,16 +68,17 @@ def hold(tape: Tape, skip: bool = True) -> Held:
     Args:
         skip: local response norms are skipped, as in the paper; otherwise their divisor is held.
     """
-    makers = {output.index: step for step in tape.steps for output in step.outputs if output}
-    fresh = 1 + max(makers, default=0)
+    fresh = 1 + max((output.index for step in tape.steps for output in step.outputs if output), default=0)
+    origins: dict[int, OpOverload | None] = {}
     steps: list[Step] = []
     found: dict[str, list[str]] = {"gates": [], "norms": [], "skipped": []}
     for step in tape.steps:
         kind = _kind(step, skip)
-        rewritten = _rewritten(step, kind, makers, fresh)
-        if kind and rewritten != [step]:
+        rewritten = _rewritten(step, kind, origins, fresh)
+        if rewritten[0] is not step:
             found[kind].append(step.place)
         steps += rewritten
+        origins |= dict.fromkeys((output.index for output in step.outputs if output), _origin(step, origins))
         fresh += len(rewritten) - 1
     return Held(replace(tape, steps=tuple(steps)), **{kind: tuple(places) for kind, places in found.items()})
 
@@ -114,7 +115,7 @@ def _kind(step: Step, skip: bool) -> str:
     return "gates" if len(_factors(step)) == 2 or step.operation is aten.glu.default else ""
 
 
-def _rewritten(step: Step, kind: str, makers: Mapping[int, Step], fresh: int) -> list[Step]:
+def _rewritten(step: Step, kind: str, origins: Mapping[int, OpOverload | None], fresh: int) -> list[Step]:
     """The step, or what stands for it."""
     if not kind:
         return [step]
@@ -124,7 +125,7 @@ def _rewritten(step: Step, kind: str, makers: Mapping[int, Step], fresh: int) ->
         return [_times(step, scale(step))]
     if step.operation is aten.glu.default:
         return _halves(step, fresh)
-    chosen = gate(step, makers)
+    chosen = gate(step, origins)
     return [step] if chosen is None else [_with_constant(step, chosen)]
 
 
@@ -153,7 +154,7 @@ def _halves(step: Step, fresh: int) -> list[Step]:
     return [cut, product]
 
 
-def gate(step: Step, makers: Mapping[int, Step]) -> int | None:
+def gate(step: Step, origins: Mapping[int, OpOverload | None]) -> int | None:
     """Which argument of a product of two signals is the gate; None if neither is, or both may be.
 
     A divisor is; of factors, a mask; the one that is spread over the other, as squeeze-excitation does; the
@@ -163,38 +164,31 @@ def gate(step: Step, makers: Mapping[int, Step]) -> int | None:
     first = 1 if step.operation is aten.addcmul.default else 0
     if step.operation is aten.div.Tensor:
         return 1
-    ranks = [_rank(value, step, makers) for value in pair]
+    ranks = [_rank(value, step, origins) for value in pair]
     return None if ranks[0] == ranks[1] or pair[0] == pair[1] else first + int(ranks[1] > ranks[0])
 
 
-def _rank(value: Value, step: Step, makers: Mapping[int, Step]) -> int:
+def _rank(value: Value, step: Step, origins: Mapping[int, OpOverload | None]) -> int:
     """How much a factor looks like a gate."""
     if not value.dtype.is_floating_point:
         return 4
     out = step.outputs[0]
     if out is not None and step.operation is aten.mul.Tensor and prod(value.shape) < prod(out.shape):
         return 3
-    made = _made_by(value, makers)
-    if made is None:
-        return 0
+    made = origins.get(value.index)
     if made in _SQUASHES:
         single = step.operation is aten.mul.Tensor or 1 in value.shape[-2:]  # else it is an attention between positions
         return 2 if single else 0
     return 1 if made in _ACTIVATIONS and step.operation is aten.mul.Tensor else 0
 
 
-def _made_by(value: Value, makers: Mapping[int, Step]) -> OpOverload | None:
-    """The operation that a value comes from, past what only moves and scales samples."""
-    while (step := makers.get(value.index)) is not None:
-        live = [v for v in step.inputs if v.dtype.is_floating_point]
-        if step.operation in _CARRIERS and live:
-            squashed = [v for v in live if _made_by(v, makers) in _SQUASHES] if len(live) > 1 else live
-            if not squashed:
-                return None
-            value = squashed[0]
-        else:
-            return step.operation
-    return None
+def _origin(step: Step, origins: Mapping[int, OpOverload | None]) -> OpOverload | None:
+    """The operation that a step's outputs come from, past what only moves and scales samples; None if there are several."""
+    live = [value for value in step.inputs if value.dtype.is_floating_point]
+    if step.operation not in _CARRIERS or not live:
+        return step.operation
+    found = [origins.get(value.index) for value in live]
+    return found[0] if len(found) == 1 else next((origin for origin in found if origin in _SQUASHES), None)
 
 
 def scale(step: Step) -> Tensor:
@@ -226,12 +220,12 @@ def _over(x: Tensor, axes: Sequence[int], eps: float) -> Tensor:
 
 def held_words(held: Held, places: Collection[str]) -> Iterator[str]:
     """What of `places` is held fixed, in words."""
-    kinds = {
-        "gates held as they were": held.gates,
-        "norms with statistics of the picture held at their scale": held.norms,
-        "local response norms skipped, as in the paper": held.skipped,
-    }
-    for words, found in kinds.items():
+    kinds = (
+        (held.gates, "gate", "held as it was", "held as they were"),
+        (held.norms, "norm", "held at the scale it took from the picture", "held at the scale they took from the picture"),
+        (held.skipped, "local response norm", "skipped, as in the paper", "skipped, as in the paper"),
+    )
+    for found, name, one, many in kinds:
         count = sum(place in places for place in found)
         if count:
-            yield f"{count} {words}"
+            yield f"{count} {name} {one}" if count == 1 else f"{count} {name}s {many}"

@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from unconv.errors import ModelError, NoSuchLayer, ShapeError, UnconvError
 from unconv.images import Preprocess, Source, open_picture, shown
 from unconv.networks import Opened, Preprocessing, open_network, unwrap
+from unconv.networks.keras import input_size as keras_input_size
+from unconv.networks.keras import is_keras
 from unconv.reverse.check import Coverage, check
 from unconv.reverse.fields import Field, fields
 from unconv.reverse.hold import Held, held_words, hold
@@ -60,7 +62,7 @@ class Network:
         module: any live module; DataParallel and compiled wrappers are taken off.
         preprocess: from a PIL picture to a tensor (C, H, W). None: the picture is cropped to
             `input_size` and scaled to 0..1, nothing else.
-        input_size: (C, samples..) that the network is run with to list its places.
+        input_size: (C, samples..) that the network is run with to list its places; of a Keras model its own.
         argument: the name of the argument of `forward` that is the image; None: the first.
         others: the module's other arguments, by name; they stay as they are.
     """
@@ -75,6 +77,8 @@ class Network:
         others: Mapping[str, Any] | None = None,
         opened: Opened | None = None,
     ):
+        if input_size == (3, 224, 224) and is_keras(module):
+            input_size = keras_input_size(module)
         self.module = unwrap(module)
         self.argument, self.others = argument, dict(others or {})
         self.input_size = tuple(input_size)

@@ -146,6 +146,15 @@ def record(
     return recorder.finish(image.detach().clone(), value)
 
 
+def outputs(returned: Any) -> dict[str, Tensor]:
+    """The tensors that a model returned, by the names of their places."""
+    found = {}
+    for path, tensor in tree_flatten_with_path(returned)[0]:
+        if isinstance(tensor, Tensor):
+            found[".".join(["output", *(str(getattr(key, "key", getattr(key, "idx", key))) for key in path)])] = tensor
+    return found
+
+
 def _refuse_training(model: nn.Module) -> None:
     for name, module in model.named_modules():
         if isinstance(module, torch.jit.ScriptModule):
@@ -259,9 +268,8 @@ class _Recorder(TorchDispatchMode):
 
     def name_outputs(self, returned: Any) -> None:
         """Call what the model returned `output`, or, of several, `output.0`, `output.aux`."""
-        for path, tensor in tree_flatten_with_path(returned)[0]:
-            if isinstance(tensor, Tensor) and tensor in self.values:
-                name = ".".join(["output", *(str(getattr(key, "key", getattr(key, "idx", key))) for key in path)])
+        for name, tensor in outputs(returned).items():
+            if tensor in self.values:
                 self.modules.setdefault(name, self.values[tensor])
                 if name in self.wanted:
                     self.held[self.values[tensor].index] = tensor
@@ -307,15 +315,15 @@ class _Recorder(TorchDispatchMode):
         results = tuple(result) if isinstance(result, tuple | list) else (result,)
         if not any(isinstance(r, Tensor) for r in results):
             return result
-        outputs = tuple(self._value(r) if isinstance(r, Tensor) else None for r in results)
+        made = tuple(self._value(r) if isinstance(r, Tensor) else None for r in results)
         if keeper and not isinstance(keeper, Before):
             kept = keeper(full, results)
-        self.steps.append(replace(step, outputs=outputs, kept=kept))
-        for tensor, value in zip(results, outputs, strict=True):
+        self.steps.append(replace(step, outputs=made, kept=kept))
+        for tensor, value in zip(results, made, strict=True):
             if value is not None:
                 self.values[tensor] = value
                 self._watch(tensor, operation, operation is not func)
-        self._hold(results[0], outputs[0], operation)
+        self._hold(results[0], made[0], operation)
         return result
 
     def _value(self, tensor: Tensor) -> Value:

@@ -165,8 +165,10 @@ def _others(units: Units, index: int, found: Reconstructions) -> tuple[float, in
     chosen = torch.linspace(0, count - 1, min(count, _OTHERS + 1)).round().long().unique()
     chosen = chosen[chosen != units.seeds.channels[index]][:_OTHERS]
     seeds = torch.zeros(len(chosen) + 1, count, dtype=units.route.dtype)
-    seeds[torch.arange(len(chosen)), chosen] = 1
+    seeds[torch.arange(len(chosen)), chosen] = 1.0
     seeds[-1] = torch.rand(count, generator=torch.Generator().manual_seed(index), dtype=torch.float64)
+    if float(units.seeds.values[index]) < 0:  # a negative seed goes back another way than a positive one
+        seeds = -seeds
     arrived = _sent(units.route, seeds, _position(units, index), units.boxes[index])
     *likenesses, random = [_cosine(signal, found.windows[index]) for signal in arrived]
     mean = sum(likenesses) / len(likenesses) if likenesses else float("nan")

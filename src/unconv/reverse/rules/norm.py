@@ -54,7 +54,6 @@ def _scaled(step: Step, r: Window, gamma: Tensor | None, variance: Tensor, eps: 
     aten.native_group_norm.default,
     aten.native_layer_norm.default,
     INSTANCE_NORM,
-    LOCAL_RESPONSE_NORM,
     keep=Before(point),
 )
 def norm_gradient(step: Step, r: Window, *_statistics: None) -> list[Window | None]:
@@ -62,9 +61,9 @@ def norm_gradient(step: Step, r: Window, *_statistics: None) -> list[Window | No
     return differentiated(step, r)
 
 
-@rule(CHANNEL_NORM, reach=local, keep=Before(point))
+@rule(CHANNEL_NORM, LOCAL_RESPONSE_NORM, reach=local, keep=Before(point))
 def channel_norm(step: Step, r: Window) -> Window:
-    """Backpropagation through the statistics of each position's channels, for itself."""
+    """Backpropagation, each position for itself: its statistics are those of its own channels."""
     at = r.cut(step.kept[0]).to(r.values.dtype).expand(len(r), *[-1] * (r.values.ndim - 1))
     with torch.inference_mode(False):
         pullback = torch.func.vjp(lambda x: step.again([x]), at.clone())[1]

@@ -1,0 +1,225 @@
+"""Gates and statistics held fixed; several inputs and outputs; methods and their choices."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+import unconv
+from rule_cases import Calls, bent, ramp
+from unconv.reverse.hold import hold
+from unconv.reverse.layout import channels_first
+from unconv.reverse.methods import METHODS
+from unconv.reverse.rules import KEEPERS
+from unconv.reverse.tape import Tape, record
+
+
+def recorded(function, *shape, **layers) -> Tape:
+    torch.manual_seed(0)
+    model = Calls(lambda m, x: function(m, x), **layers).double().eval().requires_grad_(False)
+    image = torch.randn(1, *(shape or (4, 6, 5)), dtype=torch.float64)
+    return channels_first(record(model, image, KEEPERS))
+
+
+GATED = {
+    "spread over positions": lambda m, x: x * x.mean((2, 3), keepdim=True),
+    "spread over channels": lambda m, x: x.mean(1, keepdim=True).abs() * x,
+    "out of a sigmoid": lambda m, x: torch.sigmoid(x.flip(1)) * x,
+    "out of a sigmoid, enlarged": lambda m, x: x * F.interpolate(torch.sigmoid(F.avg_pool2d(x, 2))[:, :, :3], size=(6, 5)),
+    "out of a softmax, split": lambda m, x: x[:, :2] * x.softmax(1).split(2, 1)[0],
+    "sigmoid before tanh": lambda m, x: torch.tanh(x) * torch.sigmoid(x.flip(2)),
+    "an activation": lambda m, x: F.gelu(x) * x.flip(3),
+    "a mask": lambda m, x: x * (x > 0),
+    "a divisor": lambda m, x: x / (x.abs() + 1).flip(1),
+    "a gated linear unit": lambda m, x: F.glu(x, 1),
+    "context by attention": lambda m, x: torch.matmul(x.flatten(2), x[:, :1].flatten(2).softmax(2).transpose(1, 2)),
+}
+SIGNALS = {  # what a gate lets through, with the gate a constant
+    "spread over positions": lambda x: x * x.mean((2, 3), keepdim=True).detach(),
+    "spread over channels": lambda x: x.mean(1, keepdim=True).abs().detach() * x,
+    "out of a sigmoid": lambda x: torch.sigmoid(x.flip(1)).detach() * x,
+    "out of a sigmoid, enlarged": lambda x: (
+        x * F.interpolate(torch.sigmoid(F.avg_pool2d(x, 2))[:, :, :3], size=(6, 5)).detach()
+    ),
+    "out of a softmax, split": lambda x: x[:, :2] * x.softmax(1).split(2, 1)[0].detach(),
+    "sigmoid before tanh": lambda x: torch.tanh(x) * torch.sigmoid(x.flip(2)).detach(),
+    "an activation": lambda x: F.gelu(x).detach() * x.flip(3),
+    "a mask": lambda x: x * (x > 0),
+    "a divisor": lambda x: x / (x.abs() + 1).flip(1).detach(),
+    "a gated linear unit": lambda x: x[:, :2] * torch.sigmoid(x[:, 2:]).detach(),
+    "context by attention": lambda x: torch.matmul(x.flatten(2), x[:, :1].flatten(2).softmax(2).transpose(1, 2).detach()),
+}
+
+
+@pytest.mark.parametrize("name", GATED)
+def test_a_gate_is_held_and_the_signal_passes(name):
+    from unconv.reverse.walk import walk
+    from unconv.reverse.window import Window
+
+    tape = recorded(GATED[name])
+    held = hold(tape)
+    assert len(held.gates) == 1
+    value = tape.modules[""]
+    seed = torch.randn(1, *value.shape[1:], dtype=torch.float64)
+    (mine,) = walk(held.tape, value, Window(seed), unconv.Rules("gradient", hold=True)).whole(tape.image.shape).values
+    x = tape.image.clone().requires_grad_(True)
+    (right,) = torch.autograd.grad(SIGNALS[name](x), x, seed)
+    assert torch.allclose(mine, right[0], rtol=0, atol=1e-13)
+
+
+@pytest.mark.parametrize(
+    "name, norm",
+    {
+        "layer norm": lambda x: F.layer_norm(x, x.shape[1:], ramp(*x.shape[1:])),
+        "over channels": lambda x: F.layer_norm(x.permute(0, 2, 3, 1), (4,), ramp(4)).permute(0, 3, 1, 2),
+        "group norm": lambda x: F.group_norm(x, 2, ramp(4), ramp(4)),
+        "instance norm": lambda x: F.instance_norm(x, weight=ramp(4), bias=ramp(4)),
+        "local response norm": lambda x: F.local_response_norm(x, 3, 0.5, 0.75, 2.0),
+    }.items(),
+)
+def test_a_norm_is_held_at_the_scale_it_had(name, norm):
+    tape = recorded(lambda m, x: norm(x))
+    held = hold(tape, skip=False)
+    assert len(held.norms) == 1
+    (step,) = [step for step in held.tape.steps if step.operation is torch.ops.aten.mul.Tensor]
+    scale = step.args[1].expand(tape.image.shape)
+    x = tape.image
+    zero = F.layer_norm(
+        x, x.shape[1:]
+    )  # any norm: its value is x times the scale, plus what does not depend on the place's own x
+    shift = norm(x) - scale * x
+    assert zero.shape == scale.shape
+    if name == "local response norm":
+        assert float(shift.abs().max()) < 1e-14
+    elif name == "group norm":
+        grouped = ((shift - ramp(4).view(1, 4, 1, 1)) / ramp(4).view(1, 4, 1, 1)).view(2, -1)
+        assert float((grouped - grouped[:, :1]).abs().max()) < 1e-12
+    elif name == "instance norm":
+        flat = shift.flatten(2)
+        assert float((flat - flat[..., :1]).abs().max()) < 1e-12
+
+
+def test_local_response_norms_are_skipped_in_the_paper_s_methods_alone():
+    network = unconv.Network(nn.Sequential(nn.Conv2d(3, 6, 3), nn.LocalResponseNorm(3, 0.9, k=4.0)), input_size=(3, 9, 9))
+    image = torch.rand(3, 9, 9)
+    found = {name: network.project(image, "1", 2, unit=(3, 3), method=name) for name in METHODS}
+    (kernel,) = [m.weight[2].detach() for m in network.module.modules() if isinstance(m, nn.Conv2d)]
+    for name in ("deconvnet", "desalinet", "switch-centre"):
+        assert torch.allclose(found[name].windows[0], kernel * found[name].values[0])
+        assert found[name].notes == ("1 local response norm skipped, as in the paper",)
+    assert float((found["guided"].windows[0] / (kernel * found["guided"].values[0])).mean()) < 0.5
+
+
+def test_switches_to_the_centre():
+    pool = nn.MaxPool2d(3, 2, 1)
+    image = torch.rand(1, 1, 7, 7)
+    network = unconv.Network(pool, input_size=(1, 7, 7))
+    found = network.project(image, "output", method="switch-centre", unit=(1, 2))
+    (pixels,) = found.pixels()
+    assert pixels.nonzero().tolist() == [[0, 2, 4]]
+    edge = network.project(image, "output", method="switch-centre", unit=(0, 0)).pixels()[0]
+    assert edge.nonzero().tolist() == [[0, 0, 0]]
+    even = unconv.Network(nn.MaxPool2d(2), input_size=(1, 4, 4)).project(
+        image[..., :4, :4], "output", unit=(1, 1), method="switch-centre"
+    )
+    assert even.pixels()[0].nonzero().tolist() == [[0, 2, 2]]
+
+
+@pytest.mark.parametrize("choice", ["rectify", "gradient", "pass"])
+def test_what_happens_at_other_rectifiers_is_a_choice_and_said(choice):
+    network = unconv.Network(bent(F.silu).build(), input_size=(2, 7, 6))
+    image = torch.randn(2, 7, 6)
+    found = network.project(image, "silu", 0, unit=(2, 2), method=unconv.Rules("deconvnet", choice))
+    value = float(found.values[0])
+    x = image[0, 2, 2].double()
+    slope = float(torch.sigmoid(x) * (1 + x * (1 - torch.sigmoid(x))))
+    right = {"rectify": max(value, 0.0), "gradient": value * slope, "pass": value}[choice]
+    assert float(found.pixels()[0, 0, 2, 2]) == pytest.approx(right, rel=1e-5)
+    done = {"rectify": "rectified", "gradient": "taken by their slope", "pass": "passed"}[choice]
+    assert found.notes == (f"1 silu {done}, of which the paper says nothing",)
+
+
+def test_an_error_for_other_rectifiers_names_them():
+    network = unconv.Network(bent(F.silu).build(), input_size=(2, 7, 6))
+    with pytest.raises(unconv.NoRule, match=r"the paper defines the rectifier ReLU, and silu is a silu\. Pass activations="):
+        network.project(torch.rand(2, 7, 6), "silu", method=unconv.Rules(activations="error"))
+    assert network.project(torch.rand(2, 7, 6), "silu", method="gradient").notes == ()
+
+
+@pytest.mark.parametrize("given", [{"method": "deconv"}, {"activations": "relu"}, {"method": 3}])
+def test_methods_and_choices_that_there_are_not_are_refused(given):
+    with pytest.raises(unconv.UnconvError, match=r"is not a (method|choice); there are"):
+        unconv.Rules(**given)
+
+
+def test_rules_start_from_rules():
+    first = unconv.Rules("guided", activations="pass", hold=False)
+    first.rule(torch.ops.aten.relu.default)(lambda step, r: r)
+    second = unconv.Rules(first, activations="gradient")
+    assert (second.name, second.activations, second.hold) == ("guided", "gradient", False)
+    assert second[torch.ops.aten.relu.default] is first[torch.ops.aten.relu.default]
+    assert repr(second) == "Rules('guided', activations='gradient', hold=False, 1 rules of its own)"
+    assert len(second) == len(list(second))
+
+
+# -- several inputs and outputs ---------------------------------------------------------------------
+
+
+class Pair(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.left, self.right = nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(1, 4, 3, padding=1)
+
+    def forward(self, picture, depth, scale=1.0):
+        both = F.relu(self.left(picture) + self.right(depth)) * scale
+        return {"map": both, "more": [both.mean((2, 3)), depth]}
+
+
+def test_of_several_inputs_one_is_the_image_and_the_others_stay():
+    torch.manual_seed(0)
+    model = Pair().eval()
+    picture, depth = torch.rand(3, 9, 8), torch.rand(1, 1, 9, 8)
+    by_first = unconv.Network(model, input_size=(3, 9, 8), others={"depth": depth, "scale": 2.0})
+    found = by_first.project(picture, "output.map", "top:1", method="gradient")
+    x = picture[None].clone().requires_grad_(True)
+    (right,) = torch.autograd.grad(model(x, depth, 2.0)["map"][(0, *found.units[0])], x)
+    assert torch.allclose(found.pixels()[0], right[0] * found.values[0], atol=1e-6)
+    by_name = unconv.Network(model, input_size=(1, 9, 8), argument="depth", others={"picture": picture[None]})
+    assert by_name.project(depth[0], "output.map", "top:1").windows[0].shape[0] == 1
+    assert by_first.check().reversible
+
+
+def test_of_several_outputs_each_has_a_name():
+    network = unconv.Network(Pair().eval(), input_size=(3, 9, 8), others={"depth": torch.rand(1, 1, 9, 8)})
+    assert len(network.project(torch.rand(3, 9, 8), "output.more.0")) == 4
+    with pytest.raises(unconv.NoSuchLayer, match=r"output\.more\.0"):
+        network.project(torch.rand(3, 9, 8), "output.more.1")  # the image did not reach it
+
+
+# -- channels last ----------------------------------------------------------------------------------
+
+
+def test_places_with_their_channels_last_are_listed_with_their_channels_first():
+    torch.manual_seed(0)
+    model = Calls(
+        lambda m, x: m.linear(F.gelu(m.norm(m.conv(x).permute(0, 2, 3, 1)))).permute(0, 3, 1, 2),
+        conv=nn.Conv2d(3, 6, 3, 2),
+        norm=nn.LayerNorm(6),
+        linear=nn.Linear(6, 5),
+    ).eval()
+    network = unconv.Network(model, input_size=(3, 21, 17))
+    found = {place.name: place for place in network.places()}
+    assert {name: (p.channels, p.size) for name, p in found.items()} == {
+        "conv": (6, (10, 8)),
+        "norm": (6, (10, 8)),
+        "gelu": (6, (10, 8)),
+        "linear": (5, (10, 8)),
+    }
+    assert all(place.receptive_field == (3, 3) and place.stride == (2, 2) for place in found.values())
+    image = torch.rand(3, 21, 17)
+    recording = network.record(image, ["linear"])
+    assert recording.activation("linear").shape == (5, 10, 8)
+    assert network.project(image, "linear", "top:1").windows[0].shape == (3, 3, 3)
+    assert network.check().reversible
