@@ -108,6 +108,20 @@ class Meddler(nn.Module):
         return self.conv(x).relu()
 
 
+def test_torch_s_own_slip_at_gradients_that_lie_channels_last_is_not_taken_for_ours():
+    class Tokens(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.stem, self.norm, self.last = nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.Linear(8, 5)
+
+        def forward(self, x):
+            return self.last(F.gelu(self.norm(self.stem(x)).flatten(2).transpose(1, 2)).mean(1))
+
+    model = Tokens().eval()
+    nn.init.normal_(model.norm.weight)
+    assert unconv.Network(model, input_size=(3, 9, 9)).check(method="gradient").reversible
+
+
 def test_a_model_that_changes_itself_is_found_and_one_that_cannot_be_copied_is_checked_as_it_is():
     found = unconv.Network(Meddler().eval(), input_size=(3, 12, 12)).check()
     assert [law.name for law in found.laws if not law.holds] == ["model untouched"]

@@ -368,9 +368,23 @@ def _autograd(network: Network, recording: Recording, value: Value, seed: Tensor
     out = next((kept[name] for name in names if name in kept), None)
     if out is None or not out.requires_grad:
         return None
+    _lay_out(out)
     rows = seed if out.shape[1:] == seed.shape[1:] else seed.movedim(1, -1)
     found = [torch.autograd.grad(out, image, row[None], retain_graph=True, allow_unused=True)[0] for row in rows]
     return torch.cat([torch.zeros_like(image) if gradient is None else gradient for gradient in found])
+
+
+def _lay_out(out: Tensor) -> None:
+    """Give the batch norms before `out` gradients that lie channels first: of others, torch (2.14, CPU) makes wrong ones."""
+    nodes, seen = [out.grad_fn], set()
+    while nodes:
+        node = nodes.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        if "BatchNorm" in node.name():
+            node.register_prehook(lambda grads: tuple(None if grad is None else grad.contiguous() for grad in grads))
+        nodes += [following for following, _ in node.next_functions]
 
 
 def _fingerprint(module: nn.Module) -> list[Any]:
