@@ -25,15 +25,15 @@ import unconv
 from unconv.errors import UnconvError
 
 KEPT = Path(tempfile.gettempdir()) / "unconv-networks"
-OWN = {"detection": (3, 320, 320), "optical_flow": (3, 128, 128), "video": (3, 16, 224, 224)}  # sizes of models that insist
+OWN = {"models": (3, 224, 224), "detection": (3, 320, 320), "optical_flow": (3, 128, 128), "video": (3, 16, 224, 224)}
+_VARIANT = re.compile(r"_(tiny|small|base|large|[tsbhlm])(?=_|$)|\d+[gm]f|[\d_]|.*(?=.backbone)")
 HEAD = """# Networks
 
 What `Network.check` says of the architectures of torchvision and of at least one of every module of timm, with random weights,
 on noise: 64 × 64 samples (video: 8 frames), 96 × 96 if that is too small, or the model's own size where it insists. Variants
 with the same verdict share a row, and their counts are a range. Yours: `unconv check MODEL`, `unconv.Network(module).check()`.
 
-- **places**: maps that have a name.
-- **rectifiers**: ReLU is reversed as the paper does; of others it says nothing, and `activations` chooses.
+- **places**: maps that have a name. **rectifiers**: ReLU is reversed as the paper does; of others it says nothing, and `activations` chooses.
 - **held fixed**: gates at their recorded value, norms that take their statistics from the picture at their scale.
 - **deconvnet**: "yes": every place can be projected, and every law holds. "gradient only": every place by `method="gradient"`,
   and by deconvnet up to the place told. "no": by neither, or the model cannot be recorded.
@@ -112,20 +112,18 @@ def _stirred(module: nn.Module) -> nn.Module:
     for parameter in module.parameters():
         if parameter.is_floating_point() and parameter.numel() and parameter.min() == parameter.max():
             parameter.normal_()
-    for norm in module.modules():
-        if isinstance(getattr(norm, "running_var", None), torch.Tensor):
-            norm.running_mean.normal_(0, 0.3)
-            norm.running_var.uniform_(0.5, 2)
     return module
 
 
 def _found(network: unconv.Network) -> dict[str, Any]:
     coverage = network.check()
-    held = {kind.split(" that ")[0].split(",")[0]: len(places) for kind, places in coverage.held.items()}
-    laws = {law.name: law.error for law in coverage.laws}
-    verdict = "yes" if coverage.reversible else _refused(network, coverage)
-    numbers = {"places": coverage.places[0], "rectifiers": dict(coverage.rectifiers), "held fixed": held}
-    return {**numbers, "verdict": verdict, "laws": laws, "tried": coverage.tried, "size": network.input_size}
+    return {
+        "places": coverage.places[0],
+        "rectifiers": dict(coverage.rectifiers),
+        "held fixed": {re.split(" that |,", kind)[0]: len(places) for kind, places in coverage.held.items()},
+        "verdict": "yes" if coverage.reversible else _refused(network, coverage),
+        "laws": {law.name: law.error for law in coverage.laws},
+    }
 
 
 def _refused(network: unconv.Network, coverage: unconv.Coverage) -> str:
@@ -147,22 +145,18 @@ def _short(reason: str) -> str:
     return re.sub(r"(?<![`\w])([\w-]+\.[\w.-]*\w)", r"`\1`", clause[:1].lower() + clause[1:])
 
 
-def table(models: list[tuple[str, dict[str, Any]]]) -> str:
+def table(models: dict[str, dict[str, Any]]) -> str:
     """One row for each family and verdict; what is reversible first."""
     rows: dict[tuple[str, ...], list[tuple[str, dict[str, Any]]]] = {}
-    for name, found in models:
+    for name, found in models.items():
         kinds = [*found.get("rectifiers", ()), "held", *found.get("held fixed", ())]
-        rows.setdefault((_family(name), found["verdict"], *kinds), []).append((name, found))
+        family = name if name.startswith("timm:") else _VARIANT.sub("", name) if "places" in found else ""
+        rows.setdefault((family, found["verdict"], *kinds), []).append((name, found))
     order = ["yes", "gradient only", "no", "error"]
     ranked = sorted(rows.values(), key=lambda row: order.index(re.split(r"[,:]", row[0][1]["verdict"])[0]))
     named = [(" ".join(f"`{name}`" for name, _ in row), [found for _, found in row]) for row in ranked]
     head = ["| model | places | rectifiers | held fixed | deconvnet | error |", "|---|---|---|---|---|---|"]
     return "\n".join([*head, *(f"| {names} | {' | '.join(cells(founds))} |" for names, founds in named)])
-
-
-def _family(name: str) -> str:
-    """The name without what tells variants apart."""
-    return name if name.startswith("timm:") else re.sub(r"_(tiny|small|base|large|[tsbhlm])(?=_|$)|\d+[gm]f|[\d_]", "", name)
 
 
 def cells(founds: list[dict[str, Any]]) -> Iterator[str]:
@@ -178,16 +172,15 @@ def cells(founds: list[dict[str, Any]]) -> Iterator[str]:
 
 
 def _range(counts: list[int | None]) -> str:
-    known = sorted({count for count in counts if count is not None})
-    return "" if not known else str(known[0]) if len(known) == 1 else f"{known[0]}–{known[-1]}"
+    return "–".join(str(count) for count in sorted({min(counts), max(counts)})) if None not in counts else ""
 
 
 def page() -> str:
     """The whole page, from what is kept."""
     parts = [HEAD]
     for source, names in groups().items():
-        known = [(name, json.loads(_kept(name).read_text())) for name in names if _kept(name).exists()]
-        left = ", ".join(f"`{name}`" for name in names if not _kept(name).exists())
+        known = {name: json.loads(_kept(name).read_text()) for name in names if _kept(name).exists()}
+        left = ", ".join(f"`{name}`" for name in names if name not in known)
         parts.append(f"## {TITLES[source]}\n\n{table(known)}\n" + (f"\nNot run, for their size: {left}.\n" if left else ""))
     libraries = ", ".join(f"{name} {version(name).split('+')[0]}" for name in ("unconv", "torch", "torchvision", "timm"))
     return "\n".join([*parts, f"Written by `docs/write_networks.py` with {libraries}, Python {platform.python_version()}.\n"])
