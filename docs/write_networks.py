@@ -33,10 +33,10 @@ What `Network.check` says of the architectures of torchvision and of at least on
 on noise: 64 × 64 samples (video: 8 frames), 96 × 96 if that is too small, or the model's own size where it insists. Variants
 with the same verdict share a row, and their counts are a range. Yours: `unconv check MODEL`, `unconv.Network(module).check()`.
 
-- **places**: maps that have a name. **rectifiers**: ReLU is reversed as the paper does; of others it says nothing, and `activations` chooses.
+- **places**: maps with a name. **rectifiers**: ReLU is reversed as in the paper; of others it says nothing: `activations` chooses.
 - **held fixed**: gates at their recorded value, norms that take their statistics from the picture at their scale.
 - **deconvnet**: "yes": every place can be projected, and every law holds. "gradient only": every place by `method="gradient"`,
-  and by deconvnet up to the place told. "no": by neither, or the model cannot be recorded.
+  and by deconvnet up to the place told. "no": by neither (told is how far the gradient gets), or the model cannot be recorded.
 - **error**: the largest of all laws (the gradient is autograd's, windows are the whole walk, zeros give zeros, nothing arrives
   outside the receptive field, the model is untouched), relative to the largest value, up to a power of ten from 1e-12. It is in
   float64, or in float32 where part of the model runs in nothing else.
