@@ -12,6 +12,7 @@ import pytest
 import torch
 from PIL import Image, ImageChops, ImageStat
 from torch import nn
+from torchvision import models
 
 import unconv
 from unconv import ops
@@ -102,6 +103,19 @@ def test_the_two_languages_run_the_same_code():
     english, chinese = (blocks(f"docs/transposed-convolution{name}.md") for name in ("", ".zh-CN"))
     assert english == chinese
     assert len(english) > 10
+
+
+def test_every_model_of_torchvision_is_on_the_page_of_networks():
+    page = (ROOT / "docs" / "networks.md").read_text()
+    assert not [name for name in models.list_models() if f"`{name}`" not in page]
+
+
+@pytest.mark.parametrize("name", ["alexnet", "shufflenet_v2_x0_5"])
+def test_a_row_of_the_page_of_networks_is_what_the_script_finds(name):
+    names = runpy.run_path(str(ROOT / "docs" / "write_networks.py"))
+    found = " | ".join(names["cells"]([names["measured"](name, "models")]))
+    rows = [line for line in (ROOT / "docs" / "networks.md").read_text().splitlines() if line.startswith("|")]
+    assert [row.split(" | ", 1)[1] for row in rows if f"`{name}`" in row] == [f"{found} |"]
 
 
 def test_every_op_is_on_its_page():

@@ -1,0 +1,207 @@
+"""Write docs/networks.md: `python docs/write_networks.py`, an hour. What was measured is kept in the temporary folder.
+
+`python docs/write_networks.py PATTERN` measures the models that have PATTERN in their name, also again, and no others.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import math
+import platform
+import re
+import sys
+import tempfile
+from collections.abc import Iterator
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+import torchvision
+from torch import nn
+
+import unconv
+from unconv.errors import UnconvError
+
+KEPT = Path(tempfile.gettempdir()) / "unconv-networks"
+OWN = {"detection": (3, 320, 320), "optical_flow": (3, 128, 128), "video": (3, 16, 224, 224)}  # sizes of models that insist
+HEAD = """# Networks
+
+What `Network.check` says of the architectures of torchvision and of at least one of every module of timm, with random weights,
+on noise: 64 × 64 samples (video: 8 frames), 96 × 96 if that is too small, or the model's own size where it insists. Variants
+with the same verdict share a row, and their counts are a range. Yours: `unconv check MODEL`, `unconv.Network(module).check()`.
+
+- **places**: maps that have a name.
+- **rectifiers**: ReLU is reversed as the paper does; of others it says nothing, and `activations` chooses.
+- **held fixed**: gates at their recorded value, norms that take their statistics from the picture at their scale.
+- **deconvnet**: "yes": every place can be projected, and every law holds. "gradient only": every place by `method="gradient"`,
+  and by deconvnet up to the place told. "no": by neither, or the model cannot be recorded.
+- **error**: the largest of all laws (the gradient is autograd's, windows are the whole walk, zeros give zeros, nothing arrives
+  outside the receptive field, the model is untouched), relative to the largest value, up to a power of ten from 1e-12. It is in
+  float64, or in float32 where part of the model runs in nothing else.
+
+Whole detectors scale and batch pictures on their own; their backbones, NAME.backbone, hold the convolutions.
+"""
+TITLES = {
+    "models": "torchvision: classification",
+    "quantization": "torchvision: quantizable, in floating point",
+    "segmentation": "torchvision: segmentation",
+    "detection": "torchvision: detection",
+    "video": "torchvision: video",
+    "optical_flow": "torchvision: optical flow",
+    "timm": "timm, at least one of every module",
+}
+TIMM = """
+resnet10t seresnext26d_32x4d ecaresnet26t resnetblur18 resnetv2_18 resnetv2_50x1_bit resnetv2_50d_frn resnetv2_50d_evos
+skresnet18 legacy_seresnet18 resnest14d res2next50 res2net50_14w_8s vgg11 densenet121 rdnet_tiny dla46x_c dpn48b
+hrnet_w18_small inception_v3 inception_v4 inception_resnet_v2 legacy_xception xception41 nasnetalarge pnasnet5large
+cs3darknet_s cspresnet50 darknet53 cspnext_tiny regnetx_002 regnety_002 regnetz_b16 tresnet_m ese_vovnet19b_slim_dw vovnet39a
+selecsls42 mobileone_s0 repvgg_a0 gernet_s nf_regnet_b0 eca_nfnet_l0 nf_resnet26 efficientnet_b0 efficientnet_b0_gn
+mobilenetv2_050 mobilenetv4_conv_small_050 mnasnet_small mixnet_s mobilenetv3_small_050 mobilenetv5_base lcnet_035 tinynet_e
+hardcorenas_b lcnetv2_small ghostnet_050 ghostnetv3_050 repghostnet_050 rexnet_100 hgnetv2_b0 fasternet_t0 starnet_s050
+repvit_m1 convnext_atto convnext_atto_ols convnextv2_atto inception_next_atto convmixer_768_32 mambaout_femto focalnet_tiny_srf
+csatv2 poolformer_s12 convformer_s18 caformer_s18 fastvit_t8 edgenext_xx_small shvit_s1 swiftformer_xs visformer_tiny
+efficientformer_l1 efficientformerv2_s0 efficientvim_m1 efficientvit_b0 efficientvit_m0 lowformer_b0 cpubone_nano iformer_t
+mobilevit_xxs mobilevitv2_050 nextvit_small halonet_h1 eca_botnext26ts_256 lambda_resnet26t coatnet_pico_rw_224
+maxvit_pico_rw_256 gmlp_ti16_224 gmixer_12_224 resmlp_12_224 mixer_s32_224 sequencer2d_s deit_tiny_patch16_224
+vit_tiny_patch16_224 vit_tiny_r_s16_p8_224 vit_srelpos_small_patch16_224 levit_128s pit_ti_224 tiny_vit_5m_224
+xcit_nano_12_p16_224 pvt_v2_b0 coat_lite_tiny convit_tiny cait_xxs24_224 crossvit_tiny_240 davit_tiny eva02_tiny_patch14_224
+gcvit_xxtiny hiera_tiny_224 hieradet_small mvitv2_tiny nest_tiny swin_tiny_patch4_window7_224 swinv2_tiny_window8_256
+swinv2_cr_tiny_224 tnt_s_patch16_224 twins_svt_small vitamin_small_224 volo_d1_224 beit_base_patch16_224
+naflexvit_base_patch16_gap qwen3_vit_88m samvit_base_patch16_224 deepseek_vit_412m gemma4_vit_167m
+""".split()
+
+
+def groups() -> dict[str, list[str]]:
+    """The models to measure, by source; `NAME.backbone` is a part of one."""
+    found: dict[str, list[str]] = {title: [] for title in TITLES}
+    for name in torchvision.models.list_models():
+        source = torchvision.models.get_model_builder(name).__module__.split(".")[2]
+        found[source if source in TITLES else "models"].append(name)
+    found["detection"] += [f"{name}.backbone" for name in found["detection"]]
+    found["timm"] = [f"timm:{name}" for name in TIMM]
+    return found
+
+
+def measured(name: str, source: str) -> dict[str, Any]:
+    """What `check` says of one model, on the smallest image that it takes; what goes wrong at its own size is the verdict."""
+    found: dict[str, Any] = {}
+    for size in [*([(3, 8, 64, 64)] if source == "video" else [(3, 64, 64), (3, 96, 96)]), OWN.get(source)]:
+        try:
+            return _found(_network(name, source, size))
+        except Exception as error:  # also a bug is to be seen in its row
+            print(f"{name}, {size}: {type(error).__name__}: {error}", file=sys.stderr)
+            kind = "no" if isinstance(error, UnconvError) else f"error: {type(error).__name__}"
+            found = {"verdict": f"{kind}: {_short(str(error))}"}
+    return found
+
+
+def _network(name: str, source: str, size: tuple[int, ...] | None) -> unconv.Network:
+    torch.manual_seed(0)
+    whole, _, part = name.partition(".")
+    opened = unconv.load(whole if ":" in whole else f"torchvision:{whole}", input_size=size)
+    module = _stirred(getattr(opened.module, part) if part else opened.module)
+    two = {"argument": "image1", "others": {"image2": torch.randn(1, *opened.input_size)}} if source == "optical_flow" else {}
+    return unconv.Network(module, input_size=opened.input_size, **two)
+
+
+@torch.no_grad()
+def _stirred(module: nn.Module) -> nn.Module:
+    """The module with random numbers also where it starts as all zeros or all ones, which would hide what comes before."""
+    for parameter in module.parameters():
+        if parameter.is_floating_point() and parameter.numel() and parameter.min() == parameter.max():
+            parameter.normal_()
+    for norm in module.modules():
+        if isinstance(getattr(norm, "running_var", None), torch.Tensor):
+            norm.running_mean.normal_(0, 0.3)
+            norm.running_var.uniform_(0.5, 2)
+    return module
+
+
+def _found(network: unconv.Network) -> dict[str, Any]:
+    coverage = network.check()
+    held = {kind.split(" that ")[0].split(",")[0]: len(places) for kind, places in coverage.held.items()}
+    laws = {law.name: law.error for law in coverage.laws}
+    verdict = "yes" if coverage.reversible else _refused(network, coverage)
+    numbers = {"places": coverage.places[0], "rectifiers": dict(coverage.rectifiers), "held fixed": held}
+    return {**numbers, "verdict": verdict, "laws": laws, "tried": coverage.tried, "size": network.input_size}
+
+
+def _refused(network: unconv.Network, coverage: unconv.Coverage) -> str:
+    """Up to where and why no further, and whether the gradient can do it: if it cannot, why."""
+    gradient = network.check(method="gradient")
+    broken = [law.name for found in (coverage, gradient) for law in found.laws if not law.holds]
+    if broken:
+        return f"error: {broken[0]} does not hold"
+    upto, reason = re.findall(
+        r"can be projected(?:, the last is (\S+))?\. (.*)", (coverage if gradient.reversible else gradient).verdict
+    )[0]
+    return f"{'gradient only' if gradient.reversible else 'no'}, {f'up to `{upto}`: ' if upto else ''}{_short(reason)}"
+
+
+def _short(reason: str) -> str:
+    """The first clause, without what to do about it; names in code."""
+    clause = re.split(r", which |, so that |; |\. |\n", reason.removeprefix("record: "))[0]
+    clause = re.sub(r" \(at [^)]*\)", "", clause).replace("|", "/")
+    return re.sub(r"(?<![`\w])([\w-]+\.[\w.-]*\w)", r"`\1`", clause[:1].lower() + clause[1:])
+
+
+def table(models: list[tuple[str, dict[str, Any]]]) -> str:
+    """One row for each family and verdict; what is reversible first."""
+    rows: dict[tuple[str, ...], list[tuple[str, dict[str, Any]]]] = {}
+    for name, found in models:
+        kinds = [*found.get("rectifiers", ()), "held", *found.get("held fixed", ())]
+        rows.setdefault((_family(name), found["verdict"], *kinds), []).append((name, found))
+    order = ["yes", "gradient only", "no", "error"]
+    ranked = sorted(rows.values(), key=lambda row: order.index(re.split(r"[,:]", row[0][1]["verdict"])[0]))
+    named = [(" ".join(f"`{name}`" for name, _ in row), [found for _, found in row]) for row in ranked]
+    head = ["| model | places | rectifiers | held fixed | deconvnet | error |", "|---|---|---|---|---|---|"]
+    return "\n".join([*head, *(f"| {names} | {' | '.join(cells(founds))} |" for names, founds in named)])
+
+
+def _family(name: str) -> str:
+    """The name without what tells variants apart."""
+    return name if name.startswith("timm:") else re.sub(r"_(tiny|small|base|large|[tsbhlm])(?=_|$)|\d+[gm]f|[\d_]", "", name)
+
+
+def cells(founds: list[dict[str, Any]]) -> Iterator[str]:
+    """A row but for its models."""
+    yield _range([found.get("places") for found in founds])
+    for column in ("rectifiers", "held fixed"):
+        counts = [found.get(column, {}) for found in founds]
+        ranges = {kind: _range([count[kind] for count in counts]) for kind in counts[0]}
+        yield ", ".join(f"{count} {kind.removesuffix('s') if count == '1' else kind}" for kind, count in ranges.items())
+    yield founds[0]["verdict"]
+    errors = [error for found in founds for error in found.get("laws", {}).values() if len(found["laws"]) > 1]
+    yield f"< 1e{max(-12, math.floor(math.log10(max(*errors, 1e-99))) + 1)}" if errors else ""
+
+
+def _range(counts: list[int | None]) -> str:
+    known = sorted({count for count in counts if count is not None})
+    return "" if not known else str(known[0]) if len(known) == 1 else f"{known[0]}–{known[-1]}"
+
+
+def page() -> str:
+    """The whole page, from what is kept."""
+    parts = [HEAD]
+    for source, names in groups().items():
+        known = [(name, json.loads(_kept(name).read_text())) for name in names if _kept(name).exists()]
+        left = ", ".join(f"`{name}`" for name in names if not _kept(name).exists())
+        parts.append(f"## {TITLES[source]}\n\n{table(known)}\n" + (f"\nNot run, for their size: {left}.\n" if left else ""))
+    libraries = ", ".join(f"{name} {version(name).split('+')[0]}" for name in ("unconv", "torch", "torchvision", "timm"))
+    return "\n".join([*parts, f"Written by `docs/write_networks.py` with {libraries}, Python {platform.python_version()}.\n"])
+
+
+def _kept(name: str) -> Path:
+    return KEPT / f"{name.replace(':', '-')}.json"
+
+
+if __name__ == "__main__":
+    KEPT.mkdir(exist_ok=True)
+    for source, names in groups().items():
+        for name in names:
+            if re.search(sys.argv[1], name) if sys.argv[1:] else not _kept(name).exists():
+                _kept(name).write_text(json.dumps(measured(name, source)))
+                gc.collect()
+    Path(__file__).with_name("networks.md").write_text(page())
