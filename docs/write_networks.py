@@ -33,7 +33,7 @@ What `Network.check` says of the architectures of torchvision and of at least on
 on noise: 64 × 64 samples (video: 8 frames), 96 × 96 if that is too small, or the model's own size where it insists. Variants
 with the same verdict share a row, and their counts are a range. Yours: `unconv check MODEL`, `unconv.Network(module).check()`.
 
-- **places**: maps with a name. **rectifiers**: ReLU is reversed as in the paper; of others it says nothing: `activations` chooses.
+- **places**: maps with a name. **rectifiers**: ReLU is as in the paper; of others it says nothing: `activations` chooses.
 - **held fixed**: gates at their recorded value, norms that take their statistics from the picture at their scale.
 - **deconvnet**: "yes": every place can be projected, and every law holds. "gradient only": every place by `method="gradient"`,
   and by deconvnet up to the place told. "no": by neither (told is how far the gradient gets), or the model cannot be recorded.

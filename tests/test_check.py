@@ -162,3 +162,35 @@ def test_the_command_checks_and_its_status_tells(tmp_path, monkeypatch, capsys):
     assert json.loads(bad.output)["places"] == {"all": 2, "projectable": 1}
     refused = CliRunner().invoke(app, ["check", "made.py:good", "--size", "16", "--activations", "error"])
     assert refused.exit_code == 1
+
+
+class Square(nn.Module):
+    """Channels last at the end, of a map whose sides are as many as its channels."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.linear = nn.Conv2d(3, 6, 3, padding=1), nn.Linear(6, 6)
+
+    def forward(self, x):
+        return F.relu(self.linear(self.conv(x).permute(0, 2, 3, 1)))
+
+
+def test_maps_as_large_as_their_channels_are_many_are_not_turned_by_their_shape():
+    torch.manual_seed(0)
+    network = unconv.Network(Square().eval(), input_size=(3, 6, 6))
+    assert network.check().reversible
+    image = torch.randn(3, 6, 6)
+    (found,) = network.trust(image, "linear", channels=2, unit=(3, 1))
+    corner, side = found.occlusion.corners[10].tolist(), found.occlusion.side
+    hidden = image.clone()
+    hidden[:, max(corner[0], 0) : corner[0] + side[0], max(corner[1], 0) : corner[1] + side[1]] = image.mean((1, 2)).view(
+        3, 1, 1
+    )
+    before, after = (float(network.record(i, ["linear"]).activation("linear")[2, 3, 1]) for i in (image, hidden))
+    assert float(found.occlusion.drops[10]) == pytest.approx(1 - after / before, abs=1e-5)
+
+
+def test_a_module_made_in_inference_mode_is_checked():
+    with torch.inference_mode():
+        model = nn.Sequential(nn.Conv2d(3, 2, 3), nn.ReLU()).eval()
+    assert unconv.Network(model, input_size=(3, 9, 9)).check().places == (2, 2)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -223,3 +225,89 @@ def test_places_with_their_channels_last_are_listed_with_their_channels_first():
     assert recording.activation("linear").shape == (5, 10, 8)
     assert network.project(image, "linear", "top:1").windows[0].shape == (3, 3, 3)
     assert network.check().reversible
+
+
+# -- half precision, complex numbers, rules of one's own ---------------------------------------------
+
+
+@pytest.mark.parametrize("norm", [nn.GroupNorm(2, 6), nn.InstanceNorm2d(6)], ids=["group", "instance"])
+def test_a_norm_in_half_precision_is_held_at_its_scale_though_its_squares_overflow(norm):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 6, 3, padding=1), norm, nn.ReLU()).eval()
+    model[0].weight.data *= 1000
+    image = torch.randn(3, 9, 11)
+    right = unconv.Network(model, input_size=(3, 9, 11)).project(image, "2", unit=(4, 4)).pixels()
+    found = unconv.Network(copy.deepcopy(model).half(), input_size=(3, 9, 11)).project(image, "2", unit=(4, 4)).pixels()
+    assert float((found - right).abs().max()) < 0.02 * float(right.abs().max())
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_local_response_norms_go_back_in_half_precision(dtype):
+    network = unconv.Network(nn.Sequential(nn.Conv2d(3, 6, 3), nn.LocalResponseNorm(3, 0.5)), input_size=(3, 9, 9))
+    found = network.project(torch.rand(3, 9, 9), "1", "top:2", method="gradient", dtype=dtype)
+    assert 0 < found.error < 0.05
+
+
+def test_complex_numbers_are_refused():
+    model = Calls(lambda m, x: torch.fft.rfft2(m.conv(x)).abs(), conv=nn.Conv2d(3, 4, 3)).eval()
+    with pytest.raises(unconv.NoRule, match=r"on complex numbers \(at abs\)"):
+        unconv.Network(model, input_size=(3, 9, 11)).project(torch.rand(3, 9, 11), "output", method="gradient")
+
+
+def test_a_norm_with_weights_of_the_picture_is_the_gradient_s_alone():
+    model = Calls(lambda m, x: F.instance_norm(m.conv(x), weight=x.mean((0, 2, 3))), conv=nn.Conv2d(3, 3, 3)).eval()
+    network, image = unconv.Network(model, input_size=(3, 9, 11)), torch.rand(3, 9, 11)
+    found = network.project(image, "output", 1, unit=(3, 3), method="gradient")
+    x = image[None].clone().requires_grad_(True)
+    (right,) = torch.autograd.grad(model(x)[0, 1, 3, 3], x)
+    assert torch.allclose(found.pixels(), right * found.values, atol=1e-5)
+    with pytest.raises(unconv.NoRule, match="a norm with weights that the picture makes"):
+        network.project(image, "output")
+
+
+def test_a_rule_of_one_s_own_is_taken_where_ours_would_be_held():
+    rules, calls = unconv.Rules("deconvnet"), []
+
+    @rules.rule(torch.ops.aten.native_group_norm.default, keep=lambda args, results: results[2])
+    def nothing(step, r, *_):
+        calls.append(step.kept.shape)
+        return r.map(lambda values: values * 0)
+
+    network = unconv.Network(nn.Sequential(nn.Conv2d(3, 6, 3), nn.GroupNorm(2, 6), nn.ReLU()), input_size=(3, 9, 11))
+    found = network.project(torch.rand(3, 9, 11), "2", "top:2", method=rules)
+    assert calls and calls[0] == (1, 2) and not found.pixels().any()
+
+
+def test_what_one_s_own_rule_keeps_leaves_other_methods_alone_and_is_asked_for_where_it_is_missing():
+    network = unconv.Network(nn.Sequential(nn.Conv2d(3, 6, 3), nn.ReLU(), nn.Conv2d(6, 4, 3)), input_size=(3, 9, 11))
+    rules, image = unconv.Rules(), torch.rand(3, 9, 11)
+
+    @rules.rule(torch.ops.aten.relu.default, keep=lambda args, results: results[0] * 2)
+    def doubled(step, r):
+        return r.times(step.kept)
+
+    recording = network.record(image, ["2"], rules)
+    usual = network.project(image, "2", method="gradient").pixels()
+    assert torch.equal(recording.project("2", method="gradient").pixels(), usual)
+    assert not torch.equal(recording.project("2", method=rules).pixels(), usual)
+    with pytest.raises(unconv.UnconvError, match=r"which this recording was made without\. Pass the same Rules to record"):
+        network.record(image, ["2"]).project("2", method=rules)
+
+
+def test_rectifiers_written_as_choices_are_said_to_be_taken_by_their_slope():
+    model = Calls(lambda m, x: torch.where(m.conv(x) > 0, m.conv(x), 0.1 * m.conv(x)), conv=nn.Conv2d(3, 3, 3)).eval()
+    found = unconv.Network(model, input_size=(3, 9, 9)).project(torch.rand(3, 9, 9), "output")
+    assert found.notes == ("1 where taken by its slope",)
+
+
+def test_outputs_of_a_named_tuple_have_its_names():
+    from collections import namedtuple
+
+    Two = namedtuple("Two", "left right")
+    tape = recorded(lambda m, x: Two(x * 2, x * 3))
+    assert {"output.left", "output.right"} <= set(tape.modules)
+
+
+def test_an_operation_in_place_is_recorded_as_the_one_of_the_same_arguments():
+    tape = recorded(lambda m, x: (x * 2).pow_(2))
+    assert [str(step.operation) for step in tape.steps] == ["aten.mul.Tensor", "aten.pow.Tensor_Scalar"]

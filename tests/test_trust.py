@@ -134,3 +134,31 @@ def test_deep_pictures_depend_less_on_the_unit_than_early_ones():
     net = unconv.load("unconv:caltech")
     early, deep = (net.trust(demo_pictures()[1], place, "top:2") for place in ("features.1", "features.23"))
     assert max(one.others for one in early) < 0.4 < min(one.others for one in deep)
+
+
+def test_layers_with_other_names_than_their_operations_are_shuffled_too():
+    class Named(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.normed = nn.utils.parametrizations.weight_norm(nn.Conv2d(3, 3, 3, padding=1))
+
+        def forward(self, x):
+            return self.normed(self.normed(x).relu())
+
+    torch.manual_seed(0)
+    (found,) = unconv.Network(Named().eval(), input_size=(3, 9, 9)).trust(torch.rand(3, 9, 9), "output", channels=1)
+    assert [layer for layer, _ in found.shuffled] == ["normed"]
+
+
+def test_numbers_of_a_single_channel_are_json():
+    (found,) = network(nn.Conv2d(3, 1, 3)).trust(torch.rand(3, 24, 20), "0")
+    assert found.numbers()["other_channels"] is None
+
+
+def test_a_model_that_cannot_be_copied_is_refused():
+    class Single(nn.Conv2d):
+        def __deepcopy__(self, memo):
+            raise AssertionError("one of a kind")
+
+    with pytest.raises(unconv.ModelError, match="cannot be copied, to have its weights shuffled: one of a kind"):
+        network(Single(3, 2, 3)).trust(torch.rand(3, 24, 20), "0")

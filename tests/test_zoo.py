@@ -63,7 +63,7 @@ def test_a_method_is_autograd_with_that_backward(met, method):
 @pytest.mark.parametrize("method", METHODS)
 def test_windows_are_the_whole_walk(met, method):
     rules = METHODS[method]
-    tape = met.recording.held(rules.skip).tape if rules.hold else met.recording.tape
+    tape = met.recording.held(rules).tape
     for place in met.family.places:
         found = met.recording.project(place, "top:2", method=method)
         _, value, _ = find(met.recording.tape, place)

@@ -142,7 +142,7 @@ def project(
     activations: Activations = "rectify",
     dtype: Dtype = None,
     trust: Annotated[
-        bool, typer.Option("--trust", help="Say on each unit's page how far to trust it; some fifty runs a layer.")
+        bool, typer.Option("--trust", help="Say on each unit's page how far to trust it; some hundred runs a layer, up to it.")
     ] = False,
     weights: Weights = None,
     out: Annotated[Path, typer.Option("-o", "--out", help="The folder to write.")] = Path("unconv-out"),

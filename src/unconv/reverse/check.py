@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import platform
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -14,7 +15,6 @@ import torch.nn.modules.module as hooks
 from torch import Tensor, nn
 
 import unconv
-from unconv.errors import UnconvError
 from unconv.reverse.hold import Held
 from unconv.reverse.methods import Rules, method_named
 from unconv.reverse.places import Place, find
@@ -159,7 +159,7 @@ def check(network: Network, image: Any = None, method: str | Rules = "deconvnet"
     before = _fingerprint(network.module)
     trial, precise = _trial(network)
     recording = trial.record(given, method=rules)
-    held = recording.held(rules.skip) if rules.hold else Held(recording.tape, (), (), ())
+    held = recording.held(rules)
     refused = {id(step): reason for step in held.tape.steps if (reason := rules.refusal(step)) and _floats(step)}
     reached = _reached(held.tape, refused)
     values = {step.place: step.outputs[0] for step in recording.tape.steps}
@@ -200,7 +200,7 @@ def _trial(network: Network) -> tuple[Network, torch.dtype]:
             others = {name: _double(value) for name, value in network.others.items()}
             precise = Network(module, network.preprocess, network.input_size, argument=network.argument, others=others)
             tape = precise.record(_noise(network)).tape
-    except (UnconvError, RuntimeError, TypeError, ValueError, AttributeError, NotImplementedError):
+    except Exception:  # whatever a module of the user's has against being copied, or against float64
         return network, torch.float32
     whole = all(output.dtype != torch.float32 for step in tape.steps for output in step.outputs if output)
     own = any(p.dtype == torch.float64 for p in module.parameters())
@@ -291,7 +291,7 @@ def _chosen(places: Sequence[Place]) -> list[Place]:
 
 @torch.no_grad()
 def _laws(network: Network, recording: Recording, rules: Rules, places: Sequence[Place], dtype: torch.dtype) -> Iterator[Law]:
-    limit, held = _LIMITS[dtype], recording.held(rules.skip).tape if rules.hold else recording.tape
+    limit, held = _LIMITS[dtype], recording.held(rules).tape
     errors = {"gradient": 0.0, "windows": 0.0, "zero": 0.0, "support": 0.0}
     compared = 0
     for place in places:
@@ -350,9 +350,10 @@ def _autograd(network: Network, recording: Recording, value: Value, seed: Tensor
     names = [name for name, returned in recording.tape.modules.items() if returned == value and name]
     modules = {id(module): name for name, module in network.module.named_modules() if name in names}
     kept: dict[str, Tensor] = {}
+    here = threading.get_ident()
 
     def keep(ran: nn.Module, _args: Any, out: Any) -> Any:
-        if id(ran) not in modules or not isinstance(out, Tensor) or not out.requires_grad:
+        if threading.get_ident() != here or id(ran) not in modules or not isinstance(out, Tensor) or not out.requires_grad:
             return None
         kept[modules[id(ran)]] = out.clone()
         return kept[modules[id(ran)]].clone()  # which an in-place successor may write over
@@ -365,11 +366,11 @@ def _autograd(network: Network, recording: Recording, value: Value, seed: Tensor
     finally:
         handle.remove()
     kept |= {name: tensor for name, tensor in outputs(returned).items() if name in names}
-    out = next((kept[name] for name in names if name in kept), None)
-    if out is None or not out.requires_grad:
+    name = next((name for name in names if name in kept and kept[name].requires_grad), None)
+    if name is None:
         return None
+    out, rows = kept[name], seed.movedim(1, -1) if name in recording.tape.turned else seed
     _lay_out(out)
-    rows = seed if out.shape[1:] == seed.shape[1:] else seed.movedim(1, -1)
     found = [torch.autograd.grad(out, image, row[None], retain_graph=True, allow_unused=True)[0] for row in rows]
     return torch.cat([torch.zeros_like(image) if gradient is None else gradient for gradient in found])
 
@@ -390,7 +391,7 @@ def _lay_out(out: Tensor) -> None:
 def _fingerprint(module: nn.Module) -> list[Any]:
     """What a run may not change: each tensor's version, modes, hooks, gradients; the random numbers to come."""
     tensors = [*module.named_parameters(), *module.named_buffers()]
-    states = [(n, id(t), t._version, t.requires_grad, t.grad is None, t.dtype) for n, t in tensors]
+    states = [(n, id(t), -1 if t.is_inference() else t._version, t.requires_grad, t.grad is None, t.dtype) for n, t in tensors]
     modes = [
         (n, m.training, len(m._forward_hooks), len(m._forward_pre_hooks), len(m._backward_hooks))
         for n, m in module.named_modules()

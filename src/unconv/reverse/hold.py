@@ -62,18 +62,19 @@ class Held:
     skipped: tuple[str, ...]
 
 
-def hold(tape: Tape, skip: bool = True) -> Held:
+def hold(tape: Tape, skip: bool = True, own: Collection[OpOverload] = ()) -> Held:
     """The tape with its gates and statistics held fixed; products neither factor of which is a gate stay as they are.
 
     Args:
         skip: local response norms are skipped, as in the paper; otherwise their divisor is held.
+        own: operations that stay as they are, as the user has rules of his own for them.
     """
     fresh = 1 + max((output.index for step in tape.steps for output in step.outputs if output), default=0)
     origins: dict[int, OpOverload | None] = {}
     steps: list[Step] = []
     found: dict[str, list[str]] = {"gates": [], "norms": [], "skipped": []}
     for step in tape.steps:
-        kind = _kind(step, skip)
+        kind = "" if step.operation in own else _kind(step, skip)
         rewritten = _rewritten(step, kind, origins, fresh)
         if rewritten[0] is not step:
             found[kind].append(step.place)
@@ -85,6 +86,11 @@ def hold(tape: Tape, skip: bool = True) -> Held:
 
 def product_refusal(step: Step) -> str | None:
     """Why a product that is left once gates are held cannot be run backwards; None if the step is no such product."""
+    if step.operation in _NORMS and len(step.inputs) > 1:
+        return (
+            f"{step.place} is a norm with weights that the picture makes, so that it is open what is to be held fixed; "
+            "method='gradient' differentiates both"
+        )
     if len(_factors(step)) < 2:
         return None
     if step.operation is aten.mul.Tensor or step.operation is aten.addcmul.default:
@@ -110,7 +116,7 @@ def _factors(step: Step) -> list[Value]:
 def _kind(step: Step, skip: bool) -> str:
     if step.operation is LOCAL_RESPONSE_NORM and skip:
         return "skipped"
-    if step.operation in _NORMS:
+    if step.operation in _NORMS and len(step.inputs) == 1:
         return "norms"
     return "gates" if len(_factors(step)) == 2 or step.operation is aten.glu.default else ""
 
@@ -194,6 +200,7 @@ def _origin(step: Step, origins: Mapping[int, OpOverload | None]) -> OpOverload 
 def scale(step: Step) -> Tensor:
     """What a norm multiplied each sample with, in a shape that spreads over the value."""
     (x,) = step.kept
+    x = x if x.dtype == torch.float64 else x.float()  # squares overflow in half precision
     axes = x.ndim - 2
     if step.operation is LOCAL_RESPONSE_NORM:
         _x, size, alpha, beta, k = step.args

@@ -33,7 +33,8 @@ def channels_first(tape: Tape) -> Tape:
     kept = {name: _first(tensor) if turned.was_last(name) else tensor for name, tensor in tape.kept.items()}
     told = {**turned.known, **turned.same}
     modules = {name: told.get(value.index, value) for name, value in tape.modules.items()}
-    return replace(tape, steps=tuple(turned.steps), modules=modules, kept=kept)
+    last = frozenset(name for name, value in tape.modules.items() if value.index in turned.known)
+    return replace(tape, steps=tuple(turned.steps), modules=modules, kept=kept, turned=last)
 
 
 class _Turned:

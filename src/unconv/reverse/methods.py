@@ -15,10 +15,12 @@ from torch._ops import OpOverload
 
 from unconv.errors import UnconvError, nearest
 from unconv.reverse.hold import product_refusal
-from unconv.reverse.rules import KEEPERS, PREPARERS, REACHES, RULES, Rule
+from unconv.reverse.rules import PREPARERS, REACHES, RULES, Rule
 from unconv.reverse.rules.pointwise import (
+    CHOICES,
     OTHER_RECTIFIERS,
     RELU,
+    SLOPES,
     by_slope,
     pass_on,
     rectify,
@@ -132,9 +134,14 @@ class Rules(Mapping[OpOverload, Rule]):
         return register
 
     @property
+    def own(self) -> frozenset[OpOverload]:
+        """The operations that have a rule of this method alone."""
+        return frozenset(self._own)
+
+    @property
     def keepers(self) -> Mapping[OpOverload, Keeper | Before]:
-        """Of an operation, how to keep what its rule needs."""
-        return {**KEEPERS, **self._keepers} if self._keepers else KEEPERS
+        """Of an operation with a rule of this method alone, how to keep what it needs."""
+        return self._keepers
 
     def reach(self, operation: OpOverload) -> Reaching | None:
         """What a unit sees of the map below an operation."""
@@ -151,6 +158,9 @@ class Rules(Mapping[OpOverload, Rule]):
             kinds = Counter(step.kind for step in steps if step.operation in OTHER_RECTIFIERS)
             for kind, count in kinds.items():
                 yield f"{count} {kind} {done[self.activations]}, of which the paper says nothing"
+            slopes = Counter(step.kind for step in steps if step.operation in (*SLOPES, *CHOICES))
+            for kind, count in slopes.items():
+                yield f"{count} {kind} taken by {'their' if count > 1 else 'its'} slope"
 
     def refusal(self, step: Step) -> str | None:
         """Why the step cannot be run backwards; None if it can."""
@@ -159,6 +169,9 @@ class Rules(Mapping[OpOverload, Rule]):
                 f"{self.name}: the paper defines the rectifier ReLU, and {step.place} is a {step.kind}. Pass activations="
                 "'rectify', 'gradient' or 'pass'"
             )
+        values = (*step.inputs, *(output for output in step.outputs if output))
+        if any(value.dtype.is_complex for value in values):
+            return f"no reverse rule for {step.operation} on complex numbers (at {step.place})"
         if step.operation in self._own:
             return None
         if step.operation in self:

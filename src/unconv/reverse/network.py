@@ -23,6 +23,7 @@ from unconv.reverse.layout import channels_first
 from unconv.reverse.methods import Rules, method_named
 from unconv.reverse.places import Place, find, places
 from unconv.reverse.reconstruction import Reconstructions
+from unconv.reverse.rules import KEEPERS
 from unconv.reverse.seed import Channels, Seeds, Unit, choose
 from unconv.reverse.stream import Stream, Units
 from unconv.reverse.tape import Step, Tape, record
@@ -107,9 +108,9 @@ class Network:
             method: Rules with rules of your own that keep something of the forward pass; any other method
                 can be asked of any recording.
         """
-        tensor, keepers = self._tensor(image), method_named(method).keepers
+        tensor, own = self._tensor(image), method_named(method).keepers
         try:
-            tape = record(self.module, tensor, keepers, [_name(place) for place in places], self._call)
+            tape = record(self.module, tensor, KEEPERS, [_name(place) for place in places], self._call, own)
         except (RuntimeError, IndexError, TypeError, ValueError) as error:
             if isinstance(error, UnconvError):
                 raise
@@ -216,7 +217,8 @@ class Network:
         """How far the projections of some units are to be trusted; the arguments are those of `project`.
 
         Each is compared with what other channels at the same place give, a random seed, and the same network with
-        shuffled weights; and a grey square is slid over its receptive field. It runs the network some fifty times.
+        shuffled weights; and a grey square is slid over its receptive field. It runs the network, up to the
+        place, some hundred times.
 
         Raises:
             As `project`; ShapeError: whole maps and regions are no single units.
@@ -276,14 +278,18 @@ class Recording:
         return places(self.tape)
 
     @cached_property
-    def _held(self) -> dict[bool, Held]:
+    def _held(self) -> dict[tuple[bool, frozenset[Any]], Held]:
         return {}
 
-    def held(self, skip: bool = True) -> Held:
-        """The tape with its gates held fixed; `skip`: without its local response norms."""
-        if skip not in self._held:
-            self._held[skip] = hold(self.tape, skip)
-        return self._held[skip]
+    def held(self, method: str | Rules = "deconvnet") -> Held:
+        """The tape with what a method holds fixed."""
+        rules = method_named(method)
+        key = (rules.skip, rules.own)
+        if not rules.hold:
+            return Held(self.tape, (), (), ())
+        if key not in self._held:
+            self._held[key] = hold(self.tape, *key)
+        return self._held[key]
 
     def activation(self, place: str) -> Tensor:
         """(C, samples..): the output of a place that was asked for."""
@@ -324,7 +330,7 @@ class Recording:
         where, value, _ = find(self.tape, _name(place), self.held().tape)
         activation = self.activation(_name(place))
         rules = method_named(method)
-        tape = self.held(rules.skip).tape if rules.hold else self.tape
+        tape = self.held(rules).tape
         field = fields(tape, rules)[value.index]
         route = Route(tape, value, rules, _walk_dtype(dtype, activation), {} if prepared is None else prepared)
         seeds = choose(activation, channels, unit)
@@ -334,8 +340,7 @@ class Recording:
         image = self.tape.image[0]
         shown_image = shown(image, self.network.preprocess)
         places = {step.place for step in route.steps}
-        held = held_words(self.held(rules.skip), places) if rules.hold else ()
-        notes = (*rules.notes(route.steps), *held)
+        notes = (*rules.notes(route.steps), *held_words(self.held(rules), places))
         return Units(where, rules.name, seeds, boxes, route, image, shown_image, trace, memory, notes)
 
 

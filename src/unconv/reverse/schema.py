@@ -76,7 +76,10 @@ def functional(func: OpOverload) -> OpOverload:
     if not name.endswith("_") or name.endswith("__"):
         return func
     packet = getattr(getattr(torch.ops, namespace), name[:-1], None)
-    return getattr(packet, func._overloadname, func)
+    types = [str(argument.type) for argument in func._schema.arguments]
+    forms = [getattr(packet, overload) for overload in packet.overloads()] if packet else []
+    alike = [form for form in forms if [str(argument.type) for argument in form._schema.arguments] == types]
+    return next((form for form in alike if form._overloadname == func._overloadname), alike[0] if alike else func)
 
 
 def plain(operation: OpOverload, args: tuple[Any, ...]) -> tuple[OpOverload, tuple[Any, ...]]:

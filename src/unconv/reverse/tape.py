@@ -13,7 +13,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -39,6 +39,9 @@ class Before:
     keep: Callable[[Step, tuple[Any, ...]], Any]
 
 
+Keepers = Mapping[OpOverload, Keeper | Before]
+
+
 @dataclass(frozen=True)
 class Value:
     """One tensor of the forward pass in one version: an in-place write makes a new value."""
@@ -60,6 +63,7 @@ class Step:
         outputs: one for each result; None for what is not a tensor.
         place: the module that ran it, or that module and the operation.
         kept: what the rules need of the forward pass: switches, masks.
+        own: what a rule of the user's own asked to keep.
     """
 
     operation: OpOverload
@@ -68,6 +72,7 @@ class Step:
     outputs: tuple[Value | None, ...]
     place: str
     kept: Any = None
+    own: Any = None
 
     @property
     def kind(self) -> str:
@@ -101,6 +106,8 @@ class Tape:
         value: what `image` was called on the tape.
         modules: of each module's name, the value it returned last.
         kept: of each place asked for, its output, (1, ...).
+        own: the user's own keepers that were asked.
+        turned: names of modules that returned their value with its channels last.
     """
 
     image: Tensor
@@ -108,14 +115,17 @@ class Tape:
     value: Value
     modules: Mapping[str, Value]
     kept: Mapping[str, Tensor]
+    own: Keepers = field(default_factory=dict)
+    turned: frozenset[str] = frozenset()
 
 
 def record(
     model: nn.Module,
     image: Tensor,
-    keepers: Mapping[OpOverload, Keeper | Before],
+    keepers: Keepers,
     keep: Collection[str] = (),
     call: Callable[[Tensor], Any] | None = None,
+    own: Keepers | None = None,
 ) -> Tape:
     """Run `model` once on `image` and write down what happened.
 
@@ -125,6 +135,7 @@ def record(
         image: (1, C, samples..), floating; the model gets a copy of it.
         keepers: of an operation, how to keep what its rules need.
         keep: places, or names of modules, whose outputs the tape keeps.
+        own: keepers of the user's own rules.
         call: how the model is run on the image, if it has other arguments too; None: `model(image)`.
 
     Raises:
@@ -135,7 +146,7 @@ def record(
     _refuse_training(model)
     if not torch.isfinite(image).all():
         raise NonFinite("record: the image holds NaN or infinite values. Check how it was read and normalised.")
-    recorder = _Recorder(model, keepers, keep)
+    recorder = _Recorder(model, keepers, keep, own or {})
     with torch.inference_mode(False), torch.no_grad():
         fed = image.detach().clone()
         value = recorder.begin(fed)
@@ -151,8 +162,12 @@ def outputs(returned: Any) -> dict[str, Tensor]:
     found = {}
     for path, tensor in tree_flatten_with_path(returned)[0]:
         if isinstance(tensor, Tensor):
-            found[".".join(["output", *(str(getattr(key, "key", getattr(key, "idx", key))) for key in path)])] = tensor
+            found[".".join(["output", *(str(_key(key)) for key in path)])] = tensor
     return found
+
+
+def _key(key: Any) -> Any:
+    return next((getattr(key, kind) for kind in ("key", "idx", "name") if hasattr(key, kind)), key)
 
 
 def _refuse_training(model: nn.Module) -> None:
@@ -184,9 +199,16 @@ class _Frame:
 class _Recorder(TorchDispatchMode):
     """Writes the tape while the model runs under it."""
 
-    def __init__(self, model: nn.Module, keepers: Mapping[OpOverload, Keeper | Before], keep: Collection[str]):
+    def __init__(
+        self,
+        model: nn.Module,
+        keepers: Keepers,
+        keep: Collection[str],
+        own: Mapping[OpOverload, Keeper | Before],
+    ):
         super().__init__()  # type: ignore[no-untyped-call]
         self.keepers = keepers
+        self.own = own
         self.keep = keep
         self.steps: list[Step] = []
         self.modules: dict[str, Value] = {}
@@ -215,7 +237,7 @@ class _Recorder(TorchDispatchMode):
         places = {step.place: step.outputs[0] for step in steps}
         found = {name: places.get(name) or self.modules.get(name) for name in self.keep}
         kept = {name: self.held[v.index] for name, v in found.items() if v and v.index in self.held}
-        return Tape(image, steps, value, self.modules, kept)
+        return Tape(image, steps, value, self.modules, kept, self.own)
 
     # -- which module is running ------------------------------------------------------------------
 
@@ -305,10 +327,10 @@ class _Recorder(TorchDispatchMode):
         named = tree_map(lambda t: self.values.get(t, saved.get(id(t), t)) if isinstance(t, Tensor) else t, full)
         operation, args_of_step = plain(functional(func), named)
         step = Step(operation, args_of_step, inputs, (), self._where(func))
-        keeper = self.keepers.get(operation)
+        keeper, own = self.keepers.get(operation), self.own.get(operation)
         at = next((k for k, argument in enumerate(named) if argument is args_of_step[0]), 0)
         given = full if args_of_step is named else (full[at], *args_of_step[1:])
-        kept = keeper.keep(step, given) if isinstance(keeper, Before) else None
+        kept, ours = (asked.keep(step, given) if isinstance(asked, Before) else None for asked in (keeper, own))
         for tensor in written:
             self._overwrite(tensor, func)
         result = func(*args, **kwargs)
@@ -318,7 +340,9 @@ class _Recorder(TorchDispatchMode):
         made = tuple(self._value(r) if isinstance(r, Tensor) else None for r in results)
         if keeper and not isinstance(keeper, Before):
             kept = keeper(full, results)
-        self.steps.append(replace(step, outputs=made, kept=kept))
+        if own and not isinstance(own, Before):
+            ours = own(full, results)
+        self.steps.append(replace(step, outputs=made, kept=kept, own=ours))
         for tensor, value in zip(results, made, strict=True):
             if value is not None:
                 self.values[tensor] = value

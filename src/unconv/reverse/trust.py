@@ -12,7 +12,9 @@ Source:
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
+import re
+import threading
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import TYPE_CHECKING, Any
@@ -20,9 +22,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 import torch.nn.modules.module as hooks
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves
 
-from unconv.errors import ShapeError
+from unconv.errors import ModelError, ShapeError
 from unconv.images import cut
 from unconv.reverse.reconstruction import Reconstructions
 from unconv.reverse.seed import Name
@@ -33,7 +34,8 @@ from unconv.reverse.window import Window
 if TYPE_CHECKING:
     from unconv.reverse.network import Network, Recording
 
-_OTHERS, _STAGES, _SQUARES = 16, 5, 7  # channels compared; recordings with shuffled weights; squares along a field
+_OTHERS, _STAGES = 16, 5  # channels compared; recordings with shuffled weights
+_SQUARES = {1: 40, 2: 7, 3: 3}  # squares along each axis of a field
 _ROOM = 32 * 2**20
 
 
@@ -90,7 +92,7 @@ class Trust:
         """Ready for JSON."""
         occlusion = self.occlusion
         return {
-            "other_channels": self.others,
+            "other_channels": self.others if self.compared else None,
             "compared": self.compared,
             "random_seed": self.seeded,
             "shuffled_weights": [{"down_to": layer, "similarity": cosine} for layer, cosine in self.shuffled],
@@ -150,7 +152,7 @@ def trust(recording: Recording, units: Units, found: Reconstructions) -> Iterato
         return
     seeded = [_others(units, index, found) for index in range(len(found))]
     stages = list(_shuffled(recording, units, found))
-    occluded = _occluded(recording.network, units, found)
+    occluded = _occluded(recording, units, found)
     for index, ((others, compared, random), occlusion) in enumerate(zip(seeded, occluded, strict=True)):
         shuffled = tuple((layer, cosines[index]) for layer, cosines in stages)
         yield Trust(units.seeds.units[index], others, compared, random, shuffled, occlusion)
@@ -175,9 +177,13 @@ def _others(units: Units, index: int, found: Reconstructions) -> tuple[float, in
     return mean, len(likenesses), random
 
 
-def _position(units: Units, index: int) -> Tensor:
+def _positions(units: Units) -> Tensor:
     assert units.seeds.positions is not None
-    return units.seeds.positions[index : index + 1]
+    return units.seeds.positions
+
+
+def _position(units: Units, index: int) -> Tensor:
+    return _positions(units)[index : index + 1]
 
 
 def _sent(route: Route, seeds: Tensor, position: Tensor, box: Sequence[int]) -> list[Tensor]:
@@ -215,7 +221,10 @@ def _shuffled(recording: Recording, units: Units, found: Reconstructions) -> Ite
     if not layers:
         return
     twin = copy.copy(network)
-    twin.module = copy.deepcopy(network.module)
+    try:
+        twin.module = copy.deepcopy(network.module)
+    except Exception as error:  # whatever a module of the user's has against being copied
+        raise ModelError(f"trust: {network.name} cannot be copied, to have its weights shuffled: {error}.") from error
     stops = torch.linspace(0, len(layers) - 1, min(_STAGES, len(layers))).round().long().unique().tolist()
     generator = torch.Generator().manual_seed(0)
     for number, layer in enumerate(layers):
@@ -230,8 +239,16 @@ def _shuffled(recording: Recording, units: Units, found: Reconstructions) -> Ite
 def _layers(module: nn.Module, route: Route) -> list[str]:
     """The layers with weights on the way, from the unit down."""
     modules = dict(module.named_modules())
-    names = dict.fromkeys(step.place for step in route.steps if step.kind in ("conv", "linear"))
-    return [name for name in names if name in modules and any(p.ndim > 1 for p in modules[name].parameters())]
+    places = dict.fromkeys(step.place for step in route.steps if step.kind in ("conv", "linear"))
+    return [name for name in dict.fromkeys(_owner(place, modules) for place in places) if name is not None]
+
+
+def _owner(place: str, modules: Mapping[str, nn.Module]) -> str | None:
+    """The module that a place belongs to and that has weights: `conv`, for `conv`, `conv_1` and `conv.linear`."""
+    for name in (place, re.sub(r"_\d+$", "", place), place.rpartition(".")[0]):
+        if name in modules and any(weight.ndim > 1 for weight in modules[name].parameters(recurse=len(name) > 0)):
+            return name or None
+    return None
 
 
 def _likenesses(twin: Network, recording: Recording, units: Units, found: Reconstructions) -> list[float]:
@@ -251,16 +268,17 @@ def _likenesses(twin: Network, recording: Recording, units: Units, found: Recons
 # -- occlusion --------------------------------------------------------------------------------------
 
 
-def _occluded(network: Network, units: Units, found: Reconstructions) -> list[Occlusion | None]:
+def _occluded(recording: Recording, units: Units, found: Reconstructions) -> list[Occlusion | None]:
     """Of each unit, what a grey square does at places on one lattice, which units share."""
     image = units.image
     sizes = image.shape[1:]
     seen = [_visible(box, sizes) for box in units.boxes]
     spans = [max(max(end - start for start, end in (spans[axis] for spans in seen)), 1) for axis in range(len(sizes))]
-    steps = [max(1, -(-span // _SQUARES)) for span in spans]
+    steps = [max(1, -(-span // _SQUARES[len(spans)])) for span in spans]
     side = tuple(2 * step for step in steps)
     grey = image.flatten(1).mean(1).view(-1, *[1] * len(sizes))
-    known: dict[tuple[int, ...], Tensor] = {}
+    known: dict[tuple[int, ...], Tensor] = {}  # of each square, the activations of the units
+    units_at = (units.seeds.channels, *_positions(units).unbind(1))
     results: list[Occlusion | None] = []
     for index, visible in enumerate(seen):
         value = float(units.seeds.values[index])
@@ -270,9 +288,8 @@ def _occluded(network: Network, units: Units, found: Reconstructions) -> list[Oc
             continue
         for corner in corners:
             if corner not in known:
-                known[corner] = _activation(network, _hidden(image, corner, side, grey), units)
-        unit = (units.seeds.channels[index], *_position(units, index)[0].tolist())
-        drops = torch.tensor([1 - float(known[corner][unit]) / value for corner in corners], dtype=torch.float64)
+                known[corner] = _activation(recording, _hidden(image, corner, side, grey), units)[units_at].cpu()
+        drops = torch.tensor([1 - float(known[corner][index]) / value for corner in corners], dtype=torch.float64)
         energies = torch.tensor([_energy(found, index, corner, side) for corner in corners], dtype=torch.float64)
         total = float(found.windows[index].double().square().sum()) or 1.0
         results.append(Occlusion(torch.tensor(corners), side, drops, energies / total, _spearman(drops, energies)))
@@ -321,17 +338,19 @@ class _Enough(Exception):
     """The place was reached; what comes after does not matter."""
 
 
-def _activation(network: Network, image: Tensor, units: Units) -> Tensor:
+def _activation(recording: Recording, image: Tensor, units: Units) -> Tensor:
     """(C, samples..): a place's output for another image; the network stops there, if the place is a module."""
-    place, shape = units.place.name, units.seeds.activation.shape
-    module = dict(network.module.named_modules()).get(place)
+    network, place = recording.network, units.place.name
+    module, here = dict(network.module.named_modules()).get(place), threading.get_ident()
     kept: list[Tensor] = []
 
     def stop(ran: nn.Module, _args: Any, out: Any) -> None:
-        if ran is module:
-            kept.extend(leaf.detach().clone() for leaf in tree_leaves(out)[:1] if isinstance(leaf, Tensor))
+        if ran is module and threading.get_ident() == here and isinstance(out, Tensor):
+            kept.append(out.detach().clone())
             raise _Enough
 
+    if module is None or recording.tape.modules.get(place) != units.route.value:
+        return network.record(image, [place]).activation(place)
     handle = hooks.register_module_forward_hook(stop)
     try:
         with torch.no_grad():
@@ -340,8 +359,6 @@ def _activation(network: Network, image: Tensor, units: Units) -> Tensor:
         pass
     finally:
         handle.remove()
-    if kept and kept[0].shape[1:] == shape:
-        return kept[0][0]
-    if kept and kept[0].movedim(-1, 1).shape[1:] == shape:
-        return kept[0].movedim(-1, 1)[0]
-    return network.record(image, [place]).activation(place)
+    if not kept:
+        return network.record(image, [place]).activation(place)
+    return (kept[0].movedim(-1, 1) if place in recording.tape.turned else kept[0])[0]

@@ -16,7 +16,7 @@ from math import prod
 import torch
 from torch import Tensor
 
-from unconv.errors import NoRule
+from unconv.errors import NoRule, UnconvError
 from unconv.reverse.methods import Rules
 from unconv.reverse.rules import takes_one_channel
 from unconv.reverse.rules.pointwise import rectify
@@ -56,6 +56,14 @@ class Route:
     def _prepared(self, step: Step) -> Step:
         index = next(output.index for output in step.outputs if output)
         if index not in self.prepared:
+            keeper = self.method.keepers.get(step.operation)
+            if keeper is not None:
+                if self.tape.own.get(step.operation) is not keeper:
+                    raise UnconvError(
+                        f"project: the rule for {step.operation} keeps something of the forward pass, which this recording "
+                        "was made without. Pass the same Rules to record(image, places, method)."
+                    )
+                step = replace(step, kept=step.own)
             prepare = self.method.preparing(step.operation)
             self.prepared[index] = replace(step, kept=prepare(step, self.dtype)) if prepare else step
         return self.prepared[index]

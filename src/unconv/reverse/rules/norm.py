@@ -64,7 +64,8 @@ def norm_gradient(step: Step, r: Window, *_statistics: None) -> list[Window | No
 @rule(CHANNEL_NORM, LOCAL_RESPONSE_NORM, reach=local, keep=Before(point))
 def channel_norm(step: Step, r: Window) -> Window:
     """Backpropagation, each position for itself: its statistics are those of its own channels."""
-    at = r.cut(step.kept[0]).to(r.values.dtype).expand(len(r), *[-1] * (r.values.ndim - 1))
+    wide = r.values.dtype if r.values.dtype.itemsize >= 4 else torch.float32
+    at = r.cut(step.kept[0]).to(wide).expand(len(r), *[-1] * (r.values.ndim - 1))
     with torch.inference_mode(False):
         pullback = torch.func.vjp(lambda x: step.again([x]), at.clone())[1]
-        return r.map(lambda values: pullback(values.clone())[0])
+        return r.map(lambda values: pullback(values.to(wide, copy=True))[0].to(values.dtype))

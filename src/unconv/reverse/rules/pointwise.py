@@ -59,6 +59,10 @@ SLOPES = (
 )
 
 
+# What takes the larger, the smaller or one of two: rectifiers are written so, too, but not only.
+CHOICES = (aten.maximum.default, aten.minimum.default, aten.where.self, aten.log_sigmoid_forward.default)
+
+
 def _passed(_step: Step, args: tuple[Any, ...]) -> Tensor:
     passed: Tensor = args[0] > 0
     return passed
