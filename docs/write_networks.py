@@ -133,7 +133,7 @@ def _refused(network: unconv.Network, coverage: unconv.Coverage) -> str:
     if broken:
         return f"error: {broken[0]} does not hold"
     upto, reason = re.findall(
-        r"can be projected(?:, the last is (\S+))?\. (.*)", (coverage if gradient.reversible else gradient).verdict
+        r"can be projected(?:, the last is (\S+))?\. Why: (.*)", (coverage if gradient.reversible else gradient).verdict
     )[0]
     return f"{'gradient only' if gradient.reversible else 'no'}, {f'up to `{upto}`: ' if upto else ''}{_short(reason)}"
 

@@ -128,10 +128,6 @@ NORMS = {
 }
 
 
-def ReplacedRelu(guided: bool = False) -> Replaced:
-    return Replaced("guided" if guided else "deconvnet")
-
-
 def outputs(model: nn.Module, image: Tensor, modules: list[str]) -> dict[str, Tensor]:
     """The outputs of named modules, by hooks, cloned before an in-place successor can write over them."""
     found: dict[str, Tensor] = {}

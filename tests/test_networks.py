@@ -11,6 +11,7 @@ from urllib.error import URLError
 import pytest
 import torch
 import torchvision.models._api
+from PIL import Image
 from safetensors.torch import save_file
 from torch import nn
 from torchvision.models import SqueezeNet1_1_Weights, squeezenet1_1
@@ -20,6 +21,7 @@ from unconv import networks
 from unconv.errors import ModelError, UnconvError, WeightsError
 
 FACTORY = """
+from PIL import Image
 from torch import nn
 
 def make():
@@ -362,3 +364,15 @@ def test_preprocessing_and_size_can_be_replaced():
     network = unconv.load(tiny().eval(), preprocess=double, input_size=(3, 8, 8))
     assert (network.preprocess, network.input_size) == (double, (3, 8, 8))
     assert network.places()[0].size == (6, 6)
+
+
+def test_video_models_take_frames_and_no_pictures():
+    network = unconv.load("torchvision:r3d_18")
+    assert network.input_size == (3, 16, 112, 112)
+    with pytest.raises(unconv.ShapeError, match="takes no pictures; pass a preprocessed tensor"):
+        network.record(Image.new("RGB", (20, 20)), [])
+
+
+def test_a_model_s_own_assertion_is_told_as_its_failure():
+    with pytest.raises(ModelError, match=r"failed on an image of \(1, 3, 96, 96\): Wrong image height! Expected 224"):
+        unconv.load("torchvision:vit_b_32", input_size=(3, 96, 96)).places()

@@ -14,6 +14,7 @@ from torch import nn
 
 import unconv
 import unconv.report
+from unconv.box import demo_pictures
 from unconv.render.page import number
 from unconv.report import Request, report, reports
 
@@ -251,3 +252,19 @@ def test_half_precision_is_named_with_its_error(tmp_path):
     assert numbers["dtype"] == "bfloat16" and all(0 < layer["error"] < 0.05 for layer in numbers["layers"])
     text = (tmp_path / "index.html").read_text()
     assert "way back in bfloat16" in text and "from float32" in text
+
+
+def test_trust_of_maps_is_refused_before_anything_is_written(tmp_path):
+    request = Request(("features.1",), "top:1", "map", trust=True)
+    with pytest.raises(unconv.ShapeError, match="maps and regions are no single units"):
+        report(unconv.load("unconv:caltech"), demo_pictures()[0], tmp_path / "out", request, lambda *_: None)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_unit_s_page_tells_how_far_to_trust_it(tmp_path):
+    request = Request(("features.6",), "top:2", trust=True)
+    numbers = report(unconv.load("unconv:caltech"), demo_pictures()[0], tmp_path, request, lambda *_: None)
+    for unit in numbers["layers"][0]["units"]:
+        text = (tmp_path / unit["page"]).read_text()
+        assert "How far to trust it" in text and unit["trust"]["words"][0].split(".")[0] in text
+        assert text.count('class="map"') == 2

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import unconv
-from oracles import ReplacedRelu
+from oracles import Replaced
 from rule_cases import BATCH_NORMS, CASES, ELSEWHERE, UNDECIDED, Calls
 from unconv.reverse.hold import hold
 from unconv.reverse.layout import channels_first
@@ -230,7 +230,7 @@ def test_rectifiers_of_all_kinds_equal_autograd_with_that_backward_rule(name, gu
     x = torch.randn(1, 3, 11, 9, dtype=torch.float64)
     tape = record(net, x, KEEPERS)
     for seed in seeds(tape.modules[""].shape).values():
-        with ReplacedRelu(guided):
+        with Replaced("guided" if guided else "deconvnet"):
             right = differentiated(net, x, seed.whole(tape.modules[""].shape).values)
         assert_near(arrived(tape, seed, GUIDED if guided else DECONVNET), right)
         assert float((arrived(tape, seed) - right).norm()) > 0.01 * float(right.norm())

@@ -29,7 +29,7 @@ from unconv.reverse.reconstruction import Reconstruction, Signal, place_numbers,
 from unconv.reverse.seed import Channels, Unit
 from unconv.reverse.stream import Units
 from unconv.reverse.tape import Step
-from unconv.reverse.trust import Trust, trust
+from unconv.reverse.trust import Trust, refuse_regions, trust
 
 Progress = Callable[[str, float, int], None]
 """Told what is being done, and how much of the total is done."""
@@ -60,6 +60,9 @@ def report(network: Network, image: Source, folder: Path, request: Request, prog
     prepared: dict[int, Step] = {}
     asked = (request.channels, request.unit, request.method, request.dtype, True, None, prepared)
     parts = [recording.units(place, *asked) for place in recording.tape.kept]
+    if request.trust:
+        for units in parts:
+            refuse_regions(units)
     facts = {**shared, "shown": list(parts[0].shown.shape[1:]), "unit": _unit_words(request.unit), "channels": request.channels}
     facts["channel_words"] = _channel_words(request.channels)
     layers: list[dict[str, Any]] = []

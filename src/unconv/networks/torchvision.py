@@ -13,6 +13,8 @@ from unconv.errors import UnconvError, WeightsError, nearest
 from unconv.networks.opened import Opened
 from unconv.networks.weights import download, loaded
 
+_FRAMES = 16  # of a video, what all of torchvision's models take
+
 
 def open_torchvision(name: str, weights: str | None) -> Opened:
     """torchvision's model called `name`, random if `weights` is None."""
@@ -21,12 +23,15 @@ def open_torchvision(name: str, weights: str | None) -> Opened:
     if name not in models.list_models():
         raise UnconvError(f"load: torchvision has no model {name!r}. Did you mean {nearest(name, models.list_models())}?")
     table = models.get_model_weights(name)
-    arguments: dict[str, Any] = {"init_weights": False} if name in ("googlenet", "inception_v3") else {}
+    inception = name.removeprefix("quantized_") in ("googlenet", "inception_v3")
+    arguments: dict[str, Any] = {"init_weights": False} if inception else {}
     if "weights_backbone" in inspect.signature(models.get_model_builder(name)).parameters:
         arguments["weights_backbone"] = None  # or it would be downloaded unasked
     trained = table.__members__.get(weights or "DEFAULT") or table.__members__.get("DEFAULT")
-    if weights is not None and name in ("googlenet", "inception_v3"):
+    if weights is not None and inception:
         arguments["transform_input"] = True  # as torchvision does for its trained weights
+    if name.startswith("vit_") and trained is not None:
+        arguments["image_size"] = trained.meta["min_size"][0]  # what its positions are made for
     with torch.random.fork_rng(devices=[], enabled=weights is not None):
         module = models.get_model(name, weights=None, **arguments).eval()
     opened = Opened(module, f"torchvision:{name}", "random", None, (3, 224, 224))
@@ -34,9 +39,11 @@ def open_torchvision(name: str, weights: str | None) -> Opened:
         transforms = trained.transforms()
         crop = getattr(transforms, "crop_size", [224])
         size = tuple(crop) * 2 if len(crop) == 1 else tuple(crop)
-        opened = replace(
-            opened, preprocess=transforms, input_size=(3, *size), classes=tuple(trained.meta.get("categories", ()))
-        )
+        classes = tuple(trained.meta.get("categories", ()))
+        if name in models.list_models(models.video):  # takes tensors of frames, no pictures
+            opened = replace(opened, input_size=(3, _FRAMES, *size), classes=classes)
+        else:
+            opened = replace(opened, preprocess=transforms, input_size=(3, *size), classes=classes)
     if weights is None:
         return opened
     if weights in table.__members__:

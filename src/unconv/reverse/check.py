@@ -227,7 +227,11 @@ def _reached(tape: Tape, refused: Mapping[int, str]) -> set[int]:
 
 def _operations(tape: Tape, held: Held, rules: Rules, refused: Mapping[int, str]) -> Iterator[Operation]:
     """What occurs, told by the first line of its rule's docstring; what is refused before all."""
-    named = {"a gate, held as it was": held.gates, "a norm, held at its scale": held.norms, "skipped": held.skipped}
+    named = {
+        "A gate is held as it was; the signal times it.": held.gates,
+        "The norm is held at the scale that it took from the picture.": held.norms,
+        "Skipped, as in the paper.": held.skipped,
+    }
     special = {place: words for words, places in named.items() for place in places}
     kinds = {step.place: step.kind for step in tape.steps}
     rows: dict[tuple[str, str, bool], list[str]] = {}
@@ -426,7 +430,7 @@ def _verdict(
         return f"Not to be trusted: {', '.join(broken)} does not hold on this network. Please report it, with this text."
     if projectable < total:
         upto = f"{projectable} of its {total} places can be projected" + (f", the last is {good[-1].name}" if good else "")
-        return f"Not reversible as a whole: {upto}. {reasons[0][0].upper()}{reasons[0][1:]}."
+        return f"Not reversible as a whole: {upto}. Why: {reasons[0]}."
     if not rectifiers:
         return f"Reversible: all {total} places by {rules.name}, though there is no rectifier to reverse; every law holds."
     kinds = " and ".join(f"{count} {kind}" for kind, count in rectifiers.items())

@@ -142,10 +142,14 @@ class _Turned:
             return argument
 
         pointwise = operation is step.operation
-        kept = tree_map(lambda x: _first(x) if isinstance(x, Tensor) and x.ndim == self.rank else x, step.kept)
+        kept, own = (
+            tree_map(lambda x: _first(x) if isinstance(x, Tensor) and x.ndim == self.rank else x, found)
+            for found in (step.kept, step.own)
+        )
         args = tree_map(turn, args) if pointwise else (turn(args[0]), *args[1:])
         inputs = tuple(self.known.get(value.index, value) for value in step.inputs)
-        return replace(step, operation=operation, args=args, inputs=inputs, outputs=tuple(outputs), kept=kept)
+        made = tuple(outputs)
+        return replace(step, operation=operation, args=args, inputs=inputs, outputs=made, kept=kept, own=own)
 
     def _in_its_own_order(self, step: Step) -> Step:
         """The step as it was, on values turned back before it."""

@@ -96,11 +96,8 @@ class Rules(Mapping[OpOverload, Rule]):
         self._keepers: dict[OpOverload, Keeper | Before] = dict(base._keepers) if base else {}
 
     def _activation(self) -> Rule:
-        both = RELU in self._base_rows() and self._base_rows()[RELU] is rectify_passed
+        both = _ROWS[self.name].get(RELU) is rectify_passed
         return {"rectify": rectify_by_slope if both else rectify, "pass": pass_on}.get(self.activations, by_slope)
-
-    def _base_rows(self) -> dict[OpOverload, Rule]:
-        return _ROWS[self.name]
 
     def __getitem__(self, operation: OpOverload) -> Rule:
         for rows in (self._own, self._rows, RULES):

@@ -111,11 +111,12 @@ class Network:
         tensor, own = self._tensor(image), method_named(method).keepers
         try:
             tape = record(self.module, tensor, KEEPERS, [_name(place) for place in places], self._call, own)
-        except (RuntimeError, IndexError, TypeError, ValueError) as error:
+        except (RuntimeError, IndexError, TypeError, ValueError, AssertionError) as error:
             if isinstance(error, UnconvError):
                 raise
+            what = (str(error) or type(error).__name__).splitlines()[0]
             raise ModelError(
-                f"record: {self.name} failed on an image of {tuple(tensor.shape)}: {str(error).splitlines()[0]}. "
+                f"record: {self.name} failed on an image of {tuple(tensor.shape)}: {what}. "
                 f"Is that the size it was made for? (input_size is {self.input_size})"
             ) from error
         return Recording(self, channels_first(tape))

@@ -146,8 +146,7 @@ def trust(recording: Recording, units: Units, found: Reconstructions) -> Iterato
     Args:
         units: what was projected; `found`: what came back.
     """
-    if units.seeds.positions is None:
-        raise ShapeError("trust: maps and regions are no single units. Pass unit='strongest' or a position.")
+    refuse_regions(units)
     if not len(found):
         return
     seeded = [_others(units, index, found) for index in range(len(found))]
@@ -156,6 +155,12 @@ def trust(recording: Recording, units: Units, found: Reconstructions) -> Iterato
     for index, ((others, compared, random), occlusion) in enumerate(zip(seeded, occluded, strict=True)):
         shuffled = tuple((layer, cosines[index]) for layer, cosines in stages)
         yield Trust(units.seeds.units[index], others, compared, random, shuffled, occlusion)
+
+
+def refuse_regions(units: Units) -> None:
+    """Trust is a matter of single units."""
+    if units.seeds.positions is None:
+        raise ShapeError("trust: maps and regions are no single units. Pass unit='strongest' or a position.")
 
 
 # -- other units ------------------------------------------------------------------------------------
