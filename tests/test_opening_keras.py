@@ -158,6 +158,7 @@ LAYERS = {
     "normalization": lambda: L.Normalization(mean=[1.0, 2, 3, 4], variance=[1.0, 2, 3, 4]),
     "pad": lambda: L.ZeroPadding2D(((1, 2), (0, 3))),
     "permute": lambda: L.Permute((3, 1, 2)),
+    "prelu": lambda: L.PReLU(shared_axes=[1, 2]),
     "relu6": lambda: L.ReLU(6),
     "rescaling": lambda: L.Rescaling(2.0, -1),
     "reshape": lambda: L.Reshape((-1, 10)),
@@ -168,7 +169,7 @@ LAYERS = {
     "bilinear": lambda: L.UpSampling2D(2, interpolation="bilinear"),
     "lambda": lambda: L.Lambda(lambda x: x.flip(-1) * 2, output_shape=(9, 10, 4)),
     "norm of rows": lambda: L.BatchNormalization(axis=1),
-    "prelu": lambda: L.PReLU(alpha_initializer="ones", shared_axes=[1, 2]),
+    "prelu of positions": lambda: L.PReLU(),
 }
 
 
@@ -182,6 +183,13 @@ def test_every_layer_gives_what_keras_gives(name):
     with torch.no_grad():
         theirs, ours = model(samples, training=False), unconv.load(model).module(samples.movedim(-1, 1))
     assert torch.allclose(ours.movedim(1, -1) if ours.ndim > 2 else ours, theirs, rtol=1e-4, atol=1e-5)
+
+
+def test_a_prelu_with_a_slope_for_each_channel_is_one_rectifier():
+    image = keras.Input((9, 10, 4))
+    model = keras.Model(image, L.PReLU(shared_axes=[1, 2], name="act")(L.Conv2D(4, 3, name="conv")(image)))
+    places = {place.name: place for place in unconv.load(model).places()}
+    assert places["act"].operation == "prelu" and places["act"].rectified
 
 
 @pytest.mark.parametrize("rank", [1, 3])

@@ -216,6 +216,14 @@ def _leaky_relu(layer: Any, _facts: Facts) -> Layer:
     return Layer(lambda _, x: F.leaky_relu(x, slope), {})
 
 
+def _prelu(layer: Any, facts: Facts) -> Layer | None:
+    """With one slope for each channel, as torch has it; Keras runs one with slopes for each position."""
+    slopes = tuple(layer.alpha.shape)
+    if not facts.layout.last or any(n != 1 for n in slopes[:-1]):
+        return None
+    return Layer(lambda w, x: F.prelu(x, w.alpha.flatten()), {"alpha": layer.alpha})
+
+
 def _elu(layer: Any, _facts: Facts) -> Layer:
     alpha = float(layer.alpha)
     return Layer(lambda _, x: F.elu(x, alpha), {})
@@ -424,6 +432,7 @@ ROWS: dict[str, Row] = {
     "Minimum": _combined(torch.minimum),
     "Multiply": _combined(operator.mul),
     "Normalization": _normalization,
+    "PReLU": _prelu,
     "Permute": _permute,
     "ReLU": _relu,
     "Rescaling": _rescaling,
