@@ -29,7 +29,7 @@ _LARGE = 50_000_000  # pixels that a resized picture may have
 Source = str | Path | Image.Image | np.ndarray[Any, Any] | Tensor
 
 # What decoders raise on damaged files, each in its own way.
-_DAMAGE = (
+DAMAGE = (
     OSError,
     SyntaxError,
     ValueError,
@@ -67,7 +67,7 @@ def open_picture(source: str | Path | Image.Image | np.ndarray[Any, Any]) -> Ima
             f"open_picture: {what} unpacks to more than {Image.MAX_IMAGE_PIXELS} pixels; refused as a decompression "
             "bomb. Make it smaller, or raise PIL.Image.MAX_IMAGE_PIXELS if you trust it."
         ) from error
-    except _DAMAGE as error:
+    except DAMAGE as error:
         raise PictureError(f"open_picture: {what} is not a picture, or is damaged or cut off: {error}.") from error
 
 
