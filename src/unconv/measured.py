@@ -19,7 +19,6 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
-from torchvision.io import ImageReadMode, decode_image
 
 from unconv.errors import DtypeError, NonFinite, PictureError, ShapeError, UnconvError
 from unconv.images import DAMAGE, Source, write
@@ -221,16 +220,34 @@ def _read(path: Path) -> tuple[np.ndarray[Any, Any], str | None]:
             return _pages(path) or read_tiff(path)
         with path.open("rb") as file, Image.open(file) as image:
             if image.format == "PNG" and start[24] == 16:
-                return _deep_png(path)
+                return _deep_png(path, start)
             array = np.asarray(_bands(image))
     return array, "HWC"[: array.ndim]
 
 
-def _deep_png(path: Path) -> tuple[np.ndarray[Any, Any], str]:
-    """PNG with 16 bits a sample, of which Pillow would drop 8 in colour."""
-    content = torch.frombuffer(bytearray(path.read_bytes()), dtype=torch.uint8)
-    array = decode_image(content, ImageReadMode.UNCHANGED, apply_exif_orientation=True).numpy()
-    return (array[0], "HW") if len(array) == 1 else (np.ascontiguousarray(array.transpose(1, 2, 0)), "HWC")
+def _deep_png(path: Path, start: bytes) -> tuple[np.ndarray[Any, Any], str]:
+    """PNG with 16 bits a sample, of which Pillow's usual way drops 8 in colour; `start`: its first 26 bytes."""
+    content, colour = path.read_bytes(), start[25]
+    if colour == 0:
+        return _png_bytes(content).astype(np.uint16), "HW"
+    if colour == 4:  # grey and alpha: four bytes a pixel, filtered as those of 8-bit RGBA are
+        header = b"IHDR" + start[16:24] + b"\x08\x06" + content[26:29]
+        content = content[:12] + header + struct.pack(">I", zlib.crc32(header)) + content[33:]
+        return np.ascontiguousarray(_png_bytes(content)).view(">u2").astype(np.uint16), "HWC"
+    # Pillow takes the first byte of each sample as big-endian's high one, the second as little-endian's.
+    mode = "RGB" if colour == 2 else "RGBA"
+    high, low = (_png_bytes(content, f"{mode};16{order}").astype(np.uint16) for order in "BL")
+    return high << 8 | low, "HWC"
+
+
+def _png_bytes(content: bytes, raw: str | None = None) -> np.ndarray[Any, Any]:
+    with Image.open(io.BytesIO(content)) as opened:
+        image: Any = opened
+        if raw is not None:
+            decoder, box, offset, _ = image.tile[0]
+            image.tile = [(decoder, box, offset, raw)]
+        image.load()
+        return np.asarray(ImageOps.exif_transpose(image))
 
 
 def _pages(path: Path) -> tuple[np.ndarray[Any, Any], str] | None:
