@@ -1,0 +1,1 @@
+"""Deconvolution as an inverse problem: undo a blur."""
