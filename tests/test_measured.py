@@ -397,6 +397,27 @@ def test_a_decompression_bomb_is_refused(tmp_path, monkeypatch, name, dtype):
         measured(path)
 
 
+@pytest.mark.parametrize("dtype", ["uint8", "float64"])
+def test_a_stack_that_unpacks_a_hundredfold_is_refused(tmp_path, monkeypatch, dtype):
+    tifffile = pytest.importorskip("tifffile", reason="writes the stack")
+    stack = np.zeros((20, 300, 300), dtype)
+    tifffile.imwrite(tmp_path / "packed.tif", stack, compression="zlib", metadata=None, photometric="minisblack")
+    tifffile.imwrite(tmp_path / "plain.tif", stack, metadata=None, photometric="minisblack")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100_000)
+    assert measured(tmp_path / "plain.tif").samples.shape == stack.shape
+    with pytest.raises(PictureError, match="20 x 90000 pixels, more than 100000; refused as a decompression bomb"):
+        measured(tmp_path / "packed.tif")
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "float64"])
+def test_a_small_copy_in_a_later_page_is_no_picture(tmp_path, dtype):
+    tifffile = pytest.importorskip("tifffile", reason="writes the pages")
+    with tifffile.TiffWriter(tmp_path / "copy.tif") as file:
+        file.write(noise((6, 8), dtype), metadata=None, photometric="minisblack")
+        file.write(noise((3, 4), dtype), metadata=None, photometric="minisblack", subfiletype=1)
+    assert measured(tmp_path / "copy.tif").spatial == (6, 8)
+
+
 def test_a_pickle_in_npy_is_refused(tmp_path):
     np.save(tmp_path / "code.npy", np.array([{"a": 1}]), allow_pickle=True)
     with pytest.raises(PictureError, match=r"code\.npy is not a picture"):
