@@ -16,7 +16,7 @@ FILES = sorted(SOURCE.rglob("*.py"))
 FLOORS = [
     {"cli"},
     {"report"},
-    {"reverse"},
+    {"reverse", "inverse"},
     {"ops"},
     {"render"},
     {"images", "networks"},
