@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -83,7 +83,7 @@ class Convolution(Operator):
         grid, first = self._grid()
         spread = self._mirrored(x) if self.boundary == "reflect" else x
         y = self._product(spread, grid, adjoint=False)
-        return y[(..., *(slice(a, a + n, s) for a, n, s in zip(first, self._whole, self.stride, strict=True)))]
+        return y[self._cut(first)]
 
     def adjoint(self, y: Tensor) -> Tensor:
         """(..., *shape_in) of (..., *shape_out)."""
@@ -93,13 +93,13 @@ class Convolution(Operator):
         grid, first = self._grid()
         if grid != self._whole or set(self.stride) != {1}:
             spread = y.new_zeros(*y.shape[: -self.axes], *grid)
-            spread[(..., *(slice(a, a + n, s) for a, n, s in zip(first, self._whole, self.stride, strict=True)))] = y
+            spread[self._cut(first)] = y
         else:
             spread = y
         x = self._product(spread, grid, adjoint=True)
         if self.boundary == "reflect":
-            return self._folded(x[(..., *(slice(n + k - 1) for n, k in zip(self._n, self._k, strict=True)))])
-        return x if grid == self._n else x[(..., *(slice(n) for n in self._n))]
+            return self._folded(x[_firsts(n + k - 1 for n, k in zip(self._n, self._k, strict=True))])
+        return x if grid == self._n else x[_firsts(self._n)]
 
     def spectrum(self, like: Tensor) -> Tensor:
         """The kernel's discrete Fourier transform on the grid of the FFT, with the precision and device of `like`.
@@ -125,14 +125,12 @@ class Convolution(Operator):
         spectrum = self.spectrum(x)
         spectrum = spectrum.conj() if adjoint else spectrum
         if x.is_complex() or self.kernel.is_complex():
-            return torch.fft.ifftn(torch.fft.fftn(x, grid, self._dims) * spectrum, grid, self._dims)
+            turned: Tensor = torch.fft.ifftn(torch.fft.fftn(x, grid, self._dims) * spectrum, grid, self._dims)
+            return turned
         moved = torch.fft.rfftn(x, grid, self._dims)
-        moved = (
-            moved * spectrum
-            if torch.is_grad_enabled() and (x.requires_grad or spectrum.requires_grad)
-            else moved.mul_(spectrum)
-        )
-        return torch.fft.irfftn(moved, grid, self._dims)
+        recorded = torch.is_grad_enabled() and (x.requires_grad or spectrum.requires_grad)
+        product: Tensor = torch.fft.irfftn(moved * spectrum if recorded else moved.mul_(spectrum), grid, self._dims)
+        return product
 
     def _grid(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """(lengths of the FFT, where on it the output begins)."""
@@ -144,10 +142,14 @@ class Convolution(Operator):
         extra = 1 if self.boundary == "reflect" else 0
         return tuple(smooth(n + extra * (k - 1)) for n, k, _ in sizes), tuple(k - 1 for k in self._k)
 
+    def _cut(self, first: tuple[int, ...]) -> Any:
+        """Where on the FFT's grid the output lies."""
+        return (..., *(slice(a, a + n, s) for a, n, s in zip(first, self._whole, self.stride, strict=True)))
+
     def _direct(self, x: Tensor) -> Tensor:
         lead = x.shape[: -self.axes]
         spread = self._extended(x).flatten(0, -self.axes - 1) if lead else self._extended(x)[None]
-        y = _CONV[self.axes](spread[:, None], self._taps(x), stride=self.stride)
+        y: Tensor = _CONV[self.axes](spread[:, None], self._taps(x), stride=self.stride)
         return y.reshape(*lead, *y.shape[2:])
 
     def _direct_adjoint(self, y: Tensor) -> Tensor:
@@ -216,10 +218,11 @@ class Convolution(Operator):
             raise ShapeError(f"Convolution: method {method!r}; 'auto', 'fft' or 'direct' was needed.")
         if method == "direct" and (self.kernel.is_complex() or self.kernel.ndim != self.axes):
             raise ShapeError("Convolution: 'direct' takes one real kernel. Leave the method at 'auto'.")
-        if not 1 <= self.axes <= min(3, len(self.shape_in), self.kernel.ndim) or 0 in self.kernel.shape:
+        few = min(3, len(self.shape_in), self.kernel.ndim)
+        if not 1 <= self.axes <= few or self.kernel.ndim > len(self.shape_in) or 0 in self.kernel.shape:
             raise ShapeError(
-                f"Convolution: a kernel {tuple(self.kernel.shape)} along {self.axes} axes of an input {self.shape_in}; one to "
-                "three axes, no more than the input has, were needed. Pass shape=(*batch, *lengths) and a kernel of its last axes."
+                f"Convolution: a kernel {tuple(self.kernel.shape)} along {self.axes} axes of an input {self.shape_in}; one "
+                "to three, no more than the input has, were needed. Pass shape=(*batch, *lengths) and a kernel of its last axes."
             )
         counts = {len(self.centre), len(self.stride)}
         if counts != {self.axes} or min(self.stride) < 1:
@@ -227,7 +230,7 @@ class Convolution(Operator):
         for k, c, n, (before, after) in zip(self._k, self.centre, self.shape_in[-self.axes :], self._sides(), strict=True):
             if not 0 <= c < k:
                 raise ShapeError(f"Convolution: the centre {self.centre} is not in the kernel {self._k}.")
-            if self.boundary in ("circular", "unknown") and k > n or self.boundary == "reflect" and max(before, after) >= n:
+            if (self.boundary in ("circular", "unknown") and k > n) or (self.boundary == "reflect" and max(before, after) >= n):
                 raise ShapeError(
                     f"Convolution: the kernel is {self._k} and the input {self.shape_in}; at a boundary {self.boundary!r} "
                     "the kernel must fit into it. Cut the kernel to where it is not zero, or use boundary='zero'."
@@ -283,13 +286,15 @@ def smooth(n: int) -> int:
     return best
 
 
+def _firsts(lengths: Iterable[int]) -> Any:
+    return (..., *(slice(n) for n in lengths))
+
+
 def _numbers(kernel: Any) -> Tensor:
-    kernel = torch.as_tensor(kernel)
-    if kernel.is_floating_point() or kernel.is_complex():
-        return kernel
-    if kernel.dtype == torch.bool:
+    numbers: Tensor = torch.as_tensor(kernel)
+    if numbers.dtype == torch.bool:
         raise DtypeError("Convolution: the kernel is boolean, but numbers were needed. Pass kernel.float().")
-    return kernel.double()
+    return numbers if numbers.is_floating_point() or numbers.is_complex() else numbers.double()
 
 
 _CONV: dict[int, Any] = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}

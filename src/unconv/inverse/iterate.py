@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
@@ -46,12 +47,10 @@ def last(iterates: Iterable[Iterate]) -> Iterate:
         NonFinite: an estimate is not finite; the step is named.
         UnconvError: nothing was yielded.
     """
-    iterate = None
-    for iterate in iterates:
-        pass
-    if iterate is None:
+    ended = deque(iterates, maxlen=1)
+    if not ended:
         raise UnconvError("last: the solver made no step. Allow at least one.")
-    return finite(iterate)
+    return finite(ended[0])
 
 
 def finite(iterate: Iterate) -> Iterate:

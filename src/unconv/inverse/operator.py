@@ -151,7 +151,7 @@ def norm(operator: Operator, steps: int = 30, dtype: torch.dtype = torch.float32
     for _ in range(steps):
         x = operator.adjoint(operator.forward(x / x.norm().clamp(min=torch.finfo(dtype).tiny)))
         size = float(x.norm())
-    return size**0.5
+    return float(size**0.5)
 
 
 def samples(operator: Operator) -> int:

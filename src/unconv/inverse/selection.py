@@ -6,6 +6,7 @@ Chosen or not is a diagonal of ones and zeros, `weights`; solvers use that to st
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -62,7 +63,7 @@ class Window(Selection):
                 f"Window: {tuple(size)} samples from {tuple(start)} on, every {steps}, do not lie in {tuple(shape)}. "
                 "Choose a smaller window."
             )
-        self._cut = (..., *(slice(s, last + 1, k) for s, last, k in zip(start, lasts, steps, strict=True)))
+        self._cut: tuple[Any, ...] = (..., *(slice(s, last + 1, k) for s, last, k in zip(start, lasts, steps, strict=True)))
         self.shape_in = tuple(shape)
         self.shape_out = (*shape[:lead], *size)
 
