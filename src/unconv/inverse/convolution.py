@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from math import prod
 from typing import Any
 
 import torch
@@ -14,7 +15,9 @@ from unconv.inverse.operator import Composition, Operator, fits
 from unconv.inverse.selection import Selection, Window
 
 BOUNDARIES = ("circular", "zero", "reflect", "unknown")
-_DIRECT = 16  # taps up to which the plain sum is faster than the FFT; measured by benchmarks/inverse.py
+
+# Taps up to which the plain sum is faster than the FFT: in one dimension, and of small inputs in more.
+_DIRECT_LINE, _DIRECT_PLANE, _SMALL = 16, 9, 2**14
 
 
 class Convolution(Operator):
@@ -66,8 +69,7 @@ class Convolution(Operator):
         self.shape_out = (*self.shape_in[: -self.axes], *(-(-a // s) for a, s in zip(whole, self.stride, strict=True)))
         self._whole, self._n = whole, n
         self._dims = tuple(range(-self.axes, 0))
-        small = self.kernel[(0,) * (self.kernel.ndim - self.axes)].numel() <= _DIRECT and self.kernel.ndim == self.axes
-        self.direct = method == "direct" or (method == "auto" and small and not self.kernel.is_complex())
+        self.direct = method == "direct" or (method == "auto" and self._is_small())
         self._spectra: dict[Any, Tensor] = {}
 
     @property
@@ -204,6 +206,12 @@ class Convolution(Operator):
             x = kept
         return x
 
+    def _is_small(self) -> bool:
+        if self.kernel.is_complex() or self.kernel.ndim != self.axes:
+            return False
+        taps = self.kernel.numel()
+        return taps <= _DIRECT_LINE if self.axes == 1 else taps <= _DIRECT_PLANE and prod(self._n) <= _SMALL
+
     def _sides(self) -> list[tuple[int, int]]:
         """How many samples before and after the input the output depends on."""
         return [(k - 1 - c, c) for k, c in zip(self._k, self.centre, strict=True)]
@@ -221,8 +229,8 @@ class Convolution(Operator):
         few = min(3, len(self.shape_in), self.kernel.ndim)
         if not 1 <= self.axes <= few or self.kernel.ndim > len(self.shape_in) or 0 in self.kernel.shape:
             raise ShapeError(
-                f"Convolution: a kernel {tuple(self.kernel.shape)} along {self.axes} axes of an input {self.shape_in}; one "
-                "to three, no more than the input has, were needed. Pass shape=(*batch, *lengths) and a kernel of its last axes."
+                f"Convolution: a kernel {tuple(self.kernel.shape)} along {self.axes} axes of an input {self.shape_in}; "
+                "one to three, no more than the input has, were needed. Pass shape=(*batch, *lengths), a kernel of its last axes."
             )
         counts = {len(self.centre), len(self.stride)}
         if counts != {self.axes} or min(self.stride) < 1:
