@@ -230,7 +230,7 @@ class Convolution(Operator):
         if not 1 <= self.axes <= few or self.kernel.ndim > len(self.shape_in) or 0 in self.kernel.shape:
             raise ShapeError(
                 f"Convolution: a kernel {tuple(self.kernel.shape)} along {self.axes} axes of an input {self.shape_in}; "
-                "one to three, no more than the input has, were needed. Pass shape=(*batch, *lengths), a kernel of its last axes."
+                "one to three, no more than the input has, were needed. Pass shape=(*batch, *lengths) and a kernel of the last."
             )
         counts = {len(self.centre), len(self.stride)}
         if counts != {self.axes} or min(self.stride) < 1:
