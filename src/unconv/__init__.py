@@ -6,7 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from unconv import ops
+    from unconv import inverse, ops
     from unconv.errors import (
         DtypeError,
         Inexpressible,
@@ -98,6 +98,7 @@ __all__ = [
     "explain_conv2d_transpose",
     "explain_unpool_avg",
     "explain_unpool_max",
+    "inverse",
     "keras_arguments",
     "keras_conv_transpose",
     "legal_output_sizes",
@@ -137,8 +138,8 @@ def __getattr__(name: str) -> Any:
     """A public name, fetched when first used, so that `unconv --help` need not wait for torch."""
     if name not in __all__:
         raise AttributeError(f"module 'unconv' has no attribute {name!r}")
-    if name == "ops":
-        return import_module("unconv.ops")
+    if name in ("inverse", "ops"):
+        return import_module(f"unconv.{name}")
     home = next((home for home, names in _HOMES.items() if name in names), "unconv.ops")
     return getattr(import_module(home), name)
 

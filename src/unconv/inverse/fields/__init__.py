@@ -1,0 +1,1 @@
+"""Where signals were measured: thin front-ends, one a field."""
