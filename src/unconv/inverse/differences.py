@@ -14,8 +14,8 @@ def gradient(x: Tensor, axes: int) -> Tensor:
     The last sample's next is the first, so that the FFT diagonalises gradient_adjoint(gradient(x)): `laplacian`.
     """
     g = x.new_empty(axes, *x.shape)
-    for part, axis in zip(g, range(-axes, 0), strict=True):
-        n = x.shape[axis]
+    for k, axis in enumerate(range(-axes, 0)):
+        part, n = g[k], x.shape[axis]
         part.narrow(axis, 0, n - 1).copy_(x.narrow(axis, 1, n - 1))
         part.narrow(axis, n - 1, 1).copy_(x.narrow(axis, 0, 1))
     return g.sub_(x)

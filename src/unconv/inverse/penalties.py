@@ -1,0 +1,169 @@
+"""What is known of the truth, as penalties: what they cost an estimate, and their proximal maps.
+
+A penalty of your own needs the two methods of `Penalty` and nothing else.
+
+Source:
+    Parikh & Boyd, "Proximal Algorithms" (2014), sec. 6.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from unconv.errors import DtypeError, ShapeError, UnconvError, nearest
+
+
+class Penalty(Protocol):
+    """A convex cost with a proximal map."""
+
+    def value(self, x: Tensor) -> Tensor:
+        """What x costs, all of it: a number; infinite where x is not allowed."""
+
+    def prox(self, x: Tensor, step: float) -> Tensor:
+        """The z that makes |z - x|^2 / 2 + step * value(z) least."""
+
+
+@dataclass(frozen=True)
+class L1:
+    """weight * sum of |x|: few samples are not zero. Complex samples keep their phase.
+
+    Args:
+        weight: one number, or one for each sample.
+        positive: also no sample is below zero; both at once are still one exact proximal map.
+    """
+
+    weight: float | Tensor
+    positive: bool = False
+
+    def value(self, x: Tensor) -> Tensor:
+        cost = (x.abs() * self.weight).sum()
+        return cost + Positive().value(x) if self.positive else cost
+
+    def prox(self, x: Tensor, step: float) -> Tensor:
+        if self.positive:
+            _ordered("L1(positive=True)", x)
+            return (x - self.weight * step).clamp(min=0)
+        return soft(x, self.weight * step)
+
+
+@dataclass(frozen=True)
+class Box:
+    """Every sample lies between `low` and `high`, ends included."""
+
+    low: float
+    high: float
+
+    def value(self, x: Tensor) -> Tensor:
+        inside = ((x >= self.low) & (x <= self.high)).all()
+        return torch.where(inside, 0.0, torch.inf)
+
+    def prox(self, x: Tensor, step: float) -> Tensor:
+        _ordered("Box", x)
+        return x.clamp(self.low, self.high)
+
+
+@dataclass(frozen=True)
+class Positive(Box):
+    """No sample is below zero."""
+
+    low: float = 0.0
+    high: float = torch.inf
+
+
+@dataclass(frozen=True)
+class Wavelet:
+    """weight * sum of |detail coefficients| of an orthogonal, periodic wavelet transform; the coarsest scale is free.
+
+    Runs on the CPU by PyWavelets, whatever the tensor's device.
+
+    Args:
+        name: as PyWavelets names its orthogonal wavelets: "haar", "db4", "sym8", "coif2".
+        levels: how many times each half is halved; without it as often as the lengths and the filter allow.
+        axes: how many of the last axes are transformed; each must be divisible by 2^levels.
+
+    Raises:
+        UnconvError: PyWavelets is not installed.
+        ShapeError: no such wavelet, one that is not orthogonal, lengths that cannot be halved so often.
+    """
+
+    weight: float
+    name: str = "db4"
+    levels: int | None = None
+    axes: int = 2
+
+    def value(self, x: Tensor) -> Tensor:
+        coefficients, details, _ = self.analyse(x)
+        return self.weight * coefficients[details].abs().sum()
+
+    def prox(self, x: Tensor, step: float) -> Tensor:
+        coefficients, details, back = self.analyse(x)
+        return self.synthesise(torch.where(details, soft(coefficients, self.weight * step), coefficients), back).to(x.device)
+
+    def analyse(self, x: Tensor) -> tuple[Tensor, Tensor, Any]:
+        """(coefficients like x on the CPU, which of them are details, what `synthesise` needs besides)."""
+        wavelets, last = _pywt(), tuple(range(-self.axes, 0))
+        levels = self.levels if self.levels is not None else _depth(self, x)
+        _check_wavelet(replace(self, levels=levels), x)
+        parts = wavelets.wavedecn(x.detach().cpu().numpy(), self.name, "periodization", levels, axes=last)
+        array, back = wavelets.coeffs_to_array(parts, axes=last)
+        coefficients = torch.from_numpy(array)
+        details = torch.ones(coefficients.shape, dtype=torch.bool)
+        details[back[0]] = False
+        return coefficients, details, back
+
+    def synthesise(self, coefficients: Tensor, back: Any) -> Tensor:
+        """The inverse of `analyse`, which is also its adjoint."""
+        wavelets, last = _pywt(), tuple(range(-self.axes, 0))
+        parts = wavelets.array_to_coeffs(coefficients.numpy(), back, output_format="wavedecn")
+        return torch.from_numpy(wavelets.waverecn(parts, self.name, "periodization", axes=last))
+
+
+def soft(x: Tensor, threshold: float | Tensor) -> Tensor:
+    """Every sample moved toward zero by `threshold`, and zero where it does not reach."""
+    if x.is_complex():
+        size = x.abs()
+        return x * ((size - threshold).clamp(min=0) / torch.where(size > 0, size, 1))
+    return x - torch.minimum(torch.maximum(x, -torch.as_tensor(threshold).to(x)), torch.as_tensor(threshold).to(x))
+
+
+def _ordered(where: str, x: Tensor) -> None:
+    if x.is_complex():
+        raise DtypeError(
+            f"{where}: the estimate is {x.dtype}, but real samples were needed. Use L1, or a real kernel and data."
+        )
+
+
+def _pywt() -> Any:
+    try:
+        import pywt
+    except ModuleNotFoundError as missing:
+        raise UnconvError('Wavelet: PyWavelets is not installed. Run: pip install "unconv[image]".') from missing
+    return pywt
+
+
+def _depth(penalty: Wavelet, x: Tensor) -> int:
+    """How often every length can be halved before it is odd, or shorter than the filter."""
+    filter_length = _pywt().Wavelet(penalty.name).dec_len if penalty.name in _pywt().wavelist(kind="discrete") else 2
+    depth, lengths = 0, list(x.shape[-penalty.axes :])
+    while all(n % 2 == 0 and n >= 2 * (filter_length - 1) for n in lengths):
+        depth, lengths = depth + 1, [n // 2 for n in lengths]
+    return depth
+
+
+def _check_wavelet(penalty: Wavelet, x: Tensor) -> None:
+    names = _pywt().wavelist(kind="discrete")
+    if penalty.name not in names or not _pywt().Wavelet(penalty.name).orthogonal:
+        raise ShapeError(
+            f"Wavelet: name is {penalty.name!r}, but an orthogonal wavelet of PyWavelets was needed. "
+            f"Nearest: {nearest(penalty.name, [n for n in names if _pywt().Wavelet(n).orthogonal])}."
+        )
+    deepest = _depth(penalty, x)
+    if not 1 <= (penalty.levels or 0) <= deepest:
+        raise ShapeError(
+            f"Wavelet: {penalty.levels} levels of {penalty.name} along the last {penalty.axes} axes of {tuple(x.shape)}, but "
+            f"1 to {deepest} were needed. Choose fewer, a shorter wavelet, or cut the lengths to multiples of a power of two."
+        )

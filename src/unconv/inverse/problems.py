@@ -1,0 +1,43 @@
+"""Several problems solved side by side: what is checked of them at the door, and their inner products, one for each."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from unconv.errors import NonFinite
+from unconv.inverse.operator import Operator, fits
+
+
+def admit(where: str, operator: Operator, observed: Tensor) -> None:
+    """Refuse what `operator` cannot have made.
+
+    Raises:
+        DtypeError: not a floating or complex tensor.
+        ShapeError: not (..., *operator.shape_out).
+        NonFinite: NaN or infinite samples.
+    """
+    fits(where, observed, operator.shape_out)
+    if not bool(torch.isfinite(observed).all()):
+        count = int((~torch.isfinite(observed)).sum())
+        raise NonFinite(
+            f"{where}: {count} of {observed.numel()} observed samples are NaN or infinite, but numbers were needed. "
+            "Replace them, and leave them out of the fit with a Mask."
+        )
+
+
+def dots(x: Tensor, y: Tensor, axes: int) -> Tensor:
+    """(..., 1, ..., 1): the real part of the inner product over the last `axes` axes, for each problem."""
+    product: Tensor = torch.linalg.vecdot(x.flatten(-axes), y.flatten(-axes)).real
+    return product.reshape(*product.shape, *(1,) * axes)
+
+
+def sizes(x: Tensor, axes: int) -> Tensor:
+    """(..., 1, ..., 1): the 2-norm over the last `axes` axes, for each problem."""
+    norms: Tensor = torch.linalg.vector_norm(x, dim=tuple(range(-axes, 0)), keepdim=True)
+    return norms
+
+
+def quotient(a: Tensor, b: Tensor) -> Tensor:
+    """a / b, and 0 where b is 0."""
+    return torch.where(b > 0, a / torch.where(b > 0, b, 1), 0)
