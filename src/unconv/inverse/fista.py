@@ -12,7 +12,7 @@ from unconv.inverse.convolution import Convolution
 from unconv.inverse.iterate import Iterate
 from unconv.inverse.operator import Composition, Operator, norm
 from unconv.inverse.penalties import Penalty
-from unconv.inverse.problems import admit, dots, sizes
+from unconv.inverse.problems import admit, dots, sizes, spread
 from unconv.inverse.selection import Selection
 
 
@@ -58,14 +58,14 @@ def fista(
     for made in range(1, steps + 1):
         downhill = toward - operator.adjoint(operator.forward(z))
         after = penalty.prox(torch.add(z, downhill, alpha=rate), rate)
-        after = torch.where(done, x, after)
+        after = torch.where(spread(done, axes), x, after)
         moved, jumped = after - x, z - after
         if restart:
             t = torch.where(dots(jumped, moved, axes) > 0, 1, t)
         later = (1 + (1 + 4 * t.square()).sqrt()) / 2
         enough = tolerance * sizes(after, axes)
         done = done | ((sizes(moved, axes) <= enough) & (sizes(jumped, axes) <= enough))
-        z, x, t = torch.addcmul(after, (t - 1) / later, moved), after, later
+        z, x, t = torch.addcmul(after, spread((t - 1) / later, axes), moved), after, later
         yield Iterate(operator, observed, x, made, bool(done.all()))
         if bool(done.all()):
             return

@@ -27,15 +27,30 @@ def admit(where: str, operator: Operator, observed: Tensor) -> None:
 
 
 def dots(x: Tensor, y: Tensor, axes: int) -> Tensor:
-    """(..., 1, ..., 1): the real part of the inner product over the last `axes` axes, for each problem."""
+    """(...): the real part of the inner product over the last `axes` axes, for each problem."""
     product: Tensor = torch.linalg.vecdot(x.flatten(-axes), y.flatten(-axes)).real
-    return product.reshape(*product.shape, *(1,) * axes)
+    return product
 
 
 def sizes(x: Tensor, axes: int) -> Tensor:
-    """(..., 1, ..., 1): the 2-norm over the last `axes` axes, for each problem."""
-    norms: Tensor = torch.linalg.vector_norm(x, dim=tuple(range(-axes, 0)), keepdim=True)
+    """(...): the 2-norm over the last `axes` axes, for each problem."""
+    norms: Tensor = torch.linalg.vector_norm(x, dim=tuple(range(-axes, 0)))
     return norms
+
+
+def spread(numbers: Tensor, axes: int) -> Tensor:
+    """(..., 1, ..., 1): one number for each problem, to multiply its samples with."""
+    return numbers.reshape(*numbers.shape, *(1,) * axes)
+
+
+def signs(like: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """Random +1 and -1, always the same ones for each problem: z with E z* M z = trace(M).
+
+    Source:
+        Hutchinson, "A stochastic estimator of the trace of the influence matrix for Laplacian smoothing splines" (1990).
+    """
+    random = torch.randint(0, 2, shape, generator=torch.Generator().manual_seed(0))
+    return (2 * random - 1).to(like).expand_as(like)
 
 
 def quotient(a: Tensor, b: Tensor) -> Tensor:
