@@ -79,9 +79,9 @@ def test_wiener_fits_the_spectrum_it_is_not_told():
     operator = Convolution(torch.ones(5, 5, dtype=torch.double) / 25, truth.shape)
     y = operator.forward(truth + 100) + 0.3 * random(128, 128, seed=9)
     known = isnr(truth + 100, y, last(wiener(operator, y, noise=0.3, signal=signal)).estimate)
-    for told in ({"noise": 0.3}, {}):
+    for told, near in (({"noise": 0.3}, 0.1), ({}, 0.5)):
         found = last(wiener(operator, y, **told))
-        assert found.strength == pytest.approx(0.09, rel=0.2)
+        assert found.strength == pytest.approx(0.09, rel=near)
         assert isnr(truth + 100, y, found.estimate) > known - 0.1
         assert_close(found.estimate.mean(), y.mean())
 
@@ -129,7 +129,9 @@ def test_damped_cgls_is_the_damped_solution_from_any_start():
     a = torch.from_numpy(dense(operator))
     wanted = torch.linalg.solve(a.T @ a + 0.3**2 * torch.eye(42), a.T @ y.reshape(-1)).reshape(6, 7)
     for start in (None, random(6, 7, seed=2)):
-        assert_close(last(cgls(operator, y, damping=0.3, start=start, tolerance=1e-12)).estimate, wanted, atol=1e-9, rtol=1e-9)
+        assert_close(
+            last(cgls(operator, y, damping=0.3, start=start, steps=300, tolerance=1e-13)).estimate, wanted, atol=1e-9, rtol=1e-9
+        )
 
 
 def test_cgls_stops_at_the_discrepancy_and_not_before():
@@ -201,11 +203,11 @@ def test_a_discrepancy_that_no_strength_meets_is_said():
 
 
 def test_estimated_cross_validation_is_near_the_exact_one():
-    truth = picture(48)[0]
+    truth = picture(32)[0]
     kernel = torch.ones(3, 3, dtype=torch.double) / 9
     exact = Convolution(kernel, truth.shape)
-    y = exact.forward(truth) + 0.3 * random(48, 48, seed=1)
-    iterated = Mask(torch.ones(48, 48)) @ exact
+    y = exact.forward(truth) + 0.3 * random(32, 32, seed=1)
+    iterated = Mask(torch.ones(32, 32)) @ exact
     wanted, found = last(tikhonov(exact, y)), last(tikhonov(iterated, y))
     assert found.strength == pytest.approx(wanted.strength, rel=0.5)
     assert isnr(truth, y, found.estimate) > isnr(truth, y, wanted.estimate) - 0.3
@@ -231,7 +233,7 @@ def test_fista_meets_the_conditions_of_the_l1_minimum(numbers, restart):
 
 def test_restart_needs_fewer_steps():
     operator, y = blur(2, "zero"), random(6, 7, seed=1)
-    steps = [last(fista(operator, y, L1(0.01), steps=5000, tolerance=1e-8, restart=on)).steps for on in (True, False)]
+    steps = [last(fista(operator, y, L1(0.01), steps=2000, tolerance=1e-7, restart=on)).steps for on in (True, False)]
     assert steps[0] < 0.7 * steps[1]
 
 
@@ -256,12 +258,11 @@ def test_positivity_gives_the_non_negative_least_squares():
 
 @pytest.mark.parametrize("penalty", [L1(0.7), L1(0.7, positive=True), Box(-0.2, 0.5), Positive()])
 def test_a_proximal_map_is_the_least_of_its_cost(penalty):
-    x = random(200, seed=1)
-    line = torch.linspace(-4, 4, 8001, dtype=torch.double)
-    found = penalty.prox(x, 0.5)
-    for before, after in zip(x[:20], found[:20], strict=True):
-        costs = (line - before).square() / 2 + torch.stack([0.5 * penalty.value(z) for z in line])
-        assert abs(float(line[costs.argmin()] - after)) < 2e-3
+    x, line = random(50, seed=1), torch.linspace(-4, 4, 801, dtype=torch.double)
+    found, values = penalty.prox(x, 0.5), torch.stack([penalty.value(z) for z in line])
+    for before, after in zip(x, found, strict=True):
+        costs = (line - before).square() / 2 + 0.5 * values
+        assert abs(float(line[costs.argmin()] - after)) < 0.011
     assert torch.isfinite(penalty.value(found))
 
 
@@ -287,12 +288,12 @@ class Plain(Operator):
 SOLVERS = {
     "wiener": wiener,
     "wiener-nsr": lambda a, y: wiener(a, y, nsr=0.1),
-    "cgls": cgls,
+    "cgls": lambda a, y: cgls(a, y, steps=15),
     "cgls-discrepancy": lambda a, y: cgls(a, y, stop="discrepancy", noise=0.3),
     "cgls-gcv": lambda a, y: cgls(a, y, stop="gcv"),
     "tikhonov": tikhonov,
     "tikhonov-discrepancy": lambda a, y: tikhonov(a, y, strength="discrepancy", noise=0.3, penalty="gradient"),
-    "tikhonov-iterated": lambda a, y: tikhonov(Mask(torch.ones(16, 16)) @ a, y, penalty="laplacian"),
+    "tikhonov-iterated": lambda a, y: tikhonov(Mask(torch.ones(16, 16)) @ a, y),
     "tikhonov-iterated-discrepancy": lambda a, y: tikhonov(Plain(a), y, strength="discrepancy", noise=0.3),
     "fista": lambda a, y: fista(Plain(a), y, L1(0.1)),
 }
