@@ -14,7 +14,7 @@ from unconv.inverse.convolution import Convolution
 from unconv.inverse.iterate import Iterate
 from unconv.inverse.noise import estimate_noise
 from unconv.inverse.operator import Operator
-from unconv.inverse.problems import admit
+from unconv.inverse.problems import admit, quotient
 from unconv.inverse.spectral import Grid
 
 # Frequencies that the fit of the signal's spectrum looks at; more change it by less than its own error.
@@ -91,7 +91,7 @@ def _level(grid: Grid, noise: float | Tensor | None, observed: Tensor) -> Tensor
 
 def _ratio(noise: Tensor, signal: Tensor) -> Tensor:
     """N / S, and infinite where S is zero: what has no signal is left out, noise or not."""
-    return torch.where(signal > 0, noise / signal, torch.inf)
+    return (noise / signal).nan_to_num(nan=torch.inf, posinf=torch.inf)
 
 
 def _fitted(grid: Grid, seen: Tensor, power: Tensor, bend: Tensor, level: Tensor) -> Tensor:
@@ -104,7 +104,7 @@ def _fitted(grid: Grid, seen: Tensor, power: Tensor, bend: Tensor, level: Tensor
     few: Any = (..., *(slice(None, None, every),) * grid.axes)
     tiny, dims = torch.finfo(bend.dtype).tiny, tuple(range(-grid.axes, 0))
     noise = level[few] if level.shape[-grid.axes :] == bend.shape else level
-    gain = power[few] / torch.where(bend > 0, bend, torch.inf)[few]
+    gain = quotient(power[few], bend[few])
     excess = grid.power(seen[few]) / grid.count - noise
     excess = torch.where(gain > 0, excess, 0)
     c = excess.sum(dims, keepdim=True) / gain.sum(dims, keepdim=True).clamp(min=tiny)
