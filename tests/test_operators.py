@@ -205,3 +205,11 @@ def test_the_inner_product_is_conjugate_in_the_first():
     x, y = random(4, dtype=torch.cdouble), random(4, dtype=torch.cdouble, seed=1)
     assert_close(inner(x, y), (x.conj() * y).sum())
     assert_close(inner(x.real, y), (x.real * y).sum())
+
+
+def test_a_spectrum_made_in_inference_mode_does_not_stop_gradients():
+    operator, x = Convolution(random(3, 3), (6, 7), method="fft"), random(6, 7, seed=1).requires_grad_()
+    with torch.inference_mode():
+        operator.forward(random(6, 7))
+    (found,) = torch.autograd.grad(operator.forward(x).sum(), x)
+    assert_close(found, operator.adjoint(torch.ones_like(x)))

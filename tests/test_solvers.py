@@ -15,6 +15,7 @@ from unconv.inverse.cgls import cgls
 from unconv.inverse.fista import curvature, fista
 from unconv.inverse.metrics import isnr
 from unconv.inverse.penalties import L1, Box, Positive
+from unconv.inverse.problems import admit
 from unconv.inverse.tikhonov import tikhonov
 from unconv.inverse.wiener import wiener
 
@@ -356,3 +357,11 @@ def test_the_residual_is_that_of_the_operator():
     found = last(tikhonov(operator, y, strength=0.1))
     assert isinstance(found, Iterate)
     assert found.residual == pytest.approx(float((operator.forward(found.estimate) - y).norm() / y.norm()))
+
+
+def test_finite_samples_whose_sum_is_not_are_taken():
+    operator, huge = blur(), torch.full((6, 7), 3e38)
+    admit("solver", operator, huge)
+    huge[0, :2] = torch.tensor([torch.inf, -torch.inf])
+    with pytest.raises(NonFinite, match="2 of 42"):
+        admit("solver", operator, huge)

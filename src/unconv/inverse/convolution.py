@@ -119,7 +119,7 @@ class Convolution(Operator):
             kernel = F.pad(kernel, [p for n, k in zip(reversed(grid), reversed(self._k), strict=True) for p in (0, n - k)])
             kernel = kernel.roll([-c for c in self.centre], self._dims)
         spectrum: Tensor = (torch.fft.rfftn if real else torch.fft.fftn)(kernel, grid, self._dims)
-        if not kernel.requires_grad:
+        if not (kernel.requires_grad or spectrum.is_inference()):
             self._spectra[key] = spectrum
         return spectrum
 

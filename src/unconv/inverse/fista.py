@@ -81,4 +81,4 @@ def curvature(operator: Operator, like: Tensor) -> float:
         return float(operator.spectrum(like).abs().max()) ** 2
     if isinstance(operator, Composition) and isinstance(operator.outer, Selection):
         return curvature(operator.inner, like)
-    return (1.02 * norm(operator)) ** 2
+    return (1.02 * norm(operator, dtype=like.real.dtype, device=like.device)) ** 2

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from unconv.errors import NonFinite, UnconvError
 from unconv.inverse.operator import Operator
+from unconv.inverse.problems import is_finite
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ def last(iterates: Iterable[Iterate]) -> Iterate:
 
 def finite(iterate: Iterate) -> Iterate:
     """The iterate itself, refused where its estimate is NaN or infinite."""
-    if not bool(torch.isfinite(iterate.estimate).all()):
+    if not is_finite(iterate.estimate):
         raise NonFinite(
             f"solver: the estimate after step {iterate.steps} is not finite. Look for NaN or infinite samples in what was "
             "observed and in the kernel; of a step size or penalty that you chose, choose a smaller one."

@@ -144,9 +144,9 @@ def inner(x: Tensor, y: Tensor) -> Tensor:
     return torch.vdot(x.flatten(), y.flatten()) if x.dtype == y.dtype else (x.conj() * y).sum()
 
 
-def norm(operator: Operator, steps: int = 30, dtype: torch.dtype = torch.float32) -> float:
-    """The largest singular value, from below, by power iteration from a fixed start."""
-    x = torch.randn(operator.shape_in, generator=torch.Generator().manual_seed(0), dtype=dtype)
+def norm(operator: Operator, steps: int = 30, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> float:
+    """The largest singular value, from below, by power iteration on `device` from a fixed start."""
+    x = torch.randn(operator.shape_in, generator=torch.Generator().manual_seed(0), dtype=dtype).to(device)
     size = 1.0
     for _ in range(steps):
         x = operator.adjoint(operator.forward(x / x.norm().clamp(min=torch.finfo(dtype).tiny)))

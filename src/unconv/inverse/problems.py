@@ -18,13 +18,18 @@ def admit(where: str, operator: Operator, observed: Tensor) -> None:
         NonFinite: NaN or infinite samples.
     """
     fits(where, observed, operator.shape_out)
-    # The sum is finite or one sample is not, or it is too large: a tenth of the price of asking each sample.
-    if not bool(torch.isfinite(observed.sum())) and not bool(torch.isfinite(observed).all()):
+    if not is_finite(observed):
         count = int((~torch.isfinite(observed)).sum())
         raise NonFinite(
             f"{where}: {count} of {observed.numel()} observed samples are NaN or infinite, but numbers were needed. "
             "Replace them, and leave them out of the fit with a Mask."
         )
+
+
+def is_finite(x: Tensor) -> bool:
+    """No sample is NaN or infinite."""
+    # A finite sum has finite terms, at a tenth of the price of asking each; an infinite one may only be too large.
+    return bool(torch.isfinite(x.sum())) or bool(torch.isfinite(x).all())
 
 
 def dots(x: Tensor, y: Tensor, axes: int) -> Tensor:
