@@ -183,9 +183,9 @@ def test_cross_validation_finds_the_minimum_that_dense_matrices_find():
     y = operator.forward(truth) + 0.3 * random(10, 10, seed=1)
     a, d = dense(operator), oracle.differences(truth.shape, goes_round=True)
     found = last(tikhonov(operator, y, penalty="gradient")).strength
-    tried = found * np.geomspace(0.01, 100, 41)
+    tried = found * np.geomspace(0.01, 100, 21)
     scores = [oracle.cross_validation(a, d.T @ d, y.numpy().ravel(), strength) for strength in tried]
-    assert np.argmin(scores) == 20 and 1e-6 < found < 1e3
+    assert np.argmin(scores) == 10 and 1e-6 < found < 1e3
 
 
 @pytest.mark.parametrize("boundary", ["circular", "unknown"])
@@ -234,7 +234,7 @@ def test_fista_meets_the_conditions_of_the_l1_minimum(numbers, restart):
 
 def test_restart_needs_fewer_steps():
     operator, y = blur(2, "zero"), random(6, 7, seed=1)
-    steps = [last(fista(operator, y, L1(0.01), steps=2000, tolerance=1e-7, restart=on)).steps for on in (True, False)]
+    steps = [last(fista(operator, y, L1(0.01), steps=1000, tolerance=1e-6, restart=on)).steps for on in (True, False)]
     assert steps[0] < 0.7 * steps[1]
 
 
