@@ -16,8 +16,10 @@ from unconv.inverse.problems import admit, sizes, spread
 from unconv.inverse.selection import Selection
 
 _BALANCED = 5  # steps from one look at the penalties to the next
+_SETTLED = 20  # before, residuals tell of the start, and penalties that follow them swing
+_UNLIKE, _FACTOR = 3.0, 1.5  # square roots of residuals' ratios that ask for a change, and how large it may be
 _LEAST = 10  # steps before it may call itself converged
-_SLOPE = 0.5  # of the strength that the mean gradient asks for; see `admm_tv`
+_SLOPE = 0.35  # of the strength that the mean gradient asks for; see `admm_tv`
 
 
 def admm_tv(
@@ -60,8 +62,8 @@ def admm_tv(
     state = _State(circular, chosen, observed, noise, strength, start)
     for step in range(1, steps + 1):
         moved = state.advance()
-        if step % _BALANCED == 0 or step < _BALANCED:
-            state.balance()
+        if step % _BALANCED == 0:
+            state.balance(step >= _SETTLED)
         done = step >= _LEAST and bool((moved < tolerance).all())
         yield Iterate(operator, observed, state.x, step, done, float(state.strength.mean()))
         if done:
@@ -135,9 +137,11 @@ class _State:
         self.eta_d -= self.d
         return sizes(self.x - before, self.axes) / sizes(self.x, self.axes).clamp(min=torch.finfo(length.dtype).tiny)
 
-    def balance(self) -> None:
+    def balance(self, settled: bool) -> None:
         """Move each penalty towards where its primal and its dual residual are alike, as shares of what they measure."""
         self.judge(self.slopes)
+        if not settled:
+            return
         change_u = self._change(self.blurred, self.u, self.u_before, self.eta_u, self.dims)
         change_d = self._change(self.slopes, self.d, self.d_before, self.eta_d, (0, *self.dims))
         self.rho_u, self.rho_d = self.rho_u * change_u, self.rho_d * change_d
@@ -152,7 +156,8 @@ class _State:
         tiny = torch.finfo(made.dtype).tiny
         primal = size(made - kept) / torch.maximum(size(made), size(kept)).clamp(min=tiny)
         dual = size(kept - before) / size(eta).clamp(min=tiny)
-        return (primal / dual.clamp(min=tiny)).sqrt().clamp(0.5, 2.0)
+        ratio: Tensor = (primal / dual.clamp(min=tiny)).sqrt()
+        return torch.where((ratio > _UNLIKE) | (ratio < 1 / _UNLIKE), ratio.clamp(1 / _FACTOR, _FACTOR), 1.0)
 
 
 def filled(seen: Tensor, weights: Tensor, dims: tuple[int, ...]) -> Tensor:
