@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from unconv.errors import DtypeError, ShapeError
+from unconv.inverse.convolution import Convolution
 from unconv.inverse.iterate import Iterate
 from unconv.inverse.operator import Composition, Operator, fits
 from unconv.inverse.selection import Mask
@@ -190,7 +191,10 @@ def _problem(operator: Operator, observed: Tensor, background: float | Tensor, m
         observed, shown = observed.where(mask, 0), shown.where(mask, 0)
         whole, seen = Composition(Mask(mask), operator), int(mask.sum())
     counts = observed.clamp(min=0)
-    sensitivity = whole.adjoint(observed.new_ones(operator.shape_out))
+    if isinstance(whole, Convolution) and whole.diagonalised and whole.kernel.ndim == whole.axes:
+        sensitivity = whole.kernel.sum().real.to(observed).expand(operator.shape_in)
+    else:
+        sensitivity = whole.adjoint(observed.new_ones(operator.shape_out))
     least, greatest = (float(end) for end in sensitivity.aminmax())
     if not greatest > 0:
         raise ShapeError(
