@@ -144,7 +144,8 @@ class Problem:
     def flat(self) -> Tensor:
         """(..., *shape_in): one value for each picture, with which A x + b is as bright as `counts`."""
         outs = _lasts(self.operator.shape_out)
-        level = self.shown.sum(outs).clamp(min=1e-3 * self.counts.sum(outs)) / self.light
+        lit = self.counts - self.background if self.mask is None else (self.counts - self.background) * self.mask
+        level = lit.sum(outs).clamp(min=1e-3 * self.counts.sum(outs)) / self.light
         return _lifted(level, len(self.operator.shape_in)).expand(*level.shape, *self.operator.shape_in)
 
     def explained(self, blurred: Tensor, noise: str | float) -> Tensor:
