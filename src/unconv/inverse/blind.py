@@ -21,7 +21,7 @@ from unconv.inverse.richardson_lucy import richardson_lucy
 # least value, and how far and how fast the splitting stiffens (Pan et al. 2014, after Xu, Zheng & Jia 2013).
 _EDGE, _FALL, _LEAST_EDGE, _STIFFEST, _STIFFER = 4e-3, 1.1, 1e-4, 1e5, 2.0
 # A kernel's least squares: weights of its square and of its slopes' square, and the steps of the descent.
-_RIDGE, _SLOPE, _DESCENT = 0.5, 30.0, 100
+_RIDGE, _SLOPE, _DESCENT = 1.0, 5.0, 100
 # From level to level; the shortest kernel there is; the part of its peak below which a tap is noise.
 _PER_LEVEL, _SHORTEST, _FAINT = 2**0.5, 5, 0.05
 _STILL = 0.1
@@ -42,8 +42,8 @@ class BlindIterate(Iterate):
         """The samples of the estimate that lie on those observed: the estimate without its margins."""
         ends = zip(self.kernel.shape, self.operator.shape_in, self.operator.shape_out, strict=True)
         cut = [slice(k - 1 - k // 2, k - 1 - k // 2 + m) if n > m else slice(m) for k, n, m in ends]
-        kept: Any = (..., *cut)
-        return self.estimate[kept]
+        inside: tuple[Any, ...] = (..., *cut)
+        return self.estimate[inside]
 
 
 class ByKernel(Operator):
@@ -76,7 +76,8 @@ class ByKernel(Operator):
         spread[self._cut] = y
         turned = torch.fft.rfftn(spread, self._grid, self._dims) * self._spectrum.conj()
         kernel: Tensor = torch.fft.irfftn(turned, self._grid, self._dims)
-        return kernel[(..., *(slice(k) for k in self.shape_in))]
+        inside: tuple[Any, ...] = (..., *(slice(k) for k in self.shape_in))
+        return kernel[inside]
 
 
 @torch.no_grad()

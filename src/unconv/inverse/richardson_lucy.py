@@ -19,6 +19,8 @@ from unconv.inverse.selection import Mask
 _UNSEEN = 1e-2
 # Of the total variation's step; without it a weight that is too great would turn the sign of the picture.
 _LEAST_DIVISOR = 0.1
+# Of a sample that an accelerated step leaves.
+_LEAST_PART = 0.5
 # Slopes below this part of the picture's mean level, and differences of sensitivity below this part of it, are none.
 _EVEN, _EQUAL = 1e-4, 1e-5
 
@@ -81,7 +83,7 @@ def richardson_lucy(
     before, pace, climb, ahead = x, x.new_zeros(()), None, None
     done = torch.zeros(x.shape[: -len(axes)], dtype=torch.bool, device=x.device)
     for step in range(1, steps + 1):
-        point = torch.lerp(before, x, 1 + pace).clamp_(min=0) if climb is not None else x
+        point = x if climb is None else _ahead(before, x, pace)
         moved = problem.step(point, problem.blurred(point) if ahead is None or accelerate else ahead)
         if total_variation:
             moved = moved.div_((1 - total_variation * curvature(point, axes)).clamp_(min=_LEAST_DIVISOR))
@@ -171,6 +173,12 @@ def curvature(x: Tensor, axes: tuple[int, ...]) -> Tensor:
         flow = slope / steepness
         total += torch.diff(flow, dim=axis, prepend=torch.zeros_like(flow.narrow(axis, 0, 1)))
     return total
+
+
+def _ahead(before: Tensor, x: Tensor, pace: Tensor) -> Tensor:
+    """x + pace (x - before), and where that falls steeply, a part of x: what has become zero would stay so."""
+    point = torch.lerp(before, x, 1 + pace)
+    return torch.maximum(point, _LEAST_PART * x, out=point)
 
 
 def _paced(climb: Tensor, last: Tensor | None, axes: tuple[int, ...]) -> tuple[Tensor, Tensor]:
