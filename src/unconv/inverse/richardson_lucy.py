@@ -20,7 +20,7 @@ _UNSEEN = 1e-2
 # Of the total variation's step; without it a weight that is too great would turn the sign of the picture.
 _LEAST_DIVISOR = 0.1
 # Of a sample that an accelerated step leaves.
-_LEAST_PART = 0.5
+_LEAST_PART = 0.7
 # Slopes below this part of the picture's mean level, and differences of sensitivity below this part of it, are none.
 _EVEN, _EQUAL = 1e-4, 1e-5
 
