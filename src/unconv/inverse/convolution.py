@@ -119,13 +119,23 @@ class Convolution(Operator):
             kernel = F.pad(kernel, [p for n, k in zip(reversed(grid), reversed(self._k), strict=True) for p in (0, n - k)])
             kernel = kernel.roll([-c for c in self.centre], self._dims)
         spectrum: Tensor = (torch.fft.rfftn if real else torch.fft.fftn)(kernel, grid, self._dims)
-        if not (kernel.requires_grad or spectrum.is_inference()):
+        if not (self.kernel.requires_grad or spectrum.is_inference()):
             self._spectra[key] = spectrum
         return spectrum
 
+    def _conjugate(self, like: Tensor) -> Tensor:
+        """The adjoint's spectrum, kept: torch would copy the whole of it to conjugate it, at every call."""
+        spectrum = self.spectrum(like)
+        key = (spectrum.dtype, spectrum.device, "conjugate")
+        if key in self._spectra:
+            return self._spectra[key]
+        conjugate = spectrum.conj().resolve_conj()
+        if not self.kernel.requires_grad:
+            self._spectra[key] = conjugate
+        return conjugate
+
     def _product(self, x: Tensor, grid: tuple[int, ...], adjoint: bool) -> Tensor:
-        spectrum = self.spectrum(x)
-        spectrum = spectrum.conj() if adjoint else spectrum
+        spectrum = self._conjugate(x) if adjoint else self.spectrum(x)
         if x.is_complex() or self.kernel.is_complex():
             turned: Tensor = torch.fft.ifftn(torch.fft.fftn(x, grid, self._dims) * spectrum, grid, self._dims)
             return turned
