@@ -10,6 +10,7 @@ from torch import Tensor
 from unconv.errors import ShapeError
 from unconv.inverse.convolution import Convolution, split
 from unconv.inverse.differences import gradient, gradient_adjoint, laplacian
+from unconv.inverse.hqs import nearest_observed
 from unconv.inverse.iterate import Iterate
 from unconv.inverse.operator import Operator
 from unconv.inverse.problems import admit, sizes, spread
@@ -93,7 +94,7 @@ class _State:
         self.power = self.response.real.square() + self.response.imag.square()
         self.smooth = laplacian(self.lengths, y)
         self.noise = noise
-        self.x = filled(self.seen, self.weights, self.dims) if start is None else start
+        self.x = nearest_observed(self.seen, self.weights) if start is None else start
         self.u, self.eta_u = self.x.clone(), torch.zeros_like(self.x)
         self.d = gradient(self.x, self.axes)
         self.eta_d = torch.zeros_like(self.d)
@@ -160,12 +161,7 @@ class _State:
         return torch.where((ratio > _UNLIKE) | (ratio < 1 / _UNLIKE), ratio.clamp(1 / _FACTOR, _FACTOR), 1.0)
 
 
-def filled(seen: Tensor, weights: Tensor, dims: tuple[int, ...]) -> Tensor:
-    """A first estimate: what was seen, and its mean where nothing was."""
-    mean = (seen * weights).sum(dims, keepdim=True) / weights.sum(dims, keepdim=True).clamp(min=1)
-    return torch.where(weights > 0, seen, mean)
-
-
 def _lengths(slopes: Tensor) -> Tensor:
     """(..., *n): the length of each gradient."""
-    return torch.linalg.vector_norm(slopes, dim=0)
+    lengths: Tensor = torch.linalg.vector_norm(slopes, dim=0)
+    return lengths
