@@ -10,7 +10,7 @@ from torch import Tensor
 from unconv.errors import ShapeError
 from unconv.inverse.convolution import Convolution, split
 from unconv.inverse.differences import gradient, gradient_adjoint, laplacian
-from unconv.inverse.hqs import nearest_observed
+from unconv.inverse.fit import nearest_observed
 from unconv.inverse.iterate import Iterate
 from unconv.inverse.operator import Operator
 from unconv.inverse.problems import admit, sizes, spread

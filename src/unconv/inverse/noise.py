@@ -2,17 +2,47 @@
 
 from __future__ import annotations
 
+from math import pi
+
+import torch
 from torch import Tensor
+
+from unconv.errors import NonFinite, ShapeError
+
+_SIDE, _FINEST = 8, 6  # the cosines of a block of 8 samples that count: the last two along every axis
 
 
 def estimate_noise(observed: Tensor, axes: int = 2) -> float:
-    """The standard deviation of white noise, from the finest diagonal differences (Haar) by their median.
+    """The standard deviation of white noise, in the units of `observed`.
+
+    The median size of the coefficients of 8 × 8 blocks at their highest frequencies, where a blurred picture has next
+    to nothing. Fine texture that no blur has touched makes it a few per cent too high; noise that is not white, as after
+    JPEG or a camera's own smoothing, too low. Blocks with a NaN do not count.
+
+    Args:
+        observed: (..., *n), n of `axes` axes, each of at least 8 samples.
+
+    Raises:
+        ShapeError: fewer samples.
+        NonFinite: no block without NaN.
 
     Source:
-        Donoho & Johnstone, "Ideal spatial adaptation by wavelet shrinkage" (1994), sec. 4.2.
+        Donoho & Johnstone, "Ideal spatial adaptation by wavelet shrinkage" (1994), sec. 4.2: the median over 0.6745;
+        on cosines of blocks: Ponomarenko et al., "An automatic approach to lossy compression of AVIRIS images" (2007).
     """
-    finest = observed
+    if observed.ndim < axes or min(observed.shape[-axes:]) < _SIDE:
+        raise ShapeError(
+            f"estimate_noise: got {tuple(observed.shape)}, but at least {_SIDE} samples along each of the last {axes} axes "
+            "were needed. Give the noise as a number."
+        )
+    place, order = torch.arange(_SIDE, dtype=torch.float64), torch.arange(_FINEST, _SIDE, dtype=torch.float64)[:, None]
+    high = (torch.cos(pi * (2 * place + 1) * order / (2 * _SIDE)) * (2 / _SIDE) ** 0.5).to(observed)
+    finest = observed.detach()
     for axis in range(-axes, 0):
-        pairs = finest.unfold(axis, 2, 2)
-        finest = (pairs[..., 0] - pairs[..., 1]) / 2**0.5
-    return float(finest.abs().median()) / 0.6745
+        # Each axis is cut into blocks in turn, and stays where it was; the cosines go to the front.
+        finest = (finest.unfold(axis, _SIDE, 1) @ high.T).movedim(-1, 0)
+    sizes = finest.abs().flatten()
+    sizes = sizes[~sizes.isnan()]
+    if not len(sizes):
+        raise NonFinite("estimate_noise: there is no block of 8 samples a side without NaN. Give the noise as a number.")
+    return float(sizes.median()) / 0.6745

@@ -1,0 +1,303 @@
+"""Image restoration: a picture without its blur, its unknown boundary and its noise taken into account."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from unconv.errors import NonFinite, ShapeError, nearest
+from unconv.images import Source, picture_of, png
+from unconv.inverse.convolution import BOUNDARIES
+from unconv.inverse.fields.image_methods import METHODS, Method, Problem, plug_and_play
+from unconv.inverse.fields.image_tiles import Parts, forecast, limit, parts
+from unconv.inverse.hqs import Denoiser
+from unconv.inverse.iterate import Iterate, finite
+from unconv.inverse.noise import estimate_noise
+from unconv.inverse.psf import open_psf
+from unconv.measured import Measured, measured
+from unconv.measured import save as save_picture
+
+Progress = Callable[[str, int, int], None]
+Psf = str | Path | np.ndarray[Any, Any] | Tensor
+
+_QUANTISED = 12**-0.5  # standard deviation of rounding to whole numbers
+_CLEAN = 1e-4  # least noise, in standard deviations of the picture: less cannot be told from none in float32
+
+
+@dataclass(frozen=True)
+class Restored:
+    """A restored picture, and how it came about.
+
+    Attributes:
+        picture: the same kind, shape and type as given: a tensor, an array (also for a file) or a PIL picture.
+        noise: the standard deviation that was taken away, in the picture's own units.
+        method: which was used.
+        steps: how many were made, at most over the pictures of a stack and over tiles.
+        converged: every part met its solver's rule for stopping.
+        notes: what was odd about the input, and what was done about it.
+        observed: what came, in the same kind.
+    """
+
+    picture: Any
+    noise: float
+    method: str
+    steps: int
+    converged: bool
+    notes: tuple[str, ...] = ()
+    observed: Any = field(default=None, repr=False)
+
+    def save(self, path: str | Path) -> None:
+        """Write the picture, whole or not at all, at its own depth: PNG for 8 and 16 bits, TIFF or .npy for all."""
+        save_picture(self.picture, path)
+
+    def comparison(self) -> Image.Image:
+        """Before and after, side by side, at 8 bits: of a stack the first picture, of a volume the middle slice."""
+        before, after = (_shown(picture) for picture in (self.observed, self.picture))
+        height = before.shape[-2]
+        low, high = np.quantile(before.numpy(), [0.001, 0.999])
+        both = torch.cat([before, torch.full((*before.shape[:-2], height, 4), float(high)), after], -1)
+        return picture_of((both - low) / max(float(high - low), 1e-12))
+
+    def _repr_png_(self) -> bytes:
+        return png(self.comparison())
+
+
+def deblur(
+    picture: Source,
+    psf: Psf,
+    noise: str | float = "estimate",
+    boundary: str = "unknown",
+    method: str | Denoiser = "auto",
+    *,
+    axes: str | None = None,
+    centre: tuple[int, ...] | None = None,
+    steps: int | None = None,
+    strength: float | None = None,
+    memory: float | None = None,
+    progress: Progress | None = None,
+) -> Restored:
+    """The picture without the blur of `psf`.
+
+    NaN samples count as not observed and are filled in. Colours share the PSF and are restored together. A stack's
+    pictures are restored one by one; with a PSF of three axes the picture is one volume.
+
+    Args:
+        picture: a file, a PIL picture, an array or a tensor: (H, W), (H, W, 3), a stack or a volume, of any depth; see
+            `unconv.measured.measured`, and `axes` there.
+        psf: (h, w) or (d, h, w), odd or even, or a file (.npy, .png, .tif, .mat, .csv); divided by its sum. Makers are
+            in `unconv.inverse.psf`.
+        noise: its standard deviation in the picture's own units; "estimate"; or "poisson" for counts.
+        boundary: what lies around the picture. "unknown": nothing is assumed, as for all real pictures. "circular": it
+            goes round, as in most published benchmarks. "zero": black. "reflect": mirrored.
+        method: "similar" (plug-and-play with groups of similar blocks), "dct" (the same with a sliding DCT frame),
+            "tv" (total variation), "wavelet" (sparse wavelets), "tikhonov", "wiener", "richardson-lucy" (counts); or a
+            denoiser of yours, `denoiser(x, deviation)`. "auto" is "similar", for a volume "tv", for counts
+            "richardson-lucy".
+        centre: the PSF's index that stands on the sample itself; without it the middle, size // 2.
+        steps: of the method, at most.
+        strength: of the regularisation of "tv", "wavelet" and "tikhonov", instead of the one that the noise asks for.
+        memory: bytes that may be used; half of the machine's without it. A picture for which more is forecast is
+            restored in overlapping tiles, each with its unknown boundary, and blended.
+        progress: called with what is being done, how much is done and how much there is.
+
+    Raises:
+        ShapeError: axes that do not fit, a PSF larger than the picture, an unknown method or boundary.
+        NonFinite: infinite samples, no observed sample, or a result that is not finite.
+        PictureError: a file that is absent, damaged or of an unknown kind.
+
+    Example:
+        >>> from unconv.inverse import psf
+        >>> blurred = np.tile(np.repeat([20.0, 200.0], 32), (64, 1))
+        >>> restored = deblur(blurred, psf.gaussian(1.5), noise=2)
+        >>> restored.picture.shape, restored.method
+        ((64, 64), 'similar')
+    """
+    kernel, notes = open_psf(psf)
+    given = _given(picture, kernel, axes)
+    _check(given, kernel, boundary)
+    name, chosen = _method(method, noise, kernel.ndim, boundary)
+    deviation, told = _noise(given, noise)
+    ready = _Ready(kernel, centre, boundary, deviation, strength, steps, chosen, noise == "poisson")
+    return _restored(given, ready, name, (*notes, *told), limit(memory), progress)
+
+
+def super_resolve(
+    picture: Source,
+    factor: int,
+    psf: Psf | None = None,
+    noise: str | float = "estimate",
+    method: str | Denoiser = "auto",
+    *,
+    steps: int | None = None,
+    progress: Progress | None = None,
+) -> Restored:
+    """The picture on a grid `factor` times as fine: deblurred, and the samples between estimated with the rest.
+
+    Each coarse sample is taken for the `psf`-weighted mean of the fine ones around its middle. Without a PSF it is the
+    mean of the factor × factor fine ones that it covers.
+
+    Args:
+        factor: a whole number, at least 2.
+        psf: on the fine grid.
+
+    Returns:
+        As `deblur`; the picture is `factor` times as high and wide. `observed` is enlarged by repeating samples.
+
+    Raises:
+        ShapeError: as `deblur`, or a factor below 2.
+    """
+    if factor < 2:
+        raise ShapeError(f"super_resolve: factor is {factor}, but a whole number of at least 2 was needed. Use deblur instead.")
+    kernel, notes = open_psf(torch.full((factor, factor), factor**-2.0) if psf is None else psf, 2)
+    given = measured(picture)
+    _check(given, kernel, "unknown")
+    name, chosen = _method(method, noise, 2, "unknown")
+    deviation, told = _noise(given, noise)
+    ready = _Ready(kernel, None, "unknown", deviation, None, steps, chosen, False, factor)
+    return _restored(given, ready, name, (*notes, *told), float("inf"), progress)
+
+
+@dataclass(frozen=True)
+class _Ready:
+    """What is the same for all pictures of a stack and all tiles."""
+
+    kernel: Tensor
+    centre: tuple[int, ...] | None
+    boundary: str
+    noise: float
+    strength: float | None
+    steps: int | None
+    method: Method
+    counts: bool
+    factor: int = 1
+
+    def problem(self, samples: Tensor, boundary: str) -> Problem:
+        return Problem(
+            samples,
+            self.kernel.to(samples),
+            self.centre,
+            boundary,
+            self.noise,
+            self.strength,
+            self.steps,
+            self.counts,
+            self.factor,
+        )
+
+
+def _given(picture: Source, kernel: Tensor, axes: str | None) -> Measured:
+    given = measured(picture, axes=axes)
+    if axes is None and kernel.ndim == 3 and given.axes == "NHW":
+        given = measured(picture, axes="DHW")
+    return given
+
+
+def _check(given: Measured, kernel: Tensor, boundary: str) -> None:
+    size, spatial = tuple(kernel.shape), given.spatial
+    if kernel.ndim != len(spatial):
+        raise ShapeError(
+            f"deblur: the PSF is {size} and the picture {tuple(given.samples.shape)} ({given.axes}); a PSF of "
+            f"{len(spatial)} axes was needed. Pass axes='DHW' for a volume, or a plane of the PSF for a picture."
+        )
+    if any(k > n for k, n in zip(size, spatial, strict=True)):
+        raise ShapeError(
+            f"deblur: the PSF is {size}, larger than the picture, {spatial}; every sample would depend on what was not seen. "
+            "Crop the PSF to where it is not zero."
+        )
+    if boundary not in BOUNDARIES:
+        raise ShapeError(f"deblur: there is no boundary {boundary!r}. Nearest: {nearest(str(boundary), BOUNDARIES)}.")
+    if bool(given.samples.isnan().all()):
+        raise NonFinite("deblur: every sample of the picture is NaN; at least some must be observed.")
+
+
+def _method(method: str | Denoiser, noise: str | float, axes: int, boundary: str) -> tuple[str, Method]:
+    if not isinstance(method, str):
+        return getattr(method, "__name__", type(method).__name__), plug_and_play(_same(method))
+    if method == "auto":
+        method = "richardson-lucy" if noise == "poisson" else "similar" if axes == 2 else "tv"
+    if method not in METHODS:
+        raise ShapeError(f"deblur: there is no method {method!r}. Nearest: {nearest(method, METHODS)}.")
+    if noise == "poisson" and method != "richardson-lucy":
+        raise ShapeError(
+            f"deblur: method {method!r} is for noise of one strength; for counts use 'richardson-lucy', or give a number."
+        )
+    if axes != 2 and method in ("similar", "dct"):
+        raise ShapeError(
+            f"deblur: method {method!r} is for pictures of two axes. For a volume use 'tv', or a plane of the PSF."
+        )
+    return method, METHODS[method]
+
+
+def _same(denoiser: Denoiser) -> Callable[[float], Denoiser]:
+    return lambda _halfway: denoiser
+
+
+def _noise(given: Measured, noise: str | float) -> tuple[float, list[str]]:
+    """(standard deviation, notes)."""
+    samples = given.samples
+    if noise == "poisson":
+        return float(samples.nanmean().clamp(min=0).sqrt()), []
+    known = samples[~samples.isnan()]
+    least = max(_CLEAN * float(known.std()) if known.numel() > 1 else 0.0, torch.finfo(samples.dtype).tiny * 1e4)
+    if noise == "estimate":
+        least = max(least, _QUANTISED if given.peak is not None else 0.0)
+        found = estimate_noise(samples, len(given.spatial))
+        if found >= least:
+            return found, []
+        return least, [f"deblur: next to no noise was found; a standard deviation of {least:.3g} was assumed."]
+    if isinstance(noise, str) or not noise > 0 or noise == float("inf"):
+        raise ShapeError(f"deblur: noise is {noise!r}, but 'estimate', 'poisson' or a positive standard deviation was needed.")
+    return max(float(noise), least), []
+
+
+def _restored(
+    given: Measured, ready: _Ready, name: str, notes: tuple[str, ...], room: float, progress: Progress | None
+) -> Restored:
+    stacked = given.axes.count("N")
+    lead, one = given.samples.shape[:stacked], given.samples.shape[stacked:]
+    pictures = [parts(p, ready.kernel.shape, name, room, ready.boundary) for p in given.samples.reshape(-1, *one)]
+    total = sum(len(picture) for picture in pictures)
+    ends: list[Iterate] = []
+    made = [_picture(picture, ready, ends, total, progress) for picture in pictures]
+    samples = torch.stack(made).reshape(*lead, *made[0].shape)
+    if total > len(pictures):
+        bytes_needed = forecast(given.spatial, ready.kernel.shape, name, samples[..., 0, 0].numel())
+        notes = (*notes, f"deblur: restored in {total} tiles; {bytes_needed:.3g} bytes were forecast for the whole.")
+    known = torch.where(given.samples.isnan(), given.samples.nanmean(), given.samples)
+    for axis in (-2, -1):
+        known = known.repeat_interleave(ready.factor, axis)
+    steps, converged = max(end.steps for end in ends), all(end.converged for end in ends)
+    return Restored(given.like(samples), ready.noise, name, steps, converged, notes, given.like(known))
+
+
+def _picture(picture: Parts, ready: _Ready, ends: list[Iterate], total: int, progress: Progress | None) -> Tensor:
+    """One picture, its tiles restored one by one; their last iterates are added to `ends`."""
+    restored = []
+    for samples, boundary in picture:
+        problem = ready.problem(samples, boundary)
+        if bool(problem.unseen.all()):
+            raise NonFinite("deblur: a picture of the stack, or a tile, has no observed sample. Leave it out.")
+        iterate = None
+        for iterate in ready.method(problem):
+            if progress is not None:
+                progress(f"part {len(ends) + 1} of {total}", iterate.steps, 0)
+        if iterate is None:
+            raise ShapeError("deblur: steps must be at least 1.")
+        ends.append(finite(iterate))
+        restored.append(problem.cut(iterate.estimate))
+    return picture.joined(restored)
+
+
+def _shown(picture: Any) -> Tensor:
+    """(1 or 3, H, W), floating: one picture of what may be a stack or a volume."""
+    samples = measured(picture).samples.float().cpu()
+    while samples.ndim > 3 or (samples.ndim == 3 and len(samples) != 3):
+        samples = samples[len(samples) // 2]
+    return samples if samples.ndim == 3 else samples[None]

@@ -1,0 +1,238 @@
+"""The methods of image restoration, each a function from what was observed to a solver's iterates."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from math import exp, sqrt
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from unconv.errors import ShapeError
+from unconv.inverse.admm import admm_tv
+from unconv.inverse.convolution import Convolution, smooth, split
+from unconv.inverse.differences import gradient, laplacian
+from unconv.inverse.fista import fista
+from unconv.inverse.fit import Fit
+from unconv.inverse.frame import SlidingDct
+from unconv.inverse.hqs import FIRST, Denoiser, hqs, schedule
+from unconv.inverse.iterate import Iterate
+from unconv.inverse.operator import Operator
+from unconv.inverse.penalties import Wavelet
+from unconv.inverse.richardson_lucy import richardson_lucy
+from unconv.inverse.selection import Mask, Window
+from unconv.inverse.similar import SimilarBlocks
+from unconv.inverse.tikhonov import tikhonov
+
+_STEPS = 12  # of plug-and-play splitting
+_LOOKS, _HALVINGS = 3, 16  # at the strength of a quadratic penalty
+_LEVELS = 4  # of the wavelets
+_DETAIL = 0.35  # of the strength that the mean size of the gradient asks for
+
+# Orthonormal: the mean of the colours first, which tells most and in which similar blocks are looked for.
+_OPPONENT = ((3**-0.5,) * 3, (2**-0.5, 0.0, -(2**-0.5)), (6**-0.5, -2 * 6**-0.5, 6**-0.5))
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One picture, or one tile, to restore.
+
+    Attributes:
+        samples: (C, *n) or (*n), n of as many axes as the kernel has; NaN where nothing was observed.
+        kernel: sums to 1; of the fine grid where there is a factor.
+        noise: standard deviation.
+        counts: the noise is Poisson's, and `noise` means nothing.
+        factor: samples of the estimate to one of the observed, along each axis.
+    """
+
+    samples: Tensor
+    kernel: Tensor
+    centre: tuple[int, ...] | None
+    boundary: str
+    noise: float
+    strength: float | None = None
+    steps: int | None = None
+    counts: bool = False
+    factor: int = 1
+
+    @property
+    def axes(self) -> int:
+        return self.kernel.ndim
+
+    @cached_property
+    def unseen(self) -> Tensor:
+        """True where a sample, or another colour of it, was not observed."""
+        unseen = self.samples.isnan()
+        return unseen.any(0, keepdim=True).expand_as(unseen) if self.samples.ndim > self.axes else unseen
+
+    @cached_property
+    def observed(self) -> Tensor:
+        """The samples, zero where none was observed."""
+        return torch.where(self.unseen, 0, self.samples)
+
+    def operator(self, boundary: str | None = None) -> Operator:
+        """From the estimate's grid to the observed samples. Under "unknown" that grid is longer than the picture by the
+        kernel and by what makes its lengths fast for the FFT; what lies there was not observed either."""
+        boundary = boundary or self.boundary
+        lead, n = self.samples.shape[: -self.axes], self.samples.shape[-self.axes :]
+        if boundary == "unknown":
+            grid = tuple(smooth(a * self.factor + k - 1) for a, k in zip(n, self.kernel.shape, strict=True))
+            blur = Convolution(self.kernel, (*lead, *grid), "unknown", centre=self.centre, method="fft")
+            phase, step = ((self.factor - 1) // 2,) * self.axes, (self.factor,) * self.axes
+            made: Operator = Window(blur.shape_out, phase, n, step) @ blur
+        else:
+            made = Convolution(self.kernel, self.samples.shape, boundary, centre=self.centre, method="fft")
+        return Mask(~self.unseen) @ made if bool(self.unseen.any()) else made
+
+    def cut(self, estimate: Tensor) -> Tensor:
+        """The picture's own part of an estimate."""
+        n = self.samples.shape[-self.axes :]
+        if estimate.shape == self.samples.shape and self.factor == 1:
+            return estimate
+        return estimate[inside(self.start, (m * self.factor for m in n))]
+
+    @property
+    def start(self) -> tuple[int, ...]:
+        """Where the picture begins on the grid of an unknown boundary."""
+        centre = self.centre or tuple(k // 2 for k in self.kernel.shape)
+        return tuple(k - 1 - c for k, c in zip(self.kernel.shape, centre, strict=True))
+
+
+def inside(start: Iterable[int], size: Iterable[int]) -> tuple[Any, ...]:
+    """The index of a box of the last axes."""
+    return (..., *(slice(a, a + m) for a, m in zip(start, size, strict=True)))
+
+
+Method = Callable[[Problem], Iterator[Iterate]]
+
+
+def plug_and_play(make: Callable[[float], Denoiser]) -> Method:
+    """Half-quadratic splitting with the denoiser that `make` makes, given the deviation half-way."""
+
+    def method(problem: Problem) -> Iterator[Iterate]:
+        steps = problem.steps or _STEPS
+        colours = problem.samples.ndim > problem.axes and len(problem.samples) == 3
+        turn = torch.tensor(_OPPONENT, dtype=torch.float64).to(problem.samples) if colours else None
+        observed = problem.observed if turn is None else torch.tensordot(turn, problem.observed, 1)
+        first = max(FIRST * float(problem.samples[~problem.unseen].std()), 4 * problem.noise)
+        deviations = schedule(observed, problem.noise, steps, first)
+        chosen = make(sqrt(deviations[0] * deviations[-1]))
+        if problem.boundary in ("zero", "reflect"):
+            chosen = _bounded(chosen, problem)
+        boundary = "circular" if problem.boundary == "circular" else "unknown"
+        for iterate in hqs(problem.operator(boundary), observed, chosen, noise=problem.noise, steps=steps, first=first):
+            estimate = iterate.estimate if turn is None else torch.tensordot(turn.T, iterate.estimate, 1)
+            yield Iterate(problem.operator(boundary), problem.observed, estimate, iterate.steps, iterate.converged)
+
+    return method
+
+
+def total_variation(problem: Problem) -> Iterator[Iterate]:
+    """The gradient's lengths; of counts' noise the mean strength."""
+    _unbounded("tv", problem)
+    noise = problem.noise if problem.strength is None else None
+    return admm_tv(problem.operator(), problem.observed, noise=noise, strength=problem.strength, steps=problem.steps or 150)
+
+
+def wavelet(problem: Problem) -> Iterator[Iterate]:
+    """Sparse wavelets, by accelerated proximal gradients."""
+    operator = problem.operator()
+    lengths = operator.shape_in[-problem.axes :]
+    levels = next(level for level in range(_LEVELS, -1, -1) if all(n % 2**level == 0 for n in lengths))
+    slopes = float(gradient(problem.observed, problem.axes).abs().mean())
+    weight = problem.strength or _DETAIL * problem.noise**2 / max(slopes, 1e-30)
+    penalty = Wavelet(weight, levels=max(levels, 1), axes=problem.axes)
+    return fista(operator, problem.observed, penalty, steps=problem.steps or 200)
+
+
+def wiener_filter(problem: Problem) -> Iterator[Iterate]:
+    """Wiener's filter, the picture's power falling with the square of frequency; exact at an unknown boundary, too."""
+    _unbounded("wiener", problem)
+    operator = problem.operator()
+    fit = Fit(*split(operator), problem.observed)
+    rough = laplacian(operator.shape_in[-problem.axes :], problem.observed)
+    estimate = fit.filled()
+    for step in range(1, (problem.steps or _LOOKS) + 1):
+        slopes = gradient(estimate, problem.axes).square().sum(0).mean() / problem.axes
+        strength = problem.strength or problem.noise**2 / float(slopes.clamp(min=1e-30))
+        estimate = fit.solved(torch.zeros_like(estimate), rough * strength)
+        yield Iterate(operator, problem.observed, estimate, step, step >= _LOOKS, strength)
+
+
+def tikhonov_filter(problem: Problem) -> Iterator[Iterate]:
+    """Gradients as small as leaves the noise: the discrepancy principle."""
+    operator = problem.operator()
+    rule = "discrepancy" if problem.strength is None else problem.strength
+    if problem.boundary != "unknown":
+        return tikhonov(
+            operator, problem.observed, strength=rule, noise=problem.noise, penalty="gradient", steps=problem.steps or 100
+        )
+    return _tikhonov_unknown(problem, operator)
+
+
+def _tikhonov_unknown(problem: Problem, operator: Operator) -> Iterator[Iterate]:
+    """By halving the interval of the strength's logarithm; fits at the FFT's speed."""
+    fit = Fit(*split(operator), problem.observed)
+    rough = laplacian(operator.shape_in[-problem.axes :], problem.observed)
+    low, high = -30.0, 10.0
+    target = problem.noise * sqrt(problem.observed.numel() - int(problem.unseen.sum()))
+    estimate = fit.filled()
+    for step in range(1, (problem.steps or _HALVINGS) + 1):
+        strength = problem.strength or exp((low + high) / 2)
+        estimate = fit.solved(estimate * 0, rough * strength)
+        misfit = float((operator.forward(estimate) - problem.observed).norm())
+        low, high = ((low + high) / 2, high) if misfit < target else (low, (low + high) / 2)
+        done = problem.strength is not None or abs(misfit / target - 1) < 0.01
+        yield Iterate(operator, problem.observed, estimate, step, done, strength)
+        if done:
+            return
+
+
+def counts(problem: Problem) -> Iterator[Iterate]:
+    """Richardson-Lucy, stopped when what is left is as large as the noise."""
+    noise: float | str = "poisson" if problem.counts else problem.noise
+    mask = ~problem.unseen if bool(problem.unseen.any()) else None
+    plain = Problem(problem.observed, problem.kernel, problem.centre, problem.boundary, problem.noise)
+    return richardson_lucy(
+        plain.operator(), problem.observed, steps=problem.steps or 100, mask=mask, stop="discrepancy", noise=noise
+    )
+
+
+METHODS: dict[str, Method] = {
+    "similar": plug_and_play(lambda halfway: SimilarBlocks(thorough_below=halfway)),
+    "dct": plug_and_play(lambda _halfway: SlidingDct()),
+    "tv": total_variation,
+    "wavelet": wavelet,
+    "tikhonov": tikhonov_filter,
+    "wiener": wiener_filter,
+    "richardson-lucy": counts,
+}
+
+
+def _bounded(denoiser: Denoiser, problem: Problem) -> Denoiser:
+    """The denoiser, and then outside the picture what the boundary says lies there."""
+    n = problem.samples.shape[-problem.axes :]
+
+    def bounded(x: Tensor, deviation: float) -> Tensor:
+        kept = problem.cut(denoiser(x, deviation))
+        if problem.boundary == "zero":
+            outside = torch.zeros_like(x)
+            outside[inside(problem.start, n)] = kept
+            return outside
+        for axis, start, m in zip(range(-problem.axes, 0), problem.start, n, strict=True):
+            place = (torch.arange(x.shape[axis], device=x.device) - start) % (2 * m - 2)
+            kept = kept.index_select(axis, torch.minimum(place, 2 * m - 2 - place))
+        return kept
+
+    return bounded
+
+
+def _unbounded(name: str, problem: Problem) -> None:
+    if problem.boundary not in ("circular", "unknown"):
+        raise ShapeError(
+            f"deblur: method {name!r} takes boundary 'unknown' or 'circular', not {problem.boundary!r}. Use 'unknown', which "
+            "assumes less, or a method that takes it: similar, dct, wavelet, tikhonov, richardson-lucy."
+        )

@@ -1,0 +1,102 @@
+"""Fits to what was observed of a circular convolution: the quadratic half of splitting methods, at the FFT's speed."""
+
+from __future__ import annotations
+
+from math import sqrt
+
+import torch
+from torch import Tensor
+
+from unconv.inverse.convolution import Convolution
+from unconv.inverse.selection import Selection
+
+
+class Fit:
+    """Quadratic fits of an estimate to what was observed, all of them with one blur and one mask.
+
+    Args:
+        circular, chosen: as `split` gives them.
+        y: (..., *shape_out), real.
+    """
+
+    def __init__(self, circular: Convolution, chosen: Selection, y: Tensor) -> None:
+        self.lengths = circular.shape_in[-circular.axes :]
+        self.dims = tuple(range(-circular.axes, 0))
+        self.seen, self.weights = chosen.adjoint(y), chosen.weights(y)
+        self.whole = bool((self.weights == 1).all())
+        self.response = circular.spectrum(y)
+        self.adjoint = self.response.conj().resolve_conj()
+        self.power = self.response.real.square() + self.response.imag.square()
+        self.weakest, self.strongest = (sqrt(float(bound)) for bound in torch.aminmax(self.power))
+
+    def filled(self) -> Tensor:
+        """(..., *n): what was observed, carried on to where nothing was; not deblurred."""
+        return nearest_observed(self.seen, self.weights)
+
+    def solved(self, v: Tensor, penalty: float | Tensor, steps: int = 100, enough: float = 1e-3) -> Tensor:
+        """(..., *n): the x that makes |W C x - y|² + sum over frequencies of penalty |X - V|² least.
+
+        Where all was observed that is a quotient in the Fourier domain. Otherwise it takes conjugate gradients there,
+        from v on, one FFT pair each, with that quotient as preconditioner.
+
+        Args:
+            v: (..., *n).
+            penalty: one number, or one for each frequency of the half grid.
+            steps: conjugate gradients at most.
+            enough: of the first residual, in the preconditioner's norm.
+        """
+        turned = self.turned(v)
+        if self.whole:
+            right = self.turned(self.seen).mul_(self.adjoint) + penalty * turned
+            return self.back(right.div_(self.power + penalty))
+        return self.back(self._gradients(turned, penalty, steps, enough))
+
+    def _gradients(self, x: Tensor, penalty: float | Tensor, steps: int, enough: float) -> Tensor:
+        precondition = (self.power + penalty).clamp_(min=torch.finfo(self.power.dtype).tiny).reciprocal_()
+        residual = self.turned(torch.addcmul(self.seen, self.weights, self.back(x * self.response), value=-1)).mul_(
+            self.adjoint
+        )
+        direction = residual * precondition
+        size = first = self._dot(residual, direction)
+        for _ in range(steps):
+            applied = self.turned(self.back(direction * self.response).mul_(self.weights)).mul_(self.adjoint)
+            applied.add_(direction * penalty)
+            along = size / self._dot(direction, applied).clamp(min=torch.finfo(size.dtype).tiny)
+            x = x + along * direction
+            residual = residual.sub_(along * applied)
+            better = residual * precondition
+            new = self._dot(residual, better)
+            if bool((new <= enough**2 * first).all()):
+                break
+            direction = better.add_(direction * (new / size.clamp(min=torch.finfo(size.dtype).tiny)))
+            size = new
+        return x
+
+    def _dot(self, a: Tensor, b: Tensor) -> Tensor:
+        """The inner product of two real pictures given by half their spectra, up to a constant: (..., 1, 1)."""
+        product = a.real * b.real + a.imag * b.imag
+        ends = product[..., :1].sum(self.dims, keepdim=True)
+        if self.lengths[-1] % 2 == 0:
+            ends = ends + product[..., -1:].sum(self.dims, keepdim=True)
+        return 2 * product.sum(self.dims, keepdim=True) - ends
+
+    def turned(self, x: Tensor) -> Tensor:
+        spectrum: Tensor = torch.fft.rfftn(x, dim=self.dims)
+        return spectrum
+
+    def back(self, spectrum: Tensor) -> Tensor:
+        x: Tensor = torch.fft.irfftn(spectrum, self.lengths, self.dims)
+        return x
+
+
+def nearest_observed(seen: Tensor, weights: Tensor) -> Tensor:
+    """(..., *n): where nothing was observed, the mean of the neighbours that were, ring by ring inwards."""
+    filled, known = seen, weights.expand_as(seen)
+    while bool((known == 0).any()) and bool((known > 0).any()):
+        total, count = filled * known, known
+        for axis in range(-weights.ndim, 0):
+            total, count = (t + t.roll(1, axis) + t.roll(-1, axis) for t in (total, count))
+        fresh = (known == 0) & (count > 0)
+        filled = torch.where(fresh, total / count.clamp(min=1), filled)
+        known = torch.where(fresh, 1, known)
+    return filled
