@@ -12,7 +12,7 @@ synthesis is the transposed convolution.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf, sqrt
 
 import torch
@@ -35,19 +35,27 @@ class Matches:
 
     Attributes:
         top, height: the rows of the picture, gone round, that the band's blocks touch.
+        columns: how many references stand in a row.
         places: (members, references), int64; index into the band's places, row by row; the most alike first.
     """
 
     top: int
     height: int
+    columns: int
     places: Tensor
+
+    def quarter(self, call: int) -> Matches:
+        """Every second reference of every second row, other ones at each call."""
+        all_of_them = self.places.view(len(self.places), -1, self.columns)
+        down, across = lattice(call, 2)
+        return replace(self, places=all_of_them[:, down::2, across::2].flatten(1))
 
 
 class SimilarBlocks:
     """A denoiser: groups of similar blocks, filtered as a first estimate of the picture says.
 
-    That estimate is `SlidingDct`'s and, below `thorough_below`, the groups' own, thresholded, for three fifths: the
-    errors of the two differ. Above, where a plug-and-play solver is still far from its end, references also stand
+    That estimate is `SlidingDct`'s and, below `thorough_below`, that of a quarter of the groups, thresholded, for three
+    fifths: the errors of the two differ. Above, where a plug-and-play solver is still far from its end, references also stand
     twice as far apart. Blocks are matched on the first channel, where there are channels, and anew every few calls:
     from one call to the next a solver's picture changes little. A deviation that rises, or another shape, begins anew.
 
@@ -65,7 +73,7 @@ class SimilarBlocks:
         members: int = 16,
         window: int = 14,
         step: int = 4,
-        rematch: int = 5,
+        rematch: int = 7,
         threshold: float = 2.4,
         thorough_below: float = inf,
     ) -> None:
@@ -85,9 +93,9 @@ class SimilarBlocks:
         thorough = deviation <= self.thorough_below
         self._match(pilots[0], deviation, thorough)
         if thorough:
-            least = threshold(self.threshold * deviation)
+            some, least = [band.quarter(self._age) for band in self._matches], threshold(self.threshold * deviation)
             for plane, pilot in zip(flat, pilots, strict=True):
-                pilot.lerp_(collaborated(plane, None, self._matches, least, self._space), _OWN)
+                pilot.lerp_(collaborated(plane, None, some, least, self._space), _OWN)
         gain = wiener(deviation**2)
         done = [collaborated(p, q, self._matches, gain, self._space) for p, q in zip(flat, pilots, strict=True)]
         return torch.stack(done).reshape(noisy.shape)
@@ -159,7 +167,7 @@ def _band(picture: Tensor, tops: list[int], members: int, window: int, step: int
     rows = torch.arange(len(tops), device=picture.device)[:, None] * step + order.view(members, len(tops), columns) // near
     across = torch.arange(columns, device=picture.device) * step + left - window
     places = rows * width + (across + order.view(members, len(tops), columns) % near) % width
-    return Matches(top, tall, places.flatten(1).contiguous())
+    return Matches(top, tall, columns, places.flatten(1).contiguous())
 
 
 def _rows(picture: Tensor, top: int, tall: int, margin: int) -> Tensor:
