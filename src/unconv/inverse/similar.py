@@ -126,12 +126,13 @@ def threshold(least: float) -> Shrink:
 
 
 def wiener(variance: float) -> Shrink:
-    """Shrink each coefficient as its pilot's power says; weight: one over the sum of squared gains."""
+    """Shrink each coefficient as its pilot's power says, but the mean; weight: one over the sum of squared gains."""
 
     def shrink(group: Tensor, pilot: Tensor | None) -> Tensor:
         assert pilot is not None
         gains = pilot.square_()
         gains.div_(gains + variance)
+        gains[0, :, 0] = 1
         group.mul_(gains)
         return gains.square_().sum((0, 2)).clamp_(min=1e-6).reciprocal_()
 

@@ -120,7 +120,7 @@ def plug_and_play(make: Callable[[float], Denoiser]) -> Method:
         colours = problem.samples.ndim > problem.axes and len(problem.samples) == 3
         turn = torch.tensor(_OPPONENT, dtype=torch.float64).to(problem.samples) if colours else None
         observed = problem.observed if turn is None else torch.tensordot(turn, problem.observed, 1)
-        first = max(FIRST * float(problem.samples[~problem.unseen].std()), 4 * problem.noise)
+        first = max(FIRST * float(problem.samples[~problem.unseen].std(correction=0)), 4 * problem.noise)
         deviations = schedule(observed, problem.noise, steps, first)
         chosen = make(sqrt(deviations[0] * deviations[-1]))
         if problem.boundary in ("zero", "reflect"):
