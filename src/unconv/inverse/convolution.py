@@ -126,11 +126,11 @@ class Convolution(Operator):
     def _conjugate(self, like: Tensor) -> Tensor:
         """The adjoint's spectrum, kept: torch would copy the whole of it to conjugate it, at every call."""
         spectrum = self.spectrum(like)
-        key = (spectrum.dtype, spectrum.device, "conjugate")
+        key = (spectrum.dtype, spectrum.device, spectrum.shape, "conjugate")  # half a spectrum and a whole one differ
         if key in self._spectra:
             return self._spectra[key]
         conjugate = spectrum.conj().resolve_conj()
-        if not self.kernel.requires_grad:
+        if not (self.kernel.requires_grad or conjugate.is_inference()):
             self._spectra[key] = conjugate
         return conjugate
 

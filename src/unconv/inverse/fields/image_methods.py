@@ -27,7 +27,7 @@ from unconv.inverse.selection import Mask, Window
 from unconv.inverse.similar import SimilarBlocks
 from unconv.inverse.tikhonov import tikhonov
 
-_STEPS = 14  # of plug-and-play splitting
+_STEPS = 15  # of plug-and-play splitting
 _LOOKS, _HALVINGS = 3, 16  # at the strength of a quadratic penalty
 _LEVELS = 4  # of the wavelets
 _DETAIL = 0.35  # of the strength that the mean size of the gradient asks for
