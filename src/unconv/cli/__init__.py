@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from unconv.cli.deblur import deblur
 from unconv.cli.parsing import (
     read_channels,
     read_floats,
@@ -36,6 +37,8 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+app.command()(deblur)
 
 Model = Annotated[
     str,
@@ -100,7 +103,7 @@ def demo(
     from unconv.report import Request, reports
 
     pictures = [picture for picture in box.demo_pictures() if picture.stem != "astronaut"]
-    with _stoppable(out), _progress(as_json) as progress:
+    with _stoppable(out), show_progress(as_json) as progress:
         numbers = reports(load("unconv:caltech"), pictures, out, Request(), progress)
     _finish(out, numbers, as_json)
 
@@ -162,7 +165,7 @@ def project(
     network = _network(model, weights, size, resize, mean, std, scale, bgr)
     if network.weights == "random" and not as_json:
         print("unconv: the weights are random, and so are the pictures; pass --weights DEFAULT or a file.", file=sys.stderr)
-    with _stoppable(out), _progress(as_json) as progress:
+    with _stoppable(out), show_progress(as_json) as progress:
         numbers = report(network, image, out, request, progress)
     _finish(out, numbers, as_json)
     _say_notes(numbers)
@@ -210,7 +213,7 @@ def bench(
 
     network = _network(model, weights, size)
     noise = torch.randn(network.input_size, generator=torch.Generator().manual_seed(0))
-    with _progress(as_json) as progress:
+    with show_progress(as_json) as progress:
         asked = (tuple(at or ()), read_channels(channels), read_unit(unit), Rules(method, activations), dtype)
         numbers = timed(network, noise if image is None else image, *asked, progress)
     if as_json:
@@ -419,7 +422,7 @@ def _stoppable(out: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _progress(quiet: bool) -> Iterator[Progress]:
+def show_progress(quiet: bool) -> Iterator[Progress]:
     """A progress bar on standard error."""
     if quiet:
         yield lambda *_: None
@@ -431,7 +434,7 @@ def _progress(quiet: bool) -> Iterator[Progress]:
     console = Console(stderr=True)
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("recording", total=None)
-        yield lambda what, done, total: bar.update(task, description=what or "done", completed=done, total=total)
+        yield lambda what, done, total: bar.update(task, description=what or "done", completed=done, total=total or None)
 
 
 def _stand_in(error: UnicodeError) -> tuple[str, int]:

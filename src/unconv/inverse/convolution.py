@@ -242,6 +242,12 @@ class Convolution(Operator):
                 f"Convolution: a kernel {tuple(self.kernel.shape)} along {self.axes} axes of an input {self.shape_in}; "
                 "one to three, no more than the input has, were needed. Pass shape=(*batch, *lengths) and a kernel of the last."
             )
+        lead, batch = self.shape_in[: -self.axes], self.kernel.shape[: -self.axes]
+        if any(b not in (1, n) for b, n in zip(reversed(batch), reversed(lead), strict=False)):
+            raise ShapeError(
+                f"Convolution: kernels for {tuple(batch)} and an input of {self.shape_in} along {self.axes} axes; one kernel, "
+                f"or one for each of {lead}, was needed."
+            )
         counts = {len(self.centre), len(self.stride)}
         if counts != {self.axes} or min(self.stride) < 1:
             raise ShapeError(f"Convolution: centre {self.centre} and stride {self.stride} must have {self.axes} integers each.")

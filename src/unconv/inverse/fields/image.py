@@ -43,6 +43,7 @@ class Restored:
         converged: every part met its solver's rule for stopping.
         notes: what was odd about the input, and what was done about it.
         observed: what came, in the same kind.
+        axes: what the axes of both are: see `unconv.measured.measured`.
     """
 
     picture: Any
@@ -52,14 +53,15 @@ class Restored:
     converged: bool
     notes: tuple[str, ...] = ()
     observed: Any = field(default=None, repr=False)
+    axes: str = "HW"
 
     def save(self, path: str | Path) -> None:
         """Write the picture, whole or not at all, at its own depth: PNG for 8 and 16 bits, TIFF or .npy for all."""
-        save_picture(self.picture, path)
+        save_picture(self.picture, path, axes=self.axes)
 
     def comparison(self) -> Image.Image:
         """Before and after, side by side, at 8 bits: of a stack the first picture, of a volume the middle slice."""
-        before, after = (_shown(picture) for picture in (self.observed, self.picture))
+        before, after = (_shown(picture, self.axes) for picture in (self.observed, self.picture))
         height = before.shape[-2]
         low, high = np.quantile(before.numpy(), [0.001, 0.999])
         both = torch.cat([before, torch.full((*before.shape[:-2], height, 4), float(high)), after], -1)
@@ -274,7 +276,7 @@ def _restored(
     for axis in (-2, -1):
         known = known.repeat_interleave(ready.factor, axis)
     steps, converged = max(end.steps for end in ends), all(end.converged for end in ends)
-    return Restored(given.like(samples), ready.noise, name, steps, converged, notes, given.like(known))
+    return Restored(given.like(samples), ready.noise, name, steps, converged, notes, given.like(known), given.given)
 
 
 def _picture(picture: Parts, ready: _Ready, ends: list[Iterate], total: int, progress: Progress | None) -> Tensor:
@@ -295,9 +297,9 @@ def _picture(picture: Parts, ready: _Ready, ends: list[Iterate], total: int, pro
     return picture.joined(restored)
 
 
-def _shown(picture: Any) -> Tensor:
+def _shown(picture: Any, axes: str) -> Tensor:
     """(1 or 3, H, W), floating: one picture of what may be a stack or a volume."""
-    samples = measured(picture).samples.float().cpu()
+    samples = measured(picture, axes=axes).samples.float().cpu()
     while samples.ndim > 3 or (samples.ndim == 3 and len(samples) != 3):
         samples = samples[len(samples) // 2]
     return samples if samples.ndim == 3 else samples[None]
