@@ -38,8 +38,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-app.command()(deblur)
-
 Model = Annotated[
     str,
     typer.Argument(
@@ -320,6 +318,9 @@ def size(
         "torch, Keras: padding, output_padding; of torch's result keep the samples first:end. ONNX: pads, output_padding.\n"
         "Keras takes one output_padding for all axes: None, or a number for each; they cannot be mixed."
     )
+
+
+app.command()(deblur)
 
 
 def _refuse_given(operation: str, options: dict[str, str | None]) -> None:
