@@ -1,7 +1,7 @@
 """Run the code of the pages on transposed convolution: `python docs/write_steps.py`.
 
-Those on deconvolution are run by `write_deconvolution.py`. Every ```python block is run, in order, in one namespace; the ```text block after it gets what it printed, and the pictures
-that it saves land in docs/images.
+Every ```python block is run, in order, in one namespace; the ```text block after it gets what it printed, and the pictures
+that it saves land in docs/images. Of the pages on deconvolution: `write_deconvolution.py`.
 """
 
 from __future__ import annotations
