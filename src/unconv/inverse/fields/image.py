@@ -104,8 +104,9 @@ def deblur(
         boundary: what lies around the picture. "unknown": nothing is assumed, as for all real pictures. "circular": it
             goes round, as in most published benchmarks. "zero": black. "reflect": mirrored.
         method: "similar" (plug-and-play with groups of similar blocks), "dct" (the same with a sliding DCT frame),
-            "tv" (total variation), "wavelet" (sparse wavelets), "tikhonov", "wiener", "richardson-lucy" (counts); or a
-            denoiser of yours, `denoiser(x, deviation)`. "auto" is "similar", for a volume "tv", for counts
+            "tv" (total variation), "wavelet" (sparse wavelets; needs PyWavelets, the extra `image`), "tikhonov", "wiener",
+            "richardson-lucy" (counts); or a denoiser of yours, `denoiser(x, deviation)`, x (H, W) or (3, H, W), longer
+            than the picture where its boundary is unknown. "tv" and "wiener" take no boundary "zero" or "reflect". "auto" is "similar", for a volume "tv", for counts
             "richardson-lucy".
         centre: the PSF's index that stands on the sample itself; without it the middle, size // 2.
         steps: of the method, at most.
@@ -243,7 +244,7 @@ def _method(method: str | Denoiser, noise: str | float, axes: int, strength: flo
     if not isinstance(method, str) and not callable(method):
         raise DtypeError(f"deblur: method is {method!r}, but a name or a denoiser, f(x, deviation), was needed.")
     if not isinstance(method, str):
-        return getattr(method, "__name__", type(method).__name__), plug_and_play(_same(method))
+        return getattr(method, "__name__", type(method).__name__), plug_and_play(_same(method), opponent=False)
     if method == "auto":
         method = "richardson-lucy" if noise == "poisson" else "similar" if axes == 2 else "tv"
     if method not in METHODS:

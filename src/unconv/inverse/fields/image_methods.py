@@ -113,12 +113,15 @@ def inside(start: Iterable[int], size: Iterable[int]) -> tuple[Any, ...]:
 Method = Callable[[Problem], Iterator[Iterate]]
 
 
-def plug_and_play(make: Callable[[float], Denoiser]) -> Method:
-    """Half-quadratic splitting with the denoiser that `make` makes, given the deviation half-way."""
+def plug_and_play(make: Callable[[float], Denoiser], opponent: bool = True) -> Method:
+    """Half-quadratic splitting with the denoiser that `make` makes, given the deviation half-way.
+
+    With `opponent`, it gets colours as their mean and two differences; else as they are.
+    """
 
     def method(problem: Problem) -> Iterator[Iterate]:
         steps = problem.steps or STEPS
-        colours = problem.samples.ndim > problem.axes and len(problem.samples) == 3
+        colours = opponent and problem.samples.ndim > problem.axes and len(problem.samples) == 3
         turn = torch.tensor(_OPPONENT, dtype=torch.float64).to(problem.samples) if colours else None
         observed = problem.observed if turn is None else torch.tensordot(turn, problem.observed, 1)
         first = max(FIRST * float(problem.samples[~problem.unseen].std(correction=0)), 4 * problem.noise)
