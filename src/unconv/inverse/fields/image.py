@@ -106,8 +106,8 @@ def deblur(
         method: "similar" (plug-and-play with groups of similar blocks), "dct" (the same with a sliding DCT frame),
             "tv" (total variation), "wavelet" (sparse wavelets; needs PyWavelets, the extra `image`), "tikhonov", "wiener",
             "richardson-lucy" (counts); or a denoiser of yours, `denoiser(x, deviation)`, x (H, W) or (3, H, W), longer
-            than the picture where its boundary is unknown. "tv" and "wiener" take no boundary "zero" or "reflect". "auto" is "similar", for a volume "tv", for counts
-            "richardson-lucy".
+            than the picture where its boundary is unknown. "tv" and "wiener" take no boundary "zero" or "reflect".
+            "auto" is "similar", for a volume "tv", for counts "richardson-lucy".
         centre: the PSF's index that stands on the sample itself; without it the middle, size // 2.
         steps: of the method, at most.
         strength: of the regularisation of "tv", "wavelet" and "tikhonov", instead of the one that the noise asks for.
