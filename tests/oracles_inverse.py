@@ -70,3 +70,46 @@ def cross_validation(a, penalty, y, strength):
     influence = a @ np.linalg.solve(a.T @ a + strength * penalty, a.T)
     left = np.eye(len(y)) - influence
     return np.sum((left @ y) ** 2) / np.trace(left) ** 2
+
+
+def block_basis():
+    """(64, 8, 8): the cosines of a block, each by its formula."""
+    basis = np.zeros((64, 8, 8))
+    for v, u, row, column in np.ndindex(8, 8, 8, 8):
+        size = (1 if v else 0.5**0.5) * (1 if u else 0.5**0.5) / 4
+        basis[8 * v + u, row, column] = (
+            size * np.cos(np.pi * (2 * row + 1) * v / 16) * np.cos(np.pi * (2 * column + 1) * u / 16)
+        )
+    return basis
+
+
+def filtered_blocks(noisy, pilot, shrink, step, at):
+    """Block by block: its cosine coefficients, what `shrink` makes of them and of the pilot's, and the weighted average."""
+    (height, width), basis = noisy.shape, block_basis()
+    total, weight = np.zeros(noisy.shape), np.zeros(noisy.shape)
+    for top, left in product(range(at[0], at[0] + height, step), range(at[1], at[1] + width, step)):
+        place = np.ix_([(top + i) % height for i in range(8)], [(left + i) % width for i in range(8)])
+        coefficients = (basis * noisy[place]).sum((1, 2))
+        told = None if pilot is None else (basis * pilot[place]).sum((1, 2))
+        kept, share = shrink(coefficients, told)
+        np.add.at(total, place, share * (kept[:, None, None] * basis).sum(0))
+        np.add.at(weight, place, share)
+    return total / weight
+
+
+def distances(picture, top, left, window, every):
+    """(2 window + 1, 2 window + 1): mean squared difference of the block at (top, left) and those around it."""
+    height, width = picture.shape
+    found = np.zeros((2 * window + 1,) * 2)
+    for down, right in np.ndindex(*found.shape):
+        for row, column in product(range(0, 8, every), range(0, 8, every)):
+            there = picture[(top + down - window + row) % height, (left + right - window + column) % width]
+            found[down, right] += (there - picture[(top + row) % height, (left + column) % width]) ** 2
+    return found / len(range(0, 8, every)) ** 2
+
+
+def total_variation(x):
+    """The sum of the lengths of the gradients, going round."""
+    return sum(
+        np.hypot(x[(i + 1) % x.shape[0], j] - x[i, j], x[i, (j + 1) % x.shape[1]] - x[i, j]) for i, j in np.ndindex(x.shape)
+    )

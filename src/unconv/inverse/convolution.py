@@ -125,11 +125,11 @@ class Convolution(Operator):
     def _conjugate(self, like: Tensor) -> Tensor:
         """The adjoint's spectrum, kept: torch would copy the whole of it to conjugate it, at every call."""
         spectrum = self.spectrum(like)
-        key = (spectrum.dtype, spectrum.device, "conjugate")
+        key = (spectrum.dtype, spectrum.device, spectrum.shape, "conjugate")  # half a spectrum and a whole one differ
         if key in self._spectra:
             return self._spectra[key]
         conjugate = spectrum.conj().resolve_conj()
-        if not self.kernel.requires_grad:
+        if not (self.kernel.requires_grad or conjugate.is_inference()):
             self._spectra[key] = conjugate
         return conjugate
 
@@ -252,6 +252,12 @@ class Convolution(Operator):
             raise ShapeError(
                 f"Convolution: a kernel {tuple(self.kernel.shape)} along {self.axes} axes of an input {self.shape_in}; "
                 "one to three, no more than the input has, were needed. Pass shape=(*batch, *lengths) and a kernel of the last."
+            )
+        lead, batch = self.shape_in[: -self.axes], self.kernel.shape[: -self.axes]
+        if any(b not in (1, n) for b, n in zip(reversed(batch), reversed(lead), strict=False)):
+            raise ShapeError(
+                f"Convolution: kernels for {tuple(batch)} and an input of {self.shape_in} along {self.axes} axes; one kernel, "
+                f"or one for each of {lead}, was needed."
             )
         counts = {len(self.centre), len(self.stride)}
         if counts != {self.axes} or min(self.stride) < 1:

@@ -130,11 +130,11 @@ def extended(x: Tensor, step: int, at: tuple[int, int]) -> Tensor:
 def gathered(y: Tensor, step: int, at: tuple[int, int], shape: tuple[int, ...]) -> Tensor:
     """The adjoint of `extended`."""
     for axis, n in enumerate(shape):
-        kept = y.narrow(axis, 0, n).clone()
-        over = y.shape[axis] - n
-        if over > 0:
-            kept.narrow(axis, 0, over).add_(y.narrow(axis, n, over))
-        y = kept
+        while (long := y.shape[axis]) > n:
+            over = min(long - n, n)
+            kept = y.narrow(axis, 0, long - over).clone()
+            kept.narrow(axis, long - over - n, over).add_(y.narrow(axis, long - over, over))
+            y = kept
     return y.roll(at, (0, 1))
 
 

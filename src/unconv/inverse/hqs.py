@@ -16,7 +16,7 @@ from unconv.inverse.problems import admit
 
 Denoiser = Callable[[Tensor, float], Tensor]
 
-_BALANCE = 0.28  # the penalty's share; below 0.25 the noise of what is denoised outgrows what its denoiser is told
+_BALANCE = 0.29  # the penalty's share; below 0.25 the noise of what is denoised outgrows what its denoiser is told
 FIRST = 0.8  # the first deviation, in standard deviations of what was observed
 _INNER, _ENOUGH = 30, 1e-3  # conjugate gradients for one data step: at most so many, to this share of the first residual
 
@@ -27,7 +27,7 @@ def hqs(
     denoiser: Denoiser,
     *,
     noise: float,
-    steps: int = 14,
+    steps: int = 15,
     first: float | None = None,
     start: Tensor | None = None,
 ) -> Iterator[Iterate]:

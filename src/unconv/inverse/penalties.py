@@ -8,6 +8,7 @@ Source:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -106,7 +107,7 @@ class Wavelet:
     def analyse(self, x: Tensor) -> tuple[Tensor, Tensor, Any]:
         """(coefficients like x on the CPU, which of them are details, what `synthesise` needs besides)."""
         wavelets, last = _pywt(), tuple(range(-self.axes, 0))
-        levels = self.levels if self.levels is not None else _depth(self, x)
+        levels = self.levels if self.levels is not None else depth(self, x.shape)
         _check_wavelet(replace(self, levels=levels), x)
         parts = wavelets.wavedecn(x.detach().cpu().numpy(), self.name, "periodization", levels, axes=last)
         array, back = wavelets.coeffs_to_array(parts, axes=last)
@@ -145,13 +146,13 @@ def _pywt() -> Any:
     return pywt
 
 
-def _depth(penalty: Wavelet, x: Tensor) -> int:
+def depth(penalty: Wavelet, shape: Sequence[int]) -> int:
     """How often every length can be halved before it is odd, or shorter than the filter."""
     filter_length = _pywt().Wavelet(penalty.name).dec_len if penalty.name in _pywt().wavelist(kind="discrete") else 2
-    depth, lengths = 0, list(x.shape[-penalty.axes :])
+    halvings, lengths = 0, list(shape[-penalty.axes :])
     while all(n % 2 == 0 and n >= 2 * (filter_length - 1) for n in lengths):
-        depth, lengths = depth + 1, [n // 2 for n in lengths]
-    return depth
+        halvings, lengths = halvings + 1, [n // 2 for n in lengths]
+    return halvings
 
 
 def _check_wavelet(penalty: Wavelet, x: Tensor) -> None:
@@ -161,7 +162,7 @@ def _check_wavelet(penalty: Wavelet, x: Tensor) -> None:
             f"Wavelet: name is {penalty.name!r}, but an orthogonal wavelet of PyWavelets was needed. "
             f"Nearest: {nearest(penalty.name, [n for n in names if _pywt().Wavelet(n).orthogonal])}."
         )
-    deepest = _depth(penalty, x)
+    deepest = depth(penalty, x.shape)
     if not 1 <= (penalty.levels or 0) <= deepest:
         raise ShapeError(
             f"Wavelet: {penalty.levels} levels of {penalty.name} along the last {penalty.axes} axes of {tuple(x.shape)}, but "

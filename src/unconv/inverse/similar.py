@@ -73,8 +73,8 @@ class SimilarBlocks:
         members: int = 16,
         window: int = 14,
         step: int = 4,
-        rematch: int = 7,
-        threshold: float = 2.4,
+        rematch: int = 5,
+        threshold: float = 2.45,
         thorough_below: float = inf,
     ) -> None:
         self.members, self.window, self.step, self.rematch = members, window, step, rematch
@@ -126,12 +126,13 @@ def threshold(least: float) -> Shrink:
 
 
 def wiener(variance: float) -> Shrink:
-    """Shrink each coefficient as its pilot's power says; weight: one over the sum of squared gains."""
+    """Shrink each coefficient as its pilot's power says, but the mean; weight: one over the sum of squared gains."""
 
     def shrink(group: Tensor, pilot: Tensor | None) -> Tensor:
         assert pilot is not None
         gains = pilot.square_()
         gains.div_(gains + variance)
+        gains[0, :, 0] = 1
         group.mul_(gains)
         return gains.square_().sum((0, 2)).clamp_(min=1e-6).reciprocal_()
 
@@ -140,18 +141,23 @@ def wiener(variance: float) -> Shrink:
 
 def matched(picture: Tensor, members: int, window: int, step: int, at: tuple[int, int]) -> list[Matches]:
     """The blocks most like each reference, by the squared distance of their samples, in bands of the picture."""
-    height = picture.shape[0]
-    tops = range(at[0], height, step)
-    per_band = max(1, _ROWS // step)
+    # Rows and columns of references go round, an even number of each: every other one covers the picture, too.
+    tops = range(at[0], at[0] + _even(picture.shape[0], step) * step, step)
+    per_band = max(2, _ROWS // step // 2 * 2)
     bands = (tops[first : first + per_band] for first in range(0, len(tops), per_band))
     return [_band(picture, list(band), members, window, step, at[1]) for band in bands]
+
+
+def _even(length: int, step: int) -> int:
+    """The least even number of steps that go over the length."""
+    return 2 * -(-length // (2 * step))
 
 
 def _band(picture: Tensor, tops: list[int], members: int, window: int, step: int, left: int) -> Matches:
     width = picture.shape[1]
     top, tall = tops[0] - window, (tops[-1] - tops[0]) + 2 * window + SIDE
-    around = _rows(picture, top, tall, window)
-    columns = len(range(left, width, step))
+    around = _rows(picture, top, tall, window, 2 * step + SIDE)
+    columns = _even(width, step)
     high, wide = (len(tops) - 1) * step + SIDE, (columns - 1) * step + SIDE
     near = 2 * window + 1
     here = around[window : window + high : _THIN, window + left : window + left + wide : _THIN].contiguous()
@@ -170,11 +176,11 @@ def _band(picture: Tensor, tops: list[int], members: int, window: int, step: int
     return Matches(top, tall, columns, places.flatten(1).contiguous())
 
 
-def _rows(picture: Tensor, top: int, tall: int, margin: int) -> Tensor:
-    """`tall` rows from `top` on, and `margin` samples to both sides and a block to the right; the picture goes round."""
+def _rows(picture: Tensor, top: int, tall: int, margin: int = 0, beyond: int = SIDE) -> Tensor:
+    """`tall` rows from `top` on, and `margin` samples to both sides and `beyond` to the right; the picture goes round."""
     height, width = picture.shape
     rows = (torch.arange(tall, device=picture.device) + top) % height
-    columns = torch.arange(-margin, width + margin + SIDE, device=picture.device) % width
+    columns = torch.arange(-margin, width + margin + beyond, device=picture.device) % width
     return picture[rows[:, None], columns[None]]
 
 
@@ -221,7 +227,7 @@ def _collaborated(
 def coefficients(picture: Tensor, band: Matches, space: Workspace, name: str) -> Tensor:
     """(places of the band, 64): the cosine coefficients of the block at every place, row by row."""
     width = picture.shape[1]
-    around = _rows(picture, band.top, band.height, 0)
+    around = _rows(picture, band.top, band.height)
     tall = band.height - SIDE + 1
     basis = cosines(picture.dtype, picture.device).t()
     made = space.take(name, picture, tall * width, SIDE**2)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from torch import Tensor
 from unconv.errors import NonFinite, ShapeError, nearest
 from unconv.images import Source, picture_of, png
 from unconv.inverse.convolution import BOUNDARIES
-from unconv.inverse.fields.image_methods import METHODS, Method, Problem, plug_and_play
+from unconv.inverse.fields.image_methods import METHODS, MOST, STEPS, Method, Problem, plug_and_play
 from unconv.inverse.fields.image_tiles import Parts, forecast, limit, parts
 from unconv.inverse.hqs import Denoiser
 from unconv.inverse.iterate import Iterate, finite
@@ -28,6 +28,7 @@ Progress = Callable[[str, int, int], None]
 Psf = str | Path | np.ndarray[Any, Any] | Tensor
 
 _QUANTISED = 12**-0.5  # standard deviation of rounding to whole numbers
+_ROUNDED, _NOTHING = 1e-6, 1e-15  # least noise, as a share of the brightest sample; and of a picture that is black
 _CLEAN = 1e-4  # least noise, in standard deviations of the picture: less cannot be told from none in float32
 
 
@@ -43,6 +44,7 @@ class Restored:
         converged: every part met its solver's rule for stopping.
         notes: what was odd about the input, and what was done about it.
         observed: what came, in the same kind.
+        axes: what the axes of both are: see `unconv.measured.measured`.
     """
 
     picture: Any
@@ -52,14 +54,15 @@ class Restored:
     converged: bool
     notes: tuple[str, ...] = ()
     observed: Any = field(default=None, repr=False)
+    axes: str = "HW"
 
     def save(self, path: str | Path) -> None:
         """Write the picture, whole or not at all, at its own depth: PNG for 8 and 16 bits, TIFF or .npy for all."""
-        save_picture(self.picture, path)
+        save_picture(self.picture, path, axes=self.axes)
 
     def comparison(self) -> Image.Image:
         """Before and after, side by side, at 8 bits: of a stack the first picture, of a volume the middle slice."""
-        before, after = (_shown(picture) for picture in (self.observed, self.picture))
+        before, after = (_shown(picture, self.axes) for picture in (self.observed, self.picture))
         height = before.shape[-2]
         low, high = np.quantile(before.numpy(), [0.001, 0.999])
         both = torch.cat([before, torch.full((*before.shape[:-2], height, 4), float(high)), after], -1)
@@ -105,7 +108,7 @@ def deblur(
         strength: of the regularisation of "tv", "wavelet" and "tikhonov", instead of the one that the noise asks for.
         memory: bytes that may be used; half of the machine's without it. A picture for which more is forecast is
             restored in overlapping tiles, each with its unknown boundary, and blended.
-        progress: called with what is being done, how much is done and how much there is.
+        progress: called with what is being done, how many steps are done and how many there are at most.
 
     Raises:
         ShapeError: axes that do not fit, a PSF larger than the picture, an unknown method or boundary.
@@ -122,6 +125,7 @@ def deblur(
     kernel, notes = open_psf(psf)
     given = _given(picture, kernel, axes)
     _check(given, kernel, boundary)
+    _positive(steps, strength)
     name, chosen = _method(method, noise, kernel.ndim, boundary)
     deviation, told = _noise(given, noise)
     ready = _Ready(kernel, centre, boundary, deviation, strength, steps, chosen, noise == "poisson")
@@ -153,14 +157,15 @@ def super_resolve(
     Raises:
         ShapeError: as `deblur`, or a factor below 2.
     """
-    if factor < 2:
+    if factor < 2 or factor != int(factor):
         raise ShapeError(f"super_resolve: factor is {factor}, but a whole number of at least 2 was needed. Use deblur instead.")
-    kernel, notes = open_psf(torch.full((factor, factor), factor**-2.0) if psf is None else psf, 2)
+    kernel, notes = open_psf(torch.full((int(factor),) * 2, factor**-2.0) if psf is None else psf, 2)
     given = measured(picture)
     _check(given, kernel, "unknown")
+    _positive(steps)
     name, chosen = _method(method, noise, 2, "unknown")
     deviation, told = _noise(given, noise)
-    ready = _Ready(kernel, None, "unknown", deviation, None, steps, chosen, False, factor)
+    ready = _Ready(kernel, None, "unknown", deviation, None, steps, chosen, noise == "poisson", int(factor))
     return _restored(given, ready, name, (*notes, *told), float("inf"), progress)
 
 
@@ -217,6 +222,13 @@ def _check(given: Measured, kernel: Tensor, boundary: str) -> None:
         raise NonFinite("deblur: every sample of the picture is NaN; at least some must be observed.")
 
 
+def _positive(steps: int | None, strength: float | None = None) -> None:
+    if steps is not None and steps < 1:
+        raise ShapeError(f"deblur: steps is {steps}; it must be at least 1.")
+    if strength is not None and not strength > 0:
+        raise ShapeError(f"deblur: strength is {strength}; it must be positive. Leave it out to have it chosen by the noise.")
+
+
 def _method(method: str | Denoiser, noise: str | float, axes: int, boundary: str) -> tuple[str, Method]:
     if not isinstance(method, str):
         return getattr(method, "__name__", type(method).__name__), plug_and_play(_same(method))
@@ -245,7 +257,8 @@ def _noise(given: Measured, noise: str | float) -> tuple[float, list[str]]:
     if noise == "poisson":
         return float(samples.nanmean().clamp(min=0).sqrt()), []
     known = samples[~samples.isnan()]
-    least = max(_CLEAN * float(known.std()) if known.numel() > 1 else 0.0, torch.finfo(samples.dtype).tiny * 1e4)
+    spread = float(known.std()) if known.numel() > 1 else 0.0
+    least = max(_CLEAN * spread, _ROUNDED * float(known.abs().max()), _NOTHING)
     if noise == "estimate":
         least = max(least, _QUANTISED if given.peak is not None else 0.0)
         found = estimate_noise(samples, len(given.spatial))
@@ -265,19 +278,24 @@ def _restored(
     pictures = [parts(p, ready.kernel.shape, name, room, ready.boundary) for p in given.samples.reshape(-1, *one)]
     total = sum(len(picture) for picture in pictures)
     ends: list[Iterate] = []
-    made = [_picture(picture, ready, ends, total, progress) for picture in pictures]
+    most = ready.steps or MOST.get(name, STEPS)
+    tell = None if progress is None else lambda end: progress(f"part {len(ends) + 1} of {total}", end.steps, most)
+    made = [_picture(picture, ready, ends, tell) for picture in pictures]
     samples = torch.stack(made).reshape(*lead, *made[0].shape)
     if total > len(pictures):
         bytes_needed = forecast(given.spatial, ready.kernel.shape, name, samples[..., 0, 0].numel())
         notes = (*notes, f"deblur: restored in {total} tiles; {bytes_needed:.3g} bytes were forecast for the whole.")
     known = torch.where(given.samples.isnan(), given.samples.nanmean(), given.samples)
-    for axis in (-2, -1):
-        known = known.repeat_interleave(ready.factor, axis)
+    shown = given
+    if ready.factor > 1:
+        known = _enlarged(known, ready.factor)
+        alpha = None if given.alpha is None else _enlarged(given.alpha, ready.factor)
+        shown = replace(given, samples=known, alpha=alpha)
     steps, converged = max(end.steps for end in ends), all(end.converged for end in ends)
-    return Restored(given.like(samples), ready.noise, name, steps, converged, notes, given.like(known))
+    return Restored(shown.like(samples), ready.noise, name, steps, converged, notes, shown.like(known), given.given)
 
 
-def _picture(picture: Parts, ready: _Ready, ends: list[Iterate], total: int, progress: Progress | None) -> Tensor:
+def _picture(picture: Parts, ready: _Ready, ends: list[Iterate], tell: Callable[[Iterate], None] | None) -> Tensor:
     """One picture, its tiles restored one by one; their last iterates are added to `ends`."""
     restored = []
     for samples, boundary in picture:
@@ -286,18 +304,21 @@ def _picture(picture: Parts, ready: _Ready, ends: list[Iterate], total: int, pro
             raise NonFinite("deblur: a picture of the stack, or a tile, has no observed sample. Leave it out.")
         iterate = None
         for iterate in ready.method(problem):
-            if progress is not None:
-                progress(f"part {len(ends) + 1} of {total}", iterate.steps, 0)
-        if iterate is None:
-            raise ShapeError("deblur: steps must be at least 1.")
+            if tell is not None:
+                tell(iterate)
+        assert iterate is not None
         ends.append(finite(iterate))
         restored.append(problem.cut(iterate.estimate))
     return picture.joined(restored)
 
 
-def _shown(picture: Any) -> Tensor:
+def _enlarged(samples: Tensor, factor: int) -> Tensor:
+    return samples.repeat_interleave(factor, -2).repeat_interleave(factor, -1)
+
+
+def _shown(picture: Any, axes: str) -> Tensor:
     """(1 or 3, H, W), floating: one picture of what may be a stack or a volume."""
-    samples = measured(picture).samples.float().cpu()
+    samples = measured(picture, axes=axes).samples.float().cpu()
     while samples.ndim > 3 or (samples.ndim == 3 and len(samples) != 3):
         samples = samples[len(samples) // 2]
     return samples if samples.ndim == 3 else samples[None]

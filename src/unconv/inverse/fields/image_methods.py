@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from math import exp, sqrt
 from typing import Any
@@ -21,14 +21,15 @@ from unconv.inverse.frame import SlidingDct
 from unconv.inverse.hqs import FIRST, Denoiser, hqs, schedule
 from unconv.inverse.iterate import Iterate
 from unconv.inverse.operator import Operator
-from unconv.inverse.penalties import Wavelet
+from unconv.inverse.penalties import Wavelet, depth
 from unconv.inverse.richardson_lucy import richardson_lucy
 from unconv.inverse.selection import Mask, Window
 from unconv.inverse.similar import SimilarBlocks
 from unconv.inverse.tikhonov import tikhonov
 
-_STEPS = 14  # of plug-and-play splitting
+STEPS = 15  # of plug-and-play splitting
 _LOOKS, _HALVINGS = 3, 16  # at the strength of a quadratic penalty
+MOST = {"tv": 150, "wavelet": 200, "tikhonov": 100, "wiener": _LOOKS, "richardson-lucy": 100}  # steps; else STEPS
 _LEVELS = 4  # of the wavelets
 _DETAIL = 0.35  # of the strength that the mean size of the gradient asks for
 
@@ -73,13 +74,15 @@ class Problem:
         """The samples, zero where none was observed."""
         return torch.where(self.unseen, 0, self.samples)
 
-    def operator(self, boundary: str | None = None) -> Operator:
+    def operator(self, boundary: str | None = None, multiple: int = 1) -> Operator:
         """From the estimate's grid to the observed samples. Under "unknown" that grid is longer than the picture by the
-        kernel and by what makes its lengths fast for the FFT; what lies there was not observed either."""
+        kernel and by what makes its lengths fast for the FFT and multiples of `multiple`; what lies there was not
+        observed either."""
         boundary = boundary or self.boundary
         lead, n = self.samples.shape[: -self.axes], self.samples.shape[-self.axes :]
         if boundary == "unknown":
-            grid = tuple(smooth(a * self.factor + k - 1) for a, k in zip(n, self.kernel.shape, strict=True))
+            least = (a * self.factor + k - 1 for a, k in zip(n, self.kernel.shape, strict=True))
+            grid = tuple(multiple * smooth(-(-a // multiple)) for a in least)
             blur = Convolution(self.kernel, (*lead, *grid), "unknown", centre=self.centre, method="fft")
             phase, step = ((self.factor - 1) // 2,) * self.axes, (self.factor,) * self.axes
             made: Operator = Window(blur.shape_out, phase, n, step) @ blur
@@ -113,11 +116,11 @@ def plug_and_play(make: Callable[[float], Denoiser]) -> Method:
     """Half-quadratic splitting with the denoiser that `make` makes, given the deviation half-way."""
 
     def method(problem: Problem) -> Iterator[Iterate]:
-        steps = problem.steps or _STEPS
+        steps = problem.steps or STEPS
         colours = problem.samples.ndim > problem.axes and len(problem.samples) == 3
         turn = torch.tensor(_OPPONENT, dtype=torch.float64).to(problem.samples) if colours else None
         observed = problem.observed if turn is None else torch.tensordot(turn, problem.observed, 1)
-        first = max(FIRST * float(problem.samples[~problem.unseen].std()), 4 * problem.noise)
+        first = max(FIRST * float(problem.samples[~problem.unseen].std(correction=0)), 4 * problem.noise)
         deviations = schedule(observed, problem.noise, steps, first)
         chosen = make(sqrt(deviations[0] * deviations[-1]))
         if problem.boundary in ("zero", "reflect"):
@@ -134,18 +137,19 @@ def total_variation(problem: Problem) -> Iterator[Iterate]:
     """The gradient's lengths; of counts' noise the mean strength."""
     _unbounded("tv", problem)
     noise = problem.noise if problem.strength is None else None
-    return admm_tv(problem.operator(), problem.observed, noise=noise, strength=problem.strength, steps=problem.steps or 150)
+    return admm_tv(
+        problem.operator(), problem.observed, noise=noise, strength=problem.strength, steps=problem.steps or MOST["tv"]
+    )
 
 
 def wavelet(problem: Problem) -> Iterator[Iterate]:
     """Sparse wavelets, by accelerated proximal gradients."""
-    operator = problem.operator()
-    lengths = operator.shape_in[-problem.axes :]
-    levels = next(level for level in range(_LEVELS, -1, -1) if all(n % 2**level == 0 for n in lengths))
+    operator = problem.operator(multiple=2**_LEVELS)
     slopes = float(gradient(problem.observed, problem.axes).abs().mean())
     weight = problem.strength or _DETAIL * problem.noise**2 / max(slopes, 1e-30)
-    penalty = Wavelet(weight, levels=max(levels, 1), axes=problem.axes)
-    return fista(operator, problem.observed, penalty, steps=problem.steps or 200)
+    penalty = Wavelet(weight, axes=problem.axes)
+    penalty = replace(penalty, levels=min(_LEVELS, depth(penalty, operator.shape_in)))
+    return fista(operator, problem.observed, penalty, steps=problem.steps or MOST["wavelet"])
 
 
 def wiener_filter(problem: Problem) -> Iterator[Iterate]:
@@ -168,7 +172,12 @@ def tikhonov_filter(problem: Problem) -> Iterator[Iterate]:
     rule = "discrepancy" if problem.strength is None else problem.strength
     if problem.boundary != "unknown":
         return tikhonov(
-            operator, problem.observed, strength=rule, noise=problem.noise, penalty="gradient", steps=problem.steps or 100
+            operator,
+            problem.observed,
+            strength=rule,
+            noise=problem.noise,
+            penalty="gradient",
+            steps=problem.steps or MOST["tikhonov"],
         )
     return _tikhonov_unknown(problem, operator)
 
@@ -195,10 +204,9 @@ def counts(problem: Problem) -> Iterator[Iterate]:
     """Richardson-Lucy, stopped when what is left is as large as the noise."""
     noise: float | str = "poisson" if problem.counts else problem.noise
     mask = ~problem.unseen if bool(problem.unseen.any()) else None
-    plain = Problem(problem.observed, problem.kernel, problem.centre, problem.boundary, problem.noise)
-    return richardson_lucy(
-        plain.operator(), problem.observed, steps=problem.steps or 100, mask=mask, stop="discrepancy", noise=noise
-    )
+    plain = replace(problem, samples=problem.observed)
+    steps = problem.steps or MOST["richardson-lucy"]
+    return richardson_lucy(plain.operator(), problem.observed, steps=steps, mask=mask, stop="discrepancy", noise=noise)
 
 
 METHODS: dict[str, Method] = {
