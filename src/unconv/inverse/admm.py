@@ -117,12 +117,13 @@ class _State:
         self.inverse = (
             (self.rho_u * self.power + self.rho_d * self.smooth).clamp_(min=torch.finfo(self.power.dtype).tiny).reciprocal_()
         )
+        self.weighted = self.response.conj() * self.rho_u
         self.share = (self.weights + self.rho_u).reciprocal_()
 
     def advance(self) -> Tensor:
         """One step; by which share of itself the estimate moved, for each picture."""
         before = self.x
-        right = torch.fft.rfftn(self.u - self.eta_u, dim=self.dims).mul_(self.response.conj()).mul_(self.rho_u)
+        right = torch.fft.rfftn(self.u - self.eta_u, dim=self.dims).mul_(self.weighted)
         right += torch.fft.rfftn(gradient_adjoint((self.d - self.eta_d).mul_(self.rho_d), self.axes), dim=self.dims)
         right.mul_(self.inverse)
         self.x = torch.fft.irfftn(right, self.lengths, self.dims)
@@ -165,5 +166,8 @@ class _State:
 
 def _lengths(slopes: Tensor) -> Tensor:
     """(..., *n): the length of each gradient."""
-    lengths: Tensor = torch.linalg.vector_norm(slopes, dim=0)
-    return lengths
+    # torch.linalg.vector_norm along the first axis takes a hundred times as long.
+    squares = slopes[0].square()
+    for part in slopes[1:]:
+        squares = squares.addcmul_(part, part)
+    return squares.sqrt_()

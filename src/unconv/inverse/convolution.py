@@ -96,8 +96,7 @@ class Convolution(Operator):
             return self._direct_adjoint(y)
         grid, first = self._grid()
         if grid != self._whole or set(self.stride) != {1}:
-            spread = y.new_zeros(*y.shape[: -self.axes], *grid)
-            spread[self._cut(first)] = y
+            spread = self._among_zeros(y, grid, first)
         else:
             spread = y
         x = self._product(spread, grid, adjoint=True)
@@ -155,6 +154,18 @@ class Convolution(Operator):
             return tuple(smooth(n + max(c, k - 1 - c)) for n, k, c in sizes), self.centre
         extra = 1 if self.boundary == "reflect" else 0
         return tuple(smooth(n + extra * (k - 1)) for n, k, _ in sizes), tuple(k - 1 for k in self._k)
+
+    def _among_zeros(self, y: Tensor, grid: tuple[int, ...], first: tuple[int, ...]) -> Tensor:
+        """The output's samples in their places on the FFT's grid; only what lies around them is written twice."""
+        spread = y.new_empty(*y.shape[: -self.axes], *grid)
+        if set(self.stride) == {1}:
+            for axis, a, n, whole in zip(self._dims, first, self._whole, grid, strict=True):
+                spread.narrow(axis, 0, a).zero_()
+                spread.narrow(axis, a + n, whole - a - n).zero_()
+        else:
+            spread.zero_()
+        spread[self._cut(first)] = y
+        return spread
 
     def _cut(self, first: tuple[int, ...]) -> Any:
         """Where on the FFT's grid the output lies."""
