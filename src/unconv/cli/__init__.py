@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from unconv.cli.deblur import deblur
 from unconv.cli.parsing import (
     read_channels,
     read_floats,
@@ -100,7 +101,7 @@ def demo(
     from unconv.report import Request, reports
 
     pictures = [picture for picture in box.demo_pictures() if picture.stem != "astronaut"]
-    with _stoppable(out), _progress(as_json) as progress:
+    with _stoppable(out), show_progress(as_json) as progress:
         numbers = reports(load("unconv:caltech"), pictures, out, Request(), progress)
     _finish(out, numbers, as_json)
 
@@ -162,7 +163,7 @@ def project(
     network = _network(model, weights, size, resize, mean, std, scale, bgr)
     if network.weights == "random" and not as_json:
         print("unconv: the weights are random, and so are the pictures; pass --weights DEFAULT or a file.", file=sys.stderr)
-    with _stoppable(out), _progress(as_json) as progress:
+    with _stoppable(out), show_progress(as_json) as progress:
         numbers = report(network, image, out, request, progress)
     _finish(out, numbers, as_json)
     _say_notes(numbers)
@@ -210,7 +211,7 @@ def bench(
 
     network = _network(model, weights, size)
     noise = torch.randn(network.input_size, generator=torch.Generator().manual_seed(0))
-    with _progress(as_json) as progress:
+    with show_progress(as_json) as progress:
         asked = (tuple(at or ()), read_channels(channels), read_unit(unit), Rules(method, activations), dtype)
         numbers = timed(network, noise if image is None else image, *asked, progress)
     if as_json:
@@ -319,6 +320,9 @@ def size(
     )
 
 
+app.command()(deblur)
+
+
 def _refuse_given(operation: str, options: dict[str, str | None]) -> None:
     for option, value in options.items():
         if value is not None:
@@ -419,7 +423,7 @@ def _stoppable(out: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _progress(quiet: bool) -> Iterator[Progress]:
+def show_progress(quiet: bool) -> Iterator[Progress]:
     """A progress bar on standard error."""
     if quiet:
         yield lambda *_: None
@@ -431,7 +435,7 @@ def _progress(quiet: bool) -> Iterator[Progress]:
     console = Console(stderr=True)
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("recording", total=None)
-        yield lambda what, done, total: bar.update(task, description=what or "done", completed=done, total=total)
+        yield lambda what, done, total: bar.update(task, description=what or "done", completed=done, total=total or None)
 
 
 def _stand_in(error: UnicodeError) -> tuple[str, int]:

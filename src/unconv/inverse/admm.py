@@ -13,7 +13,7 @@ from unconv.inverse.differences import gradient, gradient_adjoint, laplacian
 from unconv.inverse.fit import nearest_observed
 from unconv.inverse.iterate import Iterate
 from unconv.inverse.operator import Operator
-from unconv.inverse.problems import admit, sizes, spread
+from unconv.inverse.problems import admit, refuse_complex, sizes, spread
 from unconv.inverse.selection import Selection
 
 _BALANCED = 5  # steps from one look at the penalties to the next
@@ -23,6 +23,7 @@ _LEAST = 10  # steps before it may call itself converged
 _SLOPE = 0.35  # of the strength that the mean gradient asks for; see `admm_tv`
 
 
+@torch.no_grad()
 def admm_tv(
     operator: Operator,
     observed: Tensor,
@@ -57,6 +58,7 @@ def admm_tv(
         (2017); strength: Oliveira, Bioucas-Dias & Figueiredo, "Adaptive total variation image deblurring" (2009).
     """
     admit("admm_tv", operator, observed)
+    refuse_complex("admm_tv", operator, observed)
     if (noise is None) == (strength is None):
         raise ShapeError("admm_tv: give either noise or strength, one of them, and not both.")
     circular, chosen = split(operator)
@@ -115,12 +117,13 @@ class _State:
         self.inverse = (
             (self.rho_u * self.power + self.rho_d * self.smooth).clamp_(min=torch.finfo(self.power.dtype).tiny).reciprocal_()
         )
+        self.weighted = self.response.conj() * self.rho_u
         self.share = (self.weights + self.rho_u).reciprocal_()
 
     def advance(self) -> Tensor:
         """One step; by which share of itself the estimate moved, for each picture."""
         before = self.x
-        right = torch.fft.rfftn(self.u - self.eta_u, dim=self.dims).mul_(self.response.conj()).mul_(self.rho_u)
+        right = torch.fft.rfftn(self.u - self.eta_u, dim=self.dims).mul_(self.weighted)
         right += torch.fft.rfftn(gradient_adjoint((self.d - self.eta_d).mul_(self.rho_d), self.axes), dim=self.dims)
         right.mul_(self.inverse)
         self.x = torch.fft.irfftn(right, self.lengths, self.dims)
@@ -163,5 +166,8 @@ class _State:
 
 def _lengths(slopes: Tensor) -> Tensor:
     """(..., *n): the length of each gradient."""
-    lengths: Tensor = torch.linalg.vector_norm(slopes, dim=0)
-    return lengths
+    # torch.linalg.vector_norm along the first axis takes a hundred times as long.
+    squares = slopes[0].square()
+    for part in slopes[1:]:
+        squares = squares.addcmul_(part, part)
+    return squares.sqrt_()

@@ -73,8 +73,8 @@ class SimilarBlocks:
         members: int = 16,
         window: int = 14,
         step: int = 4,
-        rematch: int = 7,
-        threshold: float = 2.4,
+        rematch: int = 5,
+        threshold: float = 2.45,
         thorough_below: float = inf,
     ) -> None:
         self.members, self.window, self.step, self.rematch = members, window, step, rematch

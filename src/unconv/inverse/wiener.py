@@ -66,7 +66,8 @@ def wiener(
     if nsr is not None:
         ratio = grid.placed("wiener: nsr", nsr)
     elif signal is not None:
-        ratio = _ratio(_level(grid, noise, observed), grid.placed("wiener: signal", signal))
+        spectrum = grid.placed("wiener: signal", signal)
+        ratio = _ratio(_level(grid, noise, observed), spectrum)
     else:
         level, bend = _level(grid, noise, observed), grid.square_frequency()
         per = level / _fitted(grid, seen, power, bend, level)

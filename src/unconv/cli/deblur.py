@@ -1,0 +1,168 @@
+"""`unconv deblur`: a blurred picture to a restored one, with the two side by side."""
+
+from __future__ import annotations
+
+import json
+import sys
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from unconv.errors import PictureError, UnconvError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from unconv.inverse.fields.image import Restored
+
+_MAKERS = {
+    "gaussian": "gaussian:SIGMA",
+    "motion": "motion:LENGTH,ANGLE",
+    "disk": "disk:RADIUS",
+    "uniform": "uniform:SIZE",
+    "airy": "airy:RADIUS",
+    "estimate": "estimate:SIZE",
+}
+
+
+def deblur(
+    picture: Annotated[Path, typer.Argument(help="8 or 16 bits, float TIFF, stacks, .npy; its depth is kept.")],
+    psf: Annotated[
+        str,
+        typer.Option(
+            help="The blur: a file (.npy, .png, .tif, .mat, .csv), or gaussian:SIGMA, motion:LENGTH,ANGLE, disk:RADIUS, "
+            "uniform:SIZE, airy:RADIUS in pixels, or estimate:SIZE, from the picture itself."
+        ),
+    ],
+    noise: Annotated[str, typer.Option(help="estimate, poisson, or a standard deviation in the picture's units.")] = "estimate",
+    boundary: Annotated[str, typer.Option(help="unknown, circular, zero or reflect.")] = "unknown",
+    method: Annotated[str, typer.Option(help="auto, similar, dct, tv, wavelet, tikhonov, wiener or richardson-lucy.")] = "auto",
+    steps: Annotated[int | None, typer.Option(help="Of the method, at most.")] = None,
+    strength: Annotated[float | None, typer.Option(help="Of the regularisation, for tv, wavelet and tikhonov.")] = None,
+    axes: Annotated[str | None, typer.Option(help="What the axes are, where they cannot be told: DHW, NHW, HWC.")] = None,
+    memory: Annotated[float | None, typer.Option(help="GiB to use; larger pictures go in tiles. Without: half.")] = None,
+    enlarge: Annotated[int | None, typer.Option(help="Restore on a grid so many times as fine.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("-o", "--out", help="Write the restored picture there. Without: beside it.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print what was done as JSON.")] = False,
+) -> None:
+    """Take the blur out of a picture, and write it beside a before-and-after picture."""
+    from unconv.cli import show_progress
+    from unconv.inverse.fields import image
+
+    wanted: str | float = noise if noise in ("estimate", "poisson") else _number("--noise", noise)
+    _only_here(enlarge, boundary, {"--strength": strength, "--axes": axes, "--memory": memory})
+    place = out or _beside(picture)
+    beside = place.with_name(f"{place.stem}-before-after.png")
+    for taken, what in ((picture, "the blurred picture itself"), (Path(psf), "the PSF")):
+        if taken.resolve() in (place.resolve(), beside.resolve()):
+            raise UnconvError(f"deblur: {taken} is {what}, and would be written over. Choose another name with -o.")
+    kernel = _psf(psf, picture)
+    with warnings.catch_warnings(), show_progress(as_json) as progress:
+        warnings.simplefilter("ignore", UserWarning)  # they come as notes, too
+        if enlarge is None:
+            room = None if memory is None else memory * 2**30
+            restored = image.deblur(
+                picture,
+                kernel,
+                wanted,
+                boundary,
+                method,
+                axes=axes,
+                steps=steps,
+                strength=strength,
+                memory=room,
+                progress=progress,
+            )
+        else:
+            restored = image.super_resolve(picture, enlarge, kernel, wanted, method, steps=steps, progress=progress)
+    for note in restored.notes:
+        print(f"unconv: {note}", file=sys.stderr)
+    restored.save(place)
+    _write_comparison(restored, beside)
+    if as_json:
+        print(json.dumps(_numbers(restored, place, beside), indent=1))
+    else:
+        state = "converged" if restored.converged else "stopped at its last step"
+        print(f"{restored.method}: noise {restored.noise:.4g}, {restored.steps} steps, {state}")
+        print(f"wrote {place} and {beside}")
+
+
+def _write_comparison(restored: Restored, path: Path) -> None:
+    from unconv.images import png, write
+
+    write(path, png(restored.comparison()))
+
+
+def _numbers(restored: Restored, place: Path, beside: Path) -> dict[str, Any]:
+    return {
+        "method": restored.method,
+        "noise": restored.noise,
+        "steps": restored.steps,
+        "converged": restored.converged,
+        "notes": list(restored.notes),
+        "picture": str(place),
+        "before_after": str(beside),
+    }
+
+
+def _beside(picture: Path) -> Path:
+    """A name beside the picture, of its own kind of file, but PNG for what would be compressed with loss."""
+    if not picture.is_file():
+        raise PictureError(f"deblur: there is no picture file {str(picture)!r}.")
+    if picture.suffix.lower() in (".png", ".tif", ".tiff", ".npy"):
+        return picture.with_name(f"{picture.stem}-restored{picture.suffix}")
+    return picture.with_name(f"{picture.name}-restored.png")
+
+
+def _only_here(enlarge: int | None, boundary: str, options: dict[str, Any]) -> None:
+    given = [option for option, value in options.items() if value is not None]
+    given += ["--boundary"] if boundary != "unknown" else []
+    if enlarge is not None and given:
+        raise typer.BadParameter(f"{', '.join(given)} cannot go with --enlarge. Leave it out.")
+
+
+def _number(option: str, text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise typer.BadParameter(f"{option} {text!r}: write estimate, poisson or a number.") from None
+
+
+def _psf(text: str, picture: Path) -> str | Tensor:
+    """A file's name, or the PSF that the words stand for."""
+    from unconv.inverse import psf
+
+    name, colon, rest = text.partition(":")
+    if name not in _MAKERS or not colon:
+        if not Path(text).is_file():
+            ways = ", ".join(_MAKERS.values())
+            raise typer.BadParameter(f"--psf {text!r}: there is no such file. Write a file's name, or one of {ways}.")
+        return text
+    try:
+        numbers = [float(part) for part in rest.split(",")]
+    except ValueError:
+        numbers = []
+    if len(numbers) != (2 if name == "motion" else 1):
+        raise typer.BadParameter(f"--psf {text!r}: write {_MAKERS[name]}.")
+    if name in ("estimate", "uniform") and not (numbers[0] >= 1 and numbers[0] % 1 == 0):
+        raise typer.BadParameter(f"--psf {text!r}: the size must be a whole number.")
+    if name == "estimate":
+        return _estimated(picture, int(numbers[0]))
+    if name == "uniform":
+        return psf.uniform(int(numbers[0]))
+    made: Tensor = getattr(psf, name)(*numbers)
+    return made
+
+
+def _estimated(picture: Path, size: int) -> Tensor:
+    from unconv.inverse import estimate_kernel
+    from unconv.measured import measured
+
+    print(f"unconv: estimating a kernel of {size} x {size}", file=sys.stderr)
+    given = measured(picture)
+    grey = given.samples.mean(0) if given.colour else given.samples
+    return estimate_kernel(grey, size)
