@@ -83,8 +83,15 @@ def test_pictures_side_by_side_are_fitted_as_one_by_one():
 def test_what_was_not_observed_is_carried_on_from_the_nearest():
     seen, weights = torch.zeros(1, 7).double(), torch.zeros(1, 7).double()
     seen[0, [0, 4]], weights[0, [0, 4]] = torch.tensor([1.0, 5.0]).double(), 1
-    found = nearest_observed(seen, weights)[0]
+    found = nearest_observed(seen, weights, 2)[0]
     assert_close(found, torch.tensor([1, 1, 3, 5, 5, 5, 1], dtype=torch.double))
+
+
+def test_what_was_not_observed_is_not_carried_on_from_other_colours():
+    seen = torch.stack([torch.zeros(6, 6), torch.full((6, 6), 9.0)]).double()
+    weights = torch.zeros(2, 6, 6).double()
+    weights[:, 1:-1, 1:-1] = 1
+    assert_close(nearest_observed(seen * weights, weights, 2), seen)
 
 
 @pytest.mark.parametrize("ratio", [1.0, 3.0, 50.0])

@@ -96,7 +96,7 @@ class _State:
         self.power = self.response.real.square() + self.response.imag.square()
         self.smooth = laplacian(self.lengths, y)
         self.noise = noise
-        self.x = nearest_observed(self.seen, self.weights) if start is None else start
+        self.x = nearest_observed(self.seen, self.weights, self.axes) if start is None else start
         self.u, self.eta_u = self.x.clone(), torch.zeros_like(self.x)
         self.d = gradient(self.x, self.axes)
         self.eta_d = torch.zeros_like(self.d)

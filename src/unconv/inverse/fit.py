@@ -31,7 +31,7 @@ class Fit:
 
     def filled(self) -> Tensor:
         """(..., *n): what was observed, carried on to where nothing was; not deblurred."""
-        return nearest_observed(self.seen, self.weights)
+        return nearest_observed(self.seen, self.weights, len(self.lengths))
 
     def solved(self, v: Tensor, penalty: float | Tensor, steps: int = 100, enough: float = 1e-3) -> Tensor:
         """(..., *n): the x that makes |W C x - y|² + sum over frequencies of penalty |X - V|² least.
@@ -89,12 +89,12 @@ class Fit:
         return x
 
 
-def nearest_observed(seen: Tensor, weights: Tensor) -> Tensor:
-    """(..., *n): where nothing was observed, the mean of the neighbours that were, ring by ring inwards."""
+def nearest_observed(seen: Tensor, weights: Tensor, axes: int) -> Tensor:
+    """(..., *n): where nothing was observed, the mean of the neighbours along the last `axes` axes that were, ring by ring."""
     filled, known = seen, weights.expand_as(seen)
     while bool((known == 0).any()) and bool((known > 0).any()):
         total, count = filled * known, known
-        for axis in range(-weights.ndim, 0):
+        for axis in range(-axes, 0):
             total, count = (t + t.roll(1, axis) + t.roll(-1, axis) for t in (total, count))
         fresh = (known == 0) & (count > 0)
         filled = torch.where(fresh, total / count.clamp(min=1), filled)
