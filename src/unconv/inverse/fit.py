@@ -10,6 +10,8 @@ from torch import Tensor
 from unconv.inverse.convolution import Convolution
 from unconv.inverse.selection import Selection
 
+_FOLDED = 1.0  # least penalty that the preconditioner of a much coarser grid is made for
+
 
 class Fit:
     """Quadratic fits of an estimate to what was observed, all of them with one blur and one mask.
@@ -27,6 +29,9 @@ class Fit:
         self.response = circular.spectrum(y)
         self.adjoint = self.response.conj().resolve_conj()
         self.power = self.response.real.square() + self.response.imag.square()
+        # Where most was not observed, what was is folded onto frequencies that the blur has all but erased, and a
+        # preconditioner that takes this for signal makes the first gradients far too large there.
+        self.floor = _FOLDED if float(self.weights.mean()) < 0.5 else 0.0
         self.weakest, self.strongest = (sqrt(float(bound)) for bound in torch.aminmax(self.power))
 
     def filled(self) -> Tensor:
@@ -52,7 +57,8 @@ class Fit:
         return self.back(self._gradients(turned, penalty, steps, enough))
 
     def _gradients(self, x: Tensor, penalty: float | Tensor, steps: int, enough: float) -> Tensor:
-        precondition = (self.power + penalty).clamp_(min=torch.finfo(self.power.dtype).tiny).reciprocal_()
+        least = torch.as_tensor(penalty).clamp(min=self.floor).to(self.power)
+        precondition = (self.power + least).clamp_(min=torch.finfo(self.power.dtype).tiny).reciprocal_()
         residual = self.turned(torch.addcmul(self.seen, self.weights, self.back(x * self.response), value=-1)).mul_(
             self.adjoint
         )

@@ -91,6 +91,10 @@ class Problem:
             made = Convolution(self.kernel, self.samples.shape, boundary, centre=self.centre, method="fft")
         return Mask(~self.unseen) @ made if bool(self.unseen.any()) else made
 
+    def flat(self, operator: Operator) -> Tensor:
+        """An estimate of one value: the mean of what was observed."""
+        return self.observed.new_full(operator.shape_in, float(self.samples[~self.unseen].mean()))
+
     def cut(self, estimate: Tensor) -> Tensor:
         """The picture's own part of an estimate."""
         n = self.samples.shape[-self.axes :]
@@ -153,7 +157,7 @@ def wavelet(problem: Problem) -> Iterator[Iterate]:
     weight = problem.strength or _DETAIL * problem.noise**2 / max(slopes, 1e-30)
     penalty = Wavelet(weight, axes=problem.axes)
     penalty = replace(penalty, levels=min(_LEVELS, depth(penalty, operator.shape_in)))
-    return fista(operator, problem.observed, penalty, steps=problem.steps or MOST["wavelet"])
+    return fista(operator, problem.observed, penalty, steps=problem.steps or MOST["wavelet"], start=problem.flat(operator))
 
 
 def wiener_filter(problem: Problem) -> Iterator[Iterate]:
@@ -193,10 +197,10 @@ def _tikhonov_unknown(problem: Problem, operator: Operator) -> Iterator[Iterate]
     slopes = float(gradient(problem.observed, problem.axes).square().sum(0).mean())
     low, high = (log(problem.noise**2 / max(slopes, problem.noise**2)) + around for around in (-12.0, 12.0))
     target = problem.noise * sqrt(problem.observed.numel() - int(problem.unseen.sum()))
-    estimate = fit.filled()
+    flat = problem.flat(operator)
     for step in range(1, (problem.steps or _HALVINGS) + 1):
         strength = problem.strength or exp((low + high) / 2)
-        estimate = fit.solved(torch.zeros_like(estimate), rough * strength + _NOWHERE)
+        estimate = fit.solved(flat, rough * strength + _NOWHERE)
         misfit = float((operator.forward(estimate) - problem.observed).norm())
         low, high = ((low + high) / 2, high) if misfit < target else (low, (low + high) / 2)
         done = problem.strength is not None or abs(misfit / target - 1) < 0.01
