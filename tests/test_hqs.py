@@ -122,7 +122,7 @@ def test_the_denoiser_is_told_the_schedule_and_the_last_word_is_its():
     assert told == schedule(y, 0.1, 5) and found.converged and found.steps == 5
     fit = Fit(*split(operator), y)
     x = y
-    for s in told:
+    for s in list(told):
         x = half(fit.solved(x, penalty(fit, s / 0.1)), s)
     assert_close(found.estimate, x)
 
