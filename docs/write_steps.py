@@ -1,7 +1,7 @@
 """Run the code of the pages on transposed convolution: `python docs/write_steps.py`.
 
 Every ```python block is run, in order, in one namespace; the ```text block after it gets what it printed, and the pictures
-that it saves land in docs/images.
+that it saves land in docs/images. Of the pages on deconvolution: `write_deconvolution.py`.
 """
 
 from __future__ import annotations
@@ -11,15 +11,16 @@ import os
 import re
 from contextlib import redirect_stdout
 from pathlib import Path
+from typing import Any
 
 DOCS = Path(__file__).parent
 PAGES = ("transposed-convolution.md", "transposed-convolution.zh-CN.md")
 _BLOCK = re.compile(r"```python\n(.*?)```(\n\n```text\n(.*?)```)?", re.S)
 
 
-def executed(page: str, folder: Path) -> str:
-    """The page with its outputs as they are now; pictures go to `folder`/images."""
-    names: dict[str, object] = {}
+def executed(page: str, folder: Path, names: dict[str, Any] | None = None) -> str:
+    """The page with its outputs as they are now; pictures go to `folder`/images, what the code defines to `names`."""
+    names = {} if names is None else names
 
     def run(block: re.Match[str]) -> str:
         printed = io.StringIO()

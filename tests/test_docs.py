@@ -99,10 +99,39 @@ def test_the_page_on_captum_and_zennit_shows_what_its_code_gives(tmp_path):
     assert executed("peers.md", tmp_path) == (ROOT / "docs" / "peers.md").read_text()
 
 
-def test_the_two_languages_run_the_same_code():
-    english, chinese = (blocks(f"docs/transposed-convolution{name}.md") for name in ("", ".zh-CN"))
+NUMBER = re.compile(r"-?\d+\.\d+")
+
+
+def test_the_page_on_deconvolution_shows_what_its_code_gives(tmp_path):
+    pytest.importorskip("pywt", reason="PyWavelets is absent: pip install PyWavelets")
+    executed = runpy.run_path(str(ROOT / "docs" / "write_steps.py"))["executed"]
+    pictures = runpy.run_path(str(ROOT / "docs" / "write_deconvolution.py"))["pictures"]
+    names = {}
+    made, page = executed("deconvolution.md", tmp_path, names), (ROOT / "docs" / "deconvolution.md").read_text()
+    assert NUMBER.sub("#", made) == NUMBER.sub("#", page)
+    decibels = [[float(number) for number in NUMBER.findall(text)] for text in (made, page)]
+    assert decibels[0] == pytest.approx(decibels[1], abs=0.3)
+    pictures(names, tmp_path / "images")
+    for name in ("adjoint-and-inverse", "deblurred", "boundary"):
+        assert likeness(tmp_path / "images" / f"{name}.png", ROOT / "docs" / "images" / f"{name}.png") < 2
+        assert f"(images/{name}.png)" in page
+
+
+@pytest.mark.parametrize("page", ["transposed-convolution", "deconvolution"])
+@pytest.mark.parametrize("language", ["python", "text", "sh"])
+def test_the_two_languages_show_the_same_blocks(page, language):
+    english, chinese = (blocks(f"docs/{page}{name}.md", language) for name in ("", ".zh-CN"))
+    assert english
     assert english == chinese
-    assert len(english) > 10
+
+
+@pytest.mark.parametrize("page", ["transposed-convolution", "deconvolution"])
+def test_the_two_languages_show_the_same_pictures(page):
+    english, chinese = (
+        re.findall(r"\(images/[^)]*\)", (ROOT / "docs" / f"{page}{name}.md").read_text()) for name in ("", ".zh-CN")
+    )
+    assert english
+    assert english == chinese
 
 
 def test_every_model_of_torchvision_is_on_the_page_of_networks():

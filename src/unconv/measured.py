@@ -181,7 +181,7 @@ def _no_picture(picture: str | Path) -> Any:
 def _taken(source: Source) -> tuple[np.ndarray[Any, Any] | Tensor, str | None, str | None]:
     """The samples in their own type and layout; their axes where the source knows them; the mode of a PIL picture."""
     if isinstance(source, Tensor):
-        return source, None, None
+        return source.detach(), None, None
     if isinstance(source, np.ma.MaskedArray):
         raise DtypeError("measured: a masked array would lose its mask. Pass source.astype(float).filled(numpy.nan).")
     if isinstance(source, np.ndarray):

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import sys
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from unconv.errors import UnconvError
+from unconv.errors import PictureError, UnconvError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -53,12 +54,15 @@ def deblur(
     from unconv.inverse.fields import image
 
     wanted: str | float = noise if noise in ("estimate", "poisson") else _number("--noise", noise)
-    place = out or picture.with_name(f"{picture.stem}-restored{_suffix(picture)}")
+    _only_here(enlarge, boundary, {"--strength": strength, "--axes": axes, "--memory": memory})
+    place = out or _beside(picture)
     beside = place.with_name(f"{place.stem}-before-after.png")
-    if picture.resolve() in (place.resolve(), beside.resolve()):
-        raise UnconvError(f"deblur: {place} is the blurred picture itself. Choose another name with -o.")
+    for taken, what in ((picture, "the blurred picture itself"), (Path(psf), "the PSF")):
+        if taken.resolve() in (place.resolve(), beside.resolve()):
+            raise UnconvError(f"deblur: {taken} is {what}, and would be written over. Choose another name with -o.")
     kernel = _psf(psf, picture)
-    with show_progress(as_json) as progress:
+    with warnings.catch_warnings(), show_progress(as_json) as progress:
+        warnings.simplefilter("ignore", UserWarning)  # they come as notes, too
         if enlarge is None:
             room = None if memory is None else memory * 2**30
             restored = image.deblur(
@@ -75,6 +79,8 @@ def deblur(
             )
         else:
             restored = image.super_resolve(picture, enlarge, kernel, wanted, method, steps=steps, progress=progress)
+    for note in restored.notes:
+        print(f"unconv: {note}", file=sys.stderr)
     restored.save(place)
     _write_comparison(restored, beside)
     if as_json:
@@ -103,9 +109,20 @@ def _numbers(restored: Restored, place: Path, beside: Path) -> dict[str, Any]:
     }
 
 
-def _suffix(picture: Path) -> str:
-    """What keeps all: the picture's own kind of file, but PNG for what would be compressed with loss."""
-    return picture.suffix if picture.suffix.lower() in (".png", ".tif", ".tiff", ".npy") else ".png"
+def _beside(picture: Path) -> Path:
+    """A name beside the picture, of its own kind of file, but PNG for what would be compressed with loss."""
+    if not picture.is_file():
+        raise PictureError(f"deblur: there is no picture file {str(picture)!r}.")
+    if picture.suffix.lower() in (".png", ".tif", ".tiff", ".npy"):
+        return picture.with_name(f"{picture.stem}-restored{picture.suffix}")
+    return picture.with_name(f"{picture.name}-restored.png")
+
+
+def _only_here(enlarge: int | None, boundary: str, options: dict[str, Any]) -> None:
+    given = [option for option, value in options.items() if value is not None]
+    given += ["--boundary"] if boundary != "unknown" else []
+    if enlarge is not None and given:
+        raise typer.BadParameter(f"{', '.join(given)} cannot go with --enlarge. Leave it out.")
 
 
 def _number(option: str, text: str) -> float:
@@ -131,6 +148,8 @@ def _psf(text: str, picture: Path) -> str | Tensor:
         numbers = []
     if len(numbers) != (2 if name == "motion" else 1):
         raise typer.BadParameter(f"--psf {text!r}: write {_MAKERS[name]}.")
+    if name in ("estimate", "uniform") and not (numbers[0] >= 1 and numbers[0] % 1 == 0):
+        raise typer.BadParameter(f"--psf {text!r}: the size must be a whole number.")
     if name == "estimate":
         return _estimated(picture, int(numbers[0]))
     if name == "uniform":

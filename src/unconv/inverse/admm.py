@@ -13,7 +13,7 @@ from unconv.inverse.differences import gradient, gradient_adjoint, laplacian
 from unconv.inverse.fit import nearest_observed
 from unconv.inverse.iterate import Iterate
 from unconv.inverse.operator import Operator
-from unconv.inverse.problems import admit, sizes, spread
+from unconv.inverse.problems import admit, refuse_complex, sizes, spread
 from unconv.inverse.selection import Selection
 
 _BALANCED = 5  # steps from one look at the penalties to the next
@@ -23,6 +23,7 @@ _LEAST = 10  # steps before it may call itself converged
 _SLOPE = 0.35  # of the strength that the mean gradient asks for; see `admm_tv`
 
 
+@torch.no_grad()
 def admm_tv(
     operator: Operator,
     observed: Tensor,
@@ -57,6 +58,7 @@ def admm_tv(
         (2017); strength: Oliveira, Bioucas-Dias & Figueiredo, "Adaptive total variation image deblurring" (2009).
     """
     admit("admm_tv", operator, observed)
+    refuse_complex("admm_tv", operator, observed)
     if (noise is None) == (strength is None):
         raise ShapeError("admm_tv: give either noise or strength, one of them, and not both.")
     circular, chosen = split(operator)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from math import prod
+from operator import index
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -59,10 +61,10 @@ class Convolution(Operator):
         self.kernel = _numbers(kernel)
         self.axes = axes or self.kernel.ndim
         self.boundary = boundary
-        self.shape_in = tuple(int(n) for n in shape)
+        self.shape_in = _whole("shape", shape)
         self._k = tuple(self.kernel.shape[-self.axes :])
-        self.centre = tuple(k // 2 for k in self._k) if centre is None else tuple(int(c) for c in centre)
-        self.stride = (stride,) * self.axes if isinstance(stride, int) else tuple(stride)
+        self.centre = tuple(k // 2 for k in self._k) if centre is None else _whole("centre", centre)
+        self.stride = _whole("stride", stride, self.axes)
         self._check(method)
         n = self.shape_in[-self.axes :]
         whole = tuple(a - k + 1 for a, k in zip(n, self._k, strict=True)) if boundary == "unknown" else n
@@ -248,7 +250,12 @@ class Convolution(Operator):
         if method == "direct" and (self.kernel.is_complex() or self.kernel.ndim != self.axes):
             raise ShapeError("Convolution: 'direct' takes one real kernel. Leave the method at 'auto'.")
         few = min(3, len(self.shape_in), self.kernel.ndim)
-        if not 1 <= self.axes <= few or self.kernel.ndim > len(self.shape_in) or 0 in self.kernel.shape:
+        if (
+            not 1 <= self.axes <= few
+            or self.kernel.ndim > len(self.shape_in)
+            or 0 in self.kernel.shape
+            or min(self.shape_in) < 1
+        ):
             raise ShapeError(
                 f"Convolution: a kernel {tuple(self.kernel.shape)} along {self.axes} axes of an input {self.shape_in}; "
                 "one to three, no more than the input has, were needed. Pass shape=(*batch, *lengths) and a kernel of the last."
@@ -326,10 +333,24 @@ def _firsts(lengths: Iterable[int]) -> Any:
 
 
 def _numbers(kernel: Any) -> Tensor:
-    numbers: Tensor = torch.as_tensor(kernel)
-    if numbers.dtype == torch.bool:
+    """A copy: what the caller does to the kernel later changes nothing here."""
+    if not isinstance(kernel, Tensor):
+        array = np.array(kernel, order="C")
+        if array.dtype.kind not in "fciu":
+            raise DtypeError(f"Convolution: the kernel is of {array.dtype}, but numbers were needed. Pass a numeric array.")
+        return _numbers(torch.from_numpy(array.astype(array.dtype.newbyteorder("="))))
+    if kernel.dtype == torch.bool:
         raise DtypeError("Convolution: the kernel is boolean, but numbers were needed. Pass kernel.float().")
-    return numbers if numbers.is_floating_point() or numbers.is_complex() else numbers.double()
+    return kernel.clone() if kernel.is_floating_point() or kernel.is_complex() else kernel.double()
+
+
+def _whole(what: str, given: Any, count: int | None = None) -> tuple[int, ...]:
+    """Whole numbers, of whatever type; one for all axes where `count` is given."""
+    try:
+        numbers = tuple(index(n) for n in given) if np.ndim(given) else (index(given),)
+    except TypeError:
+        raise DtypeError(f"Convolution: {what} is {given!r}, but whole numbers were needed.") from None
+    return numbers * count if count and len(numbers) == 1 else numbers
 
 
 _CONV: dict[int, Any] = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from math import sqrt
 
+import torch
 from torch import Tensor
 
 from unconv.errors import ShapeError
@@ -12,7 +13,7 @@ from unconv.inverse.convolution import split
 from unconv.inverse.fit import Fit
 from unconv.inverse.iterate import Iterate
 from unconv.inverse.operator import Operator
-from unconv.inverse.problems import admit
+from unconv.inverse.problems import admit, refuse_complex
 
 Denoiser = Callable[[Tensor, float], Tensor]
 
@@ -21,6 +22,7 @@ FIRST = 0.8  # the first deviation, in standard deviations of what was observed
 _INNER, _ENOUGH = 30, 1e-3  # conjugate gradients for one data step: at most so many, to this share of the first residual
 
 
+@torch.no_grad()
 def hqs(
     operator: Operator,
     observed: Tensor,
@@ -39,7 +41,7 @@ def hqs(
     it takes a few conjugate gradients there, one FFT pair each, with the circular solution as preconditioner.
 
     Args:
-        observed: (..., *operator.shape_out), real.
+        observed: (..., *operator.shape_out), real; a batch has one schedule of deviations for all of it.
         denoiser: `denoiser(x, s)` gives (..., *operator.shape_in) without white noise of standard deviation s.
             `SimilarBlocks()` and `SlidingDct()` are ours; a network of yours will do.
         noise: standard deviation, in the units of `observed`.
@@ -55,6 +57,7 @@ def hqs(
         (2011); Zhang et al., "Plug-and-play image restoration with deep denoiser prior" (2021), sec. 4: the schedule.
     """
     admit("hqs", operator, observed)
+    refuse_complex("hqs", operator, observed)
     if not noise > 0:
         raise ShapeError(
             f"hqs: noise is {noise}, but a positive standard deviation was needed. Give a small one, such as 1e-4."

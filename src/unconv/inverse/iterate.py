@@ -20,7 +20,7 @@ class Iterate:
     """An estimate on the way, or at the end of it.
 
     Attributes:
-        estimate: (..., *operator.shape_in).
+        estimate: (..., *operator.shape_in). The solver goes on from it: do not write into it.
         steps: how many were made, this one counted.
         converged: the solver's own rule for stopping was met; False while it is on its way, and where it
             ran out of steps.

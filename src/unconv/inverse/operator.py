@@ -16,7 +16,7 @@ class Operator:
 
     An operator of your own needs the four names below and nothing else; made from this class, it also
     composes (`a @ b`), adds (`a + b`) and scales (`2 * a`). Both maps take any number of batch axes
-    before the shapes named.
+    before the shapes named, and leave what they get as it is; what comes out may share its memory.
 
     Attributes:
         shape_in: of what goes in to `forward` and comes out of `adjoint`.
@@ -132,6 +132,8 @@ def fits(where: str, x: Tensor, shape: tuple[int, ...]) -> None:
     if not isinstance(x, Tensor) or not (x.is_floating_point() or x.is_complex()):
         came = str(x.dtype) if isinstance(x, Tensor) else type(x).__name__
         raise DtypeError(f"{where}: got {came}, but a floating or complex tensor was needed. Pass x.float() or x.double().")
+    if x.dtype in (torch.float16, torch.bfloat16, torch.complex32):
+        raise DtypeError(f"{where}: got {x.dtype}, in which the FFT is not computed. Pass x.float().")
     if x.shape[x.ndim - len(shape) :] != shape:
         raise ShapeError(
             f"{where}: the tensor is {tuple(x.shape)}, but (..., {', '.join(map(str, shape))}) was needed. "

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from unconv.errors import NonFinite
+from unconv.errors import DtypeError, NonFinite
 from unconv.inverse.operator import Operator, fits
 
 
@@ -24,6 +24,13 @@ def admit(where: str, operator: Operator, observed: Tensor) -> None:
             f"{where}: {count} of {observed.numel()} observed samples are NaN or infinite, but numbers were needed. "
             "Replace them, and leave them out of the fit with a Mask."
         )
+
+
+def refuse_complex(where: str, operator: Operator, observed: Tensor) -> None:
+    """Refuse complex samples, and an operator that makes complex ones of real ones."""
+    made = operator.forward(observed.real.new_zeros(operator.shape_in))
+    if observed.is_complex() or made.is_complex():
+        raise DtypeError(f"{where}: samples or kernel are complex, but real ones were needed. Use cgls, tikhonov or fista.")
 
 
 def is_finite(x: Tensor) -> bool:

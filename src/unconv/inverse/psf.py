@@ -270,6 +270,8 @@ def checked(psf: np.ndarray[Any, Any] | Tensor, ndim: int | None = None, *, wher
         share = (mass - total) / 2 / mass
         notes.append(f"{where}: {share:.2%} of its mass is negative; kept as given. A blur of light has none.")
     if total <= 1e-12 * mass:
+        if abs(total) <= 1e-12 * mass:
+            kernel = kernel - total / kernel.numel()  # rounding, that a filter would divide by
         notes.append(
             f"{where}: it sums to {total:.4g}; kept as given, not divided by its sum. Its brightness cannot be restored."
         )
@@ -305,7 +307,7 @@ def _numbers(psf: np.ndarray[Any, Any] | Tensor, where: str) -> Tensor:
     kind = str(psf.dtype).removeprefix("torch.")
     if not kind.lstrip("<>=").startswith(("int", "uint", "float", "bfloat", "i", "u", "f")):
         raise DtypeError(f"{where}: its samples are {kind}; integers or floats were needed. Convert them.")
-    return psf.double() if isinstance(psf, Tensor) else torch.from_numpy(np.array(psf, dtype=np.float64, order="C"))
+    return psf.detach().double() if isinstance(psf, Tensor) else torch.from_numpy(np.array(psf, dtype=np.float64, order="C"))
 
 
 def _read(path: Path, name: str | None) -> np.ndarray[Any, Any] | Tensor:

@@ -36,7 +36,7 @@ class Mask(Selection):
 
     def forward(self, x: Tensor) -> Tensor:
         fits("Mask", x, self.shape_in)
-        return x * self.observed.to(x.device)
+        return torch.where(self.observed.to(x.device), x, 0)  # not a product, which would keep NaN
 
     def adjoint(self, y: Tensor) -> Tensor:
         return self.forward(y)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from math import floor, log2, prod
+from operator import index
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from unconv.errors import NonFinite, ShapeError, nearest
+from unconv.errors import DtypeError, NonFinite, ShapeError, nearest
 from unconv.images import Source, picture_of, png
 from unconv.inverse.convolution import BOUNDARIES
 from unconv.inverse.fields.image_methods import METHODS, MOST, STEPS, Method, Problem, plug_and_play
@@ -32,16 +34,17 @@ _ROUNDED, _NOTHING = 1e-6, 1e-15  # least noise, as a share of the brightest sam
 _CLEAN = 1e-4  # least noise, in standard deviations of the picture: less cannot be told from none in float32
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Restored:
     """A restored picture, and how it came about.
 
     Attributes:
         picture: the same kind, shape and type as given: a tensor, an array (also for a file) or a PIL picture.
-        noise: the standard deviation that was taken away, in the picture's own units.
+        noise: the standard deviation that was taken away, in the picture's own units; of a stack the mean of its
+            pictures'.
         method: which was used.
         steps: how many were made, at most over the pictures of a stack and over tiles.
-        converged: every part met its solver's rule for stopping.
+        converged: every part met its solver's rule for stopping; of plug-and-play, that its schedule came to its end.
         notes: what was odd about the input, and what was done about it.
         observed: what came, in the same kind.
         axes: what the axes of both are: see `unconv.measured.measured`.
@@ -88,7 +91,8 @@ def deblur(
 ) -> Restored:
     """The picture without the blur of `psf`.
 
-    NaN samples count as not observed and are filled in. Colours share the PSF and are restored together. A stack's
+    NaN samples count as not observed, with the other colours of the pixel, and are filled in. Colours share the PSF and
+    are restored together. A stack's
     pictures are restored one by one; with a PSF of three axes the picture is one volume.
 
     Args:
@@ -100,9 +104,10 @@ def deblur(
         boundary: what lies around the picture. "unknown": nothing is assumed, as for all real pictures. "circular": it
             goes round, as in most published benchmarks. "zero": black. "reflect": mirrored.
         method: "similar" (plug-and-play with groups of similar blocks), "dct" (the same with a sliding DCT frame),
-            "tv" (total variation), "wavelet" (sparse wavelets), "tikhonov", "wiener", "richardson-lucy" (counts); or a
-            denoiser of yours, `denoiser(x, deviation)`. "auto" is "similar", for a volume "tv", for counts
-            "richardson-lucy".
+            "tv" (total variation), "wavelet" (sparse wavelets; needs PyWavelets, the extra `image`), "tikhonov", "wiener",
+            "richardson-lucy" (counts); or a denoiser of yours, `denoiser(x, deviation)`, x (H, W) or (3, H, W), longer
+            than the picture where its boundary is unknown. "tv" and "wiener" take no boundary "zero" or "reflect".
+            "auto" is "similar", for a volume "tv", for counts "richardson-lucy".
         centre: the PSF's index that stands on the sample itself; without it the middle, size // 2.
         steps: of the method, at most.
         strength: of the regularisation of "tv", "wavelet" and "tikhonov", instead of the one that the noise asks for.
@@ -112,8 +117,9 @@ def deblur(
 
     Raises:
         ShapeError: axes that do not fit, a PSF larger than the picture, an unknown method or boundary.
-        NonFinite: infinite samples, no observed sample, or a result that is not finite.
-        PictureError: a file that is absent, damaged or of an unknown kind.
+        NonFinite: no observed sample, or a result that is not finite.
+        PictureError: a file that is absent, damaged or of an unknown kind; infinite samples.
+        DtypeError: settings of a wrong kind.
 
     Example:
         >>> from unconv.inverse import psf
@@ -126,10 +132,10 @@ def deblur(
     given = _given(picture, kernel, axes)
     _check(given, kernel, boundary)
     _positive(steps, strength)
-    name, chosen = _method(method, noise, kernel.ndim, boundary)
-    deviation, told = _noise(given, noise)
-    ready = _Ready(kernel, centre, boundary, deviation, strength, steps, chosen, noise == "poisson")
-    return _restored(given, ready, name, (*notes, *told), limit(memory), progress)
+    name, chosen = _method(method, noise, kernel.ndim, strength)
+    middle = None if centre is None else _whole("centre", centre, kernel.ndim)
+    ready = _Ready(kernel, middle, boundary, noise, strength, steps, chosen)
+    return _restored(given, ready, name, notes, limit(memory), progress)
 
 
 def super_resolve(
@@ -157,16 +163,16 @@ def super_resolve(
     Raises:
         ShapeError: as `deblur`, or a factor below 2.
     """
-    if factor < 2 or factor != int(factor):
+    (times,) = _whole("factor", (factor,), 1)
+    if times < 2:
         raise ShapeError(f"super_resolve: factor is {factor}, but a whole number of at least 2 was needed. Use deblur instead.")
-    kernel, notes = open_psf(torch.full((int(factor),) * 2, factor**-2.0) if psf is None else psf, 2)
+    kernel, notes = open_psf(torch.full((times, times), times**-2.0) if psf is None else psf, 2)
     given = measured(picture)
     _check(given, kernel, "unknown")
     _positive(steps)
-    name, chosen = _method(method, noise, 2, "unknown")
-    deviation, told = _noise(given, noise)
-    ready = _Ready(kernel, None, "unknown", deviation, None, steps, chosen, noise == "poisson", int(factor))
-    return _restored(given, ready, name, (*notes, *told), float("inf"), progress)
+    name, chosen = _method(method, noise, 2, None)
+    ready = _Ready(kernel, None, "unknown", noise, None, steps, chosen, times)
+    return _restored(given, ready, name, notes, float("inf"), progress)
 
 
 @dataclass(frozen=True)
@@ -176,25 +182,16 @@ class _Ready:
     kernel: Tensor
     centre: tuple[int, ...] | None
     boundary: str
-    noise: float
+    noise: str | float
     strength: float | None
     steps: int | None
     method: Method
-    counts: bool
     factor: int = 1
 
-    def problem(self, samples: Tensor, boundary: str) -> Problem:
-        return Problem(
-            samples,
-            self.kernel.to(samples),
-            self.centre,
-            boundary,
-            self.noise,
-            self.strength,
-            self.steps,
-            self.counts,
-            self.factor,
-        )
+    def problem(self, samples: Tensor, boundary: str, noise: float) -> Problem:
+        counts = self.noise == "poisson"
+        settings = (self.centre, boundary, noise, self.strength, self.steps, counts, self.factor)
+        return Problem(samples, self.kernel.to(samples), *settings)
 
 
 def _given(picture: Source, kernel: Tensor, axes: str | None) -> Measured:
@@ -223,15 +220,31 @@ def _check(given: Measured, kernel: Tensor, boundary: str) -> None:
 
 
 def _positive(steps: int | None, strength: float | None = None) -> None:
+    for what, given, kinds in (("steps", steps, int), ("strength", strength, int | float | np.number)):
+        if given is not None and (not isinstance(given, kinds) or isinstance(given, bool)):
+            raise DtypeError(f"deblur: {what} is {given!r}, but a number was needed, of steps a whole one.")
     if steps is not None and steps < 1:
         raise ShapeError(f"deblur: steps is {steps}; it must be at least 1.")
     if strength is not None and not strength > 0:
         raise ShapeError(f"deblur: strength is {strength}; it must be positive. Leave it out to have it chosen by the noise.")
 
 
-def _method(method: str | Denoiser, noise: str | float, axes: int, boundary: str) -> tuple[str, Method]:
+def _whole(what: str, numbers: Any, count: int) -> tuple[int, ...]:
+    """Whole numbers, of whatever type."""
+    try:
+        found = tuple(index(number) for number in numbers)
+    except TypeError:
+        found = ()
+    if len(found) != count:
+        raise DtypeError(f"deblur: {what} is {numbers!r}, but {count} whole numbers were needed, one for each axis of the PSF.")
+    return found
+
+
+def _method(method: str | Denoiser, noise: str | float, axes: int, strength: float | None) -> tuple[str, Method]:
+    if not isinstance(method, str) and not callable(method):
+        raise DtypeError(f"deblur: method is {method!r}, but a name or a denoiser, f(x, deviation), was needed.")
     if not isinstance(method, str):
-        return getattr(method, "__name__", type(method).__name__), plug_and_play(_same(method))
+        return getattr(method, "__name__", type(method).__name__), plug_and_play(_same(method), opponent=False)
     if method == "auto":
         method = "richardson-lucy" if noise == "poisson" else "similar" if axes == 2 else "tv"
     if method not in METHODS:
@@ -240,6 +253,8 @@ def _method(method: str | Denoiser, noise: str | float, axes: int, boundary: str
         raise ShapeError(
             f"deblur: method {method!r} is for noise of one strength; for counts use 'richardson-lucy', or give a number."
         )
+    if strength is not None and method not in ("tv", "wavelet", "tikhonov", "wiener"):
+        raise ShapeError(f"deblur: method {method!r} takes no strength; the noise sets it. Give the noise, or use 'tv'.")
     if axes != 2 and method in ("similar", "dct"):
         raise ShapeError(
             f"deblur: method {method!r} is for pictures of two axes. For a volume use 'tv', or a plane of the PSF."
@@ -251,40 +266,44 @@ def _same(denoiser: Denoiser) -> Callable[[float], Denoiser]:
     return lambda _halfway: denoiser
 
 
-def _noise(given: Measured, noise: str | float) -> tuple[float, list[str]]:
-    """(standard deviation, notes)."""
-    samples = given.samples
+def _noise(samples: Tensor, axes: int, peak: float | None, noise: str | float) -> tuple[float, list[str]]:
+    """(standard deviation, notes) of one picture."""
     if noise == "poisson":
         return float(samples.nanmean().clamp(min=0).sqrt()), []
     known = samples[~samples.isnan()]
-    spread = float(known.std()) if known.numel() > 1 else 0.0
-    least = max(_CLEAN * spread, _ROUNDED * float(known.abs().max()), _NOTHING)
+    if not len(known):
+        raise NonFinite("deblur: a picture of the stack has no observed sample. Leave it out.")
+    least = max(_CLEAN * float(known.std(correction=0)), _ROUNDED * float(known.abs().max())) or _NOTHING
     if noise == "estimate":
-        least = max(least, _QUANTISED if given.peak is not None else 0.0)
-        found = estimate_noise(samples, len(given.spatial))
+        least = max(least, _QUANTISED if peak is not None else 0.0)
+        found = estimate_noise(samples, axes)
         if found >= least:
             return found, []
         return least, [f"deblur: next to no noise was found; a standard deviation of {least:.3g} was assumed."]
-    if isinstance(noise, str) or not noise > 0 or noise == float("inf"):
-        raise ShapeError(f"deblur: noise is {noise!r}, but 'estimate', 'poisson' or a positive standard deviation was needed.")
-    return max(float(noise), least), []
+    if isinstance(noise, str | bool) or not isinstance(noise, int | float | np.number) or not 0 <= noise < float("inf"):
+        raise ShapeError(f"deblur: noise is {noise!r}, but 'estimate', 'poisson' or a standard deviation was needed.")
+    if noise < least:
+        return least, [f"deblur: a noise of {noise:.3g} is too little to tell from rounding; {least:.3g} was assumed."]
+    return float(noise), []
 
 
 def _restored(
-    given: Measured, ready: _Ready, name: str, notes: tuple[str, ...], room: float, progress: Progress | None
+    given: Measured, ready: _Ready, name: str, notes: Sequence[str], room: float, progress: Progress | None
 ) -> Restored:
     stacked = given.axes.count("N")
     lead, one = given.samples.shape[:stacked], given.samples.shape[stacked:]
     pictures = [parts(p, ready.kernel.shape, name, room, ready.boundary) for p in given.samples.reshape(-1, *one)]
+    noises = [_noise(picture.picture, len(given.spatial), given.peak, ready.noise) for picture in pictures]
+    told = [*notes, *dict.fromkeys(note for _, found in noises for note in found), *_negative(given.samples, name)]
     total = sum(len(picture) for picture in pictures)
     ends: list[Iterate] = []
     most = ready.steps or MOST.get(name, STEPS)
     tell = None if progress is None else lambda end: progress(f"part {len(ends) + 1} of {total}", end.steps, most)
-    made = [_picture(picture, ready, ends, tell) for picture in pictures]
+    made = [_picture(p, ready, noise, ends, tell) for p, (noise, _) in zip(pictures, noises, strict=True)]
     samples = torch.stack(made).reshape(*lead, *made[0].shape)
     if total > len(pictures):
-        bytes_needed = forecast(given.spatial, ready.kernel.shape, name, samples[..., 0, 0].numel())
-        notes = (*notes, f"deblur: restored in {total} tiles; {bytes_needed:.3g} bytes were forecast for the whole.")
+        needed = forecast(given.spatial, ready.kernel.shape, name, one.numel() // prod(given.spatial))
+        told.append(f"deblur: restored in {total} tiles; {needed:.3g} bytes were forecast for the whole.")
     known = torch.where(given.samples.isnan(), given.samples.nanmean(), given.samples)
     shown = given
     if ready.factor > 1:
@@ -292,14 +311,26 @@ def _restored(
         alpha = None if given.alpha is None else _enlarged(given.alpha, ready.factor)
         shown = replace(given, samples=known, alpha=alpha)
     steps, converged = max(end.steps for end in ends), all(end.converged for end in ends)
-    return Restored(shown.like(samples), ready.noise, name, steps, converged, notes, shown.like(known), given.given)
+    deviation = sum(noise for noise, _ in noises) / len(noises)
+    return Restored(shown.like(samples), deviation, name, steps, converged, tuple(told), shown.like(known), given.given)
 
 
-def _picture(picture: Parts, ready: _Ready, ends: list[Iterate], tell: Callable[[Iterate], None] | None) -> Tensor:
+def _negative(samples: Tensor, name: str) -> list[str]:
+    """What Richardson-Lucy makes of samples that no count can be."""
+    count = int((samples < 0).sum()) if name == "richardson-lucy" else 0
+    if count and not bool((samples > 0).any()):
+        raise ShapeError("deblur: no sample is above zero, and 'richardson-lucy' is for counts. Use another method.")
+    return [f"deblur: {count} samples below zero were taken for zero, as counts are."] if count else []
+
+
+def _picture(
+    picture: Parts, ready: _Ready, noise: float, ends: list[Iterate], tell: Callable[[Iterate], None] | None
+) -> Tensor:
     """One picture, its tiles restored one by one; their last iterates are added to `ends`."""
     restored = []
+    scale = _scale(picture.picture, ready)
     for samples, boundary in picture:
-        problem = ready.problem(samples, boundary)
+        problem = ready.problem(samples / scale, boundary, noise / scale)
         if bool(problem.unseen.all()):
             raise NonFinite("deblur: a picture of the stack, or a tile, has no observed sample. Leave it out.")
         iterate = None
@@ -308,8 +339,19 @@ def _picture(picture: Parts, ready: _Ready, ends: list[Iterate], tell: Callable[
                 tell(iterate)
         assert iterate is not None
         ends.append(finite(iterate))
-        restored.append(problem.cut(iterate.estimate))
+        restored.append(problem.cut(iterate.estimate) * scale)
     return picture.joined(restored)
+
+
+def _scale(picture: Tensor, ready: _Ready) -> float:
+    """A power of two that brings the picture near 1, far from where squares leave the numbers that there are.
+
+    Counts and strengths mean something at their own scale only.
+    """
+    largest = float(picture.nan_to_num(0.0).abs().max())
+    if ready.noise == "poisson" or ready.strength is not None or largest == 0:
+        return 1.0
+    return 2.0 ** floor(log2(largest))
 
 
 def _enlarged(samples: Tensor, factor: int) -> Tensor:

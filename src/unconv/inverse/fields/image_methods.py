@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
-from math import exp, sqrt
+from math import exp, log, pi, sqrt
 from typing import Any
 
 import torch
@@ -19,17 +19,20 @@ from unconv.inverse.fista import fista
 from unconv.inverse.fit import Fit
 from unconv.inverse.frame import SlidingDct
 from unconv.inverse.hqs import FIRST, Denoiser, hqs, schedule
-from unconv.inverse.iterate import Iterate
+from unconv.inverse.iterate import Iterate, last
 from unconv.inverse.operator import Operator
 from unconv.inverse.penalties import Wavelet, depth
 from unconv.inverse.richardson_lucy import richardson_lucy
 from unconv.inverse.selection import Mask, Window
 from unconv.inverse.similar import SimilarBlocks
+from unconv.inverse.spectral import Grid
 from unconv.inverse.tikhonov import tikhonov
+from unconv.inverse.wiener import wiener
 
 STEPS = 15  # of plug-and-play splitting
-_LOOKS, _HALVINGS = 3, 16  # at the strength of a quadratic penalty
-MOST = {"tv": 150, "wavelet": 200, "tikhonov": 100, "wiener": _LOOKS, "richardson-lucy": 100}  # steps; else STEPS
+_HALVINGS = 16  # of the interval of a quadratic penalty's strength
+MOST = {"tv": 150, "wavelet": 200, "tikhonov": 100, "wiener": 1, "richardson-lucy": 100}  # steps; else STEPS
+_NOWHERE = 1e-10  # penalty of every frequency: what the blur has erased and no roughness tells of stays zero
 _LEVELS = 4  # of the wavelets
 _DETAIL = 0.35  # of the strength that the mean size of the gradient asks for
 
@@ -100,7 +103,7 @@ class Problem:
     @property
     def start(self) -> tuple[int, ...]:
         """Where the picture begins on the grid of an unknown boundary."""
-        centre = self.centre or tuple(k // 2 for k in self.kernel.shape)
+        centre = tuple(k // 2 for k in self.kernel.shape) if self.centre is None else self.centre
         return tuple(k - 1 - c for k, c in zip(self.kernel.shape, centre, strict=True))
 
 
@@ -112,12 +115,15 @@ def inside(start: Iterable[int], size: Iterable[int]) -> tuple[Any, ...]:
 Method = Callable[[Problem], Iterator[Iterate]]
 
 
-def plug_and_play(make: Callable[[float], Denoiser]) -> Method:
-    """Half-quadratic splitting with the denoiser that `make` makes, given the deviation half-way."""
+def plug_and_play(make: Callable[[float], Denoiser], opponent: bool = True) -> Method:
+    """Half-quadratic splitting with the denoiser that `make` makes, given the deviation half-way.
+
+    With `opponent`, it gets colours as their mean and two differences; else as they are.
+    """
 
     def method(problem: Problem) -> Iterator[Iterate]:
         steps = problem.steps or STEPS
-        colours = problem.samples.ndim > problem.axes and len(problem.samples) == 3
+        colours = opponent and problem.samples.ndim > problem.axes and len(problem.samples) == 3
         turn = torch.tensor(_OPPONENT, dtype=torch.float64).to(problem.samples) if colours else None
         observed = problem.observed if turn is None else torch.tensordot(turn, problem.observed, 1)
         first = max(FIRST * float(problem.samples[~problem.unseen].std(correction=0)), 4 * problem.noise)
@@ -134,7 +140,7 @@ def plug_and_play(make: Callable[[float], Denoiser]) -> Method:
 
 
 def total_variation(problem: Problem) -> Iterator[Iterate]:
-    """The gradient's lengths; of counts' noise the mean strength."""
+    """Small total variation, by ADMM."""
     _unbounded("tv", problem)
     noise = problem.noise if problem.strength is None else None
     return admm_tv(
@@ -153,17 +159,29 @@ def wavelet(problem: Problem) -> Iterator[Iterate]:
 
 
 def wiener_filter(problem: Problem) -> Iterator[Iterate]:
-    """Wiener's filter, the picture's power falling with the square of frequency; exact at an unknown boundary, too."""
+    """Wiener's filter, the picture's power falling with the square of frequency; exact at an unknown boundary, too.
+
+    How high that power is, the spectrum of what was observed tells; at an unknown boundary, its slopes.
+    """
     _unbounded("wiener", problem)
     operator = problem.operator()
-    fit = Fit(*split(operator), problem.observed)
-    rough = laplacian(operator.shape_in[-problem.axes :], problem.observed)
-    estimate = fit.filled()
-    for step in range(1, (problem.steps or _LOOKS) + 1):
-        slopes = gradient(estimate, problem.axes).square().sum(0).mean() / problem.axes
-        strength = problem.strength or problem.noise**2 / float(slopes.clamp(min=1e-30))
-        estimate = fit.solved(torch.zeros_like(estimate), rough * strength)
-        yield Iterate(operator, problem.observed, estimate, step, step >= _LOOKS, strength)
+    circular, chosen = split(operator)
+    fit = Fit(circular, chosen, problem.observed)
+    strength = problem.strength
+    if strength is None and fit.whole:
+        strength = last(wiener(circular, problem.observed, noise=problem.noise)).strength
+    elif strength is None:
+        strength = _from_slopes(problem)
+    squares = Grid(circular, problem.observed).square_frequency()
+    estimate = fit.solved(torch.zeros(operator.shape_in).to(problem.observed), squares * (strength or 0.0) + _NOWHERE)
+    yield Iterate(operator, problem.observed, estimate, 1, True, strength)
+
+
+def _from_slopes(problem: Problem) -> float:
+    """N / S times |f|² by the mean square of the slopes that are not noise: too much rather than too little of it."""
+    slopes = torch.stack([problem.samples.diff(dim=axis).square().nanmean() for axis in range(-problem.axes, 0)]).mean()
+    structure = max(float(slopes) - 2 * problem.noise**2, 1e-3 * problem.noise**2)
+    return 4 * pi**2 * problem.noise**2 / structure
 
 
 def tikhonov_filter(problem: Problem) -> Iterator[Iterate]:
@@ -186,12 +204,13 @@ def _tikhonov_unknown(problem: Problem, operator: Operator) -> Iterator[Iterate]
     """By halving the interval of the strength's logarithm; fits at the FFT's speed."""
     fit = Fit(*split(operator), problem.observed)
     rough = laplacian(operator.shape_in[-problem.axes :], problem.observed)
-    low, high = -30.0, 10.0
+    slopes = float(gradient(problem.observed, problem.axes).square().sum(0).mean())
+    low, high = (log(problem.noise**2 / max(slopes, problem.noise**2)) + around for around in (-12.0, 12.0))
     target = problem.noise * sqrt(problem.observed.numel() - int(problem.unseen.sum()))
     estimate = fit.filled()
     for step in range(1, (problem.steps or _HALVINGS) + 1):
         strength = problem.strength or exp((low + high) / 2)
-        estimate = fit.solved(estimate * 0, rough * strength)
+        estimate = fit.solved(torch.zeros_like(estimate), rough * strength + _NOWHERE)
         misfit = float((operator.forward(estimate) - problem.observed).norm())
         low, high = ((low + high) / 2, high) if misfit < target else (low, (low + high) / 2)
         done = problem.strength is not None or abs(misfit / target - 1) < 0.01

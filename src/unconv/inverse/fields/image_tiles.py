@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from unconv.errors import ShapeError
+from unconv.errors import DtypeError, ShapeError
 
 _MARGIN = 24  # samples beyond the kernel that one tile shares with the next
 _PICTURES = {"similar": 18, "dct": 14, "tv": 26, "wavelet": 16, "richardson-lucy": 14}  # copies of the picture held at once
@@ -76,6 +76,8 @@ def forecast(spatial: Sequence[int], kernel: Sequence[int], method: str, channel
 def limit(memory: float | None) -> float:
     """Bytes that may be used: as given, or half of the machine's."""
     if memory is not None:
+        if not isinstance(memory, int | float):
+            raise DtypeError(f"deblur: memory is {memory!r}, but a number of bytes was needed.")
         return float(memory)
     return 0.5 * os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4e9
 

@@ -1,0 +1,63 @@
+"""Run the code of the pages on deconvolution, and make their three pictures: `python docs/write_deconvolution.py`.
+
+The English page is run; the blocks of the Chinese one are the same, and get the same outputs. The pictures show what the
+page's code left in its variables.
+"""
+
+from __future__ import annotations
+
+import re
+import runpy
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+from unconv.images import grid
+
+DOCS = Path(__file__).parent
+PAGE, CHINESE = "deconvolution.md", "deconvolution.zh-CN.md"
+_OUTPUT = re.compile(r"```text\n.*?```", re.S)
+_SIDE, _LINE, _GREYS = 256, 26, 96
+
+
+def pictures(names: Mapping[str, Any], images: Path) -> None:
+    """The three pictures, of what the page's code has made."""
+    first = {"truth": "truth", "observed": "observed", "adjoint": "adjoint", "inverse": "1/H", "similar": "deblur"}
+    _write({caption: names[name] for name, caption in first.items()}, 5, images / "adjoint-and-inverse.png")
+    _write({"observed": names["observed"], **names["restored"]}, 4, images / "deblurred.png")
+    ends = {f'boundary="{name}"': picture for name, picture in names["ends"].items()}
+    _write({"observed": names["photo"], **ends}, 3, images / "boundary.png")
+
+
+def _write(tiles: Mapping[str, Tensor], columns: int, path: Path) -> None:
+    """Pictures of 0 to 255 with their names above, in few greys, which keeps the file small."""
+    named = [_named(name, picture) for name, picture in tiles.items()]
+    grid(named, columns, 8).convert("L").quantize(_GREYS, dither=Image.Dither.NONE).save(path, optimize=True)
+
+
+def _named(name: str, picture: Tensor) -> Image.Image:
+    shown = Image.fromarray(picture.clamp(0, 255).round().byte().numpy())
+    shown = shown.resize((_SIDE, round(_SIDE * shown.height / shown.width)), Image.Resampling.BICUBIC)
+    tile = Image.new("L", (_SIDE, shown.height + _LINE), 255)
+    tile.paste(shown, (0, _LINE))
+    ImageDraw.Draw(tile).text((2, _LINE // 2), name, 0, ImageFont.load_default(16), anchor="lm")
+    return tile
+
+
+def with_outputs(page: str, outputs: list[str]) -> str:
+    """The page, its outputs in turn replaced."""
+    given = iter(outputs)
+    text = _OUTPUT.sub(lambda _: next(given), page)
+    assert next(given, None) is None, "the pages do not have as many outputs"
+    return text
+
+
+if __name__ == "__main__":
+    names: dict[str, Any] = {}
+    english = runpy.run_path(str(DOCS / "write_steps.py"))["executed"](PAGE, DOCS, names)
+    (DOCS / PAGE).write_text(english)
+    (DOCS / CHINESE).write_text(with_outputs((DOCS / CHINESE).read_text(), _OUTPUT.findall(english)))
+    pictures(names, DOCS / "images")
