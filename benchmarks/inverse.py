@@ -196,7 +196,7 @@ def in_scenarios(pictures: dict[str, Array], only: list[str]) -> Any:
         print(f"\n{known or name} ({' × '.join(map(str, truth.shape))}), {time.perf_counter() - began:.0f} s")
         table([*"123456", "mean"], {method: [*values, statistics.fmean(values)] for method, values in shown.items()})
         everything[name] = shown
-    if twelve and len(twelve["default"]) == 12:
+    if twelve and all(len(values) == 12 for values in twelve.values()):
         print("\nThe twelve cells of Cameraman and House")
         frame = REFERENCES["an earlier prototype of the DCT frame"]
         reference = [cell for name in pictures for k, row in frame.items() if _is(pictures[name], k) for cell in row]
