@@ -26,10 +26,12 @@ import numpy as np
 import torch
 from PIL import Image
 
-from unconv.inverse import admm, convolution
-from unconv.inverse import richardson_lucy as lucy
-from unconv.inverse import wiener as wieners
+from unconv.inverse.admm import admm_tv
+from unconv.inverse.convolution import Convolution, smooth
 from unconv.inverse.fields.image import deblur
+from unconv.inverse.richardson_lucy import richardson_lucy
+from unconv.inverse.spectral import Grid
+from unconv.inverse.wiener import wiener
 
 try:
     from skimage import restoration
@@ -194,7 +196,7 @@ def in_scenarios(pictures: dict[str, Array], only: list[str]) -> Any:
         print(f"\n{known or name} ({' × '.join(map(str, truth.shape))}), {time.perf_counter() - began:.0f} s")
         table([*"123456", "mean"], {method: [*values, statistics.fmean(values)] for method, values in shown.items()})
         everything[name] = shown
-    if twelve and len(twelve["default"]) == 12:
+    if twelve and all(len(values) == 12 for values in twelve.values()):
         print("\nThe twelve cells of Cameraman and House")
         frame = REFERENCES["an earlier prototype of the DCT frame"]
         reference = [cell for name in pictures for k, row in frame.items() if _is(pictures[name], k) for cell in row]
@@ -266,37 +268,37 @@ def operations(side: int) -> tuple[Runs, dict[str, tuple[str, float]]]:
     seen, sigma = observe(truth, kernel, 2 / 255)
     data = np.clip(seen, 0, None).astype(np.float32)
     y, taps = torch.from_numpy(data), torch.from_numpy(kernel.astype(np.float32))
-    grid = tuple(convolution.smooth(n + k - 1) for n, k in zip(y.shape, taps.shape, strict=True))
+    grid = tuple(smooth(n + k - 1) for n, k in zip(y.shape, taps.shape, strict=True))
     large = torch.rand(grid)
 
-    def blur(boundary: str) -> convolution.Convolution:
+    def blur(boundary: str) -> Convolution:
         if boundary != "unknown":
-            return convolution.Convolution(taps, y.shape, boundary, method="fft")
-        return convolution.Convolution(taps, tuple(n + k - 1 for n, k in zip(y.shape, taps.shape, strict=True)), boundary)
+            return Convolution(taps, y.shape, boundary, method="fft")
+        return Convolution(taps, tuple(n + k - 1 for n, k in zip(y.shape, taps.shape, strict=True)), boundary)
 
     ready = blur("circular")
     ready.spectrum(y)
-    signal = wieners.Grid(ready, y).square_frequency().clamp(min=1e-6).reciprocal()
+    signal = Grid(ready, y).square_frequency().clamp(min=1e-6).reciprocal()
     runs: Runs = {
         "FFT pair": pair_of(y),
         "FFT pair of the unknown boundary's grid": pair_of(large),
-        "wiener, nsr given, kernel's FFT kept": lambda: consumed(wieners.wiener(ready, y, nsr=1e-3)),
-        "wiener, nsr given, kernel's FFT made": lambda: consumed(wieners.wiener(blur("circular"), y, nsr=1e-3)),
-        "wiener, spectra given, kernel's FFT kept": lambda: consumed(wieners.wiener(ready, y, noise=sigma, signal=signal)),
-        "wiener, nothing but noise given": lambda: consumed(wieners.wiener(ready, y, noise=sigma)),
+        "wiener, nsr given, kernel's FFT kept": lambda: consumed(wiener(ready, y, nsr=1e-3)),
+        "wiener, nsr given, kernel's FFT made": lambda: consumed(wiener(blur("circular"), y, nsr=1e-3)),
+        "wiener, spectra given, kernel's FFT kept": lambda: consumed(wiener(ready, y, noise=sigma, signal=signal)),
+        "wiener, nothing but noise given": lambda: consumed(wiener(ready, y, noise=sigma)),
     }
     floors = {name: ("FFT pair", 1.0) for name in runs if name.startswith("wiener")}
     for boundary in ("circular", "zero", "unknown"):
         name = f"richardson_lucy, 10 steps, {boundary}"
         runs[name] = lambda boundary=boundary: consumed(
-            lucy.richardson_lucy(blur(boundary), y, steps=10, accelerate=False)  # type: ignore[arg-type]
+            richardson_lucy(blur(boundary), y, steps=10, accelerate=False)  # type: ignore[arg-type]
         )
         floors[name] = ("FFT pair" if boundary == "circular" else "FFT pair of the unknown boundary's grid", 20.0)
-    padded = convolution.Convolution(taps, grid, "unknown")
+    padded = Convolution(taps, grid, "unknown")
     inside = torch.nn.functional.pad(y, [0, grid[1] - 24 - side, 0, grid[0] - 24 - side])
     for name, (operator, observed) in {"circular": (ready, y), "unknown": (padded, inside)}.items():
         name = f"admm_tv, one step, {name}"
-        endless = admm.admm_tv(operator, observed, noise=sigma, steps=10**9, tolerance=0)
+        endless = admm_tv(operator, observed, noise=sigma, steps=10**9, tolerance=0)
         runs[name] = lambda endless=endless: [next(endless) for _ in range(5)]
         floors[name] = ("FFT pair" if "circular" in name else "FFT pair of the unknown boundary's grid", 1.0)
     if restoration:
@@ -354,7 +356,7 @@ def at_speed(rounds: int) -> Any:
             rows[name] = row
             print(f"| {name} | {' | '.join(words)} |", flush=True)
         everything[str(side)] = {"load": load, "rows": rows}
-    everything["deblur"] = whole_pictures(512, min(rounds, 3))
+    everything["deblur"] = whole_pictures(512, max(1, rounds // 4))
     return everything
 
 

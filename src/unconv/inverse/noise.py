@@ -9,7 +9,8 @@ from torch import Tensor
 
 from unconv.errors import NonFinite, ShapeError
 
-_SIDE, _FINEST = 8, 6  # the cosines of a block of 8 samples that count: the last two along every axis
+_SIDE = 8  # samples of a block along every axis
+_MANY = 2**14  # samples from which on the last cosine alone tells enough; of fewer the last two count
 
 
 def estimate_noise(observed: Tensor, axes: int = 2) -> float:
@@ -35,7 +36,8 @@ def estimate_noise(observed: Tensor, axes: int = 2) -> float:
             f"estimate_noise: got {tuple(observed.shape)}, but at least {_SIDE} samples along each of the last {axes} axes "
             "were needed. Give the noise as a number."
         )
-    place, order = torch.arange(_SIDE, dtype=torch.float64), torch.arange(_FINEST, _SIDE, dtype=torch.float64)[:, None]
+    first = _SIDE - 1 if observed.numel() >= _MANY else _SIDE - 2
+    place, order = torch.arange(_SIDE, dtype=torch.float64), torch.arange(first, _SIDE, dtype=torch.float64)[:, None]
     high = (torch.cos(pi * (2 * place + 1) * order / (2 * _SIDE)) * (2 / _SIDE) ** 0.5).to(observed)
     finest = observed.detach()
     for axis in range(-axes, 0):

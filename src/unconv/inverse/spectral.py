@@ -40,7 +40,7 @@ class Grid:
 
     def power(self, spectrum: Tensor) -> Tensor:
         """|X|^2."""
-        return spectrum.real.square().addcmul(spectrum.imag, spectrum.imag)
+        return spectrum.real.square().addcmul_(spectrum.imag, spectrum.imag)
 
     def weights(self) -> Tensor:
         """(last length of the grid): how many frequencies of the whole grid each one stands for."""
@@ -85,6 +85,4 @@ class Grid:
         if torch.is_grad_enabled() and (seen.requires_grad or total.requires_grad):
             return seen * response.conj() / total.clamp(min=torch.finfo(total.dtype).tiny)
         inverse = total.clamp_(min=torch.finfo(total.dtype).tiny).reciprocal_()
-        # A complex times a real tensor would first make the real one complex: twice the time.
-        torch.view_as_real(seen.mul_(response.conj())).mul_(inverse[..., None])
-        return seen
+        return seen.mul_(response.conj()).mul_(inverse)

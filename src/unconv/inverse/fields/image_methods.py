@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
-from math import exp, log, sqrt
+from math import exp, log, pi, sqrt
 from typing import Any
 
 import torch
@@ -19,17 +19,19 @@ from unconv.inverse.fista import fista
 from unconv.inverse.fit import Fit
 from unconv.inverse.frame import SlidingDct
 from unconv.inverse.hqs import FIRST, Denoiser, hqs, schedule
-from unconv.inverse.iterate import Iterate
+from unconv.inverse.iterate import Iterate, last
 from unconv.inverse.operator import Operator
 from unconv.inverse.penalties import Wavelet, depth
 from unconv.inverse.richardson_lucy import richardson_lucy
 from unconv.inverse.selection import Mask, Window
 from unconv.inverse.similar import SimilarBlocks
+from unconv.inverse.spectral import Grid
 from unconv.inverse.tikhonov import tikhonov
+from unconv.inverse.wiener import wiener
 
 STEPS = 15  # of plug-and-play splitting
-_LOOKS, _HALVINGS = 3, 16  # at the strength of a quadratic penalty
-MOST = {"tv": 150, "wavelet": 200, "tikhonov": 100, "wiener": _LOOKS, "richardson-lucy": 100}  # steps; else STEPS
+_HALVINGS = 16  # of the interval of a quadratic penalty's strength
+MOST = {"tv": 150, "wavelet": 200, "tikhonov": 100, "wiener": 1, "richardson-lucy": 100}  # steps; else STEPS
 _NOWHERE = 1e-10  # penalty of every frequency: what the blur has erased and no roughness tells of stays zero
 _LEVELS = 4  # of the wavelets
 _DETAIL = 0.35  # of the strength that the mean size of the gradient asks for
@@ -161,17 +163,29 @@ def wavelet(problem: Problem) -> Iterator[Iterate]:
 
 
 def wiener_filter(problem: Problem) -> Iterator[Iterate]:
-    """Wiener's filter, the picture's power falling with the square of frequency; exact at an unknown boundary, too."""
+    """Wiener's filter, the picture's power falling with the square of frequency; exact at an unknown boundary, too.
+
+    How high that power is, the spectrum of what was observed tells; at an unknown boundary, its slopes.
+    """
     _unbounded("wiener", problem)
     operator = problem.operator()
-    fit = Fit(*split(operator), problem.observed)
-    rough = laplacian(operator.shape_in[-problem.axes :], problem.observed)
-    estimate = fit.filled()
-    for step in range(1, (problem.steps or _LOOKS) + 1):
-        slopes = gradient(estimate, problem.axes).square().sum(0).mean() / problem.axes
-        strength = problem.strength or problem.noise**2 / float(slopes.clamp(min=1e-30))
-        estimate = fit.solved(torch.zeros_like(estimate), rough * strength + _NOWHERE)
-        yield Iterate(operator, problem.observed, estimate, step, step >= _LOOKS, strength)
+    circular, chosen = split(operator)
+    fit = Fit(circular, chosen, problem.observed)
+    strength = problem.strength
+    if strength is None and fit.whole:
+        strength = last(wiener(circular, problem.observed, noise=problem.noise)).strength
+    elif strength is None:
+        strength = _from_slopes(problem)
+    squares = Grid(circular, problem.observed).square_frequency()
+    estimate = fit.solved(torch.zeros(operator.shape_in).to(problem.observed), squares * (strength or 0.0) + _NOWHERE)
+    yield Iterate(operator, problem.observed, estimate, 1, True, strength)
+
+
+def _from_slopes(problem: Problem) -> float:
+    """N / S times |f|² by the mean square of the slopes that are not noise: too much rather than too little of it."""
+    slopes = torch.stack([problem.samples.diff(dim=axis).square().nanmean() for axis in range(-problem.axes, 0)]).mean()
+    structure = max(float(slopes) - 2 * problem.noise**2, 1e-3 * problem.noise**2)
+    return 4 * pi**2 * problem.noise**2 / structure
 
 
 def tikhonov_filter(problem: Problem) -> Iterator[Iterate]:
