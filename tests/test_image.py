@@ -431,7 +431,7 @@ def test_kinds_come_back_from_a_finer_grid():
     for name in ("grey bytes", "with alpha", "PIL colour", "stack of colours"):
         given = KINDS[name]()
         made = super_resolve(given, 2, noise=1.0, method="wiener").picture
-        old, new = as_array(given), plain(made)
+        old, new = as_array(given), as_array(made)
         assert type(made) is type(given) and new.dtype == old.dtype
         assert sorted(new.shape) == sorted(2 * n if n in (64,) else n for n in old.shape)
 
