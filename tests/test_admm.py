@@ -39,7 +39,7 @@ def objective(operator, y, x, strength):
     return 0.5 * float((operator.forward(x) - y).square().sum()) + strength * oracle.total_variation(x.numpy())
 
 
-def minimised(operator, y, strength, rounds=3000):
+def minimised(operator, y, strength, rounds=1500):
     """The primal-dual method of Chambolle & Pock by dense matrices: another way to the same minimum."""
     n = y.new_zeros(operator.shape_in).numel()
     a = oracle.matrix(lambda x: operator.forward(torch.from_numpy(x)), operator.shape_in)
@@ -60,7 +60,7 @@ def minimised(operator, y, strength, rounds=3000):
 @pytest.mark.parametrize("strength", [0.03, 0.3])
 def test_the_limit_is_the_minimum(kind, strength):
     operator, _, y = problem(kind)
-    found = last(admm_tv(operator, y, strength=strength, steps=1000, tolerance=1e-9)).estimate
+    found = last(admm_tv(operator, y, strength=strength, steps=700, tolerance=1e-9)).estimate
     best = objective(operator, y, minimised(operator, y, strength), strength)
     assert abs(objective(operator, y, found, strength) / best - 1) < 1e-5
 
@@ -69,7 +69,7 @@ def test_the_limit_is_the_minimum(kind, strength):
 def test_where_it_stops_by_itself_it_is_near_the_minimum(kind):
     operator, _, y = problem(kind)
     found = last(admm_tv(operator, y, strength=0.1))
-    best = objective(operator, y, last(admm_tv(operator, y, strength=0.1, steps=1200, tolerance=0)).estimate, 0.1)
+    best = objective(operator, y, last(admm_tv(operator, y, strength=0.1, steps=700, tolerance=0)).estimate, 0.1)
     assert objective(operator, y, found.estimate, 0.1) < best * (1 + 1e-3)
 
 
@@ -134,7 +134,7 @@ def test_the_strength_is_the_one_that_the_estimate_s_own_gradient_asks_for():
 
 def test_a_start_at_the_end_stays_there_and_is_not_written_to():
     operator, _, y = problem("unknown")
-    end = last(admm_tv(operator, y, strength=0.1, steps=1200, tolerance=0)).estimate
+    end = last(admm_tv(operator, y, strength=0.1, steps=700, tolerance=0)).estimate
     kept, seen = end.clone(), y.clone()
     again = last(admm_tv(operator, y, strength=0.1, start=end, steps=300, tolerance=0)).estimate
     assert torch.equal(end, kept) and torch.equal(y, seen)

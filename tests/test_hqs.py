@@ -143,7 +143,7 @@ def test_a_quadratic_denoiser_leads_to_the_point_that_both_halves_leave():
     assert_close(found, fit.solved(fit.filled(), p, 30, 1e-3) / 1.09)
     x = fit.filled()
     for _ in range(150):
-        x = fit.solved(x, p, 40, 1e-8) / 1.09
+        x = fit.solved(x, p, 30, 1e-8) / 1.09
     a = torch.from_numpy(oracle.matrix(lambda x: operator.forward(torch.from_numpy(x)), operator.shape_in))
     system = a.T @ a * 1.09 + 0.09 * p * torch.eye(42, dtype=torch.double)
     assert_close(x.reshape(-1), torch.linalg.solve(system, a.T @ y.reshape(-1)), atol=1e-5, rtol=1e-5)
