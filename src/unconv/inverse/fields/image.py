@@ -163,7 +163,10 @@ def super_resolve(
     Raises:
         ShapeError: as `deblur`, or a factor below 2.
     """
-    (times,) = _whole("factor", (factor,), 1)
+    try:
+        times = index(factor)
+    except TypeError:
+        raise DtypeError(f"super_resolve: factor is {factor!r}, but a whole number of at least 2 was needed.") from None
     if times < 2:
         raise ShapeError(f"super_resolve: factor is {factor}, but a whole number of at least 2 was needed. Use deblur instead.")
     kernel, notes = open_psf(torch.full((times, times), times**-2.0) if psf is None else psf, 2)

@@ -177,7 +177,7 @@ def wiener_filter(problem: Problem) -> Iterator[Iterate]:
     elif strength is None:
         strength = _from_slopes(problem)
     squares = Grid(circular, problem.observed).square_frequency()
-    estimate = fit.solved(torch.zeros(operator.shape_in).to(problem.observed), squares * (strength or 0.0) + _NOWHERE)
+    estimate = fit.solved(problem.flat(operator), squares * (strength or 0.0) + _NOWHERE)
     yield Iterate(operator, problem.observed, estimate, 1, True, strength)
 
 
