@@ -8,6 +8,7 @@
 of a picture blurred with 9 × 9 equal weights only what no boundary had a part in is observed. Both use the defaults
 of `deblur`, the same for all pictures. "speed": float32; all in this process and in turns; each time is the median over
 the rounds, each ratio the median of the rounds' ratios. scikit-image is an optional peer: pip install scikit-image.
+All parts take --device cuda, for ours; scikit-image stays on the CPU.
 """
 
 from __future__ import annotations
@@ -124,9 +125,9 @@ def found(folders: Iterable[Path], names: list[str]) -> dict[str, Array]:
     return {stem: np.asarray(Image.open(file).convert("L"), dtype=np.float64) / 255 for stem, file in chosen.items()}
 
 
-def ours(observed: Array, kernel: Array, noise: str | float, boundary: str, method: str = "auto") -> Array:
-    made = deblur(torch.from_numpy(observed.astype(np.float32)), torch.from_numpy(kernel), noise, boundary, method)
-    return made.picture.double().numpy()
+def ours(observed: Array, kernel: Array, noise: str | float, boundary: str, method: str = "auto", device: str = "cpu") -> Array:
+    seen = torch.from_numpy(observed.astype(np.float32)).to(device)
+    return deblur(seen, torch.from_numpy(kernel), noise, boundary, method).picture.double().cpu().numpy()
 
 
 def best(score: Callable[[float], float]) -> float:
@@ -158,7 +159,7 @@ def table(head: list[str], rows: dict[str, list[float]], digits: int = 2) -> Non
         print(f"| {name} | " + " | ".join(f"{value:.{digits}f}" for value in values) + " |", flush=True)
 
 
-def in_scenarios(pictures: dict[str, Array], only: list[str]) -> Any:
+def in_scenarios(pictures: dict[str, Array], only: list[str], device: str) -> Any:
     """Of each picture, of each method (or of those in `only`), the ISNR in the six scenarios."""
     everything: dict[str, dict[str, list[float]]] = {}
     twelve: dict[str, list[float]] = {}
@@ -182,7 +183,7 @@ def in_scenarios(pictures: dict[str, Array], only: list[str]) -> Any:
             for method, (noise, chosen) in runs.items():
                 if only and method not in only:
                     continue
-                rows.setdefault(method, []).append(score(ours(observed, kernel, noise, "circular", chosen)))
+                rows.setdefault(method, []).append(score(ours(observed, kernel, noise, "circular", chosen, device)))
             for method, run in peers(observed, kernel, score).items() if not only else ():
                 rows.setdefault(method, []).append(run())
         known = next((k for k, v in KNOWN.items() if np.abs(np.subtract(v, inputs)).max() < 0.1), None)
@@ -216,7 +217,7 @@ def _is(truth: Array, known: str) -> bool:
     return bool(np.abs(np.subtract(KNOWN[known], inputs)).max() < 0.1)
 
 
-def at_boundary(pictures: dict[str, Array], margin: int = 20) -> Any:
+def at_boundary(pictures: dict[str, Array], device: str, margin: int = 20) -> Any:
     kernel = normalised(np.ones((9, 9)))
     everything: dict[str, dict[str, list[float]]] = {}
     inner = (slice(margin, -margin),) * 2
@@ -230,9 +231,9 @@ def at_boundary(pictures: dict[str, Array], margin: int = 20) -> Any:
 
         rows: dict[str, list[float]] = {}
         for method in ("auto", "dct", "tv", "wiener", "richardson-lucy"):
-            rows["default" if method == "auto" else method] = score(ours(observed, kernel, sigma, "unknown", method))
-        rows["default, noise estimated"] = score(ours(observed, kernel, "estimate", "unknown"))
-        rows["tv, taken for circular"] = score(ours(observed, kernel, sigma, "circular", "tv"))
+            rows["default" if method == "auto" else method] = score(ours(observed, kernel, sigma, "unknown", method, device))
+        rows["default, noise estimated"] = score(ours(observed, kernel, "estimate", "unknown", device=device))
+        rows["tv, taken for circular"] = score(ours(observed, kernel, sigma, "circular", "tv", device))
         if restoration:
             every = [score(restoration.wiener(observed, kernel, 10.0**p, clip=False)) for p in np.arange(-4, 4.1, 0.25)]
             rows["scikit-image wiener, best balance by the truth"] = np.max(every, 0).tolist()
@@ -260,16 +261,21 @@ def pair_of(x: torch.Tensor) -> Callable[[], object]:
     return lambda: torch.fft.irfft2(torch.fft.rfft2(x), x.shape)
 
 
-def operations(side: int) -> tuple[Runs, dict[str, tuple[str, float]]]:
+def wait(device: str) -> None:
+    if torch.device(device).type == "cuda":
+        torch.cuda.synchronize()
+
+
+def operations(side: int, device: str) -> tuple[Runs, dict[str, tuple[str, float]]]:
     """What is timed, and of what has such a floor the name of an FFT pair's time and how many of them."""
     kernel = gaussian(1.6)
     truth = np.random.RandomState(0).rand(side, side) * 0.1 + 0.3
     truth[side // 4 : side // 2, side // 4 :] += 0.5
     seen, sigma = observe(truth, kernel, 2 / 255)
     data = np.clip(seen, 0, None).astype(np.float32)
-    y, taps = torch.from_numpy(data), torch.from_numpy(kernel.astype(np.float32))
+    y, taps = torch.from_numpy(data).to(device), torch.from_numpy(kernel.astype(np.float32))
     grid = tuple(smooth(n + k - 1) for n, k in zip(y.shape, taps.shape, strict=True))
-    large = torch.rand(grid)
+    large = torch.rand(grid).to(device)
 
     def blur(boundary: str) -> Convolution:
         if boundary != "unknown":
@@ -309,21 +315,25 @@ def operations(side: int) -> tuple[Runs, dict[str, tuple[str, float]]]:
     return runs, floors
 
 
-def in_turns(runs: Runs, rounds: int) -> dict[str, list[float]]:
+def in_turns(runs: Runs, rounds: int, device: str) -> dict[str, list[float]]:
     """Of each, the seconds of every round; what takes less than 50 ms is run several times in a row."""
     spent: dict[str, list[float]] = {name: [] for name in runs}
     times = {}
     for name, run in runs.items():
         run()
+        wait(device)
         began = time.perf_counter()
         run()
+        wait(device)
         times[name] = max(1, min(20, int(0.05 / max(time.perf_counter() - began, 1e-6))))
     for round_ in range(rounds):
         for name, run in runs.items() if round_ % 2 else reversed(runs.items()):
             run()  # the one before leaves its own tensors in the caches
+            wait(device)
             began = time.perf_counter()
             for _ in range(times[name]):
                 run()
+            wait(device)
             steps = 5 if name.startswith("admm_tv") else 1  # five, as every fifth looks at the penalties
             spent[name].append((time.perf_counter() - began) / times[name] / steps)
     return spent
@@ -333,13 +343,13 @@ def ratio(these: list[float], those: list[float]) -> float:
     return statistics.median(a / b for a, b in zip(these, those, strict=True))
 
 
-def at_speed(rounds: int) -> Any:
+def at_speed(rounds: int, device: str) -> Any:
     everything = {}
     for side in (512, 2048):
-        runs, floors = operations(side)
-        spent = in_turns(runs, rounds if side < 1000 else max(3, rounds // 2))
+        runs, floors = operations(side, device)
+        spent = in_turns(runs, rounds if side < 1000 else max(3, rounds // 2), device)
         load = os.getloadavg()[0]
-        print(f"\n{side} × {side}, float32, load average {load:.1f}")
+        print(f"\n{side} × {side}, float32, {device}, load average {load:.1f}")
         print("\n| | median | over its FFT pairs | in FFT pairs a step | scikit-image takes |\n|---|---|---|---|---|")
         rows = {}
         for name, seconds in spent.items():
@@ -356,11 +366,11 @@ def at_speed(rounds: int) -> Any:
             rows[name] = row
             print(f"| {name} | {' | '.join(words)} |", flush=True)
         everything[str(side)] = {"load": load, "rows": rows}
-    everything["deblur"] = whole_pictures(512, max(1, rounds // 4))
+    everything["deblur"] = whole_pictures(512, max(1, rounds // 4), device)
     return everything
 
 
-def whole_pictures(side: int, rounds: int) -> dict[str, float]:
+def whole_pictures(side: int, rounds: int, device: str) -> dict[str, float]:
     kernel = normalised(np.ones((9, 9)))
     truth = np.kron(np.random.RandomState(0).rand(side // 16, side // 16), np.ones((16, 16)))
     observed, sigma = observe(truth, kernel, None)
@@ -369,11 +379,11 @@ def whole_pictures(side: int, rounds: int) -> dict[str, float]:
         for boundary in ("unknown", "circular"):
             for method in ("auto", "dct", "tv", "wiener"):
                 began = time.perf_counter()
-                ours(observed, kernel, sigma, boundary, method)
+                ours(observed, kernel, sigma, boundary, method, device)
                 spent.setdefault(f"{'default' if method == 'auto' else method}, {boundary}", []).append(
                     time.perf_counter() - began
                 )
-    print(f"\ndeblur, {side} × {side}, load average {os.getloadavg()[0]:.1f}\n\n| | median |\n|---|---|")
+    print(f"\ndeblur, {side} × {side}, {device}, load average {os.getloadavg()[0]:.1f}\n\n| | median |\n|---|---|")
     medians = {name: statistics.median(seconds) for name, seconds in spent.items()}
     for name, seconds in medians.items():
         print(f"| {name} | {seconds:.2f} s |", flush=True)
@@ -388,6 +398,7 @@ def main() -> None:
     parser.add_argument("--methods", nargs="+", default=[], help="of the scenarios, such as default, dct; all without it")
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--keep-memory", action="store_true", help="let glibc keep large blocks, as a long-lived process may")
+    parser.add_argument("--device", default="cpu", help="of ours")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     if arguments.keep_memory and any(os.environ.get(name) != value for name, value in KEPT.items()):
@@ -400,11 +411,11 @@ def main() -> None:
         print("No pictures; only the speed can be measured. Give --pictures FOLDER.")
     facts: dict[str, Any] = {"threads": torch.get_num_threads(), "torch": torch.__version__}
     if pictures and "scenarios" in parts:
-        facts["scenarios"] = in_scenarios(pictures, arguments.methods)
+        facts["scenarios"] = in_scenarios(pictures, arguments.methods, arguments.device)
     if pictures and "boundary" in parts:
-        facts["boundary"] = at_boundary(pictures)
+        facts["boundary"] = at_boundary(pictures, arguments.device)
     if "speed" in parts:
-        facts["speed"] = at_speed(arguments.rounds)
+        facts["speed"] = at_speed(arguments.rounds, arguments.device)
     print(json.dumps({key: facts[key] for key in ("threads", "torch")}))
     if arguments.json:
         arguments.json.write_text(json.dumps(facts, indent=1))

@@ -39,7 +39,8 @@ class Convolution(Operator):
         centre: the kernel's index that stands on the output's sample; without it the middle, k // 2 along
             each axis, which for an even k is the one after the middle (as in the FFT's order, and MATLAB's psf2otf).
         axes: how many of the last axes are convolved; all of the kernel's without it.
-        method: "fft", "direct", or "auto", which takes the faster by the kernel's size.
+        method: "fft", "direct", or "auto", which takes the faster by the kernel's size; on a GPU always "fft", as torch's
+            convolution may round to ten bits there (`torch.backends.cudnn.allow_tf32`).
 
     Raises:
         ShapeError: a kernel that is empty, longer than the input where the boundary cannot have it, or of more
@@ -71,7 +72,7 @@ class Convolution(Operator):
         self.shape_out = (*self.shape_in[: -self.axes], *(-(-a // s) for a, s in zip(whole, self.stride, strict=True)))
         self._whole, self._n = whole, n
         self._dims = tuple(range(-self.axes, 0))
-        self.direct = method == "direct" or (method == "auto" and self._is_small())
+        self._method, self._small = method, self._is_small()
         self._spectra: dict[Any, Tensor] = {}
 
     @property
@@ -82,7 +83,7 @@ class Convolution(Operator):
     def forward(self, x: Tensor) -> Tensor:
         """(..., *shape_out) of (..., *shape_in)."""
         fits("Convolution", x, self.shape_in)
-        if self.direct and not x.is_complex():
+        if self._is_direct(x):
             return self._direct(x)
         grid, first = self._grid()
         spread = self._mirrored(x) if self.boundary == "reflect" else x
@@ -92,7 +93,7 @@ class Convolution(Operator):
     def adjoint(self, y: Tensor) -> Tensor:
         """(..., *shape_in) of (..., *shape_out)."""
         fits("Convolution.adjoint", y, self.shape_out)
-        if self.direct and not y.is_complex():
+        if self._is_direct(y):
             return self._direct_adjoint(y)
         grid, first = self._grid()
         if grid != self._whole or set(self.stride) != {1}:
@@ -228,6 +229,10 @@ class Convolution(Operator):
             kept.narrow(axis, n - 1 - after, after).add_(x.narrow(axis, before + n, after).flip(axis))
             x = kept
         return x
+
+    def _is_direct(self, x: Tensor) -> bool:
+        chosen = self._method == "direct" or (self._method == "auto" and self._small and x.device.type == "cpu")
+        return chosen and not x.is_complex()
 
     def _is_small(self) -> bool:
         if self.kernel.is_complex() or self.kernel.ndim != self.axes:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 SIDE = 8  # samples of a block along each axis
 _BAND = 2**14  # blocks worked on at once: what lies in the processor's cache
+_GPU = 64  # times as many at once on a GPU, which else waits for its calls
 
 Shrink = Callable[[Tensor, Tensor | None], Tensor]
 
@@ -31,6 +32,11 @@ class Workspace:
         if kept is None or kept.numel() < prod(shape) or (kept.dtype, kept.device) != (like.dtype, like.device):
             kept = self._kept[name] = like.new_empty(prod(shape))
         return kept[: prod(shape)].view(shape)
+
+
+def at_once(on_cpu: int, like: Tensor) -> int:
+    """How much to do in one call, on the device of `like`."""
+    return on_cpu if like.device.type == "cpu" else _GPU * on_cpu
 
 
 class SlidingDct:
@@ -106,7 +112,7 @@ def filtered(noisy: Tensor, pilot: Tensor | None, shrink: Shrink, step: int, at:
     source, guide = extended(noisy, step, at), None if pilot is None else extended(pilot, step, at)
     total, weight = torch.zeros_like(source), torch.zeros_like(source)
     basis = cosines(noisy.dtype, noisy.device)
-    many = max(1, _BAND // columns)
+    many = max(1, at_once(_BAND, noisy) // columns)
     for first in range(0, rows, many):
         count = min(many, rows - first)
         one, two, three = (space.take(name, noisy, SIDE**2, count * columns) for name in ("one", "two", "three"))

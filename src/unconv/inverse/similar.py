@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from unconv.inverse.frame import SIDE, SlidingDct, Workspace, add_blocks, add_boxes, cosines, lattice
+from unconv.inverse.frame import SIDE, SlidingDct, Workspace, add_blocks, add_boxes, at_once, cosines, lattice
 
 _REFERENCES = 512  # groups worked on at once
 _FRAME_STEP, _OWN = 3, 0.6  # of the first estimate: its frame's lattice, and the share of the groups' own
@@ -207,7 +207,7 @@ def _collaborated(
     members = len(places)
     across = haar(members, noisy.dtype, noisy.device)
     total, weight = space.take("total", noisy, *source.shape).zero_(), noisy.new_zeros(len(source))
-    for some in places.split(_REFERENCES, 1):
+    for some in places.split(at_once(_REFERENCES, noisy), 1):
         index = some.reshape(-1)
         one, two, three = (space.take(name, noisy, len(index), SIDE**2) for name in ("one", "two", "three"))
 
@@ -231,9 +231,10 @@ def coefficients(picture: Tensor, band: Matches, space: Workspace, name: str) ->
     tall = band.height - SIDE + 1
     basis = cosines(picture.dtype, picture.device).t()
     made = space.take(name, picture, tall * width, SIDE**2)
-    some = space.take("slice", picture, _SLICE, width, SIDE, SIDE)
-    for first in range(0, tall, _SLICE):
-        count = min(_SLICE, tall - first)
+    many = min(tall, at_once(_SLICE, picture))
+    some = space.take("slice", picture, many, width, SIDE, SIDE)
+    for first in range(0, tall, many):
+        count = min(many, tall - first)
         size, strides = (count, width, SIDE, SIDE), (around.shape[1], 1, around.shape[1], 1)
         some[:count].copy_(around.as_strided(size, strides, first * around.shape[1]))
         torch.mm(some[:count].view(-1, SIDE**2), basis, out=made[first * width : (first + count) * width])
@@ -248,8 +249,9 @@ def synthesis(rows: Tensor, width: int, space: Workspace) -> Tensor:
     tall = len(rows) // width
     total = rows.new_zeros(tall + SIDE - 1, width + SIDE - 1)
     basis = cosines(rows.dtype, rows.device)
-    for first in range(0, tall, _SLICE):
-        part = rows[first * width : (first + _SLICE) * width]
+    many = at_once(_SLICE, rows)
+    for first in range(0, tall, many):
+        part = rows[first * width : (first + many) * width]
         made = torch.mm(part, basis, out=space.take("slice", rows, *part.shape))
         # Turned afterwards: the product that comes out turned is slower.
         places = space.take("turned", rows, SIDE**2, len(part)).copy_(made.t())

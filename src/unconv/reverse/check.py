@@ -18,6 +18,7 @@ import unconv
 from unconv.reverse.hold import Held
 from unconv.reverse.methods import Rules, method_named
 from unconv.reverse.places import Place, find
+from unconv.reverse.precision import full_precision
 from unconv.reverse.rules.pointwise import OTHER_RECTIFIERS, RELU
 from unconv.reverse.rules.pool import collisions
 from unconv.reverse.rules.shape import SHAPES
@@ -308,7 +309,8 @@ def _laws(network: Network, recording: Recording, rules: Rules, places: Sequence
         nothing = walk(held, value, Window(torch.zeros_like(seed)), rules)
         errors["zero"] = max(errors["zero"], 0.0 if nothing is None else float(nothing.values.abs().max()))
         errors["support"] = max(errors["support"], _outside(whole, found.boxes))
-        right = _autograd(network, recording, value, seed)
+        with full_precision(seed.device):
+            right = _autograd(network, recording, value, seed)
         if right is not None:
             compared += 1
             gradients = recording.project(place, f"top:{_UNITS}", method="gradient").pixels()

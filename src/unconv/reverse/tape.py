@@ -25,6 +25,7 @@ from torch.utils._pytree import tree_flatten_with_path, tree_leaves, tree_map
 from torch.utils.weak import WeakIdKeyDictionary
 
 from unconv.errors import ModelError, NonFinite
+from unconv.reverse.precision import full_precision
 from unconv.reverse.schema import arguments, functional, is_factory, kind, plain, written_by
 from unconv.reverse.whole import WHOLE, Whole
 
@@ -150,7 +151,7 @@ def record(
     with torch.inference_mode(False), torch.no_grad():
         fed = image.detach().clone()
         value = recorder.begin(fed)
-        with recorder.following(), recorder, Whole():
+        with recorder.following(), full_precision(fed.device), recorder, Whole():
             returned = (call or model)(fed)
     recorder.name_outputs(returned)
     recorder.refuse_stale(tree_leaves(returned), "the model's result")

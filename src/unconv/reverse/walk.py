@@ -18,6 +18,7 @@ from torch import Tensor
 
 from unconv.errors import NoRule, UnconvError
 from unconv.reverse.methods import Rules
+from unconv.reverse.precision import full_precision
 from unconv.reverse.rules import takes_one_channel
 from unconv.reverse.rules.pointwise import rectify
 from unconv.reverse.rules.pool import lie_apart, max_pool
@@ -147,7 +148,8 @@ def _take(method: Rules, step: Step, pending: dict[int, Window], units: Tensor, 
             signals[index] = signal = signal.dense(output.shape[1])
         if output and signal and watch:
             watch(output, signal, units)
-    arrived = rule(step, *signals)
+    with full_precision(next(signal for signal in signals if signal).values.device):
+        arrived = rule(step, *signals)
     parts = [arrived] if isinstance(arrived, Window) else arrived
     for below, part in zip(step.inputs, parts, strict=True):
         if part is not None and below.dtype.is_floating_point:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property
 from math import exp, log, pi, sqrt
 from typing import Any
 
@@ -19,20 +19,21 @@ from unconv.inverse.fista import fista
 from unconv.inverse.fit import Fit
 from unconv.inverse.frame import SlidingDct
 from unconv.inverse.hqs import FIRST, Denoiser, hqs, schedule
-from unconv.inverse.iterate import Iterate, last
+from unconv.inverse.iterate import Iterate
 from unconv.inverse.operator import Operator
 from unconv.inverse.penalties import Wavelet, depth
+from unconv.inverse.problems import signs
 from unconv.inverse.richardson_lucy import richardson_lucy
 from unconv.inverse.selection import Mask, Window
 from unconv.inverse.similar import SimilarBlocks
 from unconv.inverse.spectral import Grid
 from unconv.inverse.tikhonov import tikhonov
-from unconv.inverse.wiener import wiener
 
 STEPS = 15  # of plug-and-play splitting
 _HALVINGS = 16  # of the interval of a quadratic penalty's strength
 MOST = {"tv": 150, "wavelet": 200, "tikhonov": 100, "wiener": 1, "richardson-lucy": 100}  # steps; else STEPS
 _NOWHERE = 1e-10  # penalty of every frequency: what the blur has erased and no roughness tells of stays zero
+_MANY, _NEAR = 300, 1e-4  # conjugate gradients of a last fit: at most so many, to this share of the first residual
 _LEVELS = 4  # of the wavelets
 _DETAIL = 0.35  # of the strength that the mean size of the gradient asks for
 
@@ -165,24 +166,51 @@ def wavelet(problem: Problem) -> Iterator[Iterate]:
 def wiener_filter(problem: Problem) -> Iterator[Iterate]:
     """Wiener's filter, the picture's power falling with the square of frequency; exact at an unknown boundary, too.
 
-    How high that power is, the spectrum of what was observed tells; at an unknown boundary, its slopes.
+    How high that power is, the least predictive risk tells.
     """
     _unbounded("wiener", problem)
     operator = problem.operator()
     circular, chosen = split(operator)
+    squares, flat = Grid(circular, problem.observed).square_frequency(), problem.flat(operator)
+    strength = problem.strength or _least_risk(problem, operator, squares)
     fit = Fit(circular, chosen, problem.observed)
-    strength = problem.strength
-    if strength is None and fit.whole:
-        strength = last(wiener(circular, problem.observed, noise=problem.noise)).strength
-    elif strength is None:
-        strength = _from_slopes(problem)
-    squares = Grid(circular, problem.observed).square_frequency()
-    estimate = fit.solved(problem.flat(operator), squares * (strength or 0.0) + _NOWHERE)
+    estimate = fit.solved(flat, squares * strength + _NOWHERE, _MANY, _NEAR)
     yield Iterate(operator, problem.observed, estimate, 1, True, strength)
 
 
+def _least_risk(problem: Problem, operator: Operator, squares: Tensor) -> float:
+    """N / S times |f|² by which |A x - y|² + 2 N tr(A dx/dy), the error of A x but for a constant, is least.
+
+    The trace is that of one vector of random signs. The search goes downhill from what the slopes of the picture ask for,
+    which is too much rather than too little.
+
+    Source:
+        Mallows, "Some comments on C_p" (1973); Vogel, "Computational methods for inverse problems" (2002), sec. 7.1.
+    """
+    y = problem.observed
+    probe = signs(y, y.shape)
+    fit = Fit(*split(operator), torch.stack([y, probe]))
+    prior = torch.stack([problem.flat(operator), torch.zeros(operator.shape_in).to(y)])
+
+    @cache
+    def risk(place: int) -> float:
+        made, told = operator.forward(fit.solved(prior, squares * strength(place) + _NOWHERE))
+        return float((made - y).square().sum() + 2 * problem.noise**2 * (told * probe).sum())
+
+    def strength(place: float) -> float:
+        return _from_slopes(problem) * 10 ** (-place / 2)
+
+    way = 1 if risk(1) < risk(0) else -1
+    best = max(way, 0)
+    while abs(best) < _HALVINGS and risk(best + way) < risk(best):
+        best += way
+    before, least, after = risk(best - 1), risk(best), risk(best + 1)
+    bend = before - 2 * least + after
+    return strength(best + (before - after) / (2 * bend) if bend > 0 else best)
+
+
 def _from_slopes(problem: Problem) -> float:
-    """N / S times |f|² by the mean square of the slopes that are not noise: too much rather than too little of it."""
+    """N / S times |f|² by the mean square of the slopes that are not noise."""
     slopes = torch.stack([problem.samples.diff(dim=axis).square().nanmean() for axis in range(-problem.axes, 0)]).mean()
     structure = max(float(slopes) - 2 * problem.noise**2, 1e-3 * problem.noise**2)
     return 4 * pi**2 * problem.noise**2 / structure
