@@ -13,6 +13,7 @@ from unconv.errors import DtypeError, ShapeError
 from unconv.inverse import Composition, Convolution, Crop, Downsample, Mask, Stack, Sum, inner, norm, split
 from unconv.inverse.convolution import smooth
 from unconv.inverse.differences import gradient, gradient_adjoint, laplacian
+from unconv.inverse.fourier import irfftn, rfftn
 
 BOUNDARIES = ("circular", "zero", "reflect", "unknown")
 
@@ -213,3 +214,13 @@ def test_a_spectrum_made_in_inference_mode_does_not_stop_gradients():
         operator.forward(random(6, 7))
     (found,) = torch.autograd.grad(operator.forward(x).sum(), x)
     assert_close(found, operator.adjoint(torch.ones_like(x)))
+
+
+@pytest.mark.parametrize("axes", [1, 2, 3])
+@pytest.mark.parametrize("last", [6, 7])
+def test_our_half_spectrum_is_torchs_and_comes_back(axes, last):
+    lengths, dims = (5, 4, last)[-axes:], tuple(range(-axes, 0))
+    x = random(2, *(n - 1 for n in lengths))
+    found = rfftn(x, lengths, dims)
+    assert_close(found, torch.fft.rfftn(x, lengths, dims))
+    assert_close(irfftn(found, lengths, dims), torch.fft.irfftn(found, lengths, dims))

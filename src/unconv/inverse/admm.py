@@ -11,6 +11,7 @@ from unconv.errors import ShapeError
 from unconv.inverse.convolution import Convolution, split
 from unconv.inverse.differences import gradient, gradient_adjoint, laplacian
 from unconv.inverse.fit import nearest_observed
+from unconv.inverse.fourier import irfftn, rfftn
 from unconv.inverse.iterate import Iterate
 from unconv.inverse.operator import Operator
 from unconv.inverse.problems import admit, refuse_complex, sizes, spread
@@ -123,11 +124,11 @@ class _State:
     def advance(self) -> Tensor:
         """One step; by which share of itself the estimate moved, for each picture."""
         before = self.x
-        right = torch.fft.rfftn(self.u - self.eta_u, dim=self.dims).mul_(self.weighted)
-        right += torch.fft.rfftn(gradient_adjoint((self.d - self.eta_d).mul_(self.rho_d), self.axes), dim=self.dims)
+        right = rfftn(self.u - self.eta_u, self.lengths, self.dims).mul_(self.weighted)
+        right += rfftn(gradient_adjoint((self.d - self.eta_d).mul_(self.rho_d), self.axes), self.lengths, self.dims)
         right.mul_(self.inverse)
-        self.x = torch.fft.irfftn(right, self.lengths, self.dims)
-        self.blurred = torch.fft.irfftn(right.mul_(self.response), self.lengths, self.dims)
+        self.x = irfftn(right, self.lengths, self.dims)
+        self.blurred = irfftn(right.mul_(self.response), self.lengths, self.dims)
         self.slopes = gradient(self.x, self.axes)
         self.u_before, self.d_before = self.u, self.d
         self.eta_u += self.blurred

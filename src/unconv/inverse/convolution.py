@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from unconv.errors import DtypeError, ShapeError, nearest
+from unconv.inverse.fourier import irfftn, rfftn
 from unconv.inverse.operator import Composition, Operator, fits
 from unconv.inverse.selection import Selection, Window
 
@@ -120,7 +121,7 @@ class Convolution(Operator):
         if self.boundary == "circular":
             kernel = F.pad(kernel, [p for n, k in zip(reversed(grid), reversed(self._k), strict=True) for p in (0, n - k)])
             kernel = kernel.roll([-c for c in self.centre], self._dims)
-        spectrum: Tensor = (torch.fft.rfftn if real else torch.fft.fftn)(kernel, grid, self._dims)
+        spectrum: Tensor = (rfftn if real else torch.fft.fftn)(kernel, grid, self._dims)
         if not (self.kernel.requires_grad or spectrum.is_inference()):
             self._spectra[key] = spectrum
         return spectrum
@@ -141,10 +142,9 @@ class Convolution(Operator):
         if x.is_complex() or self.kernel.is_complex():
             turned: Tensor = torch.fft.ifftn(torch.fft.fftn(x, grid, self._dims) * spectrum, grid, self._dims)
             return turned
-        moved = torch.fft.rfftn(x, grid, self._dims)
+        moved = rfftn(x, grid, self._dims)
         recorded = torch.is_grad_enabled() and (x.requires_grad or spectrum.requires_grad)
-        product: Tensor = torch.fft.irfftn(moved * spectrum if recorded else moved.mul_(spectrum), grid, self._dims)
-        return product
+        return irfftn(moved * spectrum if recorded else moved.mul_(spectrum), grid, self._dims)
 
     def _grid(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """(lengths of the FFT, where on it the output begins)."""

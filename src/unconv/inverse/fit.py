@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from unconv.inverse.convolution import Convolution
+from unconv.inverse.fourier import irfftn, rfftn
 from unconv.inverse.selection import Selection
 
 _FOLDED = 1.0  # least penalty that the preconditioner of a much coarser grid is made for
@@ -87,12 +88,10 @@ class Fit:
         return 2 * product.sum(self.dims, keepdim=True) - ends
 
     def turned(self, x: Tensor) -> Tensor:
-        spectrum: Tensor = torch.fft.rfftn(x, dim=self.dims)
-        return spectrum
+        return rfftn(x, self.lengths, self.dims)
 
     def back(self, spectrum: Tensor) -> Tensor:
-        x: Tensor = torch.fft.irfftn(spectrum, self.lengths, self.dims)
-        return x
+        return irfftn(spectrum, self.lengths, self.dims)
 
 
 def nearest_observed(seen: Tensor, weights: Tensor, axes: int) -> Tensor:

@@ -201,7 +201,7 @@ def _problem(operator: Operator, observed: Tensor, background: float | Tensor, m
         whole, seen = Composition(Mask(mask), operator), int(mask.sum())
     counts = observed.clamp(min=0)
     if isinstance(whole, Convolution) and whole.diagonalised and whole.kernel.ndim == whole.axes:
-        sensitivity = whole.kernel.sum().real.to(observed).expand(operator.shape_in)
+        sensitivity = whole.kernel.sum().real.to(observed)  # everywhere
     else:
         sensitivity = whole.adjoint(observed.new_ones(operator.shape_out))
     least, greatest = (float(end) for end in sensitivity.aminmax())
@@ -219,7 +219,8 @@ def _problem(operator: Operator, observed: Tensor, background: float | Tensor, m
         gain, kept = (1 / sensitivity).where(~unseen, 0), unseen.to(observed.dtype)
     limits = torch.finfo(observed.dtype)
     floor = (limits.eps * counts.amax(_lasts(operator.shape_out), keepdim=True)).clamp(min=limits.tiny)
-    return Problem(operator, whole, shown, counts, brightness, sensitivity.sum(), gain, kept, floor, background, mask, seen)
+    light = sensitivity.sum() * (prod(operator.shape_in) / sensitivity.numel())
+    return Problem(operator, whole, shown, counts, brightness, light, gain, kept, floor, background, mask, seen)
 
 
 def _check(

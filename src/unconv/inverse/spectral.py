@@ -10,6 +10,7 @@ from torch import Tensor
 
 from unconv.errors import ShapeError
 from unconv.inverse.convolution import Convolution
+from unconv.inverse.fourier import irfftn, rfftn
 
 
 class Grid:
@@ -31,11 +32,11 @@ class Grid:
         self._dims = tuple(range(-self.axes, 0))
 
     def transform(self, x: Tensor) -> Tensor:
-        turned: Tensor = (torch.fft.rfftn if self.half else torch.fft.fftn)(x, dim=self._dims)
+        turned: Tensor = (rfftn if self.half else torch.fft.fftn)(x, self.lengths, self._dims)
         return turned
 
     def back(self, spectrum: Tensor) -> Tensor:
-        turned: Tensor = (torch.fft.irfftn if self.half else torch.fft.ifftn)(spectrum, self.lengths, self._dims)
+        turned: Tensor = (irfftn if self.half else torch.fft.ifftn)(spectrum, self.lengths, self._dims)
         return turned
 
     def power(self, spectrum: Tensor) -> Tensor:

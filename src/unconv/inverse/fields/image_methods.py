@@ -34,6 +34,7 @@ _HALVINGS = 16  # of the interval of a quadratic penalty's strength
 MOST = {"tv": 150, "wavelet": 200, "tikhonov": 100, "wiener": 1, "richardson-lucy": 100}  # steps; else STEPS
 _NOWHERE = 1e-10  # penalty of every frequency: what the blur has erased and no roughness tells of stays zero
 _MANY, _NEAR = 300, 1e-4  # conjugate gradients of a last fit: at most so many, to this share of the first residual
+_LOOKED_AT = 256  # samples along each axis that tell a strength
 _LEVELS = 4  # of the wavelets
 _DETAIL = 0.35  # of the strength that the mean size of the gradient asks for
 
@@ -172,13 +173,25 @@ def wiener_filter(problem: Problem) -> Iterator[Iterate]:
     operator = problem.operator()
     circular, chosen = split(operator)
     squares, flat = Grid(circular, problem.observed).square_frequency(), problem.flat(operator)
-    strength = problem.strength or _least_risk(problem, operator, squares)
+    strength = problem.strength or _least_risk(_middle(problem))
     fit = Fit(circular, chosen, problem.observed)
     estimate = fit.solved(flat, squares * strength + _NOWHERE, _MANY, _NEAR)
     yield Iterate(operator, problem.observed, estimate, 1, True, strength)
 
 
-def _least_risk(problem: Problem, operator: Operator, squares: Tensor) -> float:
+def _middle(problem: Problem) -> Problem:
+    """Of a large picture at an unknown boundary, where fits take their time, the middle: what is told there of the whole."""
+    if problem.boundary != "unknown":
+        return problem
+    n = problem.samples.shape[-problem.axes :]
+    size = [min(a, max(_LOOKED_AT, 4 * k)) for a, k in zip(n, problem.kernel.shape, strict=True)]
+    part = problem.samples[inside([(a - b) // 2 for a, b in zip(n, size, strict=True)], size)]
+    if part.shape == problem.samples.shape or bool(part.isnan().all()):
+        return problem
+    return replace(problem, samples=part)
+
+
+def _least_risk(problem: Problem) -> float:
     """N / S times |f|² by which |A x - y|² + 2 N tr(A dx/dy), the error of A x but for a constant, is least.
 
     The trace is that of one vector of random signs. The search goes downhill from what the slopes of the picture ask for,
@@ -187,8 +200,9 @@ def _least_risk(problem: Problem, operator: Operator, squares: Tensor) -> float:
     Source:
         Mallows, "Some comments on C_p" (1973); Vogel, "Computational methods for inverse problems" (2002), sec. 7.1.
     """
-    y = problem.observed
-    probe = signs(y, y.shape)
+    operator, y = problem.operator(), problem.observed
+    squares = Grid(split(operator)[0], y).square_frequency()
+    probe = signs(y, y.shape[-problem.axes :])  # the same for each colour
     fit = Fit(*split(operator), torch.stack([y, probe]))
     prior = torch.stack([problem.flat(operator), torch.zeros(operator.shape_in).to(y)])
 

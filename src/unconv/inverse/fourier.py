@@ -1,0 +1,42 @@
+"""The Fourier transform of real signals, and back: torch's numbers and shapes, for small signals in less time.
+
+`torch.fft.rfftn` puts its result in order in memory, and `irfftn` out of order again. Here a small half spectrum lies as
+the last transform left it, its last axis outermost. Of large ones, the memory for that costs more than it saves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import prod
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+_SMALL = 2**21  # samples
+
+
+def rfftn(x: Tensor, lengths: Sequence[int], dims: Sequence[int]) -> Tensor:
+    """(..., *n, n' // 2 + 1) of the real (..., *n, n'), filled up with zeros to `lengths` along `dims`, which are the last."""
+    if not _is_small(x.shape, lengths, x):
+        spectrum: Tensor = torch.fft.rfftn(x, lengths, dims)
+        return spectrum
+    missing = [n - have for n, have in zip(reversed(lengths), reversed(x.shape), strict=False)]
+    x = F.pad(x, [side for n in missing for side in (0, n)]) if any(missing) else x
+    turned: Tensor = torch.fft.fftn(torch.fft.rfft(x, dim=dims[-1]), dim=dims[:-1])
+    return turned
+
+
+def irfftn(spectrum: Tensor, lengths: Sequence[int], dims: Sequence[int]) -> Tensor:
+    """(..., *lengths), real: the inverse of `rfftn`."""
+    if not _is_small(spectrum.shape, lengths, spectrum):
+        x: Tensor = torch.fft.irfftn(spectrum, lengths, dims)
+        return x
+    half = torch.fft.ifftn(spectrum, dim=dims[:-1])
+    signal: Tensor = torch.fft.irfft(half, lengths[-1], dims[-1])
+    return signal
+
+
+def _is_small(shape: Sequence[int], lengths: Sequence[int], like: Tensor) -> bool:
+    samples = prod(shape[: len(shape) - len(lengths)]) * prod(lengths)
+    return len(lengths) > 1 and samples <= _SMALL and like.device.type == "cpu"
