@@ -107,10 +107,11 @@ def test_networks(name):
     for (place, method), expected in right.items():
         found = there.project(place, "top:1", method=method)
         assert found.units == expected.units
-        assert_close(found.pixels().cpu(), expected.pixels().cpu(), rtol=1e-8, atol=1e-8 * float(expected.pixels().abs().max()))
+        # Some kernels of torch hold their constants in float32 there, such as hardswish' sixth.
+        assert_same(found.pixels(), expected.pixels().cpu(), 1e-6)
 
 
-@pytest.mark.parametrize("dtype, tolerance", [("float32", 1e-2), ("bfloat16", 0.1), ("float16", 0.1)])
+@pytest.mark.parametrize("dtype, tolerance", [("float32", 1e-3), ("bfloat16", 0.1), ("float16", 0.1)])
 def test_narrower_types_are_near(dtype, tolerance):
     network, picture = unconv.load("unconv:caltech"), demo_pictures()[0]
     place = network.rectified(picture)[-1]

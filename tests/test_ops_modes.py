@@ -9,6 +9,7 @@ from torch.testing import assert_close
 
 from unconv import ops
 from unconv.ops.pool import traced
+from unconv.reverse.precision import full_precision
 
 
 def randn(*shape):
@@ -196,7 +197,9 @@ def test_traced_tells_where_there_are_no_values():
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 @every
 def test_cuda_gives_the_same(name):
-    for found, expected in zip(run(name, lambda tensor: tensor.cuda()), run(name), strict=True):
+    with full_precision(torch.device("cuda")):
+        made = run(name, lambda tensor: tensor.cuda())
+    for found, expected in zip(made, run(name), strict=True):
         assert found.is_cuda
         assert_close(found.cpu(), expected, rtol=1e-4, atol=1e-4)
 

@@ -111,7 +111,8 @@ def deblur(
         centre: the PSF's index that stands on the sample itself; without it the middle, size // 2.
         steps: of the method, at most.
         strength: of the regularisation of "tv", "wavelet" and "tikhonov", instead of the one that the noise asks for.
-        memory: bytes that may be used; half of the machine's without it. A picture for which more is forecast is
+        memory: bytes that may be used; half of the machine's, or of what is free on
+            the GPU, without it. A picture for which more is forecast is
             restored in overlapping tiles, each with its unknown boundary, and blended.
         progress: called with what is being done, how many steps are done and how many there are at most.
 
@@ -135,7 +136,7 @@ def deblur(
     name, chosen = _method(method, noise, kernel.ndim, strength)
     middle = None if centre is None else _whole("centre", centre, kernel.ndim)
     ready = _Ready(kernel, middle, boundary, noise, strength, steps, chosen)
-    return _restored(given, ready, name, notes, limit(memory), progress)
+    return _restored(given, ready, name, notes, limit(memory, given.samples.device), progress)
 
 
 def super_resolve(

@@ -73,12 +73,14 @@ def forecast(spatial: Sequence[int], kernel: Sequence[int], method: str, channel
     return itemsize * (_PICTURES.get(method, 12) * grid + band)
 
 
-def limit(memory: float | None) -> float:
-    """Bytes that may be used: as given, or half of the machine's."""
+def limit(memory: float | None, device: torch.device) -> float:
+    """Bytes that may be used: as given, or half of the machine's; half of what is free on a GPU."""
     if memory is not None:
         if not isinstance(memory, int | float):
             raise DtypeError(f"deblur: memory is {memory!r}, but a number of bytes was needed.")
         return float(memory)
+    if device.type == "cuda":
+        return 0.5 * torch.cuda.mem_get_info(device)[0]
     return 0.5 * os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4e9
 
 
