@@ -16,7 +16,7 @@ from unconv.errors import NoSuchUnit
 from unconv.ops.arguments import Layout, axes_of, axis_words, floats, layout_of, listed, shape_argument, transposed_size
 from unconv.ops.conv import conv2d, cut, refuse_empty_filters
 from unconv.ops.telling import Telling, alike, before_and_after, cells, each, product_words, refuse_not_finite
-from unconv.render.story import Frame, Panel, Story, cell
+from unconv.render.story import Frame, Frames, Panel, Story, cell
 from unconv.shapes import Axis
 
 _NAMES = ("height", "width")
@@ -158,11 +158,9 @@ class Explanation(Telling):
             ),
             Panel("Input samples that reach it", cells(self.hits), alike(self.hits, "count"), "", (0, 0)),
         ]
-        frames = [self._frame(row, column, padded, kernel.flip(0, 1), output, around) for row, column in self._all_places()]
+        flipped, (rows, columns) = kernel.flip(0, 1), self.places
+        frames = Frames(rows * columns, lambda n: self._frame(*divmod(n, columns), padded, flipped, output, around))
         return Story(self.title(), panels, frames, self._facts(), turn=5, breaks=True)
-
-    def _all_places(self) -> product[tuple[int, ...]]:
-        return product(*map(range, self.places))
 
     def _plane(self, tensor: Tensor, image: int, channel: int) -> Tensor:
         return self.layout.channels_first(tensor)[image, channel].detach().double().cpu()

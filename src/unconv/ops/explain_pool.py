@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from unconv.errors import NoSuchUnit
@@ -15,7 +14,7 @@ from unconv.ops.arguments import Layout, axes_of, axis_words, floats, layout_of,
 from unconv.ops.pool import avg_pool2d, max_pool_with_argmax
 from unconv.ops.telling import Telling, alike, before_and_after, cells, each, refuse_not_finite
 from unconv.ops.unpool import unpool_avg, unpool_max
-from unconv.render.story import Frame, Panel, Story, cell
+from unconv.render.story import Frame, Frames, Panel, Story, cell
 from unconv.shapes import Axis
 
 _NAMES = ("height", "width")
@@ -81,11 +80,12 @@ class PoolExplanation(Telling):
         """The pool, its result put back, and a frame for each window."""
         input, pooled, output = (self._plane(tensor) for tensor in (self.input, self.pooled, self.output))
         padded, kinds = self._padded(input)
-        came = torch.zeros(output.shape, dtype=torch.bool)
+        came: dict[tuple[int, int], list[tuple[int, int]]] = {}  # of each sample of the result, the windows that lead there
         for place in self._windows():
             for goal in self._goals(*place):
-                came[goal] = True
-        back = [["output" if reached else "nothing" for reached in row] for row in came.tolist()]
+                came.setdefault(goal, []).append(place)
+        height, width = output.shape
+        back = [["output" if (row, column) in came else "nothing" for column in range(width)] for row in range(height)]
         (above, _), (before, _) = self.padding
         result = "maxima" if self.argmax is not None else "averages"
         panels = [
@@ -96,7 +96,13 @@ class PoolExplanation(Telling):
         if self.argmax is not None:
             index = self._plane(self.argmax)
             panels.insert(2, Panel("Their indices", cells(index), alike(index, "count")))
-        frames = [self._frame(place, padded, kinds, pooled) for place in self._windows()]
+        rows, columns = self.places
+
+        def frame(number: int) -> Frame:
+            made = self._frame(divmod(number, columns), padded, kinds, pooled)
+            return replace(made, says=made.says + self._meeting(self._goals(*divmod(number, columns)), came, pooled, output))
+
+        frames = Frames(rows * columns, frame)
         return Story(self.title(), panels, frames, self._facts(), turn=1, breaks=False)
 
     def title(self) -> str:
@@ -161,16 +167,19 @@ class PoolExplanation(Telling):
             (above, _), (before, _) = self.padding
             found[y + above - top][x + before - left] = "largest"
         marks.append((1, row, column, 1, 1))
-        says = f"{self._says(row, column, pooled[row, column].item())}{self._meeting(goals)}"
-        return Frame(marks, [Panel("Window", window, found)], [""], says)
+        return Frame(marks, [Panel("Window", window, found)], [""], self._says(row, column, pooled[row, column].item()))
 
-    def _meeting(self, goals: list[tuple[int, int]]) -> str:
+    def _meeting(
+        self,
+        goals: list[tuple[int, int]],
+        came: dict[tuple[int, int], list[tuple[int, int]]],
+        pooled: Tensor,
+        output: Tensor,
+    ) -> str:
         """What happens at the first of these places to which other windows lead too."""
-        pooled = self._plane(self.pooled)
         for goal in goals:
-            values = [cell(pooled[place].item()) for place in self._windows() if goal in self._goals(*place)]
-            if len(values) > 1:
-                result = cell(self._plane(self.output)[goal].item())
+            if len(came[goal]) > 1:
+                values, result = [cell(pooled[place].item()) for place in came[goal]], cell(output[goal].item())
                 sentence = {
                     "sum": f"{' + '.join(values)} = {result}",
                     "mean": f"the mean of {', '.join(values)} is {result}",

@@ -6,7 +6,7 @@ import io
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, lru_cache
 from html import escape
 from textwrap import wrap
 
@@ -95,18 +95,19 @@ def story_page(story: Story, at: int) -> bytes:
             f"page: {len(story.frames)} frames are more than the {_FRAMES} that a page may have. Explain a smaller input, or "
             "save the text of one place (.txt)."
         )
-    sheets = [compose(story, frame, words=False) for frame in story.frames]
+    told = list(story.frames)
+    side = _side(story)
+    moments = [_moment(story, frame, side, _MARGIN) for frame in told]
     frames = [
         {
-            "marks": [[mark.x, mark.y, mark.width, mark.height] for mark in sheet.marks],
-            "cards": [[shape.text, shape.kind, round(shape.size, 2)] for shape in sheet.cards if isinstance(shape, Words)],
+            "marks": [[mark.x, mark.y, mark.width, mark.height] for mark in moment.marks],
+            "cards": [[shape.text, shape.kind, round(shape.size, 2)] for shape in moment.cards if isinstance(shape, Words)],
             "says": frame.says,
         }
-        for sheet, frame in zip(sheets, story.frames, strict=True)
+        for moment, frame in zip(moments, told, strict=True)
     ]
-    most = max(len(sheet.marks) for sheet in sheets)
-    spare = [Rect(0, 0, 0, 0, "mark")] * (most - len(sheets[at].marks))
-    shown = replace(sheets[at], marks=[*sheets[at].marks, *spare])
+    sheet, most = compose(story, told[at], words=False), max(len(moment.marks) for moment in moments)
+    shown = replace(sheet, marks=[*sheet.marks, *[Rect(0, 0, 0, 0, "mark")] * (most - len(sheet.marks))])
     facts = {"style": Markup(stylesheet().decode()), "version": unconv.__version__}
     return page(
         "story.html", story=story, svg=Markup(svg(shown)), frames=frames, at=at, data=Markup(_script_json(frames)), **facts
@@ -129,24 +130,13 @@ def svg(sheet: Sheet) -> str:
 def compose(story: Story, frame: Frame, words: bool = True) -> Sheet:
     """The story at one frame, laid out; with `words`, also what is said, the facts and the legend."""
     side = _side(story)
+    moment = _moment(story, frame, side, _MARGIN + (46 if words else 0))
     shapes: list[Rect | Words] = [Words(_MARGIN, _MARGIN + 12, story.title, 22, "ink")] if words else []
-    turn, count = story.turn, len(frame.cards)
-    flow = [*story.panels[:turn], *frame.cards, *story.panels[turn:]]
-    signs = [*[""] * turn, *frame.signs, *[""] * (len(story.panels) - turn)]
-    corners, bottom = _flow(flow, side, _MARGIN + (46 if words else 0), signs, turn if story.breaks else 0)
-    places, corners = corners[turn : turn + count], corners[:turn] + corners[turn + count :]
-    for panel, (x, y) in zip(story.panels, corners, strict=True):
+    for panel, (x, y) in zip(story.panels, moment.corners, strict=True):
         shapes += _panel(panel, x, y, side)
-    marks = [_marked(mark, story.panels[mark[0]], corners[mark[0]], side) for mark in frame.marks]
-    cards: list[Rect | Words] = []
-    for card, (x, y), sign in zip(frame.cards, places, frame.signs, strict=True):
-        head, *cells = _panel(card, x, y, side)  # cards have no notes and no ticks: their cells come after the title
-        shapes.append(head)
-        cards += cells
-        if sign:
-            shapes.append(Words(x - _GAP / 2, y + _HEAD + side * card.size[0] / 2, sign, 20, "ink", middle=True))
-    width = max(_NARROW, _MARGIN + max(_end(shape) for shape in (*shapes, *cards)))
-    key, height = _key(story, bottom + 20, width)
+    shapes += moment.heads
+    width = max(_NARROW, _MARGIN + max(_end(shape) for shape in (*shapes, *moment.cards)))
+    key, height = _key(story, moment.bottom + 20, width)
     shapes += key
     if words:
         lines = [(line, 17, "ink") for line in wrap(frame.says, int(width / 9))]
@@ -154,7 +144,36 @@ def compose(story: Story, frame: Frame, words: bool = True) -> Sheet:
         for line, size, ink in lines:
             shapes.append(Words(_MARGIN, height + size / 2, line, size, ink))
             height += size * 1.5
-    return Sheet(width, height + _MARGIN, shapes, cards, marks)
+    return Sheet(width, height + _MARGIN, shapes, moment.cards, moment.marks)
+
+
+@dataclass(frozen=True)
+class _Moment:
+    """What of a sheet a frame decides: where the panels stand and end, the heads and cells of the cards, the marks."""
+
+    corners: Sequence[tuple[float, float]]
+    bottom: float
+    heads: Sequence[Rect | Words]
+    cards: Sequence[Rect | Words]
+    marks: Sequence[Rect]
+
+
+def _moment(story: Story, frame: Frame, side: float, top: float) -> _Moment:
+    turn, count = story.turn, len(frame.cards)
+    flow = [*story.panels[:turn], *frame.cards, *story.panels[turn:]]
+    signs = [*[""] * turn, *frame.signs, *[""] * (len(story.panels) - turn)]
+    corners, bottom = _flow(flow, side, top, signs, turn if story.breaks else 0)
+    places, corners = corners[turn : turn + count], corners[:turn] + corners[turn + count :]
+    heads: list[Rect | Words] = []
+    cards: list[Rect | Words] = []
+    for card, (x, y), sign in zip(frame.cards, places, frame.signs, strict=True):
+        head, *cells = _panel(card, x, y, side)  # cards have no notes and no ticks: their cells come after the title
+        heads.append(head)
+        cards += cells
+        if sign:
+            heads.append(Words(x - _GAP / 2, y + _HEAD + side * card.size[0] / 2, sign, 20, "ink", middle=True))
+    marks = [_marked(mark, story.panels[mark[0]], corners[mark[0]], side) for mark in frame.marks]
+    return _Moment(corners, bottom, heads, cards, marks)
 
 
 def _end(shape: Rect | Words) -> float:
@@ -240,6 +259,7 @@ def _font(size: int) -> FreeTypeFont:
     return font
 
 
+@lru_cache(maxsize=4096)
 def _length(words: str, size: float) -> float:
     return 1.08 * _font(round(size)).getlength(words.translate(_PLAIN)) if words else 0.0
 

@@ -7,9 +7,10 @@ small grids of its own, the cards, and a sentence.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import product
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,21 @@ class Frame:
     cards: Sequence[Panel]
     signs: Sequence[str]
     says: str
+
+
+class Frames(Sequence[Frame]):
+    """Frames that are made when they are looked at: who asks for one waits for one."""
+
+    def __init__(self, count: int, make: Callable[[int], Frame]) -> None:
+        self._numbers, self._make = range(count), make
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return [self._make(number) for number in self._numbers[index]]
+        return self._make(self._numbers[index])
 
 
 @dataclass(frozen=True)
