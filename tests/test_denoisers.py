@@ -199,7 +199,7 @@ def test_matches_are_those_of_all_distances(step, at):
             top, left = band.top + window + row * step, at[1] + column * step
             wanted = oracle.distances(picture.numpy(), top, left, window, 2)
             order = np.argsort(wanted, axis=None)[:members]
-            rows, columns = band.top + band.places[:, number] // 45, band.places[:, number] % 45
+            rows, columns = band.top + band.places[:, number] // (45 + SIDE), band.places[:, number] % (45 + SIDE)
             assert (rows.numpy() == top - window + order // (2 * window + 1)).all()
             assert (columns.numpy() == (left - window + order % (2 * window + 1)) % 45).all()
             assert (int(rows[0]), int(columns[0])) == (top, left % 45)
@@ -209,7 +209,7 @@ def test_matches_are_those_of_all_distances(step, at):
 
 def test_of_blocks_all_alike_the_reference_itself_comes_first():
     (band,) = matched(torch.ones(40, 40, dtype=torch.double), 4, 6, 4, (0, 0))
-    rows, columns = band.places[0] // 40 + band.top, band.places[0] % 40
+    rows, columns = band.places[0] // (40 + SIDE) + band.top, band.places[0] % (40 + SIDE)
     number = torch.arange(len(rows))
     assert torch.equal(rows, number // band.columns * 4) and torch.equal(columns, number % band.columns * 4)
 
@@ -242,7 +242,9 @@ def test_groups_of_one_are_the_frame_on_the_references():
 def test_coefficients_and_synthesis_are_adjoint():
     x = random(33, 36)
     (band,) = matched(x, 1, 2, 8, (0, 0))
-    rows = random((band.height - SIDE + 1) * 36, 64, seed=1)
+    rows = random((band.height - SIDE + 1), 36 + SIDE, 64, seed=1)
+    rows[:, 36:] = 0
+    rows = rows.flatten(0, 1)
     made = coefficients(x, band, Workspace(), "any")
     back = synthesis(rows, 36, Workspace())
     back[:, : SIDE - 1] += back[:, 36:]
@@ -251,10 +253,10 @@ def test_coefficients_and_synthesis_are_adjoint():
 
 
 def test_boxes_are_blocks_of_ones():
-    weights = random(5 * 9)
+    weights = random(5 * (9 + SIDE))
     total = np.zeros((12, 16))
     for row, column in np.ndindex(5, 9):
-        total[row : row + 8, column : column + 8] += float(weights[row * 9 + column])
+        total[row : row + 8, column : column + 8] += float(weights[row * (9 + SIDE) + column])
     assert_close(boxes(weights, 9), torch.from_numpy(total))
 
 

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from unconv.inverse.frame import SIDE, SlidingDct, Workspace, add_blocks, add_boxes, at_once, cosines, lattice
+from unconv.inverse.frame import SIDE, SlidingDct, Workspace, add_boxes, at_once, cosines, lattice
 
 _REFERENCES = 512  # groups worked on at once
 _FRAME_STEP, _OWN = 3, 0.6  # of the first estimate: its frame's lattice, and the share of the groups' own
@@ -36,7 +36,8 @@ class Matches:
     Attributes:
         top, height: the rows of the picture, gone round, that the band's blocks touch.
         columns: how many references stand in a row.
-        places: (members, references), int64; index into the band's places, row by row; the most alike first.
+        places: (members, references), int64; index into the band's places, row by row, each of them `SIDE` longer than the
+            picture's; the most alike first.
     """
 
     top: int
@@ -172,7 +173,7 @@ def _band(picture: Tensor, tops: list[int], members: int, window: int, step: int
     order = distances.view(near * near, -1).topk(members, 0, largest=False).indices
     rows = torch.arange(len(tops), device=picture.device)[:, None] * step + order.view(members, len(tops), columns) // near
     across = torch.arange(columns, device=picture.device) * step + left - window
-    places = rows * width + (across + order.view(members, len(tops), columns) % near) % width
+    places = rows * (width + SIDE) + (across + order.view(members, len(tops), columns) % near) % width
     return Matches(top, tall, columns, places.flatten(1).contiguous())
 
 
@@ -225,19 +226,20 @@ def _collaborated(
 
 
 def coefficients(picture: Tensor, band: Matches, space: Workspace, name: str) -> Tensor:
-    """(places of the band, 64): the cosine coefficients of the block at every place, row by row."""
-    width = picture.shape[1]
-    around = _rows(picture, band.top, band.height)
-    tall = band.height - SIDE + 1
+    """(places of the band, 64): the cosine coefficients of the block at every place, row by row.
+
+    Rows are `SIDE` longer than the picture's; what is there is of no block.
+    """
+    pitch, tall = picture.shape[1] + SIDE, band.height - SIDE + 1
+    around = _rows(picture, band.top, band.height + 1)  # one row more, into which the last one's end reads on
     basis = cosines(picture.dtype, picture.device).t()
-    made = space.take(name, picture, tall * width, SIDE**2)
+    made = space.take(name, picture, tall * pitch, SIDE**2)
     many = min(tall, at_once(_SLICE, picture))
-    some = space.take("slice", picture, many, width, SIDE, SIDE)
+    some = space.take("slice", picture, many * pitch, SIDE, SIDE)
     for first in range(0, tall, many):
-        count = min(many, tall - first)
-        size, strides = (count, width, SIDE, SIDE), (around.shape[1], 1, around.shape[1], 1)
-        some[:count].copy_(around.as_strided(size, strides, first * around.shape[1]))
-        torch.mm(some[:count].view(-1, SIDE**2), basis, out=made[first * width : (first + count) * width])
+        count = min(many, tall - first) * pitch
+        some[:count].copy_(around.as_strided((count, SIDE, SIDE), (1, pitch, 1), first * pitch))
+        torch.mm(some[:count].view(-1, SIDE**2), basis, out=made[first * pitch : first * pitch + count])
     return made
 
 
@@ -245,25 +247,36 @@ _SLICE = 16  # rows of places transformed at once
 
 
 def synthesis(rows: Tensor, width: int, space: Workspace) -> Tensor:
-    """(H, W + 7) of (H - 7 times W, 64): the adjoint of `coefficients`, but for going round."""
-    tall = len(rows) // width
+    """(H, W + 7) of (H - 7 times W + 8, 64): the adjoint of `coefficients`, but for going round; zeros where no block is."""
+    pitch = width + SIDE
+    tall = len(rows) // pitch
     total = rows.new_zeros(tall + SIDE - 1, width + SIDE - 1)
-    basis = cosines(rows.dtype, rows.device)
+    basis = cosines(rows.dtype, rows.device).t()
     many = at_once(_SLICE, rows)
     for first in range(0, tall, many):
-        part = rows[first * width : (first + many) * width]
-        made = torch.mm(part, basis, out=space.take("slice", rows, *part.shape))
-        # Turned afterwards: the product that comes out turned is slower.
-        places = space.take("turned", rows, SIDE**2, len(part)).copy_(made.t())
-        add_blocks(total, places.view(SIDE, SIDE, -1, width), first, 1)
+        part = rows[first * pitch : (first + many) * pitch]
+        samples = torch.mm(basis, part.t(), out=space.take("turned", rows, SIDE**2, len(part)))
+        add_rows(total, samples.view(SIDE, SIDE, -1, pitch), first)
     return total
+
+
+def add_rows(total: Tensor, samples: Tensor, first: int) -> None:
+    """Add blocks, (8, 8, rows, W + 8) with zeros in the last 8 columns, where they stand from row `first` on.
+
+    The n-th column of a block goes n columns to the right. Those zeros let one view do that, which steps back by n.
+    """
+    down, across, along, _ = samples.stride()
+    _, _, count, pitch = samples.shape
+    lines = samples.as_strided((SIDE, SIDE, count, pitch - 1), (down, across - 1, along, 1)).sum(1)
+    for row, line in enumerate(lines):
+        total[first + row : first + row + count].add_(line)
 
 
 def boxes(weights: Tensor, width: int) -> Tensor:
     """(H, W + 7): the weight of every block on all its samples."""
-    tall = len(weights) // width
+    tall = len(weights) // (width + SIDE)
     total = weights.new_zeros(tall + SIDE - 1, width + SIDE - 1)
-    add_boxes(total, weights.view(tall, width), 0, 1)
+    add_boxes(total, weights.view(tall, width + SIDE)[:, :width], 0, 1)
     return total
 
 

@@ -34,6 +34,7 @@ _HALVINGS = 16  # of the interval of a quadratic penalty's strength
 MOST = {"tv": 150, "wavelet": 200, "tikhonov": 100, "wiener": 1, "richardson-lucy": 100}  # steps; else STEPS
 _NOWHERE = 1e-10  # penalty of every frequency: what the blur has erased and no roughness tells of stays zero
 _MANY, _NEAR = 300, 1e-4  # conjugate gradients of a last fit: at most so many, to this share of the first residual
+_MORE = 1.3  # of the strength of least risk, which counts an error less where the blur hides it
 _LOOKED_AT = 256  # samples along each axis that tell a strength
 _LEVELS = 4  # of the wavelets
 _DETAIL = 0.35  # of the strength that the mean size of the gradient asks for
@@ -173,7 +174,7 @@ def wiener_filter(problem: Problem) -> Iterator[Iterate]:
     operator = problem.operator()
     circular, chosen = split(operator)
     squares, flat = Grid(circular, problem.observed).square_frequency(), problem.flat(operator)
-    strength = problem.strength or _least_risk(_middle(problem))
+    strength = problem.strength or _MORE * _least_risk(_middle(problem))
     fit = Fit(circular, chosen, problem.observed)
     estimate = fit.solved(flat, squares * strength + _NOWHERE, _MANY, _NEAR)
     yield Iterate(operator, problem.observed, estimate, 1, True, strength)
