@@ -94,7 +94,7 @@ class _State:
         self.dims = tuple(range(-self.axes, 0))
         self.seen, self.weights = chosen.adjoint(y), chosen.weights(y)
         self.response = circular.spectrum(y)
-        self.power = self.response.real.square() + self.response.imag.square()
+        self.adjoint, self.power = circular.conjugate(y), circular.power(y)
         self.smooth = laplacian(self.lengths, y)
         self.noise = noise
         self.x = nearest_observed(self.seen, self.weights, self.axes) if start is None else start
@@ -118,7 +118,7 @@ class _State:
         self.inverse = (
             (self.rho_u * self.power + self.rho_d * self.smooth).clamp_(min=torch.finfo(self.power.dtype).tiny).reciprocal_()
         )
-        self.weighted = self.response.conj() * self.rho_u
+        self.weighted = self.adjoint * self.rho_u
         self.share = (self.weights + self.rho_u).reciprocal_()
 
     def advance(self) -> Tensor:

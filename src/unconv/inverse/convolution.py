@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from math import prod
 from operator import index
 from typing import Any
@@ -113,32 +113,37 @@ class Convolution(Operator):
         """
         real = not (like.is_complex() or self.kernel.is_complex())
         dtype = like.dtype if like.is_complex() or real else like.dtype.to_complex()
-        key = (dtype, like.device)
+        return self._kept((dtype, like.device, "spectrum"), lambda: self._transformed(like.device, dtype, real))
+
+    def conjugate(self, like: Tensor) -> Tensor:
+        """The adjoint's spectrum, kept: torch would copy the whole of it to conjugate it, at every call."""
+        spectrum = self.spectrum(like)
+        return self._kept(_key(spectrum, "conjugate"), lambda: spectrum.conj().resolve_conj())
+
+    def power(self, like: Tensor) -> Tensor:
+        """|H|², kept."""
+        spectrum = self.spectrum(like)
+        return self._kept(_key(spectrum, "power"), lambda: spectrum.real.square().addcmul_(spectrum.imag, spectrum.imag))
+
+    def _kept(self, key: Any, make: Callable[[], Tensor]) -> Tensor:
         if key in self._spectra:
             return self._spectra[key]
-        kernel = self.kernel.to(device=like.device, dtype=dtype)
+        made = make()
+        if not (self.kernel.requires_grad or made.is_inference()):
+            self._spectra[key] = made
+        return made
+
+    def _transformed(self, device: torch.device, dtype: torch.dtype, real: bool) -> Tensor:
+        kernel = self.kernel.to(device=device, dtype=dtype)
         grid, _ = self._grid()
         if self.boundary == "circular":
             kernel = F.pad(kernel, [p for n, k in zip(reversed(grid), reversed(self._k), strict=True) for p in (0, n - k)])
             kernel = kernel.roll([-c for c in self.centre], self._dims)
         spectrum: Tensor = (rfftn if real else torch.fft.fftn)(kernel, grid, self._dims)
-        if not (self.kernel.requires_grad or spectrum.is_inference()):
-            self._spectra[key] = spectrum
         return spectrum
 
-    def _conjugate(self, like: Tensor) -> Tensor:
-        """The adjoint's spectrum, kept: torch would copy the whole of it to conjugate it, at every call."""
-        spectrum = self.spectrum(like)
-        key = (spectrum.dtype, spectrum.device, spectrum.shape, "conjugate")  # half a spectrum and a whole one differ
-        if key in self._spectra:
-            return self._spectra[key]
-        conjugate = spectrum.conj().resolve_conj()
-        if not (self.kernel.requires_grad or conjugate.is_inference()):
-            self._spectra[key] = conjugate
-        return conjugate
-
     def _product(self, x: Tensor, grid: tuple[int, ...], adjoint: bool) -> Tensor:
-        spectrum = self._conjugate(x) if adjoint else self.spectrum(x)
+        spectrum = self.conjugate(x) if adjoint else self.spectrum(x)
         if x.is_complex() or self.kernel.is_complex():
             turned: Tensor = torch.fft.ifftn(torch.fft.fftn(x, grid, self._dims) * spectrum, grid, self._dims)
             return turned
@@ -331,6 +336,10 @@ def smooth(n: int) -> int:
             three *= 3
         five *= 5
     return best
+
+
+def _key(spectrum: Tensor, what: str) -> Any:
+    return spectrum.dtype, spectrum.device, spectrum.shape, what  # half a spectrum and a whole one differ
 
 
 def _firsts(lengths: Iterable[int]) -> Any:

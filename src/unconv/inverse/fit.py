@@ -28,8 +28,7 @@ class Fit:
         self.seen, self.weights = chosen.adjoint(y), chosen.weights(y)
         self.whole = bool((self.weights == 1).all())
         self.response = circular.spectrum(y)
-        self.adjoint = self.response.conj().resolve_conj()
-        self.power = self.response.real.square() + self.response.imag.square()
+        self.adjoint, self.power = circular.conjugate(y), circular.power(y)
         # Where most was not observed, what was is folded onto frequencies that the blur has all but erased, and a
         # preconditioner that takes this for signal makes the first gradients far too large there.
         self.floor = _FOLDED if float(self.weights.mean()) < 0.5 else 0.0

@@ -77,13 +77,13 @@ class Grid:
             )
         return spectrum[..., :kept] if spectrum.ndim else spectrum
 
-    def filtered(self, seen: Tensor, response: Tensor, power: Tensor, ratio: Tensor) -> Tensor:
+    def filtered(self, seen: Tensor, conjugate: Tensor, power: Tensor, ratio: Tensor) -> Tensor:
         """conj(H) Y / (|H|^2 + ratio); uses `seen`, Y, up where no gradient is recorded.
 
         0 where |H|^2 and ratio are both 0, and where ratio is infinite.
         """
         total = power + ratio
         if torch.is_grad_enabled() and (seen.requires_grad or total.requires_grad):
-            return seen * response.conj() / total.clamp(min=torch.finfo(total.dtype).tiny)
+            return seen * conjugate / total.clamp(min=torch.finfo(total.dtype).tiny)
         inverse = total.clamp_(min=torch.finfo(total.dtype).tiny).reciprocal_()
-        return seen.mul_(response.conj()).mul_(inverse)
+        return seen.mul_(conjugate).mul_(inverse)

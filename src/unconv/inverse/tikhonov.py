@@ -84,8 +84,8 @@ class _Diagonal:
     def __init__(self, convolution: Convolution, observed: Tensor, penalty: str) -> None:
         self._grid = Grid(convolution, observed)
         self.samples = self._grid.count
-        self._response, self._seen = convolution.spectrum(observed), self._grid.transform(observed)
-        self._power = self._grid.power(self._response)
+        self._conjugate, self._seen = convolution.conjugate(observed), self._grid.transform(observed)
+        self._power = convolution.power(observed)
         like = observed if self._grid.half or observed.is_complex() else observed + 0j
         differences = laplacian(self._grid.lengths, like)
         self._rough = differences ** PENALTIES.index(penalty)
@@ -106,7 +106,7 @@ class _Diagonal:
         return (self._energy * left.square()).sum(self._dims, keepdim=True) / trace.square()
 
     def solve(self, strength: Tensor) -> Iterator[tuple[int, Tensor, bool]]:
-        filtered = self._grid.filtered(self._seen, self._response, self._power, strength * self._rough)
+        filtered = self._grid.filtered(self._seen, self._conjugate, self._power, strength * self._rough)
         yield 1, self._grid.back(filtered), True
 
     def _left(self, strength: Tensor) -> Tensor:

@@ -61,8 +61,7 @@ def wiener(
     if nsr is not None and (noise is not None or signal is not None):
         raise ShapeError("wiener: nsr came with noise or signal, but it stands for both. Leave the others out, or nsr.")
     grid = Grid(operator, observed)
-    response, seen = operator.spectrum(observed), grid.transform(observed)
-    power, strength = grid.power(response), None
+    seen, power, strength = grid.transform(observed), operator.power(observed), None
     if nsr is not None:
         ratio = grid.placed("wiener: nsr", nsr)
     elif signal is not None:
@@ -72,7 +71,9 @@ def wiener(
         level, bend = _level(grid, noise, observed), grid.square_frequency()
         per = level / _fitted(grid, seen, power, bend, level)
         ratio, strength = per * bend, float(per.mean())
-    yield Iterate(operator, observed, grid.back(grid.filtered(seen, response, power, ratio)), 1, True, strength)
+    yield Iterate(
+        operator, observed, grid.back(grid.filtered(seen, operator.conjugate(observed), power, ratio)), 1, True, strength
+    )
 
 
 def _level(grid: Grid, noise: float | Tensor | None, observed: Tensor) -> Tensor:
