@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from unconv import cli
 from unconv.box import demo_pictures
-from unconv.errors import UnconvError
+from unconv.errors import PictureError, UnconvError
 from unconv.inverse import Convolution, psf
 from unconv.measured import measured
 
@@ -72,6 +72,13 @@ def test_the_blurred_picture_is_never_overwritten(here):
     result = run("soft.png", "--psf", "disk:2", "-o", "soft.png")
     assert isinstance(result.exception, UnconvError)
     assert "is the blurred picture itself" in str(result.exception)
+
+
+def test_a_kind_of_file_that_cannot_hold_the_picture_is_refused_before_the_work(here, monkeypatch):
+    monkeypatch.setattr("unconv.inverse.fields.image.deblur", None)  # which would fail if it were called
+    result = run("soft.tif", "--psf", "disk:2", "-o", "soft-8.png")
+    assert isinstance(result.exception, PictureError)
+    assert "soft-8.png" in str(result.exception) and not (here / "soft-8.png").exists()
 
 
 @pytest.mark.parametrize(

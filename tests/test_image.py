@@ -322,6 +322,7 @@ def test_progress_is_told_step_by_step():
         ({"noise": "hello"}, r"noise is 'hello', but 'estimate', 'poisson' or a standard deviation was needed"),
         ({"noise": "poisson", "method": "tv"}, r"method 'tv' is for noise of one strength; for counts use"),
         ({"method": "tv", "boundary": "zero"}, r"method 'tv' takes boundary 'unknown' or 'circular', not 'zero'"),
+        ({"picture": grey()[:63], "method": "wavelet", "boundary": "circular"}, r"\(63, 64\) cannot be halved"),
         ({"steps": 0}, r"steps is 0; it must be at least 1"),
         ({"method": "tv", "strength": 0.0}, r"strength is 0.0; it must be positive"),
         ({"memory": 1e3}, r"1e\+03 bytes are too few for \(64, 64\)"),

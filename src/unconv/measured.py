@@ -155,6 +155,11 @@ def save(picture: np.ndarray[Any, Any] | Tensor | Image.Image, path: str | Path,
         PictureError: the format cannot hold the type or the stack, or tifffile is needed and absent.
         UnconvError: the file cannot be written.
     """
+    write(Path(path), encoded(picture, path, axes=axes))
+
+
+def encoded(picture: np.ndarray[Any, Any] | Tensor | Image.Image, path: str | Path, *, axes: str | None = None) -> bytes:
+    """The bytes that `save` writes; its arguments and errors."""
     path, suffix = Path(path), Path(path).suffix.lower()
     values, known, _ = _taken(picture) if not isinstance(picture, str | Path) else _no_picture(picture)
     given = _named(tuple(values.shape), axes, known or _guessed(tuple(values.shape), isinstance(values, Tensor)))
@@ -162,7 +167,7 @@ def save(picture: np.ndarray[Any, Any] | Tensor | Image.Image, path: str | Path,
     if suffix == ".npy":
         buffer = io.BytesIO()
         np.save(buffer, array, allow_pickle=False)
-        return write(path, buffer.getvalue())
+        return buffer.getvalue()
     array = array.transpose(sorted(range(array.ndim), key=lambda axis: "NDHWC".index(given[axis])))
     pages = array.ndim - 2 - ("C" in given)
     channels = "C" in given and array.shape[-1] > 1
@@ -171,7 +176,7 @@ def save(picture: np.ndarray[Any, Any] | Tensor | Image.Image, path: str | Path,
         raise PictureError(
             f"save: {path.name} cannot hold a picture of shape {array.shape} ({given}). Save it as .npy or .tif."
         )
-    return write(path, _encoded(np.ascontiguousarray(array), path, bool(pages), channels))
+    return _encoded(np.ascontiguousarray(array), path, bool(pages), channels)
 
 
 def _no_picture(picture: str | Path) -> Any:

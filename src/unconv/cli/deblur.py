@@ -60,6 +60,7 @@ def deblur(
     for taken, what in ((picture, "the blurred picture itself"), (Path(psf), "the PSF")):
         if taken.resolve() in (place.resolve(), beside.resolve()):
             raise UnconvError(f"deblur: {taken} is {what}, and would be written over. Choose another name with -o.")
+    _refuse_unfit(picture, place, axes)
     kernel = _psf(psf, picture)
     with warnings.catch_warnings(), show_progress(as_json) as progress:
         warnings.simplefilter("ignore", UserWarning)  # they come as notes, too
@@ -89,6 +90,14 @@ def deblur(
         state = "converged" if restored.converged else "stopped at its last step"
         print(f"{restored.method}: noise {restored.noise:.4g}, {restored.steps} steps, {state}")
         print(f"wrote {place} and {beside}")
+
+
+def _refuse_unfit(picture: Path, place: Path, axes: str | None) -> None:
+    """Before the work, not after it: a kind of file that cannot hold the picture."""
+    from unconv.measured import encoded, measured
+
+    given = measured(picture, axes=axes)
+    encoded(given.like(given.samples), place, axes=given.given)
 
 
 def _write_comparison(restored: Restored, path: Path) -> None:

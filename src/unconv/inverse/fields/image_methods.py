@@ -161,7 +161,13 @@ def wavelet(problem: Problem) -> Iterator[Iterate]:
     slopes = float(gradient(problem.observed, problem.axes).abs().mean())
     weight = problem.strength or _DETAIL * problem.noise**2 / max(slopes, 1e-30)
     penalty = Wavelet(weight, axes=problem.axes)
-    penalty = replace(penalty, levels=min(_LEVELS, depth(penalty, operator.shape_in)))
+    halvings = depth(penalty, operator.shape_in)
+    if not halvings:
+        raise ShapeError(
+            f"deblur: method 'wavelet' halves lengths, but {tuple(operator.shape_in[-problem.axes :])} cannot be halved. Use "
+            "boundary='unknown', which makes a longer grid, another method, or crop the picture to even lengths."
+        )
+    penalty = replace(penalty, levels=min(_LEVELS, halvings))
     return fista(operator, problem.observed, penalty, steps=problem.steps or MOST["wavelet"], start=problem.flat(operator))
 
 
