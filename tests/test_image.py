@@ -257,6 +257,14 @@ def test_one_observed_sample_is_enough_and_none_is_not():
 
 
 @pytest.mark.parametrize("method", METHODS)
+def test_no_two_observed_samples_need_be_neighbours(method):
+    truth, observed = blurred("unknown")
+    observed[::2, ::2] = observed[1::2, 1::2] = nan
+    restored = deblur(observed, BOX, 1.0, method=method).picture
+    assert psnr(truth, restored, 255.0) > 26
+
+
+@pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("value", [0.0, 7.0])
 def test_a_picture_of_one_value_stays_as_it_is(method, value):
     given = torch.full((64, 64), value)

@@ -18,7 +18,7 @@ _SMALL = 2**21  # samples
 
 def rfftn(x: Tensor, lengths: Sequence[int], dims: Sequence[int]) -> Tensor:
     """(..., *n, n' // 2 + 1) of the real (..., *n, n'), filled up with zeros to `lengths` along `dims`, which are the last."""
-    if not _is_small(x.shape, lengths, x):
+    if not _is_small(lengths, x):
         spectrum: Tensor = torch.fft.rfftn(x, lengths, dims)
         return spectrum
     missing = [n - have for n, have in zip(reversed(lengths), reversed(x.shape), strict=False)]
@@ -29,7 +29,7 @@ def rfftn(x: Tensor, lengths: Sequence[int], dims: Sequence[int]) -> Tensor:
 
 def irfftn(spectrum: Tensor, lengths: Sequence[int], dims: Sequence[int]) -> Tensor:
     """(..., *lengths), real: the inverse of `rfftn`."""
-    if not _is_small(spectrum.shape, lengths, spectrum):
+    if not _is_small(lengths, spectrum):
         x: Tensor = torch.fft.irfftn(spectrum, lengths, dims)
         return x
     half = torch.fft.ifftn(spectrum, dim=dims[:-1])
@@ -37,6 +37,6 @@ def irfftn(spectrum: Tensor, lengths: Sequence[int], dims: Sequence[int]) -> Ten
     return signal
 
 
-def _is_small(shape: Sequence[int], lengths: Sequence[int], like: Tensor) -> bool:
-    samples = prod(shape[: len(shape) - len(lengths)]) * prod(lengths)
-    return len(lengths) > 1 and samples <= _SMALL and like.device.type == "cpu"
+def _is_small(lengths: Sequence[int], like: Tensor) -> bool:
+    # A batch does not count: a kernel's spectrum and that of many pictures shall lie alike.
+    return len(lengths) > 1 and prod(lengths) <= _SMALL and like.device.type == "cpu"

@@ -233,7 +233,7 @@ def _least_risk(problem: Problem) -> float:
 def _from_slopes(problem: Problem) -> float:
     """N / S times |f|² by the mean square of the slopes that are not noise."""
     slopes = torch.stack([problem.samples.diff(dim=axis).square().nanmean() for axis in range(-problem.axes, 0)]).mean()
-    structure = max(float(slopes) - 2 * problem.noise**2, 1e-3 * problem.noise**2)
+    structure = max(float(slopes.nan_to_num()) - 2 * problem.noise**2, 1e-3 * problem.noise**2)
     return 4 * pi**2 * problem.noise**2 / structure
 
 
