@@ -22,7 +22,7 @@ import torch
 from torchvision.models import vgg16
 
 import unconv
-from unconv.reverse.cost import convolution_rate
+from unconv.reverse.walking.cost import convolution_rate
 
 CONVS = [0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28]
 

@@ -27,12 +27,12 @@ import numpy as np
 import torch
 from PIL import Image
 
-from unconv.inverse.admm import admm_tv
-from unconv.inverse.convolution import Convolution, smooth
-from unconv.inverse.fields.image import deblur
-from unconv.inverse.richardson_lucy import richardson_lucy
-from unconv.inverse.spectral import Grid
-from unconv.inverse.wiener import wiener
+from unconv.inverse.fields.image.restore import deblur
+from unconv.inverse.operators.convolution import Convolution, smooth
+from unconv.inverse.operators.spectral import Grid
+from unconv.inverse.solvers.admm import admm_tv
+from unconv.inverse.solvers.richardson_lucy import richardson_lucy
+from unconv.inverse.solvers.wiener import wiener
 
 try:
     from skimage import restoration

@@ -24,10 +24,10 @@ from torch import nn
 from torchvision import models
 
 import unconv
-from unconv.reverse.cost import convolution_rate
+from unconv.reverse.walking.cost import convolution_rate
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-from oracles import ReplacedRelu
+from oracles.reverse import ReplacedRelu
 
 NETWORKS = {
     "resnet50": [f"layer{stage}.{block}" for stage, blocks in enumerate((3, 4, 6, 3), 1) for block in range(blocks)],

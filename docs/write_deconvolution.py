@@ -15,7 +15,7 @@ from typing import Any
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from unconv.images import grid
+from unconv.pictures.draw import grid
 
 DOCS = Path(__file__).parent
 PAGE, CHINESE = "deconvolution.md", "deconvolution.zh-CN.md"

@@ -14,7 +14,8 @@ from playwright.sync_api import sync_playwright
 
 import unconv
 from unconv.box import demo_pictures
-from unconv.images import common_scale, cut, grid, picture_of, signed_picture
+from unconv.pictures.boxes import cut
+from unconv.pictures.draw import common_scale, grid, picture_of, signed_picture
 from unconv.report import Request, report
 from unconv.reverse.reconstruction import enlarged
 

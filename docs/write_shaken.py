@@ -8,8 +8,8 @@ import torch
 
 from unconv.box import demo_pictures
 from unconv.inverse import Convolution, psf
-from unconv.inverse.fields import image
-from unconv.measured import measured
+from unconv.inverse.fields.image import restore as image
+from unconv.pictures.measured import measured
 
 photo = measured(demo_pictures()[1]).samples
 blur = Convolution(psf.motion(15, 30), photo.shape, "unknown")

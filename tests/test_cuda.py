@@ -9,17 +9,17 @@ import torch
 from torch.testing import assert_close
 
 import unconv
-import zoo
-from operator_cases import OPERATORS, random
-from test_image import BOX, blurred
-from test_solvers import SOLVERS, picture
+from cases import zoo
+from cases.blurs import BOX, blurred
+from cases.operators import OPERATORS, random
+from cases.solvers import SOLVERS, picture
+from cases.zoo import FAMILIES
 from unconv.box import demo_pictures
 from unconv.inverse import Convolution, SimilarBlocks, SlidingDct, admm_tv, estimate_kernel, hqs, last, richardson_lucy
-from unconv.inverse.fields.image import deblur, super_resolve
-from unconv.inverse.fields.image_methods import METHODS
+from unconv.inverse.fields.image.methods import METHODS
+from unconv.inverse.fields.image.restore import deblur, super_resolve
 from unconv.inverse.metrics import isnr
-from unconv.inverse.operator import inner
-from zoo import FAMILIES
+from unconv.inverse.operators.operator import inner
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 DEVICE = "cuda"

@@ -5,6 +5,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from unconv.version import __version__ as __version__
+
 if TYPE_CHECKING:
     from unconv import inverse, ops
     from unconv.errors import (
@@ -20,7 +22,6 @@ if TYPE_CHECKING:
         UnconvError,
         WeightsError,
     )
-    from unconv.images import Preprocess
     from unconv.ops import (
         Explanation,
         KerasArguments,
@@ -52,12 +53,11 @@ if TYPE_CHECKING:
         unpool_avg,
         unpool_max,
     )
+    from unconv.pictures.preprocess import Preprocess
     from unconv.reverse.methods import Rules
     from unconv.reverse.network import Network, Recording, load
     from unconv.reverse.places import Place
     from unconv.reverse.reconstruction import Reconstruction, Reconstructions
-
-__version__ = "0.1.0"
 
 __all__ = [
     "DtypeError",
@@ -126,7 +126,7 @@ _HOMES = {
         "UnconvError",
         "WeightsError",
     ],
-    "unconv.images": ["Preprocess"],
+    "unconv.pictures.preprocess": ["Preprocess"],
     "unconv.reverse.methods": ["Rules"],
     "unconv.reverse.network": ["Network", "Recording", "load"],
     "unconv.reverse.places": ["Place"],

@@ -9,9 +9,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import unconv
 from unconv.errors import UnconvError
-from unconv.images import Source, common_scale, picture_of, png, write
+from unconv.files import write
+from unconv.pictures.decode import Source
+from unconv.pictures.draw import common_scale, picture_of, png
 from unconv.render.page import page, stylesheet
 from unconv.render.picture import (
     data_url,
@@ -22,14 +23,15 @@ from unconv.render.picture import (
     signal_pictures,
     visible_box,
 )
-from unconv.reverse.journey import Arrival
 from unconv.reverse.methods import WORDS, Rules, method_named
 from unconv.reverse.network import Network, Recording
 from unconv.reverse.reconstruction import Reconstruction, Signal, place_numbers, unit_numbers
 from unconv.reverse.seed import Channels, Unit
-from unconv.reverse.stream import Units
-from unconv.reverse.tape import Step
+from unconv.reverse.tape.record import Step
 from unconv.reverse.trust import Trust, refuse_regions, trust
+from unconv.reverse.walking.journey import Arrival
+from unconv.reverse.walking.stream import Units
+from unconv.version import __version__
 
 Progress = Callable[[str, float, int], None]
 """Told what is being done, and how much of the total is done."""
@@ -170,7 +172,7 @@ def _shared(network: Network, name: str, request: Request) -> dict[str, Any]:
         "method": method_named(request.method).name,
         "method_words": WORDS[method_named(request.method).name],
         "dtype": request.dtype,
-        "version": unconv.__version__,
+        "version": __version__,
     }
 
 

@@ -28,7 +28,7 @@ from unconv.cli.parsing import (
 from unconv.errors import UnconvError
 
 if TYPE_CHECKING:
-    from unconv.ops.telling import Telling
+    from unconv.explain.explanation import Telling
     from unconv.report import Progress
     from unconv.reverse.network import Network
 
@@ -78,9 +78,9 @@ Bgr = Annotated[bool, typer.Option("--bgr", help="Channels in the order blue, gr
 
 def _version(asked: bool) -> None:
     if asked:
-        import unconv
+        from unconv.version import __version__
 
-        print(f"unconv {unconv.__version__}")
+        print(f"unconv {__version__}")
         raise typer.Exit
 
 

@@ -15,7 +15,7 @@ from unconv.errors import PictureError, UnconvError
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from unconv.inverse.fields.image import Restored
+    from unconv.inverse.fields.image.restore import Restored
 
 _MAKERS = {
     "gaussian": "gaussian:SIGMA",
@@ -51,7 +51,7 @@ def deblur(
 ) -> None:
     """Take the blur out of a picture, and write it beside a before-and-after picture."""
     from unconv.cli import show_progress
-    from unconv.inverse.fields import image
+    from unconv.inverse.fields.image import restore as image
 
     wanted: str | float = noise if noise in ("estimate", "poisson") else _number("--noise", noise)
     _only_here(enlarge, boundary, {"--strength": strength, "--axes": axes, "--memory": memory})
@@ -94,14 +94,15 @@ def deblur(
 
 def _refuse_unfit(picture: Path, place: Path, axes: str | None) -> None:
     """Before the work, not after it: a kind of file that cannot hold the picture."""
-    from unconv.measured import encoded, measured
+    from unconv.pictures.measured import encoded, measured
 
     given = measured(picture, axes=axes)
     encoded(given.like(given.samples), place, axes=given.given)
 
 
 def _write_comparison(restored: Restored, path: Path) -> None:
-    from unconv.images import png, write
+    from unconv.files import write
+    from unconv.pictures.draw import png
 
     write(path, png(restored.comparison()))
 
@@ -143,7 +144,7 @@ def _number(option: str, text: str) -> float:
 
 def _psf(text: str, picture: Path) -> str | Tensor:
     """A file's name, or the PSF that the words stand for."""
-    from unconv.inverse import psf
+    from unconv.inverse.psf import makers as psf
 
     name, colon, rest = text.partition(":")
     if name not in _MAKERS or not colon:
@@ -169,7 +170,7 @@ def _psf(text: str, picture: Path) -> str | Tensor:
 
 def _estimated(picture: Path, size: int) -> Tensor:
     from unconv.inverse import estimate_kernel
-    from unconv.measured import measured
+    from unconv.pictures.measured import measured
 
     print(f"unconv: estimating a kernel of {size} x {size}", file=sys.stderr)
     given = measured(picture)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from unconv.errors import ShapeError
-from unconv.inverse.convolution import Convolution
+from unconv.inverse.operators.convolution import Convolution
 
 
 def psnr(truth: Tensor, estimate: Tensor, peak: float | None = None) -> float:

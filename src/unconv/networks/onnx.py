@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import fx
 
+from unconv.axis import Axis
 from unconv.errors import ModelError, ShapeError, UnconvError, WeightsError
 from unconv.networks.opened import Opened, library
-from unconv.shapes import Axis
 
 _SIDE = 224  # samples along an axis whose length the graph leaves open
 

@@ -18,14 +18,14 @@ from torchvision.models import WeightsEnum
 
 from unconv import box
 from unconv.errors import ModelError, UnconvError, WeightsError, nearest
-from unconv.images import Preprocess
-from unconv.networks.keras import is_keras, open_keras, open_keras_file, open_keras_live
-from unconv.networks.keras_graph import adapted
+from unconv.networks.keras.graph import adapted
+from unconv.networks.keras.opening import is_keras, open_keras, open_keras_file, open_keras_live
 from unconv.networks.onnx import open_onnx
 from unconv.networks.opened import Opened
 from unconv.networks.timm import open_timm
 from unconv.networks.torchvision import open_torchvision
 from unconv.networks.weights import loaded
+from unconv.pictures.preprocess import Preprocess
 
 
 def open_network(spec: str | Path | nn.Module, weights: str | Path | WeightsEnum | None = None) -> Opened:

@@ -1,5 +1,8 @@
 """Transposed convolution and unpooling with TensorFlow's exact meaning on PyTorch tensors."""
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from unconv.ops.bridges import (
     KerasArguments,
     OnnxArguments,
@@ -15,12 +18,19 @@ from unconv.ops.conv_transpose import (
     conv3d_transpose,
     depthwise_conv2d_backprop_input,
 )
-from unconv.ops.explain import Explanation, explain_conv2d_transpose
-from unconv.ops.explain_pool import PoolExplanation, explain_unpool_avg, explain_unpool_max
 from unconv.ops.keras import keras_conv_transpose
 from unconv.ops.pool import avg_pool1d, avg_pool2d, avg_pool3d, max_pool_with_argmax
 from unconv.ops.sizes import OutputSize, legal_output_sizes, output_sizes
 from unconv.ops.unpool import unpool_avg, unpool_max
+
+if TYPE_CHECKING:
+    from unconv.explain import (
+        Explanation,
+        PoolExplanation,
+        explain_conv2d_transpose,
+        explain_unpool_avg,
+        explain_unpool_max,
+    )
 
 __all__ = [
     "Explanation",
@@ -53,3 +63,14 @@ __all__ = [
     "unpool_avg",
     "unpool_max",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """An explanation's name, fetched when first used: it draws, and what draws is heavy and stands above this room."""
+    if name not in __all__:
+        raise AttributeError(f"module 'unconv.ops' has no attribute {name!r}")
+    return getattr(import_module("unconv.explain"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

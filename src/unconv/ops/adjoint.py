@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from unconv.axis import Axis
 from unconv.ops.conv import cut, differentiable, grown, nothing, padded_conv
-from unconv.shapes import Axis
 
 _TRANSPOSED = {2: F.conv_transpose2d, 3: F.conv_transpose3d}
 

@@ -10,8 +10,8 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
+from unconv.axis import Axis
 from unconv.errors import DtypeError, ShapeError
-from unconv.shapes import Axis
 
 FORMATS = ("NWC", "NHWC", "NDHWC", "NCW", "NCHW", "NCDHW")
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)

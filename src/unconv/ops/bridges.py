@@ -7,10 +7,10 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from unconv.axis import Axis
 from unconv.errors import Inexpressible, ShapeError
 from unconv.ops.arguments import FORMATS, axes_of, integers, layout_of, shape_argument, shape_of, transposed_size
 from unconv.ops.keras import keras_length
-from unconv.shapes import Axis
 
 _MODULES: dict[int, type[nn.Module]] = {1: nn.ConvTranspose1d, 2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
 

@@ -8,9 +8,9 @@ from typing import Any
 from torch import Tensor
 from torch.nn import functional as F
 
+from unconv.axis import Axis
 from unconv.errors import ShapeError
 from unconv.ops.arguments import Layout, axes_of, counts, floats, layout_of, other_channels
-from unconv.shapes import Axis
 
 _CONVOLUTIONS = {2: F.conv2d, 3: F.conv3d}
 

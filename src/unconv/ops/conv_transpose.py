@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
+from unconv.axis import Axis
 from unconv.errors import ShapeError
 from unconv.ops.adjoint import adjoint
 from unconv.ops.arguments import (
@@ -23,7 +24,6 @@ from unconv.ops.arguments import (
     transposed_size,
 )
 from unconv.ops.conv import refuse_empty_filters, refuse_other_depth
-from unconv.shapes import Axis
 
 
 def conv1d_transpose(

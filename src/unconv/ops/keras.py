@@ -6,11 +6,11 @@ from typing import Any
 
 from torch import Tensor
 
+from unconv.axis import Axis
 from unconv.errors import ShapeError
 from unconv.ops.arguments import FORMATS, Layout, axes_of, axis_words, floats, layout_of, per_axis
 from unconv.ops.conv import refuse_empty_filters
 from unconv.ops.conv_transpose import transposed
-from unconv.shapes import Axis
 
 
 def keras_conv_transpose(

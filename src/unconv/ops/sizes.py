@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from unconv.axis import Axis
 from unconv.errors import ShapeError
 from unconv.ops.arguments import FORMATS, Layout, axes_of, axis_words, integers, layout_of, per_axis
 from unconv.ops.bridges import keras_ways
-from unconv.shapes import Axis
 
 
 def legal_output_sizes(

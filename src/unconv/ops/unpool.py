@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from unconv.axis import Axis
 from unconv.errors import DtypeError, NoSuchUnit, ShapeError
 from unconv.ops.arguments import FORMATS, Layout, axes_of, floats, layout_of, legal_size, per_axis, shape_argument
 from unconv.ops.conv import grown, nothing
 from unconv.ops.pool import traced
-from unconv.shapes import Axis
 
 
 def unpool_max(

@@ -9,7 +9,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from unconv.images import cut, picture_of, png, signed_picture
+from unconv.pictures.boxes import cut
+from unconv.pictures.draw import picture_of, png, signed_picture
 
 _SIGNAL_SIDE = 96  # pixels that a signal's picture has at most; larger maps are averaged down
 

@@ -9,13 +9,13 @@ from typing import Any
 
 import torch
 
-import unconv
-from unconv.images import Source
-from unconv.reverse.cost import convolution_rate, wait
+from unconv.pictures.decode import Source
 from unconv.reverse.methods import Rules, method_named
 from unconv.reverse.network import Network
 from unconv.reverse.places import Place
 from unconv.reverse.seed import Channels, Unit
+from unconv.reverse.walking.cost import convolution_rate, wait
+from unconv.version import __version__
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ def bench(
         "device": str(device) if device.type == "cpu" else torch.cuda.get_device_name(device),
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
-        "unconv": unconv.__version__,
+        "unconv": __version__,
         "seconds_recording": recorded,
         "convolution_rate": limit / 1e9,
         "places": [asdict(row) for row in rows],

@@ -14,17 +14,17 @@ import torch
 import torch.nn.modules.module as hooks
 from torch import Tensor, nn
 
-import unconv
-from unconv.reverse.hold import Held
 from unconv.reverse.methods import Rules, method_named
 from unconv.reverse.places import Place, find
-from unconv.reverse.precision import full_precision
+from unconv.reverse.rewriting.freeze import Held
 from unconv.reverse.rules.pointwise import OTHER_RECTIFIERS, RELU
 from unconv.reverse.rules.pool import collisions
 from unconv.reverse.rules.shape import SHAPES
-from unconv.reverse.tape import Step, Tape, Value, outputs
-from unconv.reverse.walk import walk
+from unconv.reverse.tape.precision import full_precision
+from unconv.reverse.tape.record import Step, Tape, Value, outputs
+from unconv.reverse.walking.walk import walk
 from unconv.reverse.window import Window
+from unconv.version import __version__
 
 if TYPE_CHECKING:
     from unconv.reverse.network import Network, Recording
@@ -412,7 +412,7 @@ def _about(network: Network, recording: Recording, rules: Rules) -> dict[str, st
         "image": " × ".join(map(str, recording.tape.image.shape[1:])),
         "method": rules.name,
         "device": str(recording.tape.image.device),
-        "unconv": unconv.__version__,
+        "unconv": __version__,
         "torch": str(torch.__version__),
         "Python": platform.python_version(),
     }

@@ -14,7 +14,7 @@ import torch
 from torch._ops import OpOverload
 
 from unconv.errors import UnconvError, nearest
-from unconv.reverse.hold import product_refusal
+from unconv.reverse.rewriting.freeze import product_refusal
 from unconv.reverse.rules import PREPARERS, REACHES, RULES, Rule
 from unconv.reverse.rules.pointwise import (
     CHOICES,
@@ -29,7 +29,7 @@ from unconv.reverse.rules.pointwise import (
 )
 from unconv.reverse.rules.pool import max_pool_to_centre
 from unconv.reverse.rules.table import Preparing, Reaching, everything
-from unconv.reverse.tape import Before, Keeper, Step
+from unconv.reverse.tape.record import Before, Keeper, Step
 
 aten = torch.ops.aten
 

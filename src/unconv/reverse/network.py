@@ -12,23 +12,24 @@ import torch
 from torch import Tensor, nn
 
 from unconv.errors import ModelError, NoSuchLayer, ShapeError, UnconvError
-from unconv.images import Preprocess, Source, open_picture, shown
 from unconv.networks import Opened, Preprocessing, open_network, unwrap
-from unconv.networks.keras import input_size as keras_input_size
-from unconv.networks.keras import is_keras
+from unconv.networks.keras.opening import input_size as keras_input_size
+from unconv.networks.keras.opening import is_keras
+from unconv.pictures.decode import Source, open_picture
+from unconv.pictures.preprocess import Preprocess, shown
 from unconv.reverse.check import Coverage, check
-from unconv.reverse.fields import Field, fields
-from unconv.reverse.hold import Held, held_words, hold
-from unconv.reverse.layout import channels_first
 from unconv.reverse.methods import Rules, method_named
 from unconv.reverse.places import Place, find, places
+from unconv.reverse.receptive_field import Field, fields
 from unconv.reverse.reconstruction import Reconstructions
+from unconv.reverse.rewriting.channels_first import channels_first
+from unconv.reverse.rewriting.freeze import Held, held_words, hold
 from unconv.reverse.rules import KEEPERS
 from unconv.reverse.seed import Channels, Seeds, Unit, choose
-from unconv.reverse.stream import Stream, Units
-from unconv.reverse.tape import Step, Tape, record
+from unconv.reverse.tape.record import Step, Tape, record
 from unconv.reverse.trust import Trust, trust
-from unconv.reverse.walk import Route
+from unconv.reverse.walking.stream import Stream, Units
+from unconv.reverse.walking.walk import Route
 
 
 def load(

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from unconv.errors import NoSuchLayer, ShapeError, nearest
-from unconv.reverse.fields import Field, fields
-from unconv.reverse.hold import hold
+from unconv.reverse.receptive_field import Field, fields
+from unconv.reverse.rewriting.freeze import hold
 from unconv.reverse.rules.pointwise import OTHER_RECTIFIERS, RELU
 from unconv.reverse.rules.shape import SHAPES
-from unconv.reverse.tape import Step, Tape, Value
+from unconv.reverse.tape.record import Step, Tape, Value
 
 
 @dataclass(frozen=True)

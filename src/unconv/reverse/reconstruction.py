@@ -15,7 +15,9 @@ from PIL import Image
 from torch import Tensor
 
 from unconv.errors import ShapeError
-from unconv.images import common_scale, cut, grid, overlap, picture_of, png, signed_picture, write
+from unconv.files import write
+from unconv.pictures.boxes import cut, overlap
+from unconv.pictures.draw import common_scale, grid, picture_of, png, signed_picture
 from unconv.reverse.places import Place
 from unconv.reverse.seed import Name
 from unconv.reverse.window import slices

@@ -15,8 +15,8 @@ from math import prod
 import torch
 from torch import Tensor
 
+from unconv.axis import kernel_extent
 from unconv.reverse.window import Cut, cropped
-from unconv.shapes import kernel_extent
 
 _BLOCK = 256  # tiles that go through the products together: what they take stays in the cache
 

@@ -24,11 +24,11 @@ import torch.nn.modules.module as hooks
 from torch import Tensor, nn
 
 from unconv.errors import ModelError, ShapeError
-from unconv.images import cut
+from unconv.pictures.boxes import cut
 from unconv.reverse.reconstruction import Reconstructions
 from unconv.reverse.seed import Name
-from unconv.reverse.stream import Units
-from unconv.reverse.walk import Route, walk_apart
+from unconv.reverse.walking.stream import Units
+from unconv.reverse.walking.walk import Route, walk_apart
 from unconv.reverse.window import Window
 
 if TYPE_CHECKING:

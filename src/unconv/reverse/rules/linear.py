@@ -7,13 +7,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from unconv.axis import kernel_extent
 from unconv.errors import NoRule
 from unconv.reverse.rules.table import adjoint, differentiated, local, on_whole_first, one_channel, point, rule
-from unconv.reverse.tape import Before, Step, Value
+from unconv.reverse.tape.record import Before, Step, Value
+from unconv.reverse.tape.whole import LINEAR
 from unconv.reverse.transposed import Filters, from_one_channel, transposed
-from unconv.reverse.whole import LINEAR
 from unconv.reverse.window import Cut, Reach, Window, slices
-from unconv.shapes import kernel_extent
 
 aten = torch.ops.aten
 

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from unconv.errors import NoRule
 from unconv.reverse.rules.table import differentiated, local, one_channel, point, rule
-from unconv.reverse.tape import Before, Step
-from unconv.reverse.whole import CHANNEL_NORM, INSTANCE_NORM, LOCAL_RESPONSE_NORM
+from unconv.reverse.tape.record import Before, Step
+from unconv.reverse.tape.whole import CHANNEL_NORM, INSTANCE_NORM, LOCAL_RESPONSE_NORM
 from unconv.reverse.window import Window
 
 aten = torch.ops.aten

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from unconv.reverse.rules.table import differentiated, local, one_channel, point, prepared, rule
-from unconv.reverse.tape import Before, Step
+from unconv.reverse.tape.record import Before, Step
 from unconv.reverse.window import Window
 
 aten = torch.ops.aten

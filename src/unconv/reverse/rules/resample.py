@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from unconv.reverse.rules.table import adjoint, differentiated, on_whole, point, rule
-from unconv.reverse.tape import Before, Step
+from unconv.reverse.tape.record import Before, Step
 from unconv.reverse.window import Window
 
 aten = torch.ops.aten

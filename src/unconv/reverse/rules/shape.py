@@ -7,7 +7,7 @@ from torch.utils._pytree import tree_leaves
 
 from unconv.errors import NoRule
 from unconv.reverse.rules.table import adjoint, local, on_whole, on_whole_first, rule
-from unconv.reverse.tape import Step, Value
+from unconv.reverse.tape.record import Step, Value
 from unconv.reverse.window import Reach, Window, cropped
 
 aten = torch.ops.aten

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch._ops import OpOverload
 from torch.utils._pytree import tree_leaves
 
-from unconv.reverse.tape import Before, Keeper, Step, Value
+from unconv.reverse.tape.record import Before, Keeper, Step, Value
 from unconv.reverse.window import Reach, Window, join
 
 Rule = Callable[..., Window | Sequence[Window | None]]

@@ -1,0 +1,1 @@
+"""Linear maps with their exact adjoints."""

@@ -1,0 +1,371 @@
+"""Convolution with a known kernel, at four kinds of boundary, and its adjoint, the transposed convolution."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from math import prod
+from operator import index
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from unconv.errors import DtypeError, ShapeError, nearest
+from unconv.inverse.operators.fourier import irfftn, rfftn
+from unconv.inverse.operators.operator import Composition, Operator, fits
+from unconv.inverse.operators.selection import Selection, Window
+
+BOUNDARIES = ("circular", "zero", "reflect", "unknown")
+
+# Taps up to which the plain sum is faster than the FFT: in one dimension, and of small inputs in more.
+_DIRECT_LINE, _DIRECT_PLANE, _SMALL = 16, 9, 2**14
+
+
+class Convolution(Operator):
+    """y[i] = sum over j of kernel[j] x[i + centre - j], along the last axes.
+
+    Boundaries:
+        "circular": x goes round. The FFT diagonalises it; `spectrum` is the diagonal.
+        "zero": x is zero outside; as much comes out as went in.
+        "reflect": x is mirrored at its first and last sample, which is not repeated (torch's padding mode).
+        "unknown": only what no boundary had a part in was observed, `n - k + 1` samples of `n`
+            ("valid"): a picture ends, the blur does not.
+
+    Args:
+        kernel: (*k), real or complex, one to three axes; or (*b, *k) with `axes`, one kernel for each index of b.
+        shape: (*b, *n) of the input; axes before the convolved ones are a batch. More of them may come at each call.
+        stride: of the output's samples keep every `stride`-th, along each axis.
+        centre: the kernel's index that stands on the output's sample; without it the middle, k // 2 along
+            each axis, which for an even k is the one after the middle (as in the FFT's order, and MATLAB's psf2otf).
+        axes: how many of the last axes are convolved; all of the kernel's without it.
+        method: "fft", "direct", or "auto", which takes the faster by the kernel's size; on a GPU always "fft", as torch's
+            convolution may round to ten bits there (`torch.backends.cudnn.allow_tf32`).
+
+    Raises:
+        ShapeError: a kernel that is empty, longer than the input where the boundary cannot have it, or of more
+            axes than the input; a centre outside it; an unknown boundary.
+        DtypeError: a kernel of integers that is no tensor of numbers.
+    """
+
+    def __init__(
+        self,
+        kernel: Any,
+        shape: Sequence[int],
+        boundary: str = "circular",
+        *,
+        stride: int | Sequence[int] = 1,
+        centre: Sequence[int] | None = None,
+        axes: int | None = None,
+        method: str = "auto",
+    ) -> None:
+        self.kernel = _numbers(kernel)
+        self.axes = axes or self.kernel.ndim
+        self.boundary = boundary
+        self.shape_in = _whole("shape", shape)
+        self._k = tuple(self.kernel.shape[-self.axes :])
+        self.centre = tuple(k // 2 for k in self._k) if centre is None else _whole("centre", centre)
+        self.stride = _whole("stride", stride, self.axes)
+        self._check(method)
+        n = self.shape_in[-self.axes :]
+        whole = tuple(a - k + 1 for a, k in zip(n, self._k, strict=True)) if boundary == "unknown" else n
+        self.shape_out = (*self.shape_in[: -self.axes], *(-(-a // s) for a, s in zip(whole, self.stride, strict=True)))
+        self._whole, self._n = whole, n
+        self._dims = tuple(range(-self.axes, 0))
+        self._method, self._small = method, self._is_small()
+        self._spectra: dict[Any, Tensor] = {}
+
+    @property
+    def diagonalised(self) -> bool:
+        """True where the FFT turns the operator into a product with `spectrum`."""
+        return self.boundary == "circular" and set(self.stride) == {1}
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., *shape_out) of (..., *shape_in)."""
+        fits("Convolution", x, self.shape_in)
+        if self._is_direct(x):
+            return self._direct(x)
+        grid, first = self._grid()
+        spread = self._mirrored(x) if self.boundary == "reflect" else x
+        y = self._product(spread, grid, adjoint=False)
+        return y[self._cut(first)]
+
+    def adjoint(self, y: Tensor) -> Tensor:
+        """(..., *shape_in) of (..., *shape_out)."""
+        fits("Convolution.adjoint", y, self.shape_out)
+        if self._is_direct(y):
+            return self._direct_adjoint(y)
+        grid, first = self._grid()
+        if grid != self._whole or set(self.stride) != {1}:
+            spread = self._among_zeros(y, grid, first)
+        else:
+            spread = y
+        x = self._product(spread, grid, adjoint=True)
+        if self.boundary == "reflect":
+            return self._folded(x[_firsts(n + k - 1 for n, k in zip(self._n, self._k, strict=True))])
+        return x if grid == self._n else x[_firsts(self._n)]
+
+    def spectrum(self, like: Tensor) -> Tensor:
+        """The kernel's discrete Fourier transform on the grid of the FFT, with the precision and device of `like`.
+
+        Half of it (`torch.fft.rfftn`) if both are real. Under "circular" the kernel's centre lies at index 0.
+        """
+        real = not (like.is_complex() or self.kernel.is_complex())
+        dtype = like.dtype if like.is_complex() or real else like.dtype.to_complex()
+        return self._kept((dtype, like.device, "spectrum"), lambda: self._transformed(like.device, dtype, real))
+
+    def conjugate(self, like: Tensor) -> Tensor:
+        """The adjoint's spectrum, kept: torch would copy the whole of it to conjugate it, at every call."""
+        spectrum = self.spectrum(like)
+        return self._kept(_key(spectrum, "conjugate"), lambda: spectrum.conj().resolve_conj())
+
+    def power(self, like: Tensor) -> Tensor:
+        """|H|², kept."""
+        spectrum = self.spectrum(like)
+        return self._kept(_key(spectrum, "power"), lambda: spectrum.real.square().addcmul_(spectrum.imag, spectrum.imag))
+
+    def _kept(self, key: Any, make: Callable[[], Tensor]) -> Tensor:
+        if key in self._spectra:
+            return self._spectra[key]
+        made = make()
+        if not (self.kernel.requires_grad or made.is_inference()):
+            self._spectra[key] = made
+        return made
+
+    def _transformed(self, device: torch.device, dtype: torch.dtype, real: bool) -> Tensor:
+        kernel = self.kernel.to(device=device, dtype=dtype)
+        grid, _ = self._grid()
+        if self.boundary == "circular":
+            kernel = F.pad(kernel, [p for n, k in zip(reversed(grid), reversed(self._k), strict=True) for p in (0, n - k)])
+            kernel = kernel.roll([-c for c in self.centre], self._dims)
+        spectrum: Tensor = (rfftn if real else torch.fft.fftn)(kernel, grid, self._dims)
+        return spectrum
+
+    def _product(self, x: Tensor, grid: tuple[int, ...], adjoint: bool) -> Tensor:
+        spectrum = self.conjugate(x) if adjoint else self.spectrum(x)
+        if x.is_complex() or self.kernel.is_complex():
+            turned: Tensor = torch.fft.ifftn(torch.fft.fftn(x, grid, self._dims) * spectrum, grid, self._dims)
+            return turned
+        moved = rfftn(x, grid, self._dims)
+        recorded = torch.is_grad_enabled() and (x.requires_grad or spectrum.requires_grad)
+        return irfftn(moved * spectrum if recorded else moved.mul_(spectrum), grid, self._dims)
+
+    def _grid(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """(lengths of the FFT, where on it the output begins)."""
+        sizes = list(zip(self._n, self._k, self.centre, strict=True))
+        if self.boundary == "circular":
+            return self._n, (0,) * self.axes
+        if self.boundary == "zero":
+            return tuple(smooth(n + max(c, k - 1 - c)) for n, k, c in sizes), self.centre
+        extra = 1 if self.boundary == "reflect" else 0
+        return tuple(smooth(n + extra * (k - 1)) for n, k, _ in sizes), tuple(k - 1 for k in self._k)
+
+    def _among_zeros(self, y: Tensor, grid: tuple[int, ...], first: tuple[int, ...]) -> Tensor:
+        """The output's samples in their places on the FFT's grid; only what lies around them is written twice."""
+        spread = y.new_empty(*y.shape[: -self.axes], *grid)
+        if set(self.stride) == {1}:
+            for axis, a, n, whole in zip(self._dims, first, self._whole, grid, strict=True):
+                spread.narrow(axis, 0, a).zero_()
+                spread.narrow(axis, a + n, whole - a - n).zero_()
+        else:
+            spread.zero_()
+        spread[self._cut(first)] = y
+        return spread
+
+    def _cut(self, first: tuple[int, ...]) -> Any:
+        """Where on the FFT's grid the output lies."""
+        return (..., *(slice(a, a + n, s) for a, n, s in zip(first, self._whole, self.stride, strict=True)))
+
+    def _direct(self, x: Tensor) -> Tensor:
+        lead = x.shape[: -self.axes]
+        spread = self._extended(x).flatten(0, -self.axes - 1) if lead else self._extended(x)[None]
+        y: Tensor = _CONV[self.axes](spread[:, None], self._taps(x), stride=self.stride)
+        return y.reshape(*lead, *y.shape[2:])
+
+    def _direct_adjoint(self, y: Tensor) -> Tensor:
+        lead = y.shape[: -self.axes]
+        flat = y.flatten(0, -self.axes - 1) if lead else y[None]
+        rest = [(n - 1) % s for n, s in zip(self._whole, self.stride, strict=True)]
+        x = _CONV_TRANSPOSE[self.axes](flat[:, None], self._taps(y), stride=self.stride, output_padding=rest)
+        return self._gathered(x.reshape(*lead, *x.shape[2:]))
+
+    def _taps(self, like: Tensor) -> Tensor:
+        return self.kernel.to(like).flip(self._dims)[None, None]
+
+    def _extended(self, x: Tensor) -> Tensor:
+        """With the samples that the boundary says lie before and after."""
+        if self.boundary == "unknown":
+            return x
+        if self.boundary == "reflect":
+            return self._mirrored(x)
+        if self.boundary == "zero":
+            return F.pad(x, [p for side in reversed(self._sides()) for p in side])
+        for axis, (before, after), n in zip(self._dims, self._sides(), self._n, strict=True):
+            x = torch.cat([x.narrow(axis, n - before, before), x, x.narrow(axis, 0, after)], axis)
+        return x
+
+    def _gathered(self, x: Tensor) -> Tensor:
+        """The adjoint of `_extended`."""
+        if self.boundary == "unknown":
+            return x
+        if self.boundary == "reflect":
+            return self._folded(x)
+        for axis, (before, after), n in zip(self._dims, self._sides(), self._n, strict=True):
+            kept = x.narrow(axis, before, n)
+            if self.boundary == "circular":
+                kept = kept.clone()
+                kept.narrow(axis, n - before, before).add_(x.narrow(axis, 0, before))
+                kept.narrow(axis, 0, after).add_(x.narrow(axis, before + n, after))
+            x = kept
+        return x
+
+    def _mirrored(self, x: Tensor) -> Tensor:
+        for axis, (before, after), n in zip(self._dims, self._sides(), self._n, strict=True):
+            head, tail = x.narrow(axis, 1, before).flip(axis), x.narrow(axis, n - 1 - after, after).flip(axis)
+            x = torch.cat([head, x, tail], axis)
+        return x
+
+    def _folded(self, x: Tensor) -> Tensor:
+        """The adjoint of `_mirrored`."""
+        for axis, (before, after), n in zip(self._dims, self._sides(), self._n, strict=True):
+            kept = x.narrow(axis, before, n).clone()
+            kept.narrow(axis, 1, before).add_(x.narrow(axis, 0, before).flip(axis))
+            kept.narrow(axis, n - 1 - after, after).add_(x.narrow(axis, before + n, after).flip(axis))
+            x = kept
+        return x
+
+    def _is_direct(self, x: Tensor) -> bool:
+        chosen = self._method == "direct" or (self._method == "auto" and self._small and x.device.type == "cpu")
+        return chosen and not x.is_complex()
+
+    def _is_small(self) -> bool:
+        if self.kernel.is_complex() or self.kernel.ndim != self.axes:
+            return False
+        taps = self.kernel.numel()
+        return taps <= _DIRECT_LINE if self.axes == 1 else taps <= _DIRECT_PLANE and prod(self._n) <= _SMALL
+
+    def _sides(self) -> list[tuple[int, int]]:
+        """How many samples before and after the input the output depends on."""
+        return [(k - 1 - c, c) for k, c in zip(self._k, self.centre, strict=True)]
+
+    def _check(self, method: str) -> None:
+        if self.boundary not in BOUNDARIES:
+            raise ShapeError(
+                f"Convolution: there is no boundary {self.boundary!r}; {', '.join(BOUNDARIES)} there are. "
+                f"Nearest: {nearest(str(self.boundary), BOUNDARIES)}."
+            )
+        if method not in ("auto", "fft", "direct"):
+            raise ShapeError(f"Convolution: method {method!r}; 'auto', 'fft' or 'direct' was needed.")
+        if method == "direct" and (self.kernel.is_complex() or self.kernel.ndim != self.axes):
+            raise ShapeError("Convolution: 'direct' takes one real kernel. Leave the method at 'auto'.")
+        few = min(3, len(self.shape_in), self.kernel.ndim)
+        if (
+            not 1 <= self.axes <= few
+            or self.kernel.ndim > len(self.shape_in)
+            or 0 in self.kernel.shape
+            or min(self.shape_in) < 1
+        ):
+            raise ShapeError(
+                f"Convolution: a kernel {tuple(self.kernel.shape)} along {self.axes} axes of an input {self.shape_in}; "
+                "one to three, no more than the input has, were needed. Pass shape=(*batch, *lengths) and a kernel of the last."
+            )
+        lead, batch = self.shape_in[: -self.axes], self.kernel.shape[: -self.axes]
+        if any(b not in (1, n) for b, n in zip(reversed(batch), reversed(lead), strict=False)):
+            raise ShapeError(
+                f"Convolution: kernels for {tuple(batch)} and an input of {self.shape_in} along {self.axes} axes; one kernel, "
+                f"or one for each of {lead}, was needed."
+            )
+        counts = {len(self.centre), len(self.stride)}
+        if counts != {self.axes} or min(self.stride) < 1:
+            raise ShapeError(f"Convolution: centre {self.centre} and stride {self.stride} must have {self.axes} integers each.")
+        for k, c, n, (before, after) in zip(self._k, self.centre, self.shape_in[-self.axes :], self._sides(), strict=True):
+            if not 0 <= c < k:
+                raise ShapeError(f"Convolution: the centre {self.centre} is not in the kernel {self._k}.")
+            if (self.boundary in ("circular", "unknown") and k > n) or (self.boundary == "reflect" and max(before, after) >= n):
+                raise ShapeError(
+                    f"Convolution: the kernel is {self._k} and the input {self.shape_in}; at a boundary {self.boundary!r} "
+                    "the kernel must fit into it. Cut the kernel to where it is not zero, or use boundary='zero'."
+                )
+
+
+def split(operator: Operator) -> tuple[Convolution, Selection]:
+    """An operator as a circular convolution of which some samples were observed: A = selection @ convolution.
+
+    This is what keeps an unknown boundary, a mask or a coarser grid at the FFT's speed: the convolution is
+    diagonal to the FFT, and the selection is a diagonal of ones and zeros.
+
+    Raises:
+        ShapeError: the operator is no such product.
+
+    Source:
+        Almeida & Figueiredo, "Deconvolving images with unknown boundaries using the alternating direction method
+        of multipliers" (2013), sec. III; Matakos, Ramani & Fessler, "Accelerated edge-preserving image restoration
+        without boundary artifacts" (2013).
+    """
+    if isinstance(operator, Convolution) and operator.boundary in ("circular", "unknown"):
+        circular = operator
+        if not operator.diagonalised:
+            circular = Convolution(operator.kernel, operator.shape_in, centre=operator.centre, axes=operator.axes)
+        valid = operator.boundary == "unknown"
+        start = [k - 1 - c if valid else 0 for k, c in zip(operator._k, operator.centre, strict=True)]
+        size = operator.shape_out[-operator.axes :]
+        return circular, Window(operator.shape_in, start, size, operator.stride)
+    if isinstance(operator, Composition) and isinstance(operator.outer, Selection):
+        circular, chosen = split(operator.inner)
+        return circular, Chain(operator.outer, chosen)
+    raise ShapeError(
+        f"split: {operator!r} is no circular convolution of which samples were chosen. Use boundary='unknown' or 'circular', "
+        "alone or below a Mask, Crop or Downsample; or a solver that asks for less: cgls, fista, richardson_lucy."
+    )
+
+
+class Chain(Selection, Composition):
+    """A selection of a selection."""
+
+
+def smooth(n: int) -> int:
+    """The least length of at least `n` with no prime factor above 5: where the FFT is fast."""
+    best = 1 << (n - 1).bit_length() if n > 1 else 1
+    five = 1
+    while five < best:
+        three = five
+        while three < best:
+            two = three << max(0, (-(-n // three) - 1).bit_length())
+            best = min(best, two)
+            three *= 3
+        five *= 5
+    return best
+
+
+def _key(spectrum: Tensor, what: str) -> Any:
+    return spectrum.dtype, spectrum.device, spectrum.shape, what  # half a spectrum and a whole one differ
+
+
+def _firsts(lengths: Iterable[int]) -> Any:
+    return (..., *(slice(n) for n in lengths))
+
+
+def _numbers(kernel: Any) -> Tensor:
+    """A copy: what the caller does to the kernel later changes nothing here."""
+    if not isinstance(kernel, Tensor):
+        array = np.array(kernel, order="C")
+        if array.dtype.kind not in "fciu":
+            raise DtypeError(f"Convolution: the kernel is of {array.dtype}, but numbers were needed. Pass a numeric array.")
+        return _numbers(torch.from_numpy(array.astype(array.dtype.newbyteorder("="))))
+    if kernel.dtype == torch.bool:
+        raise DtypeError("Convolution: the kernel is boolean, but numbers were needed. Pass kernel.float().")
+    return kernel.clone() if kernel.is_floating_point() or kernel.is_complex() else kernel.double()
+
+
+def _whole(what: str, given: Any, count: int | None = None) -> tuple[int, ...]:
+    """Whole numbers, of whatever type; one for all axes where `count` is given."""
+    try:
+        numbers = tuple(index(n) for n in given) if np.ndim(given) else (index(given),)
+    except TypeError:
+        raise DtypeError(f"Convolution: {what} is {given!r}, but whole numbers were needed.") from None
+    return numbers * count if count and len(numbers) == 1 else numbers
+
+
+_CONV: dict[int, Any] = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
+_CONV_TRANSPOSE: dict[int, Any] = {1: F.conv_transpose1d, 2: F.conv_transpose2d, 3: F.conv_transpose3d}

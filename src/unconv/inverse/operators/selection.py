@@ -1,0 +1,106 @@
+"""Operators that choose samples: a mask, a crop, every second one. Their adjoints put the samples back among zeros.
+
+Chosen or not is a diagonal of ones and zeros, `weights`; solvers use that to stay at the FFT's speed: see `split`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from unconv.errors import ShapeError
+from unconv.inverse.operators.operator import Operator, fits
+
+
+class Selection(Operator):
+    """Some of the samples. The adjoint puts them back where they were, zero elsewhere."""
+
+    def weights(self, like: Tensor) -> Tensor:
+        """(*shape_in): 1 where a sample is chosen, 0 where not; dtype and device of `like`."""
+        return self.adjoint(torch.ones(self.shape_out, dtype=like.dtype, device=like.device))
+
+
+class Mask(Selection):
+    """Samples where `observed` is true; the others become zero, in their places.
+
+    Args:
+        observed: (*shape), boolean.
+    """
+
+    def __init__(self, observed: Tensor) -> None:
+        self.observed = torch.as_tensor(observed) != 0
+        self.shape_in = self.shape_out = tuple(self.observed.shape)
+
+    def forward(self, x: Tensor) -> Tensor:
+        fits("Mask", x, self.shape_in)
+        return torch.where(self.observed.to(x.device), x, 0)  # not a product, which would keep NaN
+
+    def adjoint(self, y: Tensor) -> Tensor:
+        return self.forward(y)
+
+
+class Window(Selection):
+    """Along each of the last axes, `size` samples from `start` on, every `step`-th: crop and downsampling in one.
+
+    Raises:
+        ShapeError: the window does not lie in `shape`.
+    """
+
+    def __init__(
+        self, shape: Sequence[int], start: Sequence[int], size: Sequence[int], step: Sequence[int] | None = None
+    ) -> None:
+        steps = tuple(step or (1,) * len(size))
+        lead = len(shape) - len(size)
+        lasts = [s + (n - 1) * k for s, n, k in zip(start, size, steps, strict=True)]
+        inside = (
+            0 <= s and 1 <= n and last < whole for s, n, last, whole in zip(start, size, lasts, shape[lead:], strict=True)
+        )
+        if lead < 0 or min(steps) < 1 or not all(inside):
+            raise ShapeError(
+                f"Window: {tuple(size)} samples from {tuple(start)} on, every {steps}, do not lie in {tuple(shape)}. "
+                "Choose a smaller window."
+            )
+        self._cut: tuple[Any, ...] = (..., *(slice(s, last + 1, k) for s, last, k in zip(start, lasts, steps, strict=True)))
+        self.shape_in = tuple(shape)
+        self.shape_out = (*shape[:lead], *size)
+
+    def forward(self, x: Tensor) -> Tensor:
+        fits("Window", x, self.shape_in)
+        return x[self._cut]
+
+    def adjoint(self, y: Tensor) -> Tensor:
+        fits("Window.adjoint", y, self.shape_out)
+        x = y.new_zeros(*y.shape[: y.ndim - len(self.shape_out)], *self.shape_in)
+        x[self._cut] = y
+        return x
+
+
+class Crop(Window):
+    """`size` samples of the last axes, from `start` on."""
+
+    def __init__(self, shape: Sequence[int], start: Sequence[int], size: Sequence[int]) -> None:
+        super().__init__(shape, start, size)
+
+
+class Downsample(Window):
+    """Every `factor`-th sample of the last `axes` axes, from `phase` on. It does not smooth: compose it with a
+    `Convolution` for that.
+
+    Args:
+        factor, phase: one integer, or one for each of the last axes.
+        axes: how many of the last axes; without it as many as `factor` has, or all.
+    """
+
+    def __init__(
+        self, shape: Sequence[int], factor: int | Sequence[int], phase: int | Sequence[int] = 0, axes: int | None = None
+    ) -> None:
+        axes = axes or (len(shape) if isinstance(factor, int) else len(factor))
+        steps = (factor,) * axes if isinstance(factor, int) else tuple(factor)
+        starts = (phase,) * axes if isinstance(phase, int) else tuple(phase)
+        if min(steps) < 1:
+            raise ShapeError(f"Downsample: factor {factor}; it must be at least 1.")
+        sizes = [-(-(n - start) // step) for n, start, step in zip(shape[-axes:], starts, steps, strict=True)]
+        super().__init__(shape, starts, sizes, steps)

@@ -1,0 +1,1 @@
+"""What is known of the truth beforehand: penalties and denoisers."""

@@ -1,0 +1,159 @@
+"""Point spread functions opened and checked."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from unconv.errors import DtypeError, NonFinite, PictureError, ShapeError, UnconvError, nearest
+from unconv.pictures.decode import DAMAGE
+from unconv.pictures.measured import measured
+
+
+def open_psf(
+    source: str | Path | np.ndarray[Any, Any] | Tensor, ndim: int | None = None, *, name: str | None = None
+) -> tuple[Tensor, list[str]]:
+    """A PSF from a file, an array or a tensor, as `checked` gives it.
+
+    Files: `.npy`; a picture, grey, or of three equal channels, whose integers are divided by their sum; several pages
+    are a volume; `.mat` (needs scipy); numbers in text, `.txt` or `.csv`, one row a line.
+
+    Args:
+        ndim: axes it must have; None for any.
+        name: which array of a `.mat` file; needed where it holds several.
+
+    Raises:
+        PictureError: the file is absent or damaged.
+        ShapeError, NonFinite, DtypeError: as `checked`; also a coloured picture.
+    """
+    where = "psf" if not isinstance(source, str | Path) else f"psf {Path(source).name}"
+    if isinstance(source, str | Path):
+        return checked(_read(Path(source), name), ndim, where=where)
+    if not isinstance(source, Tensor | np.ndarray):
+        raise DtypeError(f"psf: it is a {type(source).__name__}; a path, an array or a tensor was needed.")
+    return checked(source, ndim, where=where)
+
+
+def checked(psf: np.ndarray[Any, Any] | Tensor, ndim: int | None = None, *, where: str = "psf") -> tuple[Tensor, list[str]]:
+    """The PSF in float64, divided by its sum; and notes on what is odd about it, each also a `UserWarning`.
+
+    Negative values are kept. A sum that is zero or negative is not divided out. The centre is taken at size // 2; a
+    note says where the mass lies more than half a sample away from it.
+
+    Args:
+        ndim: axes it must have; None for any.
+        where: what messages call it.
+
+    Raises:
+        ShapeError: of another number of axes, empty, or all zero.
+        NonFinite: NaN or infinite.
+        DtypeError: bool, complex or no numbers.
+    """
+    kernel = _numbers(psf, where)
+    shape = tuple(kernel.shape)
+    if not shape or 0 in shape or (ndim is not None and len(shape) != ndim):
+        wanted = "one with samples" if ndim is None else f"one of {ndim} axes with samples"
+        raise ShapeError(
+            f"{where}: it is {shape}, but {wanted} was needed. Drop axes of length 1, or pass one kernel at a time."
+        )
+    odd = int((~kernel.isfinite()).sum())
+    if odd:
+        raise NonFinite(f"{where}: {odd} of {kernel.numel()} samples are NaN or infinite. Set them to zero, or measure again.")
+    mass, total = float(kernel.abs().sum()), float(kernel.sum())
+    if mass == 0:
+        raise ShapeError(f"{where}: all of {shape} is zero; such a blur leaves nothing. Pass a PSF that sums to 1.")
+    notes = []
+    if bool((kernel < 0).any()):
+        share = (mass - total) / 2 / mass
+        notes.append(f"{where}: {share:.2%} of its mass is negative; kept as given. A blur of light has none.")
+    if total <= 1e-12 * mass:
+        if abs(total) <= 1e-12 * mass:
+            kernel = kernel - total / kernel.numel()  # rounding, that a filter would divide by
+        notes.append(
+            f"{where}: it sums to {total:.4g}; kept as given, not divided by its sum. Its brightness cannot be restored."
+        )
+    else:
+        if abs(total - 1) > 1e-3:
+            notes.append(f"{where}: it sums to {total:.6g}; divided by its sum, so that brightness is kept.")
+        kernel = kernel / total
+        notes += _off_centre(kernel, where)
+    for note in notes:
+        warnings.warn(note, UserWarning, stacklevel=2)
+    return kernel, notes
+
+
+def _off_centre(kernel: Tensor, where: str) -> list[str]:
+    """A note where the centroid of a kernel that sums to 1 is more than half a sample from size // 2."""
+    centroid = []
+    for axis, n in enumerate(kernel.shape):
+        others = [other for other in range(kernel.ndim) if other != axis]
+        line = kernel.sum(others) if others else kernel
+        centroid.append(float(line @ torch.arange(n, dtype=kernel.dtype, device=kernel.device)))
+    middle = tuple(n // 2 for n in kernel.shape)
+    shift = [m - c for m, c in zip(middle, centroid, strict=True)]
+    if max(abs(s) for s in shift) <= 0.5 + 1e-6:
+        return []
+    said, moved = (", ".join(f"{value:.2f}" for value in values) for values in (centroid, shift))
+    return [
+        f"{where}: its mass is centred at ({said}), but its centre is taken at {middle}; what is restored will be shifted by "
+        f"({moved}) samples. Pass centre= where a point lands in it, or trim it."
+    ]
+
+
+def _numbers(psf: np.ndarray[Any, Any] | Tensor, where: str) -> Tensor:
+    kind = str(psf.dtype).removeprefix("torch.")
+    if not kind.lstrip("<>=").startswith(("int", "uint", "float", "bfloat", "i", "u", "f")):
+        raise DtypeError(f"{where}: its samples are {kind}; integers or floats were needed. Convert them.")
+    return psf.detach().double() if isinstance(psf, Tensor) else torch.from_numpy(np.array(psf, dtype=np.float64, order="C"))
+
+
+def _read(path: Path, name: str | None) -> np.ndarray[Any, Any] | Tensor:
+    if not path.is_file():
+        raise PictureError(f"psf: there is no file {path}.")
+    suffix = path.suffix.lower()
+    if suffix == ".mat":
+        return _read_mat(path, name)
+    try:
+        if suffix == ".npy":
+            return np.array(np.load(path, mmap_mode="r", allow_pickle=False))
+        if suffix in (".txt", ".csv"):
+            text = path.read_text(encoding="utf-8-sig").replace(",", " ").replace(";", " ")
+            return np.loadtxt(text.splitlines(), ndmin=2)
+    except DAMAGE as error:
+        raise PictureError(f"psf: {path} cannot be read as numbers: {error}.") from error
+    picture = measured(path)
+    samples = picture.samples
+    if "C" in picture.axes:
+        channel = picture.axes.index("C")
+        samples, others = samples.narrow(channel, 0, 1), samples
+        if not torch.equal(samples.expand_as(others), others):
+            raise ShapeError(f"psf: {path} is coloured; a grey picture was needed. Save one channel of it.")
+        samples = samples.squeeze(channel)
+    total = samples.double().sum()
+    return samples / total if picture.peak is not None and total > 0 else samples
+
+
+def _read_mat(path: Path, name: str | None) -> np.ndarray[Any, Any]:
+    try:
+        from scipy.io.matlab import MatReadError, loadmat
+    except ImportError as error:
+        raise UnconvError(f"psf: {path} needs scipy. Install it with pip install scipy, or save the array as .npy.") from error
+    try:
+        held = loadmat(path)
+    except NotImplementedError as error:
+        raise PictureError(f'psf: {path} is of MATLAB 7.3 (HDF5). Save it with "-v7" instead.') from error
+    except (MatReadError, *DAMAGE) as error:
+        raise PictureError(f"psf: {path} is not a .mat file, or is damaged or cut off: {error}.") from error
+    arrays = {key: value for key, value in held.items() if not key.startswith("__") and np.asarray(value).dtype.kind in "iuf"}
+    if name is None and len(arrays) == 1:
+        return np.asarray(*arrays.values())
+    if name not in arrays:
+        asked = f"holds no {name!r}" if name else "does not say which array is the PSF"
+        there = nearest(name, arrays) if name else ", ".join(f"{key} {value.shape}" for key, value in arrays.items())
+        raise PictureError(f"psf: {path} {asked}; it holds {there or 'no arrays'}. Pass name=.")
+    return np.asarray(arrays[name])

@@ -1,0 +1,229 @@
+"""Point spread functions made from a formula.
+
+Each maker gives a float64 tensor that sums to 1, whose centre is the sample at size // 2 on every axis. Sizes are
+odd unless said otherwise, so that this is the middle.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from numbers import Integral
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from unconv.errors import ShapeError
+
+Size = int | Sequence[int]
+
+_FIRST_ZERO = 3.8317059702075125  # of the Bessel function J1
+
+
+def gaussian(sigma: float | Sequence[float], size: Size | None = None, ndim: int = 2) -> Tensor:
+    """A Gaussian sampled at the centres of the samples.
+
+    Args:
+        sigma: standard deviation in samples, one or one per axis; zero along an axis: no blur along it.
+        size: samples, one or one per axis; by default enough for 4 sigma to each side.
+        ndim: axes, where neither `sigma` nor `size` says so.
+
+    Source:
+        As MATLAB's fspecial("gaussian"), for odd sizes; an even size has its centre at size // 2, not between samples.
+    """
+    ndim = next((len(given) for given in (sigma, size) if isinstance(given, Sequence)), ndim)
+    sigmas = _per_axis("gaussian", "sigma", sigma, ndim, 0.0)
+    lengths = [2 * math.ceil(4 * s) + 1 for s in sigmas] if size is None else _per_axis("gaussian", "size", size, ndim, 1)
+    kernel = torch.ones((), dtype=torch.float64)
+    for s, n in zip(sigmas, lengths, strict=True):
+        x = torch.arange(n, dtype=torch.float64) - n // 2
+        line = torch.exp(-0.5 * (x / s) ** 2) if s > 0 else (x == 0).double()
+        kernel = kernel[..., None] * line
+    return kernel / kernel.sum()
+
+
+def uniform(size: Size, ndim: int = 2) -> Tensor:
+    """A box of equal weights, `size` samples wide, one or one per axis."""
+    ndim = len(size) if isinstance(size, Sequence) else ndim
+    lengths = _per_axis("uniform", "size", size, ndim, 1)
+    return torch.full(lengths, 1 / math.prod(lengths), dtype=torch.float64)
+
+
+def disk(radius: float) -> Tensor:
+    """A disk of `radius` samples, as out-of-focus lenses give: each sample weighs the area that the disk covers of it.
+
+    Areas are exact along x and summed over 200 lines a sample along y.
+    """
+    _positive("disk", radius=radius)
+    half, lines = max(0, math.ceil(radius - 0.5)), 200
+    y = (torch.arange((2 * half + 1) * lines, dtype=torch.float64) + 0.5) / lines - half - 0.5
+    chord = (radius**2 - y**2).clamp(min=0).sqrt()[:, None]
+    x = torch.arange(-half, half + 1, dtype=torch.float64)
+    covered = (torch.minimum(x + 0.5, chord) - torch.maximum(x - 0.5, -chord)).clamp(min=0)
+    area = covered.view(2 * half + 1, lines, -1).sum(1)
+    return area / area.sum()
+
+
+def motion(length: float, angle: float = 0.0) -> Tensor:
+    """A straight even motion over `length` samples; 1 is no motion.
+
+    A sample weighs 1 less its distance to the path of its centre, which is `length` - 1 long, and nothing beyond a
+    distance of 1. So `length` samples weigh the same at 0 and 90 degrees, and slanted paths have soft edges.
+
+    Args:
+        angle: degrees, counter-clockwise from the x axis as the picture is seen (y points down).
+
+    Source:
+        As the documentation of MATLAB's fspecial("motion") describes it.
+    """
+    if not (math.isfinite(length) and math.isfinite(angle) and length >= 1):
+        raise ShapeError(
+            f"motion: length is {length} and angle {angle}; a length of at least 1 and a finite angle were needed."
+        )
+    half = (length - 1) / 2
+    dy, dx = -math.sin(math.radians(angle)), math.cos(math.radians(angle))
+    height, width = (math.ceil(round(half * abs(d), 9) + 1) - 1 for d in (dy, dx))
+    y = torch.arange(-height, height + 1, dtype=torch.float64)[:, None]
+    x = torch.arange(-width, width + 1, dtype=torch.float64)
+    along = (y * dy + x * dx).clamp(-half, half)
+    distance = ((y - along * dy) ** 2 + (x - along * dx) ** 2).sqrt()
+    weight = (1 - distance).clamp(min=0)
+    return weight / weight.sum()
+
+
+def airy(first_zero: float, size: Size | None = None) -> Tensor:
+    """The diffraction pattern of a round aperture, (2 J1(v) / v)**2, sampled at the centres of the samples.
+
+    Args:
+        first_zero: radius of the first dark ring in samples, as `airy_radius` gives it.
+        size: samples, one or (height, width); by default 5 radii to each side, which hold 97 % of the light.
+
+    Source:
+        Born & Wolf, "Principles of Optics" (7th edition), sec. 8.5.2, eq. 14.
+    """
+    _positive("airy", first_zero=first_zero)
+    height, width = _per_axis("airy", "size", 2 * math.ceil(5 * first_zero) + 1 if size is None else size, 2, 1)
+    v = _FIRST_ZERO / first_zero * _squared_radius(height, width).double().sqrt()
+    kernel = torch.where(v > 0, 2 * torch.special.bessel_j1(v) / v.clamp(min=1e-300), 1.0) ** 2
+    return kernel / kernel.sum()
+
+
+def airy_radius(wavelength: float, numerical_aperture: float, pixel: float) -> float:
+    """Radius of the Airy pattern's first dark ring in pixels: 1.22 wavelength / (2 numerical aperture).
+
+    Args:
+        wavelength, pixel: in one unit, such as µm; `pixel` is its side in the plane of the object.
+
+    Source:
+        Born & Wolf, "Principles of Optics" (7th edition), sec. 8.6.3.
+    """
+    _positive("airy_radius", wavelength=wavelength, numerical_aperture=numerical_aperture, pixel=pixel)
+    return _FIRST_ZERO / (2 * math.pi) * wavelength / numerical_aperture / pixel
+
+
+def gibson_lanni(
+    size: tuple[int, int, int],
+    *,
+    wavelength: float,
+    pixel: float,
+    spacing: float,
+    numerical_aperture: float = 1.4,
+    immersion_index: float = 1.515,
+    immersion_index_design: float = 1.515,
+    coverslip_index: float = 1.515,
+    coverslip_index_design: float = 1.515,
+    coverslip_thickness: float = 170.0,
+    coverslip_thickness_design: float = 170.0,
+    sample_index: float = 1.33,
+    depth: float = 0.0,
+    working_distance: float = 150.0,
+) -> Tensor:
+    """The 3-D PSF of a widefield microscope, with the spherical aberration of what differs from its design.
+
+    Lengths are in µm in the object. Slice D // 2 is the paraxial focus, which with aberration is not the brightest;
+    later slices focus deeper into the sample.
+    Light beyond the critical angle of the least index is left out, so the aperture is at most that index. The
+    integral is scalar, without apodisation; samples are taken at their centres.
+
+    Args:
+        size: (D, H, W) in samples.
+        wavelength: of the emitted light, in vacuum.
+        pixel, spacing: from sample to sample along y and x, and along z.
+        immersion_index, coverslip_index, coverslip_thickness: as they are, and as the objective was designed for.
+        sample_index: of what the particle lies in.
+        depth: of the particle below the coverslip.
+        working_distance: thickness of the immersion layer that the objective was designed for.
+
+    Source:
+        Gibson & Lanni, "Experimental test of an analytical model of aberration in an oil-immersion objective lens
+        used in three-dimensional light microscopy", J. Opt. Soc. Am. A 9 (1992).
+    """
+    _positive("gibson_lanni", wavelength=wavelength, pixel=pixel, spacing=spacing, numerical_aperture=numerical_aperture)
+    planes, height, width = _per_axis("gibson_lanni", "size", size, 3, 1)
+    # Layers of (thickness, index): those the light passes, less those of the design.
+    passed = [(depth, sample_index), (coverslip_thickness, coverslip_index)]
+    design = [(coverslip_thickness_design, coverslip_index_design), (working_distance, immersion_index_design)]
+    indices = [n for _, n in passed + design] + [immersion_index]
+    if min(indices) < 1 or min(t for t, _ in passed + design) < 0:
+        raise ShapeError(
+            f"gibson_lanni: layers {passed + design}; indices of at least 1, thicknesses of at least 0 were needed."
+        )
+    # The immersion that is left when the particle is in paraxial focus.
+    immersion = immersion_index * (sum(t / n for t, n in design) - sum(t / n for t, n in passed))
+    z = (torch.arange(planes, dtype=torch.float64) - planes // 2) * spacing
+    if immersion <= float(z.max()):
+        raise ShapeError(
+            f"gibson_lanni: only {immersion:.4g} µm of immersion are left at depth {depth}. Take a smaller depth or size."
+        )
+    k, aperture = 2 * math.pi / wavelength, min(numerical_aperture, *indices)
+    squares, places = torch.unique(_squared_radius(height, width), return_inverse=True)
+    radius = pixel * squares.double().sqrt()
+
+    def path(sine: Tensor) -> Tensor:
+        through = sum(_path(t, n, sine) for t, n in passed) - sum(_path(t, n, sine) for t, n in design)
+        return through + _path(immersion - z[:, None], immersion_index, sine)
+
+    turns = float(path(_nodes(aperture, 500)[0]).diff().abs().sum(1).max()) + float(radius.max()) * aperture
+    sine, weight = _nodes(aperture, 4 + int(k * turns / 8))
+    pupil = torch.polar((weight * sine).expand(planes, -1).contiguous(), k * path(sine))
+    rings = [torch.special.bessel_j0(k * part[:, None] * sine).to(pupil.dtype) @ pupil.T for part in radius.split(4096)]
+    kernel = torch.cat(rings).abs().square().T[:, places]
+    return kernel / kernel.sum()
+
+
+def _path(thickness: float | Tensor, index: float, sine: Tensor) -> Tensor:
+    """Optical path through a layer; `sine` is index times sine of the angle, the same in every layer (Snell)."""
+    return thickness * (index**2 - sine**2).clamp(min=0).sqrt()
+
+
+def _nodes(end: float, panels: int) -> tuple[Tensor, Tensor]:
+    """Places and weights that integrate from 0 to `end`: 16 Gauss-Legendre points a panel.
+
+    Even in the angle and not in its sine, since the root in `_path` is steep where `end` is the layer's index.
+    """
+    places, weights = np.polynomial.legendre.leggauss(16)
+    starts = torch.arange(panels, dtype=torch.float64)[:, None]
+    angle = ((starts + torch.from_numpy(places + 1) / 2) * (math.pi / 2 / panels)).flatten()
+    return end * angle.sin(), torch.from_numpy(weights).repeat(panels) * (math.pi / 4 / panels) * end * angle.cos()
+
+
+def _squared_radius(height: int, width: int) -> Tensor:
+    y, x = torch.arange(height)[:, None] - height // 2, torch.arange(width) - width // 2
+    return y**2 + x**2
+
+
+def _per_axis(where: str, what: str, given: Any, ndim: int, least: float) -> list[Any]:
+    values = list(given) if isinstance(given, Sequence) else [given] * ndim
+    whole = all(isinstance(value, Integral) for value in values) or least == 0
+    if len(values) != ndim or ndim < 1 or not whole or not all(least <= value < math.inf for value in values):
+        kind = "a whole number of samples" if least else "a finite number"
+        raise ShapeError(f"{where}: {what} is {given!r}; {kind} of at least {least:g} was needed, one or {ndim}.")
+    return values
+
+
+def _positive(where: str, **lengths: float) -> None:
+    for name, value in lengths.items():
+        if not 0 < value < math.inf:
+            raise ShapeError(f"{where}: {name} is {value}; a positive number was needed.")

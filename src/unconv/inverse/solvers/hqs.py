@@ -1,0 +1,89 @@
+"""Plug-and-play half-quadratic splitting: any denoiser as the knowledge of what a picture looks like."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from math import sqrt
+
+import torch
+from torch import Tensor
+
+from unconv.errors import ShapeError
+from unconv.inverse.operators.convolution import split
+from unconv.inverse.operators.operator import Operator
+from unconv.inverse.solvers.fit import Fit
+from unconv.inverse.solvers.iterate import Iterate
+from unconv.inverse.solvers.problems import admit, refuse_complex
+
+Denoiser = Callable[[Tensor, float], Tensor]
+
+_BALANCE = 0.29  # the penalty's share; below 0.25 the noise of what is denoised outgrows what its denoiser is told
+FIRST = 0.8  # the first deviation, in standard deviations of what was observed
+_INNER, _ENOUGH = 30, 1e-3  # conjugate gradients for one data step: at most so many, to this share of the first residual
+
+
+@torch.no_grad()
+def hqs(
+    operator: Operator,
+    observed: Tensor,
+    denoiser: Denoiser,
+    *,
+    noise: float,
+    steps: int = 15,
+    first: float | None = None,
+    start: Tensor | None = None,
+) -> Iterator[Iterate]:
+    """Denoise and fit the observed samples in turns, the denoiser being told less and less noise, at last `noise`.
+
+    Each step minimises |A x - y|² / noise² + balance |x - v|² / s², v the estimate so far and s falling from `first`
+    to `noise`; the estimate is what the denoiser makes of that x at deviation s. A is a circular convolution of which
+    some samples were observed (`split`). Where all were, the minimum is one product in the Fourier domain; otherwise
+    it takes a few conjugate gradients there, one FFT pair each, with the circular solution as preconditioner.
+
+    Args:
+        observed: (..., *operator.shape_out), real; a batch has one schedule of deviations for all of it.
+        denoiser: `denoiser(x, s)` gives (..., *operator.shape_in) without white noise of standard deviation s.
+            `SimilarBlocks()` and `SlidingDct()` are ours; a network of yours will do.
+        noise: standard deviation, in the units of `observed`.
+        first: the first s, by default 0.8 standard deviations of what was observed, and at least four times `noise`.
+
+    Raises:
+        ShapeError: the operator is no such convolution, the samples do not fit it, `noise` is not positive, or the
+            denoiser changes the shape.
+        NonFinite: the samples are not finite.
+
+    Source:
+        Geman & Yang (1995); Zoran & Weiss, "From learning models of natural image patches to whole image restoration"
+        (2011); Zhang et al., "Plug-and-play image restoration with deep denoiser prior" (2021), sec. 4: the schedule.
+    """
+    admit("hqs", operator, observed)
+    refuse_complex("hqs", operator, observed)
+    if not noise > 0:
+        raise ShapeError(
+            f"hqs: noise is {noise}, but a positive standard deviation was needed. Give a small one, such as 1e-4."
+        )
+    circular, chosen = split(operator)
+    fit = Fit(circular, chosen, observed)
+    x = fit.filled() if start is None else start
+    for step, s in enumerate(schedule(observed, noise, steps, first), 1):
+        x = denoiser(fit.solved(x, penalty(fit, s / noise), _INNER, _ENOUGH), s)
+        if x.shape != fit.seen.shape:
+            raise ShapeError(f"hqs: the denoiser made {tuple(x.shape)} of {tuple(fit.seen.shape)}; it must keep the shape.")
+        yield Iterate(operator, observed, x, step, step == steps)
+
+
+def schedule(observed: Tensor, noise: float, steps: int, first: float | None = None) -> list[float]:
+    """The standard deviations that `hqs` tells its denoiser, falling by one factor from step to step."""
+    begin = first or max(FIRST * float(observed.std()), 4 * noise)
+    return [begin * (noise / begin) ** (step / max(steps - 1, 1)) for step in range(steps)]
+
+
+def penalty(fit: Fit, ratio: float) -> float:
+    """The least one under which no frequency's noise is more than the denoiser is told.
+
+    With penalty p the noise at a frequency of response h grows by h / (h² + p), at most 1 / (2 sqrt(p)), reached
+    where h = sqrt(p), if there is such a response.
+    """
+    most = ratio / (2 * sqrt(_BALANCE))
+    bounded = min(max(sqrt(_BALANCE) / ratio, fit.weakest), fit.strongest)
+    return max(bounded / most - bounded**2, 1e-3 * _BALANCE / ratio**2)

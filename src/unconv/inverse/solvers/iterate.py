@@ -1,0 +1,64 @@
+"""What a solver yields after each step, and how to take the last of them."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from unconv.errors import NonFinite, UnconvError
+from unconv.inverse.operators.operator import Operator
+from unconv.inverse.solvers.problems import is_finite
+
+
+@dataclass(frozen=True)
+class Iterate:
+    """An estimate on the way, or at the end of it.
+
+    Attributes:
+        estimate: (..., *operator.shape_in). The solver goes on from it: do not write into it.
+        steps: how many were made, this one counted.
+        converged: the solver's own rule for stopping was met; False while it is on its way, and where it
+            ran out of steps.
+        strength: of the regularisation, where the solver chose it; else None.
+    """
+
+    operator: Operator
+    observed: Tensor
+    estimate: Tensor
+    steps: int
+    converged: bool = False
+    strength: float | None = None
+
+    @cached_property
+    def residual(self) -> float:
+        """The size of (A x - y) over that of y; computed when first asked for, at the price of one forward."""
+        size = self.observed.norm().clamp(min=torch.finfo(self.observed.dtype).tiny)
+        return float((self.operator.forward(self.estimate) - self.observed).norm() / size)
+
+
+def last(iterates: Iterable[Iterate]) -> Iterate:
+    """Let a solver run to its end: its last iterate.
+
+    Raises:
+        NonFinite: an estimate is not finite; the step is named.
+        UnconvError: nothing was yielded.
+    """
+    ended = deque(iterates, maxlen=1)
+    if not ended:
+        raise UnconvError("last: the solver made no step. Allow at least one.")
+    return finite(ended[0])
+
+
+def finite(iterate: Iterate) -> Iterate:
+    """The iterate itself, refused where its estimate is NaN or infinite."""
+    if not is_finite(iterate.estimate):
+        raise NonFinite(
+            f"solver: the estimate after step {iterate.steps} is not finite. Look for NaN or infinite samples in what was "
+            "observed and in the kernel; of a step size or penalty that you chose, choose a smaller one."
+        )
+    return iterate

@@ -1,0 +1,71 @@
+"""Several problems solved side by side: what is checked of them at the door, and their inner products, one for each."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from unconv.errors import DtypeError, NonFinite
+from unconv.inverse.operators.operator import Operator, fits
+
+
+def admit(where: str, operator: Operator, observed: Tensor) -> None:
+    """Refuse what `operator` cannot have made.
+
+    Raises:
+        DtypeError: not a floating or complex tensor.
+        ShapeError: not (..., *operator.shape_out).
+        NonFinite: NaN or infinite samples.
+    """
+    fits(where, observed, operator.shape_out)
+    if not is_finite(observed):
+        count = int((~torch.isfinite(observed)).sum())
+        raise NonFinite(
+            f"{where}: {count} of {observed.numel()} observed samples are NaN or infinite, but numbers were needed. "
+            "Replace them, and leave them out of the fit with a Mask."
+        )
+
+
+def refuse_complex(where: str, operator: Operator, observed: Tensor) -> None:
+    """Refuse complex samples, and an operator that makes complex ones of real ones."""
+    made = operator.forward(observed.real.new_zeros(operator.shape_in))
+    if observed.is_complex() or made.is_complex():
+        raise DtypeError(f"{where}: samples or kernel are complex, but real ones were needed. Use cgls, tikhonov or fista.")
+
+
+def is_finite(x: Tensor) -> bool:
+    """No sample is NaN or infinite."""
+    # A finite sum has finite terms, at a tenth of the price of asking each; an infinite one may only be too large.
+    return bool(torch.isfinite(x.sum())) or bool(torch.isfinite(x).all())
+
+
+def dots(x: Tensor, y: Tensor, axes: int) -> Tensor:
+    """(...): the real part of the inner product over the last `axes` axes, for each problem."""
+    product: Tensor = torch.linalg.vecdot(x.flatten(-axes), y.flatten(-axes)).real
+    return product
+
+
+def sizes(x: Tensor, axes: int) -> Tensor:
+    """(...): the 2-norm over the last `axes` axes, for each problem."""
+    norms: Tensor = torch.linalg.vector_norm(x, dim=tuple(range(-axes, 0)))
+    return norms
+
+
+def spread(numbers: Tensor, axes: int) -> Tensor:
+    """(..., 1, ..., 1): one number for each problem, to multiply its samples with."""
+    return numbers.reshape(*numbers.shape, *(1,) * axes)
+
+
+def signs(like: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """Random +1 and -1, always the same ones for each problem: z with E z* M z = trace(M).
+
+    Source:
+        Hutchinson, "A stochastic estimator of the trace of the influence matrix for Laplacian smoothing splines" (1990).
+    """
+    random = torch.randint(0, 2, shape, generator=torch.Generator().manual_seed(0))
+    return (2 * random - 1).to(like).expand_as(like)
+
+
+def quotient(a: Tensor, b: Tensor) -> Tensor:
+    """a / b, and 0 where b is 0."""
+    return torch.where(b > 0, a / torch.where(b > 0, b, 1), 0)

@@ -1,0 +1,169 @@
+"""Keras 3 on its torch backend: its applications, `.keras` files, live models."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from unconv.errors import UnconvError, WeightsError, nearest
+from unconv.networks.keras.graph import adapted, built_shape, graph_of
+from unconv.networks.keras.layout import Layout
+from unconv.networks.opened import Opened, library
+from unconv.pictures.preprocess import Preprocess
+
+_SIDE = 224  # samples along an axis whose length the model leaves open
+
+# What each of `keras.applications` does to a picture before its model; those not here do it inside, from 0..255.
+_MODES = {
+    "caffe": ("vgg16", "vgg19", "resnet"),
+    "tf": ("inception_resnet_v2", "inception_v3", "mobilenet", "mobilenet_v2", "nasnet", "resnet_v2", "xception"),
+    "torch": ("densenet",),
+}
+
+
+def open_keras(name: str, weights: str | None) -> Opened:
+    """Keras' application called `name` ("VGG16"), random if `weights` is None.
+
+    Args:
+        weights: "DEFAULT" or "imagenet", which download; or a file `.keras` or `.weights.h5`.
+    """
+    keras = _keras()
+    models = {known: make for known, make in vars(keras.applications).items() if known[0].isupper() and callable(make)}
+    if name not in models:
+        raise UnconvError(f"load: keras.applications has no model {name!r}. Did you mean {nearest(name, models)}?")
+    if weights in ("DEFAULT", "imagenet"):
+        model, origin = _downloaded(models[name], name), "keras imagenet"
+    else:
+        model, origin = _random(models[name], name), "random"
+    if weights is not None and origin == "random":
+        origin = _filled(keras, model, Path(weights))
+    size = input_size(model)
+    preprocess = _preprocess(models[name].__module__.rpartition(".")[2], size)
+    return Opened(adapted(model), f"keras:{name}", origin, preprocess, size, _classes(model))
+
+
+def open_keras_file(path: Path, weights: str | None) -> Opened:
+    """The model in a `.keras` file; no code in it runs."""
+    keras = _keras()
+    model, origin = _file(keras, path), path.name
+    if weights is not None:
+        origin = _filled(keras, model, Path(weights))
+    return Opened(adapted(model), path.name, origin, None, input_size(model))
+
+
+def open_keras_live(model: Any, weights: str | None) -> Opened:
+    """A live Keras model; weights from a file `.keras` or `.weights.h5` are written into it."""
+    origin = "as given" if weights is None else _filled(_keras(), model, Path(weights))
+    return Opened(adapted(model), model.name, origin, None, input_size(model))
+
+
+def is_keras(module: Any) -> bool:
+    """Whether this is a live Keras model or layer; Keras is not imported for it.
+
+    Raises:
+        UnconvError: it is one on another backend than torch.
+    """
+    keras = sys.modules.get("keras")
+    if keras is None or not isinstance(module, keras.Layer):
+        return False
+    _refuse_backend(keras)
+    return isinstance(module, nn.Module)
+
+
+def input_size(model: Any) -> tuple[int, ...]:
+    """(C, samples..) of a Keras model; 224 samples along an axis that it leaves open."""
+    function = graph_of(model)
+    built = function.inputs[0].shape if function is not None else built_shape(model)
+    shape = tuple(built[1:]) if built else (None, None, 3)
+    channels, sides = (shape[-1], shape[:-1]) if Layout.of(model).last else (shape[0], shape[1:])
+    return (channels or 3, *(side or _SIDE for side in sides))
+
+
+def _keras() -> Any:
+    if "keras" not in sys.modules:
+        os.environ.setdefault("KERAS_BACKEND", "torch")
+    keras = library("keras", "keras")
+    _refuse_backend(keras)
+    return keras
+
+
+def _refuse_backend(keras: Any) -> None:
+    if keras.backend.backend() != "torch":
+        raise UnconvError(
+            f"load: Keras runs on its {keras.backend.backend()} backend, but torch was needed. "
+            "Set the environment variable KERAS_BACKEND=torch before Keras is imported first."
+        )
+
+
+def _random(make: Any, name: str) -> Any:
+    try:
+        return make(weights=None)
+    except ValueError as error:
+        raise UnconvError(f"load: Keras does not make {name}: {error} Pass another of its models.") from error
+
+
+def _downloaded(make: Any, name: str) -> Any:
+    try:
+        return make(weights="imagenet")
+    except Exception as error:  # Keras raises a bare Exception where a download fails
+        raise WeightsError(
+            f"load: cannot download Keras' weights for {name}: {str(error).splitlines()[0]}. "
+            "Fetch them where there is a network and pass the file as weights."
+        ) from error
+
+
+def _file(keras: Any, path: Path) -> Any:
+    if not path.is_file():
+        raise WeightsError(f"load: there is no file {path}. Pass FILE.keras.")
+    try:
+        return keras.saving.load_model(path, compile=False, safe_mode=True)
+    except Exception as error:  # of a damaged file Keras raises whatever came up
+        raise WeightsError(
+            f"load: {path} cannot be read as a Keras model; it is damaged, cut off, or holds code, which is not run: "
+            f"{' '.join(str(error).split())[:300]}. Save the model again, or pass it live."
+        ) from error
+
+
+def _filled(keras: Any, model: Any, path: Path) -> str:
+    """Give the model the weights of a file; says where they came from."""
+    if path.name.endswith(".keras"):
+        values = _file(keras, path).get_weights()
+    elif not path.is_file():
+        raise WeightsError(f"load: there is no weights file {path}. Pass DEFAULT, FILE.keras or FILE.weights.h5.")
+    try:
+        model.set_weights(values) if path.name.endswith(".keras") else model.load_weights(path)
+    except Exception as error:  # of a misfit Keras raises whatever came up
+        raise WeightsError(
+            f"load: {path} does not fit {model.name}, or is damaged: {' '.join(str(error).split())[:300]}. "
+            "Name the network it was saved from."
+        ) from error
+    return path.name
+
+
+def _preprocess(family: str, size: tuple[int, ...]) -> Preprocess:
+    """What `keras.applications.<family>.preprocess_input` does.
+
+    Source:
+        Keras 3.15, `keras.applications.imagenet_utils.preprocess_input`.
+    """
+    mode = next((mode for mode, families in _MODES.items() if family in families), None)
+    sides = (size[1], size[2])
+    if mode == "caffe":
+        return Preprocess(sides, mean=(103.939, 116.779, 123.68), scale=255, bgr=True)
+    if mode == "tf":
+        return Preprocess(sides, mean=(127.5,) * 3, std=(127.5,) * 3, scale=255)
+    if mode == "torch":
+        return Preprocess(sides, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
+    return Preprocess(sides, scale=255)
+
+
+def _classes(model: Any) -> tuple[str, ...]:
+    """What the channels of a last layer of ImageNet's size are called; all of Keras' applications keep its order."""
+    from torchvision.models import VGG16_Weights
+
+    shapes = [tuple(tensor.shape) for tensor in model.outputs]
+    return tuple(VGG16_Weights.DEFAULT.meta["categories"]) if shapes == [(None, 1000)] else ()

@@ -1,0 +1,107 @@
+"""What the way back costs: floating-point operations that the units' windows need, and how fast this machine convolves."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from math import prod
+
+import torch
+from torch import Tensor
+
+from unconv.reverse.methods import Rules
+from unconv.reverse.rules.table import local
+from unconv.reverse.seed import Seeds
+from unconv.reverse.tape.record import Step, Tape, Value
+from unconv.reverse.walking.walk import path
+
+_PRODUCTS = ("conv", "linear")
+_Span = tuple[Tensor, Tensor]
+"""(units, axes): the first sample of a map that each unit's signal may cover, and the end."""
+
+
+def operations(tape: Tape, value: Value, method: Rules, seeds: Seeds) -> Tensor:
+    """(n,) float64: of each unit, the multiplications and additions of its convolutions and linear layers.
+
+    Counted are the samples of its window that lie on the map, each times the kernel once; from a single
+    channel, that channel's kernel. What a quicker algorithm saves is not taken off, and a convolution
+    over a whole map counts as directly done.
+    """
+    if not len(seeds.channels):
+        return torch.zeros(0, dtype=torch.float64)
+    low, high = (torch.tensor(list(side), dtype=torch.int64) for side in zip(*seeds.spans(), strict=True))
+    spans: dict[int, _Span] = {value.index: (low.view(len(low), -1), high.view(len(high), -1) + 1)}
+    single = {value.index}
+    total = torch.zeros(len(low), dtype=torch.float64)
+    for step in path(tape, value):
+        above = next((output for output in step.outputs if output and output.index in spans), None)
+        if above is None:
+            continue
+        span = spans[above.index]
+        total += _of_step(step, span, above.index in single)
+        for below in step.inputs:
+            if below.dtype.is_floating_point:
+                seen = _below(step, method, span, below)
+                spans[below.index] = _hull(spans[below.index], seen) if below.index in spans else seen
+                if above.index in single and method.reach(step.operation) is local:
+                    single.add(below.index)
+    return total
+
+
+def _of_step(step: Step, span: _Span, single: bool) -> Tensor:
+    first, end = span
+    samples = (end - first).clamp(min=0).prod(1).double()
+    weights = [argument for argument in step.args if isinstance(argument, Tensor) and argument.ndim > 1]
+    if step.kind not in _PRODUCTS or not weights:
+        return torch.zeros(len(first), dtype=torch.float64)
+    products = weights[0].numel() / (len(weights[0]) if single and step.kind == "conv" else 1)
+    if step.kind == "conv" and step.args[6]:  # a transposed convolution counts the samples below
+        samples = torch.full_like(samples, prod(step.inputs[0].shape[2:]))
+    return 2 * samples * products
+
+
+def _below(step: Step, method: Rules, span: _Span, below: Value) -> _Span:
+    """What of the map below each unit's signal may cover."""
+    first, end = span
+    axes = first.shape[1]
+    reaching = method.reach(step.operation)
+    reach = reaching(step, axes) if reaching and axes else None
+    sizes = torch.tensor(below.shape[2:], dtype=torch.int64)
+    if reach is None or len(sizes) != axes:
+        return torch.zeros(len(first), len(sizes), dtype=torch.int64), sizes.expand(len(first), -1)
+    stride, padding, extent = (torch.tensor(setting) for setting in (reach.stride, reach.padding, reach.extent))
+    nothing = torch.zeros_like(sizes)
+    start = torch.clamp(first * stride - padding, nothing, sizes)
+    return start, torch.clamp((end - 1) * stride - padding + extent, nothing, sizes)
+
+
+def _hull(a: _Span, b: _Span) -> _Span:
+    return (torch.minimum(a[0], b[0]), torch.maximum(a[1], b[1])) if a[0].shape == b[0].shape else b
+
+
+def convolution_rate(dtype: torch.dtype, device: torch.device, rounds: int = 7) -> float:
+    """Floating-point operations per second of torch's own convolutions: the best median of three shapes of VGG16."""
+    shapes = (
+        ((4, 512, 28), (4, 256, 56), (1, 64, 224)) if device.type == "cpu" else ((64, 512, 28), (64, 256, 56), (16, 64, 224))
+    )
+    return max(_rate(*shape, dtype, device, rounds) for shape in shapes)
+
+
+def _rate(units: int, channels: int, side: int, dtype: torch.dtype, device: torch.device, rounds: int) -> float:
+    sizes = ((units, channels, side, side), (channels, channels, 3, 3))
+    ones = (torch.ones(size, dtype=dtype, device=device) for size in sizes)
+    image, weight = (tensor.contiguous(memory_format=torch.channels_last) for tensor in ones)
+    spent: list[float] = []
+    for _ in range(rounds + 1):
+        wait(device)
+        began = time.perf_counter()
+        torch.nn.functional.conv2d(image, weight, padding=1)
+        wait(device)
+        spent.append(time.perf_counter() - began)
+    return 2 * image.numel() * weight.numel() / channels / float(statistics.median(spent[1:]))
+
+
+def wait(device: torch.device) -> None:
+    """Until the device has done what it was given, for a clock to be right."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

@@ -1,0 +1,141 @@
+"""Many units of one place on their way back, in parts that fit the cache and the memory."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from unconv.errors import NonFinite, UnconvError
+from unconv.reverse.places import places
+from unconv.reverse.reconstruction import Signal
+from unconv.reverse.seed import Seeds
+from unconv.reverse.tape.record import Value
+from unconv.reverse.walking.walk import Route, walk_apart
+from unconv.reverse.window import Window
+
+_CACHE = 32 * 2**20  # bytes that a part of a batch takes on the CPU: what is written is still in the cache when it is read
+_PARTS = 8  # as many may wait for one that goes on
+_GPU = 2 * 2**30  # and on a GPU, which needs more to do at once
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """One unit's signal at the image: `window` (C, h, w) in its box, and on request what it was on the way."""
+
+    index: int
+    window: Tensor
+    signals: tuple[Signal, ...]
+
+
+@dataclass
+class Journey:
+    """The walks of the units of one place.
+
+    Args:
+        trace: also keep the signal at every place on the way.
+        memory: bytes that signals may take, about. None: what suits the device.
+    """
+
+    route: Route
+    trace: bool = False
+    memory: int | None = None
+    signals: dict[int, list[Signal]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        tape = self.route.tape
+        names = {output.index: step.place for step in tape.steps for output in step.outputs[:1] if output}
+        listed = {place.name for place in places(tape)} if self.trace else set()
+        self.names = {index: name for index, name in names.items() if name in listed}
+        self.room = min(_room(tape.image.device), max((self.memory or 2**62) // _PARTS, 1))
+
+    def units(self, seeds: Seeds, boxes: Sequence[Sequence[int]]) -> Iterator[Arrival]:
+        """Each unit as it arrives. If memory runs out, the rest goes on in parts a quarter as large, once."""
+        left, window = torch.arange(len(seeds.channels)), seeds.window(self.route.dtype)
+        if not len(left):
+            return
+        try:
+            for arrival in self._arrivals(window, left, boxes):
+                left = left[left != arrival.index]
+                yield arrival
+        except (RuntimeError, MemoryError) as error:
+            if not _is_out_of_memory(error):
+                raise
+            self.room = max(1, self.room // 4)
+            warnings.warn(f"project: memory ran out; going on in parts of {self.room / 2**20:.0f} MiB", stacklevel=2)
+        else:
+            return
+        try:
+            yield from self._arrivals(window.units(left), left, boxes)
+        except (RuntimeError, MemoryError) as error:
+            if not _is_out_of_memory(error):
+                raise
+            raise UnconvError(
+                "project: memory ran out, also in smaller parts. Free some, pass a smaller picture, or dtype='bfloat16'."
+            ) from error
+
+    def _arrivals(self, seed: Window, numbers: Tensor, boxes: Sequence[Sequence[int]]) -> Iterator[Arrival]:
+        """The units of `seed`, which have `numbers`."""
+        self.signals = {}
+
+        def watch(value: Value, signal: Window, units: Tensor) -> None:
+            if value.index in self.names:
+                with torch.inference_mode(False), torch.no_grad():  # what the user gets is his own to change
+                    for position, number in enumerate(numbers[units].tolist()):  # whole maps of all together may be large
+                        values = signal.units(slice(position, position + 1)).whole(value.shape).values
+                        found = _signal(self.names[value.index], values if values.itemsize >= 4 else values.float())
+                        self.signals.setdefault(number, []).append(found)
+
+        for units, arrived in _inferring(walk_apart(self.route, seed, self.room, watch if self.trace else None)):
+            if arrived is not None and not torch.isfinite(arrived.values).all():
+                raise NonFinite(f"project: the signal overflowed on the way back in {self.route.dtype}. Use a wider dtype.")
+            for position, number in enumerate(numbers[units].tolist()):
+                window = self._framed(arrived, position, boxes[number])
+                yield Arrival(number, window, tuple(self.signals.pop(number, ())))
+
+    def _framed(self, arrived: Window | None, unit: int, box: Sequence[int]) -> Tensor:
+        """One unit's signal in its box."""
+        image = self.route.tape.image
+        axes = len(box) // 2
+        lengths = [end - start for start, end in zip(box[:axes], box[axes:], strict=True)]
+        dtype = self.route.dtype if self.route.dtype.itemsize >= 4 else torch.float32
+        if arrived is None:
+            return torch.zeros(image.shape[1], *lengths, dtype=dtype, device=image.device)
+        framed = arrived.units(slice(unit, unit + 1)).framed(torch.tensor([box[:axes]]), lengths)
+        return framed.values[0].to(dtype)
+
+
+def _inferring(parts: Iterator[Any]) -> Iterator[Any]:
+    """`parts`, each made in inference mode; the mode never leaks to who asks for them."""
+    while True:
+        with torch.inference_mode():
+            part = next(parts, None)
+        if part is None:
+            return
+        yield part
+
+
+def _room(device: torch.device) -> int:
+    if device.type != "cuda":
+        return _CACHE
+    free, _ = torch.cuda.mem_get_info(device)
+    return max(_CACHE, min(_GPU, free // 16))
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    words = str(error)
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "allocate memory" in words or "not enough memory" in words
+
+
+def _signal(place: str, values: Tensor) -> Signal:
+    """What `values` (1, C, samples..) of one unit are worth showing."""
+    maps = values[0] if values.ndim > 2 else values[0][:, None]
+    shares = maps.flatten(1).norm(dim=1).square()
+    shares = shares / shares.sum().clamp(min=torch.finfo(shares.dtype).tiny)
+    top = shares.topk(min(3, len(maps)))
+    named = tuple(zip(top.indices.tolist(), top.values.tolist(), strict=True))
+    return Signal(place, maps.norm(dim=0), named, maps[named[0][0]].clone())

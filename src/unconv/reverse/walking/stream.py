@@ -1,0 +1,111 @@
+"""Units of many places as they are ready, so that they never sit in memory together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from unconv.pictures.decode import Source
+from unconv.reverse.places import Place
+from unconv.reverse.reconstruction import Reconstruction, Reconstructions
+from unconv.reverse.seed import Seeds
+from unconv.reverse.walking.cost import operations
+from unconv.reverse.walking.journey import Arrival, Journey
+from unconv.reverse.walking.walk import Route
+
+_CHECKED = 4  # units, at most, that half precision is compared with float32 on
+
+
+@dataclass(frozen=True)
+class Units:
+    """The units of one place that shall be projected, and what their projections will have in common."""
+
+    place: Place
+    method: str
+    seeds: Seeds
+    boxes: list[tuple[int, ...]]
+    route: Route
+    image: Tensor
+    shown: Tensor
+    trace: bool
+    memory: int | None
+    notes: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.boxes)
+
+    @cached_property
+    def operations(self) -> Tensor:
+        """(n,): the floating-point operations that each unit needs."""
+        return operations(self.route.tape, self.route.value, self.route.method, self.seeds)
+
+    @cached_property
+    def error(self) -> float | None:
+        """Of half precision, the largest difference from float32 in a few units, as a share of a projection's largest value."""
+        if self.route.dtype.itemsize >= 4 or not len(self):
+            return None
+        count = max(1, min(_CHECKED, len(self) // 8))  # few units shall not wait for their check
+        chosen = torch.linspace(0, len(self) - 1, count).round().long()
+        full = replace(self.route, dtype=torch.float32, prepared={})
+        some = replace(self, seeds=self.seeds.some(chosen), boxes=[self.boxes[i] for i in chosen.tolist()], trace=False)
+        rough, right = (some._sorted(route) for route in (self.route, full))
+        pairs = [(a.window, b.window) for a, b in zip(rough, right, strict=True) if b.window.numel()]
+        return max((float((a - b).abs().max() / b.abs().max().clamp(min=1e-30)) for a, b in pairs), default=0.0)
+
+    def arrivals(self) -> Iterator[Arrival]:
+        """Each unit as it is ready."""
+        return self._journey(self.route).units(self.seeds, self.boxes)
+
+    def one(self, arrival: Arrival) -> Reconstruction:
+        """The projection that arrived."""
+        unit, value = self.seeds.units[arrival.index], float(self.seeds.values[arrival.index])
+        box, common = self.boxes[arrival.index], (self.image, self.shown, arrival.signals, self.error, self.notes)
+        return Reconstruction(self.place, self.method, unit, value, arrival.window, box, *common)
+
+    def all(self) -> Reconstructions:
+        """All projections, in the order that was asked for."""
+        arrived = self._sorted(self.route)
+        boxes = torch.tensor(self.boxes, dtype=torch.int64).reshape(len(self), 2 * (self.image.ndim - 1))
+        signals = [arrival.signals for arrival in arrived] if self.trace else []
+        windows = [arrival.window for arrival in arrived]
+        common = (boxes, self.image, self.shown, signals, self.error, self.notes)
+        return Reconstructions(self.place, self.method, self.seeds.units, self.seeds.values, windows, *common)
+
+    def _sorted(self, route: Route) -> list[Arrival]:
+        return sorted(self._journey(route).units(self.seeds, self.boxes), key=lambda arrival: arrival.index)
+
+    def _journey(self, route: Route) -> Journey:
+        return Journey(route, self.trace, self.memory)
+
+
+class Stream:
+    """Projections one by one, each as soon as it is ready.
+
+    `len` is their number. `progress`, between 0 and 1, is the share of the work that is done, which makes a
+    better clock than the number: a deep unit can take a hundred times as long as an early one.
+    """
+
+    def __init__(self, images: Sequence[Source], prepare: Callable[[Source], list[Units]]):
+        self.progress = 0.0
+        self._images, self._prepare = images, prepare
+        self._first: list[Units] | None = prepare(images[0]) if images else []  # what is wrong shows at once
+        self._units = sum(map(len, self._first))
+
+    def __len__(self) -> int:
+        return self._units * len(self._images)
+
+    def __iter__(self) -> Iterator[Reconstruction]:
+        for number, image in enumerate(self._images):
+            parts, self._first = self._first or self._prepare(image), None
+            share = sum(float(units.operations.sum()) for units in parts) or 1.0
+            done = 0.0
+            for units in parts:
+                for arrival in units.arrivals():
+                    done += float(units.operations[arrival.index])
+                    self.progress = (number + done / share) / len(self._images)
+                    yield units.one(arrival)
+        self.progress = 1.0

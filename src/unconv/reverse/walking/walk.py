@@ -1,0 +1,229 @@
+"""The walk: the tape from end to start, through a table of rules.
+
+Many units go together. Where their windows have grown too large, or stand on so different parts of
+the map that most of a common window would lie outside it, the batch is cut and each part walks on
+alone, one after the other.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
+from math import prod
+
+import torch
+from torch import Tensor
+
+from unconv.errors import NoRule, UnconvError
+from unconv.reverse.methods import Rules
+from unconv.reverse.rules import takes_one_channel
+from unconv.reverse.rules.pointwise import rectify
+from unconv.reverse.rules.pool import lie_apart, max_pool
+from unconv.reverse.rules.table import local
+from unconv.reverse.tape.precision import full_precision
+from unconv.reverse.tape.record import Step, Tape, Value
+from unconv.reverse.transposed import call_price
+from unconv.reverse.window import Window, join
+
+Watch = Callable[[Value, Window, Tensor], None]
+"""Told of each value's whole signal on the way down, and of which units."""
+
+
+@dataclass
+class Route:
+    """The way from one value down to the image: its steps, last first, ready to be walked many times.
+
+    Args:
+        method: rules by operation.
+        dtype: of the signals.
+        prepared: what rules have made of steps, by the index of their first value; routes of one tape, method and
+            type may share it.
+    """
+
+    tape: Tape
+    value: Value
+    method: Rules
+    dtype: torch.dtype
+    prepared: dict[int, Step] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        steps = path(self.tape, self.value)
+        refuse_unknown(steps, self.method)
+        self.steps = [self._prepared(step) for step in steps]
+        self.quick_steps = _rectified_first(self.steps, self.method)
+
+    def _prepared(self, step: Step) -> Step:
+        index = next(output.index for output in step.outputs if output)
+        if index not in self.prepared:
+            keeper = self.method.keepers.get(step.operation)
+            if keeper is not None:
+                if self.tape.own.get(step.operation) is not keeper:
+                    raise UnconvError(
+                        f"project: the rule for {step.operation} keeps something of the forward pass, which this recording "
+                        "was made without. Pass the same Rules to record(image, places, method)."
+                    )
+                step = replace(step, kept=step.own)
+            prepare = self.method.preparing(step.operation)
+            self.prepared[index] = replace(step, kept=prepare(step, self.dtype)) if prepare else step
+        return self.prepared[index]
+
+
+def _rectified_first(steps: Sequence[Step], method: Rules) -> list[Step]:
+    """The same way, with what is unpooled and then rectified rectified before it is unpooled: on fewer samples.
+
+    Allowed where an unpooling only places values and zeros, and nothing else joins on the way.
+    """
+    uses = Counter(value.index for step in steps for value in step.inputs)
+    order = list(steps)
+    for at, (pool, relu) in enumerate(pairwise(steps)):
+        between, above = pool.inputs[:1] == relu.outputs[:1], pool.outputs[0]
+        alone = between and uses[pool.inputs[0].index] == 1
+        ours = method[pool.operation] is max_pool and method[relu.operation] is rectify
+        if ours and alone and above and lie_apart(pool):
+            order[at] = replace(relu, inputs=(above,), outputs=(above,))
+            order[at + 1] = replace(pool, inputs=relu.inputs)
+    return order
+
+
+def path(tape: Tape, value: Value) -> list[Step]:
+    """The steps between the image and `value`, last first."""
+    wanted, steps = {value.index}, []
+    for step in reversed(tape.steps):
+        if any(output and output.index in wanted for output in step.outputs):
+            steps.append(step)
+            wanted.update(v.index for v in step.inputs if v.dtype.is_floating_point)
+    return steps
+
+
+def refuse_unknown(steps: Sequence[Step], method: Rules) -> None:
+    """Stop before the walk if a step has no rule."""
+    for step in steps:
+        refusal = method.refusal(step)
+        if refusal:
+            raise NoRule(f"{refusal}.")
+
+
+def walk(tape: Tape, value: Value, seed: Window, method: Rules) -> Window | None:
+    """What arrives at the image when `seed` starts from `value`; None where nothing leads there."""
+    ((_, arrived),) = walk_apart(Route(tape, value, method, seed.values.dtype), seed, None)
+    return arrived
+
+
+def walk_apart(
+    route: Route, seed: Window, room: int | None, watch: Watch | None = None
+) -> Iterator[tuple[Tensor, Window | None]]:
+    """As `walk`, part by part: which of the seed's units, and what arrives at the image.
+
+    Args:
+        room: bytes that the signals of one part may take, if it has more than one unit. None: all stay together.
+    """
+    steps = route.steps if watch else route.quick_steps
+    waiting = [(0, {route.value.index: seed}, torch.arange(len(seed)))]
+    while waiting:
+        at, pending, units = waiting.pop()
+        while at < len(steps):
+            step = steps[at]
+            parts = _parts(step, route.method, pending, room) if room and len(units) > 1 else []
+            if len(parts) > 1:
+                cuts = [(at, {i: window.units(part) for i, window in pending.items()}, units[part]) for part in parts]
+                waiting += reversed(cuts)
+                break
+            _take(route.method, step, pending, units, watch)
+            at += 1
+        else:
+            arrived = pending.pop(route.tape.value.index, None)
+            yield units, arrived.dense(route.tape.value.shape[1]) if arrived else None
+
+
+def _take(method: Rules, step: Step, pending: dict[int, Window], units: Tensor, watch: Watch | None) -> None:
+    """One step: the signals at its outputs become those at its inputs, joined to what is there."""
+    signals = [pending.pop(output.index, None) if output else None for output in step.outputs]
+    if not any(signals):
+        return
+    rule = method[step.operation]
+    for index, (output, signal) in enumerate(zip(step.outputs, signals, strict=True)):
+        if output and signal and signal.channel is not None and (watch or not takes_one_channel(rule)):
+            signals[index] = signal = signal.dense(output.shape[1])
+        if output and signal and watch:
+            watch(output, signal, units)
+    with full_precision(next(signal for signal in signals if signal).values.device):
+        arrived = rule(step, *signals)
+    parts = [arrived] if isinstance(arrived, Window) else arrived
+    for below, part in zip(step.inputs, parts, strict=True):
+        if part is not None and below.dtype.is_floating_point:
+            pending[below.index] = join(pending.get(below.index), part, below.shape)
+
+
+def _parts(step: Step, method: Rules, pending: dict[int, Window], room: int) -> list[Tensor]:
+    """How to cut a batch before `step`; at most one part where it stays whole."""
+    signal = next((pending[output.index] for output in step.outputs if output and output.index in pending), None)
+    below = next((value for value in step.inputs if value.dtype.is_floating_point), None)
+    if signal is None or below is None or (method.reach(step.operation) is local and signal.channel is None):
+        return []
+    first, end = _seen(step, method, signal, below)
+    standing = sum(window.values.nbytes for window in pending.values()) // len(signal)
+    sample = prod(below.shape[1 : len(below.shape) - first.shape[1]]) * signal.values.itemsize
+    price = call_price(step.args[1]) if step.kind == "conv" and isinstance(step.args[1], Tensor) else None
+    return list(_cut(torch.arange(len(signal)), first, end, room, standing, sample, price))
+
+
+def _seen(step: Step, method: Rules, signal: Window, below: Value) -> tuple[Tensor, Tensor]:
+    """What each unit's window on the map below has inside it: first and end sample per axis, counted from the window's own."""
+    reaching = method.reach(step.operation)
+    reach = reaching(step, signal.corner.shape[1]) if reaching and signal.corner is not None else None
+    if reach is None or signal.corner is None:
+        sizes = torch.tensor(below.shape[2:], dtype=torch.int64).expand(len(signal), -1)
+        return torch.zeros_like(sizes), sizes
+    corner, lengths = reach.corner(signal.corner), torch.tensor(reach.lengths(signal.lengths))
+    sizes = torch.tensor(below.shape[-len(lengths) :])
+    nothing = torch.zeros_like(lengths)
+    return torch.clamp(-corner, nothing, lengths), torch.clamp(sizes - corner, nothing, lengths)
+
+
+def _cut(
+    units: Tensor, first: Tensor, end: Tensor, room: int, standing: int, sample: int, price: int | None
+) -> Iterator[Tensor]:
+    """Parts of `units` that fit into `room`, and leave out of the common window more than one more call costs.
+
+    Args:
+        first, end: (units, axes), what each has inside its window.
+        standing, sample: bytes of one unit's signals, and of one sample that it shall have on the map below.
+        price: of one more call, in samples; None: cut for the room only.
+    """
+    count = len(units)
+    hull = int((end.amax(0) - first.amin(0)).prod()) if first.shape[1] else 1
+    fits = count * (standing + hull * sample) <= room
+    if count == 1 or (fits and (price is None or count * hull <= price)):
+        yield units
+        return
+    order, at, gain = _best_cut(first, end)
+    if gain <= (price or 0):
+        if fits:
+            yield units
+        else:
+            yield from units.split(max(1, room // (standing + hull * sample)))
+        return
+    for part in (order[:at], order[at:]):
+        yield from _cut(units[part], first[part], end[part], room, standing, sample, price)
+
+
+def _best_cut(first: Tensor, end: Tensor) -> tuple[Tensor, int, int]:
+    """An order of the units, where to cut it, and how many samples two windows take less than one for all."""
+    count, best = len(first), (torch.arange(len(first)), 0, 0)
+    for axis in range(first.shape[1]):
+        keys, order = (first[:, axis] + end[:, axis]).sort(stable=True)
+        if keys[0] == keys[-1]:
+            continue
+        low, high = first[order], end[order]
+        before = (high.cummax(0).values - low.cummin(0).values).prod(1)
+        after = (high.flip(0).cummax(0).values - low.flip(0).cummin(0).values).prod(1).flip(0)
+        taken = torch.arange(1, count)
+        samples = taken * before[:-1] + (count - taken) * after[1:]
+        samples[keys[1:] == keys[:-1]] = count * int(before[-1])
+        at = int(samples.argmin())
+        gain = count * int(before[-1]) - int(samples[at])
+        if gain > best[2]:
+            best = (order, at + 1, gain)
+    return best

@@ -1,0 +1,1 @@
+"""What is tested: networks, small modules for each operation, operators. Read by tests, docs and benchmarks."""

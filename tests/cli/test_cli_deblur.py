@@ -1,0 +1,96 @@
+"""`unconv deblur`, outside in."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from typer.testing import CliRunner
+
+from unconv import cli
+from unconv.box import demo_pictures
+from unconv.errors import PictureError, UnconvError
+from unconv.inverse import Convolution, psf
+from unconv.pictures.measured import measured
+
+
+@pytest.fixture(scope="module")
+def blurred():
+    """(72, 72), float32: a piece of a photograph, out of focus, its edges unknown."""
+    photo = measured(demo_pictures()[1]).samples.mean(0)[80:156, 80:156]
+    blur = Convolution(psf.disk(2), photo.shape, "unknown")
+    return blur.forward(photo) + torch.randn(blur.shape_out, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch, blurred):
+    monkeypatch.chdir(tmp_path)
+    Image.fromarray(blurred.clamp(0, 255).round().byte().numpy()).save(tmp_path / "soft.png")
+    Image.fromarray(blurred.numpy()).save(tmp_path / "soft.tif")
+    return tmp_path
+
+
+def run(*arguments):
+    return CliRunner().invoke(cli.app, ["deblur", *arguments])
+
+
+def test_a_picture_is_restored_beside_itself_with_a_before_and_after(here):
+    before = (here / "soft.png").read_bytes()
+    result = run("soft.png", "--psf", "disk:2", "--method", "tv")
+    assert result.exit_code == 0, result.output
+    with Image.open(here / "soft-restored.png") as restored, Image.open(here / "soft-restored-before-after.png") as both:
+        assert (restored.mode, restored.size, both.size) == ("L", (72, 72), (148, 72))
+    assert (here / "soft.png").read_bytes() == before
+    assert result.output.startswith("tv: noise ")
+
+
+def test_float_tiff_stays_float_and_json_is_all_that_is_printed(here):
+    result = run("soft.tif", "--psf", "disk:2", "--method", "wiener", "--json")
+    assert result.exit_code == 0, result.output
+    numbers = json.loads(result.stdout)
+    assert numbers["method"] == "wiener" and numbers["converged"]
+    assert measured(here / "soft-restored.tif").dtype == np.float32
+
+
+def test_a_psf_from_a_file_is_the_psf(here, blurred):
+    np.save(here / "psf.npy", psf.disk(2).numpy())
+    assert run("soft.tif", "--psf", "psf.npy", "--method", "wiener", "-o", "a.tif").exit_code == 0
+    assert run("soft.tif", "--psf", "disk:2", "--method", "wiener", "-o", "b.tif").exit_code == 0
+    assert torch.equal(measured(here / "a.tif").samples, measured(here / "b.tif").samples)
+
+
+def test_a_finer_grid_is_asked_for_with_enlarge(here):
+    result = run("soft.tif", "--psf", "uniform:2", "--enlarge", "2", "--method", "dct", "--steps", "3", "-o", "big.tif")
+    assert result.exit_code == 0, result.output
+    assert tuple(measured(here / "big.tif").samples.shape) == (144, 144)
+
+
+def test_the_blurred_picture_is_never_overwritten(here):
+    result = run("soft.png", "--psf", "disk:2", "-o", "soft.png")
+    assert isinstance(result.exception, UnconvError)
+    assert "is the blurred picture itself" in str(result.exception)
+
+
+def test_a_kind_of_file_that_cannot_hold_the_picture_is_refused_before_the_work(here, monkeypatch):
+    monkeypatch.setattr("unconv.inverse.fields.image.deblur", None)  # which would fail if it were called
+    result = run("soft.tif", "--psf", "disk:2", "-o", "soft-8.png")
+    assert isinstance(result.exception, PictureError)
+    assert "soft-8.png" in str(result.exception) and not (here / "soft-8.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--psf", "disk"), "there is no such file"),
+        (("--psf", "motion:3"), "write motion:LENGTH,ANGLE"),
+        (("--psf", "gaussian:x"), "write gaussian:SIGMA"),
+        (("--psf", "disk:2", "--noise", "some"), "estimate, poisson or a number"),
+    ],
+)
+def test_wrong_usage_is_told_in_words(here, arguments, words):
+    result = run("soft.png", *arguments)
+    assert result.exit_code == 2
+    assert words in " ".join(result.output.replace("│", " ").split())

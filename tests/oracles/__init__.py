@@ -1,0 +1,1 @@
+"""Slow and right: what the fast code must agree with."""
