@@ -11,8 +11,8 @@ from cases.operators import random
 from oracles import inverse as oracle
 from unconv.box import demo_pictures
 from unconv.inverse import inner
-from unconv.inverse.priors import block_matching as similar
 from unconv.inverse.metrics import psnr
+from unconv.inverse.priors import block_matching as similar
 from unconv.inverse.priors.block_matching import SimilarBlocks, boxes, coefficients, collaborated, haar, matched, synthesis
 from unconv.inverse.priors.sliding_dct import (
     SIDE,
