@@ -17,8 +17,8 @@ from torch import nn
 from torchvision.models import SqueezeNet1_1_Weights, squeezenet1_1
 
 import unconv
-from unconv import networks
 from unconv.errors import ModelError, UnconvError, WeightsError
+from unconv.networks import weights as weights_files
 
 FACTORY = """
 from PIL import Image
@@ -298,7 +298,7 @@ def served(tmp_path, digest=None):
 
 def test_a_download_goes_into_torchs_cache(tmp_path, cache, capsys):
     path = served(tmp_path)
-    found = networks.download(path.as_uri())
+    found = weights_files.download(path.as_uri())
     assert found == cache / path.name
     assert found.read_bytes() == path.read_bytes()
     assert capsys.readouterr().out == ""
@@ -307,35 +307,35 @@ def test_a_download_goes_into_torchs_cache(tmp_path, cache, capsys):
 def test_what_was_downloaded_once_is_not_fetched_again(tmp_path, cache):
     path = served(tmp_path)
     url = path.as_uri()
-    first = networks.download(url)
+    first = weights_files.download(url)
     path.unlink()
-    assert networks.download(url) == first
+    assert weights_files.download(url) == first
 
 
 def test_a_download_of_another_hash_is_refused_and_leaves_nothing(tmp_path, cache):
     with pytest.raises(WeightsError, match=r"cannot download .*invalid hash value.*pass the file as weights"):
-        networks.download(served(tmp_path, "0123abcd").as_uri())
+        weights_files.download(served(tmp_path, "0123abcd").as_uri())
     assert list(cache.iterdir()) == []
 
 
 def test_a_download_from_nowhere_is_refused_and_leaves_nothing(tmp_path, cache):
     url = (tmp_path / "gone-0123abcd.pth").as_uri()
     with pytest.raises(WeightsError, match=f"cannot download {url}: .*Fetch it where there is a network and pass the file"):
-        networks.download(url)
+        weights_files.download(url)
     assert list(cache.iterdir()) == []
 
 
 def test_a_cache_that_cannot_be_written_is_refused_in_words(tmp_path, cache):
     Path(tmp_path / "cache").write_text("a file where the folder should be")
     with pytest.raises(WeightsError, match="cannot download"):
-        networks.download(served(tmp_path).as_uri())
+        weights_files.download(served(tmp_path).as_uri())
 
 
 def test_without_a_network_default_weights_are_refused_with_the_way_out(cache, monkeypatch):
     def unreachable(url, *_rest, **_options):
         raise URLError("Name or service not known")
 
-    monkeypatch.setattr(networks.weights, "download_url_to_file", unreachable)
+    monkeypatch.setattr(weights_files, "download_url_to_file", unreachable)
     with pytest.raises(WeightsError, match=r"squeezenet1_1.*Name or service not known.*pass the file as weights"):
         unconv.load("torchvision:squeezenet1_1", "DEFAULT")
 

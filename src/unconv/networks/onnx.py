@@ -17,7 +17,7 @@ from unconv.networks.opened import Opened, library
 _SIDE = 224  # samples along an axis whose length the graph leaves open
 
 
-def open_onnx(path: Path) -> Opened:
+def open_onnx(file: str, weights: str | None) -> Opened:
     """The model in an ONNX file, with the weights in it; data kept in files beside it is read too.
 
     A place is called what its node is called, or its first output if it has no name, without a
@@ -25,9 +25,12 @@ def open_onnx(path: Path) -> Opened:
     of 1 or 3 samples tells, is turned within the module: it takes (1, C, H, W) all the same.
 
     Raises:
-        WeightsError: there is no such file, or it is damaged.
+        WeightsError: there is no such file, it is damaged, or other weights were asked for.
         UnconvError: it holds an operator that cannot be turned into torch's.
     """
+    if weights is not None:
+        raise WeightsError(f"load: weights {weights!r} came with onnx:{file}; an ONNX file holds its own. Pass none.")
+    path = Path(file)
     onnx, onnx2torch = library("onnx", "onnx"), library("onnx2torch", "onnx")
     model = _read(onnx, path)
     shape, last = _image(model.graph, path)

@@ -12,9 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from unconv.errors import ModelError, NoSuchLayer, ShapeError, UnconvError
-from unconv.networks import Opened, Preprocessing, open_network, unwrap
 from unconv.networks.keras.opening import input_size as keras_input_size
 from unconv.networks.keras.opening import is_keras
+from unconv.networks.live import unwrap
+from unconv.networks.opened import Opened, Preprocessing
+from unconv.networks.openers import lists_openers
+from unconv.networks.opening import open_network
 from unconv.pictures.decode import Source, open_picture
 from unconv.pictures.preprocess import Preprocess, shown
 from unconv.reverse.check import Coverage, check
@@ -32,6 +35,7 @@ from unconv.reverse.walking.stream import Stream, Units
 from unconv.reverse.walking.walk import Route
 
 
+@lists_openers
 def load(
     spec: str | nn.Module,
     weights: str | Path | None = None,
@@ -42,8 +46,8 @@ def load(
     """The network that `spec` names, ready to be run backwards.
 
     Args:
-        spec: "unconv:caltech", "torchvision:NAME", "timm:NAME", "keras:NAME", "FILE.keras", "onnx:FILE",
-            "FILE.py:factory", or a live module or Keras model.
+        spec: a name in one of the forms of the list below, such as "torchvision:vgg16" (docs/opening.md explains
+            them); or a live module or Keras model.
         weights: "DEFAULT" or another of the library's names, which downloads; or a file .safetensors,
             .pth or .pt, for Keras .keras or .weights.h5. None: random for a library's architecture.
         preprocess: from a PIL picture to a tensor (C, H, W), in place of the network's own.

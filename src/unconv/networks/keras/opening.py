@@ -26,11 +26,13 @@ _MODES = {
 
 
 def open_keras(name: str, weights: str | None) -> Opened:
-    """Keras' application called `name` ("VGG16"), random if `weights` is None.
+    """Keras' application called `name` ("VGG16"), random if `weights` is None; or the model in a file `name`.keras.
 
     Args:
         weights: "DEFAULT" or "imagenet", which download; or a file `.keras` or `.weights.h5`.
     """
+    if name.endswith(".keras"):
+        return open_keras_file(name, weights)
     keras = _keras()
     models = {known: make for known, make in vars(keras.applications).items() if known[0].isupper() and callable(make)}
     if name not in models:
@@ -46,9 +48,9 @@ def open_keras(name: str, weights: str | None) -> Opened:
     return Opened(adapted(model), f"keras:{name}", origin, preprocess, size, _classes(model))
 
 
-def open_keras_file(path: Path, weights: str | None) -> Opened:
+def open_keras_file(file: str, weights: str | None) -> Opened:
     """The model in a `.keras` file; no code in it runs."""
-    keras = _keras()
+    keras, path = _keras(), Path(file)
     model, origin = _file(keras, path), path.name
     if weights is not None:
         origin = _filled(keras, model, Path(weights))

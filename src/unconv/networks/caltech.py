@@ -1,0 +1,24 @@
+"""The network in the box, with its weights, classes and preprocessing."""
+
+from __future__ import annotations
+
+import json
+
+import safetensors
+import torch
+
+from unconv import box
+from unconv.networks.opened import Opened
+from unconv.networks.weights import loaded
+from unconv.pictures.preprocess import Preprocess
+
+
+def open_caltech(_name: str, weights: str | None) -> Opened:
+    """The network in the box, with the weights that ship; or with those of a file."""
+    preprocess = Preprocess((box.SIZE, box.SIZE), box.RESIZE, box.MEAN, box.STD)
+    with safetensors.safe_open(box.WEIGHTS, "pt") as file:
+        classes = tuple(json.loads(file.metadata()["classes"]))
+    with torch.random.fork_rng(devices=[]):  # a new module draws its weights from the caller's random numbers
+        module = box.Caltech(len(classes)).eval()
+    opened = Opened(module, "unconv:caltech", "trained", preprocess, (3, box.SIZE, box.SIZE), classes)
+    return loaded(opened, weights) if weights else loaded(opened, box.WEIGHTS, "trained, as shipped")
