@@ -1,5 +1,5 @@
-"""Where signals were measured: thin front-ends, one a field."""
+"""Where signals were measured: thin front-ends, one a field, imported on first use."""
 
-from unconv.inverse.fields import image
+import lazy_loader
 
-__all__ = ["image"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -13,11 +13,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from unconv.errors import DtypeError, ShapeError, nearest
+from unconv.inverse.operators.boundaries import BOUNDARIES
 from unconv.inverse.operators.fourier import irfftn, rfftn
 from unconv.inverse.operators.operator import Composition, Operator, fits
 from unconv.inverse.operators.selection import Selection, Window
 
-BOUNDARIES = ("circular", "zero", "reflect", "unknown")
 
 # Taps up to which the plain sum is faster than the FFT: in one dimension, and of small inputs in more.
 _DIRECT_LINE, _DIRECT_PLANE, _SMALL = 16, 9, 2**14

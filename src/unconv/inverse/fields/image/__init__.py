@@ -1,5 +1,5 @@
-"""Image restoration: a picture without its blur, its unknown boundary and its noise taken into account."""
+"""Image restoration: take a blur out of a picture, allowing for its unknown boundary and its noise."""
 
-from unconv.inverse.fields.image.restore import Restored, deblur, super_resolve
+import lazy_loader
 
-__all__ = ["Restored", "deblur", "super_resolve"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

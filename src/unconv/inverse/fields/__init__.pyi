@@ -1,0 +1,3 @@
+from . import image
+
+__all__ = ["image"]
