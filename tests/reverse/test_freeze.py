@@ -14,9 +14,10 @@ from cases.rules import Calls, bent, ramp
 from oracles.reverse import Replaced
 from unconv.reverse.methods import METHODS
 from unconv.reverse.rewriting.channels_first import channels_first
-from unconv.reverse.rewriting.freeze import hold
+from unconv.reverse.rewriting.freeze import freeze
 from unconv.reverse.rules import KEEPERS, local
-from unconv.reverse.tape.record import Tape, record
+from unconv.reverse.tape.record import record
+from unconv.reverse.tape.step import Tape
 
 
 def recorded(function, *shape, **layers) -> Tape:
@@ -62,11 +63,11 @@ def test_a_gate_is_held_and_the_signal_passes(name):
     from unconv.reverse.window import Window
 
     tape = recorded(GATED[name])
-    held = hold(tape)
-    assert len(held.gates) == 1
+    frozen = freeze(tape)
+    assert len(frozen.gates) == 1
     value = tape.modules[""]
     seed = torch.randn(1, *value.shape[1:], dtype=torch.float64)
-    (mine,) = walk(held.tape, value, Window(seed), unconv.Rules("gradient", hold=True)).whole(tape.image.shape).values
+    (mine,) = walk(frozen.tape, value, Window(seed), unconv.Rules("gradient", hold=True)).whole(tape.image.shape).values
     x = tape.image.clone().requires_grad_(True)
     (right,) = torch.autograd.grad(SIGNALS[name](x), x, seed)
     assert torch.allclose(mine, right[0], rtol=0, atol=1e-13)
@@ -84,9 +85,9 @@ def test_a_gate_is_held_and_the_signal_passes(name):
 )
 def test_a_norm_is_held_at_the_scale_it_had(name, norm):
     tape = recorded(lambda m, x: norm(x))
-    held = hold(tape, skip=False)
-    assert len(held.norms) == 1
-    (step,) = [step for step in held.tape.steps if step.operation is torch.ops.aten.mul.Tensor]
+    frozen = freeze(tape, skip=False)
+    assert len(frozen.norms) == 1
+    (step,) = [step for step in frozen.tape.steps if step.operation is torch.ops.aten.mul.Tensor]
     x, seed = tape.image.clone().requires_grad_(True), torch.randn_like(tape.image)
     with Replaced("guided"):  # autograd with the statistics detached
         (right,) = torch.autograd.grad(norm(x), x, seed)

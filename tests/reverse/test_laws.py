@@ -51,7 +51,7 @@ def test_deep_in_a_network_the_deconvnet_is_not_the_gradient(name):
 @pytest.mark.parametrize("name, module", PLACES)
 def test_windows_equal_the_walk_over_whole_maps(name, module):
     recording = recorded(name, module)
-    _, value, _ = find(recording.tape, module)
+    _, value = find(recording.tape, module)
     found = recording.project(module, "top:3")
     seed = torch.zeros(len(found), *value.shape[1:], dtype=torch.float64)
     for row, unit, activation in zip(seed, found.units, found.values, strict=True):
@@ -63,7 +63,7 @@ def test_windows_equal_the_walk_over_whole_maps(name, module):
 @pytest.mark.parametrize("name, module", PLACES)
 def test_no_seed_gives_nothing_and_a_double_seed_double(name, module):
     recording = recorded(name, module)
-    _, value, _ = find(recording.tape, module)
+    _, value = find(recording.tape, module)
     seed = recording.project(module, "top:1")
     start = torch.zeros(1, *value.shape[1:], dtype=torch.float64)
     nothing = walk(recording.tape, value, Window(start), METHODS["deconvnet"])
@@ -76,14 +76,13 @@ def test_no_seed_gives_nothing_and_a_double_seed_double(name, module):
 @pytest.mark.parametrize("name, module", PLACES)
 def test_nothing_arrives_outside_the_receptive_field(name, module):
     recording = recorded(name, module)
-    where, _, _ = find(recording.tape, module)
     found = recording.project(module, "top:2")
     right = projection(cases.network(name), cases.image(name), module, one_unit(found.units[0]))
     y0, x0, y1, x1 = found.boxes[0].tolist()
     outside = torch.ones(right.shape[1:], dtype=torch.bool)
     outside[max(y0, 0) : max(y1, 0), max(x0, 0) : max(x1, 0)] = False
     assert not right[:, outside].any()
-    for length, field, n in zip((y1 - y0, x1 - x0), where.receptive_field, right.shape[1:], strict=True):
+    for length, field, n in zip((y1 - y0, x1 - x0), found.place.receptive_field, right.shape[1:], strict=True):
         assert length == field or (field > 2 * n and length <= n)
 
 

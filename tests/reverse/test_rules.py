@@ -17,9 +17,10 @@ from cases.rules import BATCH_NORMS, CASES, ELSEWHERE, UNDECIDED, Calls
 from oracles.reverse import Replaced
 from unconv.reverse.methods import DECONVNET, GRADIENT, GUIDED, METHODS, Rules
 from unconv.reverse.rewriting.channels_first import channels_first
-from unconv.reverse.rewriting.freeze import hold
+from unconv.reverse.rewriting.freeze import freeze
 from unconv.reverse.rules import KEEPERS, RULES
-from unconv.reverse.tape.record import Step, Tape, Value, record
+from unconv.reverse.tape.record import record
+from unconv.reverse.tape.step import Step, Tape, Value
 from unconv.reverse.walking.walk import Route, walk
 from unconv.reverse.window import Window
 
@@ -51,7 +52,7 @@ def gone(name: str, method: Rules) -> Tape:
         return recorded(name)
     if name in UNDECIDED:
         pytest.skip("a product of two signals neither of which is a gate is refused")
-    return hold(recorded(name), method.skip).tape
+    return freeze(recorded(name), method.skip).tape
 
 
 def arrived(tape: Tape, seed: Window, method=GRADIENT) -> Tensor:
@@ -159,7 +160,7 @@ def test_nothing_gives_exactly_nothing_and_the_double_exactly_the_double(name, m
 
 @pytest.mark.parametrize("name", UNDECIDED)
 def test_a_product_of_two_signals_without_a_gate_is_refused(name):
-    tape = hold(recorded(name)).tape
+    tape = freeze(recorded(name)).tape
     with pytest.raises(unconv.NoRule, match=r"multiplies two signals and neither is a gate|a matrix product of two signals"):
         Route(tape, tape.modules[""], DECONVNET, torch.float64)
 

@@ -120,8 +120,8 @@ def test_operations_are_those_of_the_samples_on_the_map(position):
     convs = [nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(4, 6, 3, padding=1), nn.Conv2d(6, 5, 3, 1, 1)]
     layers = [*convs, nn.ReLU()]
     _, tape, right = counted(layers, image(3, (11, 14)), 2, position, 5)
-    _, value, _ = find(tape, "5")
-    seeds = choose(tape.kept["5"][0], [2], position)
+    _, value = find(tape, "5")
+    seeds = choose(tape.kept[value.index][0], [2], position)
     assert operations(tape, value, DECONVNET, seeds).tolist() == [right]
 
 

@@ -15,7 +15,8 @@ from unconv.errors import ModelError, NonFinite, NoRule
 from unconv.reverse.methods import DECONVNET, GRADIENT
 from unconv.reverse.places import find
 from unconv.reverse.rules import KEEPERS
-from unconv.reverse.tape.record import Tape, record
+from unconv.reverse.tape.record import record
+from unconv.reverse.tape.step import Tape
 from unconv.reverse.walking.walk import path, refuse_unknown, walk
 from unconv.reverse.window import Window
 
@@ -48,6 +49,11 @@ def conv() -> nn.Conv2d:
 
 def recorded(function: Callable[..., object], keep: tuple[str, ...] = (), **layers: nn.Module | Tensor) -> Tape:
     return record(ready(Calls(function, **layers)), picture(), KEEPERS, keep)
+
+
+def kept(tape: Tape, name: str) -> Tensor:
+    """The output of a place that the tape kept."""
+    return tape.kept[find(tape, name)[1].index]
 
 
 def names(tape: Tape) -> list[str]:
@@ -107,26 +113,26 @@ def test_a_leafs_name_stands_for_what_it_returned_not_for_what_it_ran_last():
         return result
 
     tape = recorded(lambda m, x: m.leaf(x) + 1, keep=("leaf",), leaf=Calls(logging))
-    assert find(tape, "leaf")[0].operation == "mul"
-    assert torch.equal(tape.kept["leaf"], 2 * picture())
+    assert find(tape, "leaf")[0].kind == "mul"
+    assert torch.equal(kept(tape, "leaf"), 2 * picture())
 
 
 def test_of_a_leaf_that_returns_several_the_first_has_its_name():
     tape = recorded(lambda m, x: m.leaf(x)[0] + 1, keep=("leaf",), leaf=Calls(lambda m, x: (3 * x, F.relu(x))))
-    assert torch.equal(tape.kept["leaf"], 3 * picture())
+    assert torch.equal(kept(tape, "leaf"), 3 * picture())
 
 
 def test_a_leaf_that_does_nothing_has_no_place_and_names_nobody_elses():
     tape = recorded(lambda m, x: m.drop(m.conv(x)), conv=conv(), drop=nn.Dropout())
     assert names(tape) == ["conv"]
-    assert find(tape, "drop")[0].name == "conv"
+    assert find(tape, "drop")[0].place == "conv"
 
 
 def test_a_containers_name_stands_for_what_it_returned():
     tape = recorded(lambda m, x: m.body(x) * 2, body=nn.Sequential(conv(), nn.ReLU(), conv()))
     assert names(tape) == ["body.0", "body.1", "body.2", "mul"]
-    assert find(tape, "body")[0].name == "body.2"
-    assert find(tape, "")[0].name == "mul"
+    assert find(tape, "body")[0].place == "body.2"
+    assert find(tape, "")[0].place == "mul"
 
 
 def test_places_asked_for_are_kept_as_they_were_when_computed():
@@ -140,8 +146,17 @@ def test_places_asked_for_are_kept_as_they_were_when_computed():
     first = layer(picture())
     second = layer(F.relu(first) + 1)
     right = {"conv": first, "relu": F.relu(first), "add": F.relu(first) + 1, "conv_1": second, "": -second.flatten(1)}
-    assert tape.kept.keys() == right.keys()
-    assert all(torch.equal(tape.kept[name], right[name]) for name in right)
+    assert len(tape.kept) == len(right)
+    assert all(torch.equal(kept(tape, name), right[name]) for name in right)
+
+
+def test_outputs_are_kept_by_operation_where_their_places_are_not_known_before():
+    net = Calls(lambda m, x: F.relu(m.conv(F.relu(m.conv(x)))).add_(1), conv=conv())
+    tape = record(ready(net), picture(), KEEPERS, lambda operation: operation is torch.ops.aten.relu.default)
+    first = F.relu(net.conv(picture()))
+    assert torch.equal(kept(tape, "relu"), first)
+    assert torch.equal(kept(tape, "relu_1"), F.relu(net.conv(first)))
+    assert len(tape.kept) == 2
 
 
 # -- the model is untouched -----------------------------------------------------------------------
@@ -470,7 +485,7 @@ def test_a_caller_under_inference_mode_gets_the_same():
     with torch.inference_mode():
         under = recorded(rectifies_a_flat_view, keep=("conv",), **net)
         assert torch.equal(gradient(under), gradient(right))
-    assert torch.equal(under.kept["conv"], right.kept["conv"])
+    assert torch.equal(kept(under, "conv"), kept(right, "conv"))
 
 
 def test_a_frozen_batch_norm_in_a_model_in_training_mode_is_recorded():
@@ -485,7 +500,7 @@ def test_a_model_may_return_a_collection(result):
     pair = {dict: lambda a, b: {"a": a, "b": [b, None, "words"]}, tuple: lambda a, b: (a, (b,)), list: lambda a, b: [a, b]}
     tape = recorded(lambda m, x: pair[result](m.conv(x), F.relu(x)), keep=("conv", "relu"), conv=conv())
     assert names(tape) == ["conv", "relu"]
-    assert torch.equal(tape.kept["relu"], F.relu(picture()))
+    assert torch.equal(kept(tape, "relu"), F.relu(picture()))
 
 
 def test_a_stale_tensor_deep_in_a_collection_is_refused():

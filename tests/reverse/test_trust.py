@@ -11,7 +11,8 @@ from torch import nn
 
 import unconv
 from unconv import box
-from unconv.reverse.trust import Occlusion, Trust, _spearman
+from unconv.reverse.trust import Occlusion, Trust
+from unconv.reverse.trust.occlusion import spearman
 
 
 def network(*layers: nn.Module, size=(3, 24, 20)) -> unconv.Network:
@@ -115,7 +116,7 @@ def test_a_vector_s_entry_is_a_unit():
     "a, b, right", [([1, 2, 3], [2, 4, 9], 1), ([1, 2, 3], [3, 2, 1], -1), ([1, 1, 2], [5, 5, 9], 1), ([1, 1], [2, 3], None)]
 )
 def test_rank_correlations(a, b, right):
-    found = _spearman(torch.tensor(a).double(), torch.tensor(b).double())
+    found = spearman(torch.tensor(a).double(), torch.tensor(b).double())
     assert found == (right if right is None else pytest.approx(right))
 
 

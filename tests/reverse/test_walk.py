@@ -15,7 +15,8 @@ from unconv.errors import UnconvError
 from unconv.reverse.methods import METHODS
 from unconv.reverse.places import find
 from unconv.reverse.walking import journey
-from unconv.reverse.walking.walk import Route, _best_cut, _cut, walk_apart
+from unconv.reverse.walking.cutting import best_cut, cut
+from unconv.reverse.walking.walk import Route, walk_apart
 from unconv.reverse.window import Window
 
 law = settings(deadline=None, max_examples=100, derandomize=True)
@@ -42,7 +43,7 @@ def hull(first, end):
 @given(windows(), st.integers(1, 4000), st.integers(0, 40), st.sampled_from([None, 1, 30, 1000]))
 def test_parts_hold_every_unit_once_and_fit_the_room(case, room, standing, price):
     first, end = case
-    parts = list(_cut(torch.arange(len(first)), first, end, room, standing, 4, price))
+    parts = list(cut(torch.arange(len(first)), first, end, room, standing, 4, price))
     assert sorted(unit for part in parts for unit in part.tolist()) == list(range(len(first)))
     for part in parts:
         assert len(part) == 1 or len(part) * (standing + 4 * hull(first[part], end[part])) <= room
@@ -52,7 +53,7 @@ def test_parts_hold_every_unit_once_and_fit_the_room(case, room, standing, price
 @given(windows())
 def test_a_cut_saves_what_it_says(case):
     first, end = case
-    order, at, gain = _best_cut(first, end)
+    order, at, gain = best_cut(first, end)
     assert sorted(order.tolist()) == list(range(len(first)))
     if gain:
         apart = sum(len(part) * hull(first[part], end[part]) for part in (order[:at], order[at:]))
@@ -62,9 +63,9 @@ def test_a_cut_saves_what_it_says(case):
 def test_with_room_units_that_stand_alike_stay_together_and_others_part():
     first = torch.tensor([[0, 0], [0, 0], [5, 0], [5, 0]])
     end = first + 4
-    parts = list(_cut(torch.arange(4), first, end, 10**9, 0, 4, 10))
+    parts = list(cut(torch.arange(4), first, end, 10**9, 0, 4, 10))
     assert [part.tolist() for part in parts] == [[0, 1], [2, 3]]
-    assert len(list(_cut(torch.arange(4), first, end, 10**9, 0, 4, 10**6))) == 1
+    assert len(list(cut(torch.arange(4), first, end, 10**9, 0, 4, 10**6))) == 1
 
 
 @pytest.mark.parametrize("unit", ["strongest", "map"])

@@ -63,10 +63,10 @@ def test_a_method_is_autograd_with_that_backward(met, method):
 @pytest.mark.parametrize("method", METHODS)
 def test_windows_are_the_whole_walk(met, method):
     rules = METHODS[method]
-    tape = met.recording.held(rules).tape
+    tape = met.recording.frozen(rules).tape
     for place in met.family.places:
         found = met.recording.project(place, "top:2", method=method)
-        _, value, _ = find(met.recording.tape, place)
+        _, value = find(met.recording.tape, place)
         seed = torch.zeros(len(found), *value.shape[1:], dtype=torch.float64)
         for row, unit, activation in zip(seed, found.units, found.values, strict=True):
             row[unit] = activation

@@ -51,12 +51,12 @@ def bench(
     progress: Callable[[str, int, int], None] = lambda *_: None,
 ) -> dict[str, Any]:
     """Time every place; without places, every rectified map. All numbers, ready for JSON."""
-    wanted = list(places) or network.rectified(image)
     began = time.perf_counter()
-    recording = network.record(image, wanted)
+    recording = network.record(image, places or None)
     device = recording.tape.image.device
     wait(device)
     recorded = time.perf_counter() - began
+    wanted = list(places) or recording.rectified()
     walk_dtype = recording.units(wanted[0], [], unit, method, dtype).route.dtype
     limit = convolution_rate(walk_dtype, device)
     rows = []

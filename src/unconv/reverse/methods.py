@@ -8,55 +8,23 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TypeVar
+from importlib import import_module
+from typing import TypeVar, get_args
 
-import torch
 from torch._ops import OpOverload
 
 from unconv.errors import UnconvError, nearest
-from unconv.reverse.rewriting.freeze import product_refusal
-from unconv.reverse.rules import PREPARERS, REACHES, RULES, Rule
-from unconv.reverse.rules.pointwise import (
-    CHOICES,
-    OTHER_RECTIFIERS,
-    RELU,
-    SLOPES,
-    by_slope,
-    pass_on,
-    rectify,
-    rectify_by_slope,
-    rectify_passed,
-)
-from unconv.reverse.rules.pool import max_pool_to_centre
-from unconv.reverse.rules.table import Preparing, Reaching, everything
-from unconv.reverse.tape.record import Before, Keeper, Step
-
-aten = torch.ops.aten
+from unconv.reverse.method_table import METHODS as TABLE
+from unconv.reverse.method_table import Activations, Row
+from unconv.reverse.rules import REACHES, ROLES, RULES, Rule
+from unconv.reverse.rules.pointwise import RELU, by_slope, pass_on, rectify, rectify_by_slope, rectify_passed
+from unconv.reverse.rules.table import FREEZERS, PREPARERS, Preparing, Reaching, everything, is_rectifier
+from unconv.reverse.tape.schema import kind
+from unconv.reverse.tape.step import Before, Keeper, Step
 
 _R = TypeVar("_R", bound=Rule)
 
-ACTIVATIONS = ("rectify", "gradient", "pass", "error")
-
-_POOLS = (aten.max_pool2d_with_indices.default, aten.max_pool3d_with_indices.default)
-_CENTRED: dict[OpOverload, Rule] = dict.fromkeys(_POOLS, max_pool_to_centre)
-
-_ROWS: dict[str, dict[OpOverload, Rule]] = {
-    "deconvnet": {RELU: rectify},
-    "gradient": {},
-    "guided": {RELU: rectify_passed},
-    "desalinet": {RELU: rectify_passed},
-    "switch-centre": {RELU: rectify, **_CENTRED},
-}
-_SKIP = ("deconvnet", "desalinet", "switch-centre")  # local response norms
-
-WORDS = {
-    "deconvnet": "the signal going back is rectified at each rectifier (Zeiler & Fergus 2014)",
-    "gradient": "exact backpropagation of the activation",
-    "guided": "rectified, and held to where the forward pass was positive (Springenberg et al. 2015)",
-    "desalinet": "as guided, and local response norms are skipped (Mahendran & Vedaldi 2016)",
-    "switch-centre": "deconvnet, but each maximum returns to the centre of its window: what the switches contribute "
-    "is missing (Mahendran & Vedaldi 2016)",
-}
+ACTIVATIONS = get_args(Activations)
 
 
 class Rules(Mapping[OpOverload, Rule]):
@@ -81,29 +49,31 @@ class Rules(Mapping[OpOverload, Rule]):
     def __init__(self, method: str | Rules = "deconvnet", activations: str | None = None, hold: bool | None = None):
         base = method if isinstance(method, Rules) else None
         name: str = base.name if base is not None else str(method)
-        if name not in _ROWS:
-            raise UnconvError(f"method: {method!r} is not a method; there are {nearest(name, _ROWS)}.")
+        if name not in TABLE:
+            raise UnconvError(f"method: {method!r} is not a method; there are {nearest(name, TABLE)}.")
+        row = TABLE[name]
         choice: str = activations if activations is not None else base.activations if base else "rectify"
         if choice not in ACTIVATIONS:
             raise UnconvError(f"activations: {choice!r} is not a choice; there are {', '.join(ACTIVATIONS)}.")
         self.name = name
         self.activations = "gradient" if name == "gradient" else choice
-        self.hold = hold if hold is not None else base.hold if base else name != "gradient"
-        self.skip = name in _SKIP
-        self._rows = _ROWS[name] | dict.fromkeys(OTHER_RECTIFIERS, self._activation())
+        self.hold = hold if hold is not None else base.hold if base else row.freeze
+        self.skip, self.words = row.skip, row.words
+        self._rows = _rules_of(row)
+        self._other_rectifier = self._activation()
         self._own: dict[OpOverload, Rule] = dict(base._own) if base else {}
         self._reaches: dict[OpOverload, Reaching] = dict(base._reaches) if base else {}
         self._keepers: dict[OpOverload, Keeper | Before] = dict(base._keepers) if base else {}
 
     def _activation(self) -> Rule:
-        both = _ROWS[self.name].get(RELU) is rectify_passed
+        both = self._rows.get(RELU) is rectify_passed
         return {"rectify": rectify_by_slope if both else rectify, "pass": pass_on}.get(self.activations, by_slope)
 
     def __getitem__(self, operation: OpOverload) -> Rule:
-        for rows in (self._own, self._rows, RULES):
+        for rows in (self._own, self._rows):
             if operation in rows:
                 return rows[operation]
-        raise KeyError(operation)
+        return self._other_rectifier if is_other_rectifier(operation) else RULES[operation]
 
     def __iter__(self) -> Iterator[OpOverload]:
         return iter({**RULES, **self._rows, **self._own})
@@ -136,6 +106,11 @@ class Rules(Mapping[OpOverload, Rule]):
         return frozenset(self._own)
 
     @property
+    def own_reaches(self) -> frozenset[tuple[OpOverload, Reaching]]:
+        """What a unit sees of the map below, where a rule of this method alone says so."""
+        return frozenset(self._reaches.items())
+
+    @property
     def keepers(self) -> Mapping[OpOverload, Keeper | Before]:
         """Of an operation with a rule of this method alone, how to keep what it needs."""
         return self._keepers
@@ -152,16 +127,16 @@ class Rules(Mapping[OpOverload, Rule]):
         """What this method did at rectifiers of which the paper says nothing, in words."""
         if self.name != "gradient":
             done = {"rectify": "rectified", "gradient": "taken by their slope", "pass": "passed"}
-            kinds = Counter(step.kind for step in steps if step.operation in OTHER_RECTIFIERS)
+            kinds = Counter(step.kind for step in steps if is_other_rectifier(step.operation))
             for kind, count in kinds.items():
                 yield f"{count} {kind} {done[self.activations]}, of which the paper says nothing"
-            slopes = Counter(step.kind for step in steps if step.operation in (*SLOPES, *CHOICES))
+            slopes = Counter(step.kind for step in steps if ROLES.get(step.operation) in ("slope", "choice"))
             for kind, count in slopes.items():
                 yield f"{count} {kind} taken by {'their' if count > 1 else 'its'} slope"
 
     def refusal(self, step: Step) -> str | None:
         """Why the step cannot be run backwards; None if it can."""
-        if self.activations == "error" and step.operation in OTHER_RECTIFIERS and step.operation not in self._own:
+        if self.activations == "error" and is_other_rectifier(step.operation) and step.operation not in self._own:
             return (
                 f"{self.name}: the paper defines the rectifier ReLU, and {step.place} is a {step.kind}. Pass activations="
                 "'rectify', 'gradient' or 'pass'"
@@ -172,7 +147,8 @@ class Rules(Mapping[OpOverload, Rule]):
         if step.operation in self._own:
             return None
         if step.operation in self:
-            return product_refusal(step) if self.hold else None
+            freezer = FREEZERS.get(step.operation) if self.hold else None
+            return freezer.refusal(step) if freezer else None
         if "attention" in step.operation._schema.name:
             return (
                 f"no reverse rule for {step.operation} (at {step.place}): self-attention mixes positions by weights that the "
@@ -181,7 +157,22 @@ class Rules(Mapping[OpOverload, Rule]):
         return f"no reverse rule for {step.operation} (at {step.place}); write one with @rule, see docs/adding-an-operation.md"
 
 
-METHODS: dict[str, Rules] = {name: Rules(name) for name in _ROWS}
+def is_other_rectifier(operation: OpOverload) -> bool:
+    """Whether an operation stands where the paper has a ReLU."""
+    return is_rectifier(operation) and operation is not RELU
+
+
+def _rules_of(row: Row) -> dict[OpOverload, Rule]:
+    """Return the rules that a row of the table names, by operation."""
+    found: dict[OpOverload, Rule] = {}
+    for name, where in row.rules.items():
+        module, function = where.split(":")
+        own = getattr(import_module(f"unconv.reverse.rules.{module}"), function)
+        found |= dict.fromkeys((operation for operation in RULES if kind(operation) == name), own)
+    return found
+
+
+METHODS: dict[str, Rules] = {name: Rules(name) for name in TABLE}
 DECONVNET, GRADIENT, GUIDED = METHODS["deconvnet"], METHODS["gradient"], METHODS["guided"]
 
 

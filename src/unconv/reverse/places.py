@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from unconv.errors import NoSuchLayer, ShapeError, nearest
-from unconv.reverse.receptive_field import Field, fields
-from unconv.reverse.rewriting.freeze import hold
-from unconv.reverse.rules.pointwise import OTHER_RECTIFIERS, RELU
-from unconv.reverse.rules.shape import SHAPES
-from unconv.reverse.tape.record import Step, Tape, Value
+from unconv.reverse.receptive_field import ReceptiveField
+from unconv.reverse.rules.table import ROLES, is_rectifier
+from unconv.reverse.tape.step import Step, Tape, Value
 
 
 @dataclass(frozen=True)
@@ -39,23 +38,26 @@ class Place:
     rectified: bool = False
 
 
-def places(tape: Tape) -> list[Place]:
-    """The tape's places in the order they were computed; what only moves samples about is left out."""
-    known = fields(hold(tape).tape)
-    axes = tape.image.ndim - 2
-    found = []
-    for step in tape.steps:
-        value = step.outputs[0]
-        if value is not None and step.operation not in SHAPES and _can_be_seen(value, axes):
-            found.append(_place(step, value, known[value.index], axes))
-    return found
-
-
-def find(tape: Tape, name: str, held: Tape | None = None) -> tuple[Place, Value, Field]:
-    """The place called `name`; the name of a module stands for what the module returned.
+def places(tape: Tape, fields: Mapping[int, ReceptiveField]) -> list[Place]:
+    """Return the tape's places in the order they were computed.
 
     Args:
-        held: the same tape with its gates held, if it is at hand.
+        fields: the receptive fields of the tape with its gates frozen, by index.
+    """
+    return [place_of(tape, step, value, fields) for step, value in looked_at(tape)]
+
+
+def looked_at(tape: Tape) -> Iterator[tuple[Step, Value]]:
+    """Return the steps that make a place of their own, each with its value; what only moves samples makes none."""
+    axes = tape.image.ndim - 2
+    for step in tape.steps:
+        value = step.outputs[0]
+        if value is not None and ROLES.get(step.operation) != "move" and _can_be_seen(value, axes):
+            yield step, value
+
+
+def find(tape: Tape, name: str) -> tuple[Step, Value]:
+    """Return the step that computed the place called `name`, and its value; a module's name stands for what it returned.
 
     Raises:
         NoSuchLayer: there is none; the nearest three are named.
@@ -67,19 +69,23 @@ def find(tape: Tape, name: str, held: Tape | None = None) -> tuple[Place, Value,
     if value is None or value.index not in made:
         names = dict.fromkeys(name for name in (*by_name, *tape.modules) if name)
         raise NoSuchLayer(f"place: the network has no place {name!r}. Did you mean {nearest(name, names)}?")
-    axes = tape.image.ndim - 2
-    if not _can_be_seen(value, axes):
+    if not _can_be_seen(value, tape.image.ndim - 2):
         raise ShapeError(f"place: {name} holds {value.shape} of {value.dtype}, not channels. Take the place before it.")
-    step, field = made[value.index], fields(held or hold(tape).tape)[value.index]
-    return _place(step, value, field, axes), value, field
+    return made[value.index], value
+
+
+def place_of(tape: Tape, step: Step, value: Value, fields: Mapping[int, ReceptiveField]) -> Place:
+    """Return the place that a step makes of its value."""
+    size, field = value.shape[2:], fields[value.index]
+    rectified = is_rectified(tape, step, value)
+    return Place(step.place, step.kind, value.shape[1], size, field.size, field.stride, rectified)
+
+
+def is_rectified(tape: Tape, step: Step, value: Value) -> bool:
+    """Whether a value is the output of a rectifier and has maps, not a vector."""
+    return is_rectifier(step.operation) and len(value.shape) == tape.image.ndim
 
 
 def _can_be_seen(value: Value, axes: int) -> bool:
     shaped = len(value.shape) in (2, 2 + axes) and value.shape[0] == 1
     return shaped and value.dtype.is_floating_point
-
-
-def _place(step: Step, value: Value, field: Field, axes: int) -> Place:
-    size = value.shape[2:]
-    rectified = step.operation in (RELU, *OTHER_RECTIFIERS) and len(size) == axes
-    return Place(step.place, step.kind, value.shape[1], size, field.size, field.stride, rectified)

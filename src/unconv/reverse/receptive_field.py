@@ -12,12 +12,12 @@ from dataclasses import dataclass
 
 from unconv.reverse.methods import GRADIENT, Rules
 from unconv.reverse.rules.table import local
-from unconv.reverse.tape.record import Step, Tape, Value
+from unconv.reverse.tape.step import Step, Tape, Value
 from unconv.reverse.window import Reach
 
 
 @dataclass(frozen=True)
-class Field:
+class ReceptiveField:
     """What the units of one value see of the image, per axis, in samples; it may reach outside."""
 
     stride: tuple[int, ...]
@@ -36,15 +36,15 @@ class Field:
         return (*starts, *ends)
 
 
-def fields(tape: Tape, method: Rules = GRADIENT) -> dict[int, Field]:
-    """Of each value on the tape, by index, the field of its units.
+def receptive_fields(tape: Tape, method: Rules = GRADIENT) -> dict[int, ReceptiveField]:
+    """Return the receptive field of the units of each value on the tape, by the value's index.
 
     Args:
-        tape: where gates shall not count, one whose gates are held.
+        tape: a frozen one, where gates and statistics, which may depend on the whole image, are not to count.
         method: whose rules say what a unit sees of the map below.
     """
     axes = tape.image.ndim - 2
-    known = {tape.value.index: Field((1,) * axes, (0,) * axes, (0,) * axes)}
+    known = {tape.value.index: ReceptiveField((1,) * axes, (0,) * axes, (0,) * axes)}
     for step in tape.steps:
         for output in step.outputs:
             if output is not None:
@@ -53,7 +53,7 @@ def fields(tape: Tape, method: Rules = GRADIENT) -> dict[int, Field]:
     return known
 
 
-def _through(step: Step, method: Rules, value: Value, output: Value, field: Field, axes: int) -> Field:
+def _through(step: Step, method: Rules, value: Value, output: Value, field: ReceptiveField, axes: int) -> ReceptiveField:
     reaching = method.reach(step.operation)
     reach = reaching(step, axes) if reaching else None
     vector = len(value.shape) < 2 + axes and not any(field.stride)
@@ -65,25 +65,25 @@ def _through(step: Step, method: Rules, value: Value, output: Value, field: Fiel
     return _compose(field, reach)
 
 
-def _compose(field: Field, reach: Reach) -> Field:
+def _compose(field: ReceptiveField, reach: Reach) -> ReceptiveField:
     axes = zip(field.stride, field.first, field.last, reach.stride, reach.padding, reach.extent, strict=True)
     rows = [(s * rs, a - s * p, b + s * (e - 1 - p)) for s, a, b, rs, p, e in axes]
     stride, first, last = zip(*rows, strict=True)
-    return Field(stride, first, last)
+    return ReceptiveField(stride, first, last)
 
 
-def _everything(value: Value, field: Field, axes: int) -> Field:
+def _everything(value: Value, field: ReceptiveField, axes: int) -> ReceptiveField:
     """Each unit above may see all samples of `value`."""
     low, high = (0,) * axes, tuple(n - 1 for n in value.shape[-axes:])
     box = field.box(low, high)
-    return Field((0,) * axes, box[:axes], tuple(end - 1 for end in box[axes:]))
+    return ReceptiveField((0,) * axes, box[:axes], tuple(end - 1 for end in box[axes:]))
 
 
-def _hull(fields: Sequence[Field], value: Value, axes: int) -> Field:
+def _hull(fields: Sequence[ReceptiveField], value: Value, axes: int) -> ReceptiveField:
     """Branches that meet in `value`: a unit sees what any of them sees."""
     strides = {field.stride for field in fields}
     if len(strides) > 1:
         return _hull([_everything(value, field, axes) for field in fields], value, axes)
     first = tuple(map(min, zip(*(field.first for field in fields), strict=True)))
     last = tuple(map(max, zip(*(field.last for field in fields), strict=True)))
-    return Field(strides.pop(), first, last)
+    return ReceptiveField(strides.pop(), first, last)

@@ -7,22 +7,20 @@ so that everything after knows one order: places have maps, windows pass. What c
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch._ops import OpOverload
 from torch.utils._pytree import tree_map
 
-from unconv.reverse.rules.table import REACHES, local
-from unconv.reverse.tape.record import Step, Tape, Value
-from unconv.reverse.tape.whole import CHANNEL_NORM, LINEAR
+from unconv.reverse.rules.table import REACHES, TURNERS, local
+from unconv.reverse.tape.step import Step, Tape, Value
 
 aten = torch.ops.aten
 
 _ORDERS = (aten.permute.default, aten.transpose.int)
-_ALONG = {aten.cat.default: 1, aten.mean.dim: 1, aten.sum.dim_IntList: 1, aten.amax.default: 1, aten.amin.default: 1}
 
 
 def channels_first(tape: Tape) -> Tape:
@@ -30,7 +28,7 @@ def channels_first(tape: Tape) -> Tape:
     turned = _Turned(tape)
     for step in tape.steps:
         turned.take(step)
-    kept = {name: _first(tensor) if turned.was_last(name) else tensor for name, tensor in tape.kept.items()}
+    kept = dict(turned.retold(index, tensor) for index, tensor in tape.kept.items())
     told = {**turned.known, **turned.same}
     modules = {name: told.get(value.index, value) for name, value in tape.modules.items()}
     last = frozenset(name for name, value in tape.modules.items() if value.index in turned.known)
@@ -49,11 +47,11 @@ class _Turned:
         self.back: dict[int, Value] = {}  # by index: the same value in its own order, where a step needed it
         self.count = 1 + max((v.index for step in tape.steps for v in step.outputs if v), default=0)
 
-    def was_last(self, name: str) -> bool:
-        """Whether the value that the tape kept as `name` had its channels last."""
-        places = {step.place: step.outputs[0] for step in self.tape.steps}
-        value = places.get(name) or self.tape.modules.get(name)
-        return value is not None and value.index in self.known
+    def retold(self, index: int, tensor: Tensor) -> tuple[int, Tensor]:
+        """Return under which index the value that the tape kept is known now, and its samples in that order."""
+        if index in self.known:
+            return self.known[index].index, _first(tensor)
+        return (self.same[index].index if index in self.same else index), tensor
 
     def take(self, step: Step) -> None:
         """Write the step in the new order, or what it needs in the old one before it."""
@@ -110,28 +108,15 @@ class _Turned:
         mixed = [v for v in step.inputs if v.index not in self.known and len(v.shape) == self.rank]
         if any(len(value.shape) != self.rank for value in (*step.inputs, *filter(None, step.outputs[:1]))) or mixed:
             return None
-        args = step.args
-        if step.operation is aten.native_layer_norm.default and len(args[1]) == 1:
-            return self._told(step, CHANNEL_NORM, (args[0], *args[2:]), step.outputs[:1])
-        if step.operation is LINEAR and isinstance(args[1], Tensor):
-            ones, axes = [1] * (self.rank - 2), self.rank - 2
-            kernel = args[1][(..., *[None] * axes)]
-            settings = (kernel, args[2], ones, [0] * axes, ones, False, [0] * axes, 1)
-            return self._told(step, aten.convolution.default, (args[0], *settings), step.outputs)
-        if step.operation in _ALONG:
-            position = _ALONG[step.operation]
-            return self._told(step, step.operation, _with_axes(args, position, self.rank), step.outputs)
-        if step.operation is aten.constant_pad_nd.default:
-            pads = [*args[1], *[0] * (2 * self.rank - len(args[1]))]
-            turned = [*pads[2 : 2 * self.rank - 2], *pads[:2], *pads[2 * self.rank - 2 :]]
-            while turned[-2:] == [0, 0]:
-                turned = turned[:-2]
-            return self._told(step, step.operation, (args[0], turned, args[2]), step.outputs)
+        turn = TURNERS.get(step.operation)
+        if turn is not None:
+            found = turn(step, self.rank - 2)
+            return None if found is None else self._told(step, *found)
         if REACHES.get(step.operation) is local and step.kind not in ("as_strided", "batch_norm"):
-            return self._told(step, step.operation, args, step.outputs)
+            return self._told(step, step.operation, step.args)
         return None
 
-    def _told(self, step: Step, operation: Any, args: tuple[Any, ...], outputs: Sequence[Value | None]) -> Step:
+    def _told(self, step: Step, operation: OpOverload, args: tuple[Any, ...]) -> Step:
         """`step` as `operation`, its values and constants with their channels first."""
 
         def turn(argument: Any) -> Any:
@@ -148,7 +133,8 @@ class _Turned:
         )
         args = tree_map(turn, args) if pointwise else (turn(args[0]), *args[1:])
         inputs = tuple(self.known.get(value.index, value) for value in step.inputs)
-        made = tuple(outputs)
+        # An operation may stand for one with more results (a norm and its statistics), of which nothing reads the others.
+        made = step.outputs[: len(operation._schema.returns)]
         return replace(step, operation=operation, args=args, inputs=inputs, outputs=made, kept=kept, own=own)
 
     def _in_its_own_order(self, step: Step) -> Step:
@@ -184,12 +170,3 @@ def _order(step: Step) -> tuple[int, ...]:
 
 def _first(tensor: Tensor) -> Tensor:
     return tensor.movedim(-1, 1)
-
-
-def _with_axes(args: tuple[Any, ...], position: int, rank: int) -> tuple[Any, ...]:
-    """Arguments with their axis, or axes, where the channels are second."""
-    given = args[position]
-    order = [0, *range(2, rank), 1]
-    turn: Callable[[int], int] = lambda axis: order[axis % rank]  # noqa: E731
-    axes = [turn(axis) for axis in given] if isinstance(given, list | tuple) else None if given is None else turn(given)
-    return (*args[:position], axes, *args[position + 1 :])

@@ -6,15 +6,16 @@ complete.
 
 from __future__ import annotations
 
-from unconv.reverse.rules import linear, norm, pointwise, pool, resample, shape
-from unconv.reverse.rules.table import KEEPERS, PREPARERS, REACHES, RULES, Rule, local, rule, takes_one_channel
+from unconv.reverse.rules import gate, linear, norm, pointwise, pool, resample, shape
+from unconv.reverse.rules.table import KEEPERS, REACHES, ROLES, RULES, Rule, local, rule, takes_one_channel
 
 __all__ = [
     "KEEPERS",
-    "PREPARERS",
     "REACHES",
+    "ROLES",
     "RULES",
     "Rule",
+    "gate",
     "linear",
     "local",
     "norm",

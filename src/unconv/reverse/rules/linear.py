@@ -5,13 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
+from torch._ops import OpOverload
 
 from unconv.axis import kernel_extent
 from unconv.errors import NoRule
+from unconv.reverse.rules.gate import product
 from unconv.reverse.rules.table import adjoint, differentiated, local, on_whole_first, one_channel, point, rule
-from unconv.reverse.tape.record import Before, Step, Value
-from unconv.reverse.tape.whole import LINEAR
+from unconv.reverse.tape.step import Before, Step, Value
+from unconv.reverse.tape.whole import define, replaces
 from unconv.reverse.transposed import Filters, from_one_channel, transposed
 from unconv.reverse.window import Cut, Reach, Window, slices
 
@@ -97,13 +100,32 @@ def factors(step: Step, args: tuple[Any, ...]) -> tuple[Tensor, ...] | None:
     return point(step, args) if len(step.inputs) > 1 else None
 
 
-@rule(aten.mm.default, aten.bmm.default, keep=Before(factors))
+@rule(aten.mm.default, aten.bmm.default, keep=Before(factors), freeze=product(0, 1, matrix=True))
 def mm(step: Step, r: Window) -> list[Window | None]:
     """x @ weight, or weight @ x; of two signals each through the other."""
     return adjoint(step, on_whole_first(step, r)) if step.kept is None else differentiated(step, r)
 
 
-@rule(LINEAR)
+LINEAR = define("linear(Tensor x, Tensor weight, Tensor? bias) -> Tensor", F.linear)
+
+
+@replaces(F.linear)
+def _record_linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Any:
+    # Taken apart, a linear layer over the channels of each position would flatten the positions.
+    return LINEAR(input, weight, bias) if input.ndim > 2 else NotImplemented
+
+
+def _by_1x1_kernels(step: Step, axes: int) -> tuple[OpOverload, tuple[Any, ...]] | None:
+    """A linear layer over the last axis is, channels first, a convolution with kernels of one sample."""
+    x, weight, bias = step.args
+    if not isinstance(weight, Tensor):
+        return None
+    ones = [1] * axes
+    settings = (weight[(..., *[None] * axes)], bias, ones, [0] * axes, ones, False, [0] * axes, 1)
+    return aten.convolution.default, (x, *settings)
+
+
+@rule(LINEAR, turn=_by_1x1_kernels)
 def linear(step: Step, r: Window) -> list[Window | None]:
     """A matrix product along the last axis."""
     if len(step.inputs) > 1:
@@ -112,7 +134,8 @@ def linear(step: Step, r: Window) -> list[Window | None]:
 
 
 @one_channel
-@rule(aten.add.Tensor, aten.add.Scalar, aten.sub.Tensor, aten.sub.Scalar, reach=local)
+@rule(aten.add.Tensor, reach=local, gate="kept")
+@rule(aten.add.Scalar, aten.sub.Tensor, aten.sub.Scalar, reach=local)
 def add(step: Step, r: Window) -> list[Window | None]:
     """Both terms get the signal; the one that is subtracted, its negative."""
     if any(value.shape != _shape(step) for value in step.inputs):
@@ -130,7 +153,7 @@ def rsub(step: Step, r: Window) -> Window:
     return r.map(lambda values: values * -alpha)
 
 
-@rule(aten.addcmul.default, keep=Before(factors))
+@rule(aten.addcmul.default, keep=Before(factors), freeze=product(1, 2))
 def addcmul(step: Step, r: Window) -> list[Window | None]:
     """A term, plus a product."""
     if step.kept is not None and sum(isinstance(argument, Value) for argument in step.args[1:3]) > 1:
@@ -138,7 +161,8 @@ def addcmul(step: Step, r: Window) -> list[Window | None]:
     return adjoint(step, on_whole_first(step, r))
 
 
-@rule(aten.mul.Tensor, aten.mul.Scalar, reach=local, keep=Before(factors))
+@rule(aten.mul.Tensor, reach=local, keep=Before(factors), gate="kept", freeze=product(0, 1))
+@rule(aten.mul.Scalar, reach=local, keep=Before(factors))
 def mul(step: Step, r: Window) -> list[Window | None]:
     """A constant factor; or two signals, each times the other."""
     if step.kept is not None:
@@ -162,7 +186,8 @@ def _divided(step: Step, args: tuple[Any, ...]) -> tuple[Tensor, ...] | None:
     return point(step, args) if isinstance(step.args[1], Value) else None
 
 
-@rule(aten.div.Tensor, aten.div.Scalar, reach=local, keep=Before(_divided))
+@rule(aten.div.Tensor, reach=local, keep=Before(_divided), gate="kept", freeze=product(0, 1, divisor=1))
+@rule(aten.div.Scalar, reach=local, keep=Before(_divided))
 def div(step: Step, r: Window) -> list[Window | None]:
     """A constant divisor; or a signal by a signal."""
     if step.kept is not None:

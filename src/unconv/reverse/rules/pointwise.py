@@ -1,66 +1,24 @@
 """Reverse rules of rectifiers and other functions of single samples: where the methods differ.
 
-The paper speaks of one rectifier, ReLU. What a method does with the others that networks use in its place,
-`OTHER_RECTIFIERS`, is a choice: see `methods.py`.
+The paper speaks of one rectifier, ReLU. What a method does with the others that networks use in its place, whose
+role is "rectifier" here, is a choice: see `methods.py`.
 """
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from unconv.reverse.rules.table import differentiated, local, one_channel, point, prepared, rule
-from unconv.reverse.tape.record import Before, Step
+from unconv.reverse.rules.table import along, differentiated, local, one_channel, point, prepared, rule
+from unconv.reverse.tape.step import Before, Step
 from unconv.reverse.window import Window
 
 aten = torch.ops.aten
 
 RELU = aten.relu.default
-
-# What takes ReLU's place in a network: it passes large values on and holds negative ones back.
-OTHER_RECTIFIERS = (
-    aten._prelu_kernel.default,
-    aten.celu.default,
-    aten.elu.default,
-    aten.gelu.default,
-    aten.hardswish.default,
-    aten.hardtanh.default,  # recorded of those from 0 up: ReLU6
-    aten.leaky_relu.default,
-    aten.mish.default,
-    aten.silu.default,
-    aten.softplus.default,
-)
-
-# Functions of each sample that are no rectifiers: every method takes their slope.
-SLOPES = (
-    aten.abs.default,
-    aten.clamp.default,
-    aten.clamp_max.default,
-    aten.clamp_min.default,
-    aten.cos.default,
-    aten.erf.default,
-    aten.exp.default,
-    aten.expm1.default,
-    aten.hardshrink.default,
-    aten.hardsigmoid.default,
-    aten.log.default,
-    aten.log1p.default,
-    aten.pow.Tensor_Scalar,
-    aten.reciprocal.default,
-    aten.rsqrt.default,
-    aten.sigmoid.default,
-    aten.sin.default,
-    aten.softshrink.default,
-    aten.sqrt.default,
-    aten.tanh.default,
-    aten.threshold.default,
-)
-
-
-# What takes the larger, the smaller or one of two: rectifiers are written so, too, but not only.
-CHOICES = (aten.maximum.default, aten.minimum.default, aten.where.self, aten.log_sigmoid_forward.default)
 
 
 def _passed(_step: Step, args: tuple[Any, ...]) -> Tensor:
@@ -69,7 +27,7 @@ def _passed(_step: Step, args: tuple[Any, ...]) -> Tensor:
 
 
 @one_channel
-@rule(RELU, reach=local, keep=Before(_passed))
+@rule(RELU, reach=local, keep=Before(_passed), role="rectifier")
 def relu_gradient(step: Step, r: Window) -> Window:
     """Backpropagation: the signal passes where the forward pass was positive."""
     return r.times(step.kept)
@@ -105,8 +63,54 @@ def _sloped(step: Step, dtype: torch.dtype) -> Tensor:
     return found
 
 
+_sloping = partial(rule, reach=local, keep=Before(point), prepare=_sloped)
+
+
 @one_channel
-@rule(*OTHER_RECTIFIERS, *SLOPES, reach=local, keep=Before(point), prepare=_sloped)
+@_sloping(
+    # What takes ReLU's place in a network: it passes large values on and holds negative ones back.
+    aten._prelu_kernel.default,
+    aten.celu.default,
+    aten.elu.default,
+    aten.gelu.default,
+    aten.hardswish.default,
+    aten.hardtanh.default,  # recorded of those from 0 up: ReLU6
+    aten.leaky_relu.default,
+    aten.mish.default,
+    aten.silu.default,
+    aten.softplus.default,
+    role="rectifier",
+)
+@_sloping(
+    # Functions of each sample that are no rectifiers.
+    aten.abs.default,
+    aten.clamp.default,
+    aten.clamp_max.default,
+    aten.clamp_min.default,
+    aten.cos.default,
+    aten.erf.default,
+    aten.exp.default,
+    aten.expm1.default,
+    aten.hardshrink.default,
+    aten.log.default,
+    aten.log1p.default,
+    aten.pow.Tensor_Scalar,
+    aten.sin.default,
+    aten.softshrink.default,
+    aten.sqrt.default,
+    aten.tanh.default,
+    aten.threshold.default,
+    role="slope",
+)
+@_sloping(
+    # The same, and what comes out tells how much of another signal passes.
+    aten.hardsigmoid.default,
+    aten.reciprocal.default,
+    aten.rsqrt.default,
+    aten.sigmoid.default,
+    role="slope",
+    gate="made",
+)
 def by_slope(step: Step, r: Window) -> Window:
     """The signal times the slope that the function had at each sample."""
     return r.times(step.kept if isinstance(step.kept, Tensor) else _sloped(step, r.values.dtype))
@@ -127,23 +131,25 @@ def pass_on(_step: Step, r: Window) -> Window:
 
 @rule(
     aten._log_softmax.default,
-    aten._softmax.default,
-    aten.amax.default,
-    aten.amin.default,
     aten.cumsum.default,
-    aten.glu.default,
     aten.linalg_vector_norm.default,
-    aten.log_sigmoid_forward.default,
     aten.max.dim,
-    aten.maximum.default,
     aten.min.dim,
-    aten.minimum.default,
     aten.prod.dim_int,
     aten.std.correction,
     aten.var.correction,
     aten.var_mean.correction,
+    keep=Before(point),
+)
+@rule(aten._softmax.default, keep=Before(point), gate="made")
+@rule(aten.amax.default, aten.amin.default, keep=Before(point), turn=along(1))
+@rule(
+    aten.log_sigmoid_forward.default,
+    aten.maximum.default,
+    aten.minimum.default,
     aten.where.self,
     keep=Before(point),
+    role="choice",  # rectifiers are written so, too, but not only
 )
 def at_its_point(step: Step, *signals: Window | None) -> list[Window | None]:
     """The derivative where the forward pass was."""

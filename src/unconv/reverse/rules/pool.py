@@ -14,7 +14,7 @@ from torch import Tensor
 from unconv.axis import adaptive_windows, kernel_extent, pool_divisor
 from unconv.errors import NoRule
 from unconv.reverse.rules.table import adjoint, on_whole_first, prepared, rule
-from unconv.reverse.tape.record import Step
+from unconv.reverse.tape.step import Step
 from unconv.reverse.window import Reach, Window, cropped
 
 aten = torch.ops.aten

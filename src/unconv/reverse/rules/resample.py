@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from unconv.reverse.rules.table import adjoint, differentiated, on_whole, point, rule
-from unconv.reverse.tape.record import Before, Step
+from unconv.reverse.tape.step import Before, Step
 from unconv.reverse.window import Window
 
 aten = torch.ops.aten
@@ -23,20 +23,19 @@ aten = torch.ops.aten
     aten.repeat.default,
     aten.roll.default,
     aten.upsample_bicubic2d.default,
-    aten.upsample_bilinear2d.default,
     aten.upsample_linear1d.default,
     aten.upsample_nearest1d.default,
-    aten.upsample_nearest2d.default,
     aten.upsample_nearest3d.default,
     aten.upsample_trilinear3d.default,
 )
+@rule(aten.upsample_bilinear2d.default, aten.upsample_nearest2d.default, gate="kept")
 def resampled(step: Step, *signals: Window | None) -> list[Window | None]:
     """What each sample gave to the samples above comes back and adds up."""
     return adjoint(step, *on_whole(step, signals))
 
 
+@rule(aten._unsafe_index.Tensor, keep=Before(point), gate="kept")
 @rule(
-    aten._unsafe_index.Tensor,
     aten.gather.default,
     aten.index.Tensor,
     aten.max_unpool2d.default,

@@ -2,55 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any, TypeVar
+
 import torch
+from torch._ops import OpOverload
 from torch.utils._pytree import tree_leaves
 
 from unconv.errors import NoRule
-from unconv.reverse.rules.table import adjoint, local, on_whole, on_whole_first, rule
-from unconv.reverse.tape.record import Step, Value
+from unconv.reverse.rules.table import Role, Rule, adjoint, along, local, on_whole, on_whole_first, rule
+from unconv.reverse.tape.step import Step, Value
 from unconv.reverse.window import Reach, Window, cropped
 
 aten = torch.ops.aten
 
-# What merely renames, copies or moves samples; these make no place of their own in a listing.
-SHAPES = (
-    aten.alias.default,
-    aten.as_strided.default,
-    aten.clone.default,
-    aten.detach.default,
-    aten.expand.default,
-    aten.permute.default,
-    aten.select.int,
-    aten.slice.Tensor,
-    aten.split.Tensor,
-    aten.split_with_sizes.default,
-    aten.squeeze.default,
-    aten.squeeze.dim,
-    aten.squeeze.dims,
-    aten.t.default,
-    aten.transpose.int,
-    aten.unbind.int,
-    aten.unsqueeze.default,
-    aten._to_copy.default,
-    aten._unsafe_view.default,
-    aten.view.default,
-)
+_R = TypeVar("_R", bound=Rule)
 
-_ALONG = {  # where the schema has the axis, or axes, that the operation works along
-    aten.cat.default: 1,
-    aten.flip.default: 1,
-    aten.mean.dim: 1,
-    aten.select.int: 1,
-    aten.slice.Tensor: 1,
-    aten.split.Tensor: 2,
-    aten.split_with_sizes.default: 2,
-    aten.squeeze.dim: 1,
-    aten.squeeze.dims: 1,
-    aten.stack.default: 1,
-    aten.sum.dim_IntList: 1,
-    aten.unbind.int: 1,
-    aten.unsqueeze.default: 1,
-}
+_ALONG: dict[OpOverload, int] = {}
+"""Where the schema has the axis, or axes, that an operation works along."""
 
 
 def _untouched(step: Step, axes: int) -> bool:
@@ -78,27 +47,31 @@ def _shape_reach(step: Step, axes: int) -> Reach | None:
     return local(step, axes) if _untouched(step, axes) else None
 
 
-@rule(
-    aten.cat.default,
-    aten.expand.default,
-    aten.flip.default,
-    aten.mean.dim,
-    aten.permute.default,
+def _moving(*operations: OpOverload, axes_at: int | None = None, role: Role | None = "move", **more: Any) -> Callable[[_R], _R]:
+    """As `rule`, for what moves or joins samples: windows pass where batch and spatial axes stay as they are.
+
+    Args:
+        axes_at: which argument has the axis, or axes, that the operation works along.
+    """
+    if axes_at is not None:
+        _ALONG.update(dict.fromkeys(operations, axes_at))
+    return rule(*operations, reach=_shape_reach, role=role, **more)
+
+
+@_moving(aten.expand.default, aten.permute.default, aten.squeeze.default, aten.t.default, aten.transpose.int)
+@_moving(
     aten.select.int,
     aten.slice.Tensor,
-    aten.split.Tensor,
-    aten.split_with_sizes.default,
-    aten.squeeze.default,
     aten.squeeze.dim,
     aten.squeeze.dims,
-    aten.stack.default,
-    aten.sum.dim_IntList,
-    aten.t.default,
-    aten.transpose.int,
     aten.unbind.int,
     aten.unsqueeze.default,
-    reach=_shape_reach,
+    axes_at=1,
 )
+@_moving(aten.split.Tensor, aten.split_with_sizes.default, axes_at=2)
+@_moving(aten.flip.default, aten.stack.default, axes_at=1, role=None)
+@_moving(aten.mean.dim, aten.sum.dim_IntList, axes_at=1, role=None, turn=along(1))
+@_moving(aten.cat.default, axes_at=1, role=None, turn=along(1), gate="kept")
 def moved(step: Step, *signals: Window | None) -> list[Window | None]:
     """Every sample goes back where it came from; a window passes if no spatial axis is touched."""
     ranks = {signal.corner.shape[1] for signal in signals if signal and signal.corner is not None}
@@ -108,7 +81,7 @@ def moved(step: Step, *signals: Window | None) -> list[Window | None]:
     return adjoint(step, *on_whole(step, signals))
 
 
-@rule(aten.as_strided.default, reach=local)
+@rule(aten.as_strided.default, reach=local, role="move")
 def as_strided(step: Step, r: Window) -> Window:
     """What a pool to one sample does to a map in channels-last memory: the same samples."""
     source, out = step.inputs[0], step.outputs[0]
@@ -118,13 +91,13 @@ def as_strided(step: Step, r: Window) -> Window:
     return r
 
 
-@rule(aten.detach.default, reach=local)
+@rule(aten.detach.default, reach=local, role="move")
 def detach(_step: Step, _r: Window) -> list[Window | None]:
     """Nothing: autograd stops here, by the model's own wish, and so do we."""
     return [None]
 
 
-@rule(aten.alias.default, aten.clone.default, aten._to_copy.default, reach=local)
+@rule(aten.alias.default, aten.clone.default, aten._to_copy.default, reach=local, role="move")
 def same(_step: Step, r: Window) -> Window:
     """A copy: the signal as it is."""
     return r
@@ -141,7 +114,7 @@ def _keeps_axes(source: Value, out: Value, axes: int) -> bool:
     return ranked and source.shape[-axes:] == out.shape[-axes:]
 
 
-@rule(aten.view.default, aten._unsafe_view.default, reach=_view_reach)
+@rule(aten.view.default, aten._unsafe_view.default, reach=_view_reach, role="move")
 def view(step: Step, r: Window) -> Window:
     """The same samples in the shape they had."""
     source, out = step.inputs[0], step.outputs[0]
@@ -161,7 +134,18 @@ def _pad_reach(step: Step, axes: int) -> Reach | None:
     return Reach((1,) * axes, before, (1,) * axes)
 
 
-@rule(aten.constant_pad_nd.default, reach=_pad_reach)
+def _pads_turned(step: Step, axes: int) -> tuple[OpOverload, tuple[Any, ...]]:
+    """The pads, innermost axis first, with those of the channels behind those of the samples."""
+    x, pads, value = step.args
+    rank = axes + 2
+    filled = [*pads, *[0] * (2 * rank - len(pads))]
+    turned = [*filled[2 : 2 * rank - 2], *filled[:2], *filled[2 * rank - 2 :]]
+    while turned[-2:] == [0, 0]:
+        turned = turned[:-2]
+    return step.operation, (x, turned, value)
+
+
+@rule(aten.constant_pad_nd.default, reach=_pad_reach, gate="kept", turn=_pads_turned)
 def constant_pad(step: Step, r: Window) -> Window | list[Window | None]:
     """What was padded on is nothing, and is cut off."""
     reach = None if r.corner is None else _pad_reach(step, r.corner.shape[1])

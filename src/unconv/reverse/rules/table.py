@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import torch
 from torch import Tensor
 from torch._ops import OpOverload
 from torch.utils._pytree import tree_leaves
 
-from unconv.reverse.tape.record import Before, Keeper, Step, Value
+from unconv.reverse.rules.freezing import Freezer
+from unconv.reverse.tape.step import Before, Keeper, Step, Value
 from unconv.reverse.window import Reach, Window, join
 
 Rule = Callable[..., Window | Sequence[Window | None]]
@@ -19,15 +20,33 @@ Rule = Callable[..., Window | Sequence[Window | None]]
 Reaching = Callable[[Step, int], Reach | None]
 """What a unit sees of the map below, over so many axes; None where it may see everything."""
 
-_R = TypeVar("_R", bound=Rule)
-
-
 Preparing = Callable[[Step, torch.dtype], Any]
 """What a rule makes once of a step for all the units of a walk in a type; it finds it as `step.kept`."""
+
+Turning = Callable[[Step, int], tuple[OpOverload, tuple[Any, ...]] | None]
+"""The step on a value of so many axes whose channels come second instead of last: operation and arguments."""
+
+Role = Literal["move", "rectifier", "slope", "choice"]
+"""What an operation is in a network, where that matters beyond its rule:
+
+- "move": it renames, copies or moves samples and changes none; it makes no place of its own.
+- "rectifier": it passes large values on and holds negative ones back; methods differ in what they do there.
+- "slope": it acts on each sample alone and is no rectifier; every method takes its slope.
+- "choice": it takes the larger, the smaller or one of two.
+"""
+
+Gate = Literal["made", "kept"]
+"""Whether what comes out may be a gate: "made" here (a sigmoid), or "kept" from what came in (a resizing)."""
+
+_R = TypeVar("_R", bound=Rule)
 
 RULES: dict[OpOverload, Rule] = {}
 REACHES: dict[OpOverload, Reaching] = {}
 KEEPERS: dict[OpOverload, Keeper | Before] = {}
+ROLES: dict[OpOverload, Role] = {}
+GATES: dict[OpOverload, Gate] = {}
+FREEZERS: dict[OpOverload, Freezer] = {}
+TURNERS: dict[OpOverload, Turning] = {}
 PREPARERS: dict[Rule, Preparing] = {}
 _ONE_CHANNEL: set[Rule] = set()
 
@@ -37,9 +56,29 @@ def local(_step: Step, axes: int) -> Reach | None:
     return Reach((1,) * axes, (0,) * axes, (1,) * axes)
 
 
+def is_rectifier(operation: OpOverload) -> bool:
+    """Whether an operation is a ReLU or stands in its place."""
+    return ROLES.get(operation) == "rectifier"
+
+
 def everything(_step: Step, _axes: int) -> Reach | None:
     """A unit may see the whole map."""
     return None
+
+
+def along(position: int) -> Turning:
+    """Return how a step is turned whose argument at `position` is the axis, or the axes, that it works along."""
+
+    def turn(step: Step, axes: int) -> tuple[OpOverload, tuple[Any, ...]]:
+        rank, said = axes + 2, step.args[position]
+        order = [0, *range(2, rank), 1]
+        if isinstance(said, list | tuple):
+            said = [order[axis % rank] for axis in said]
+        elif said is not None:
+            said = order[said % rank]
+        return step.operation, (*step.args[:position], said, *step.args[position + 1 :])
+
+    return turn
 
 
 def rule(
@@ -47,25 +86,40 @@ def rule(
     reach: Reaching = everything,
     keep: Keeper | Before | None = None,
     prepare: Preparing | None = None,
+    role: Role | None = None,
+    gate: Gate | None = None,
+    freeze: Freezer | None = None,
+    turn: Turning | None = None,
 ) -> Callable[[_R], _R]:
     """Make a function the reverse rule of `operations`, in every method that says nothing else.
+
+    All that is known of an operation is said here: no other file has to learn about it. Decorators add up, so that
+    operations with one rule can differ in the rest.
 
     Args:
         operations: aten operations in the form that returns a new tensor; in-place ones are recorded
             as that form too.
         reach: what a unit sees of the map below; `local` for pointwise operations.
-        keep: what `step.kept` shall hold of the forward call: from its arguments and results; or, as
+        keep: what `step.kept` is to hold of the forward call: from its arguments and results; or, as
             `Before(function)`, from the step and its arguments before it ran and may have overwritten them.
-        prepare: from the step and the signal's type to what `step.kept` shall hold during a walk.
+        prepare: from the step and the signal's type to what `step.kept` is to hold during a walk.
+        role: what the operation is in a network; see `Role`.
+        gate: whether what comes out may be a gate; see `Gate`.
+        freeze: what stands for the step in methods that freeze gates and statistics; see `Freezer`.
+        turn: the step with its channels second, where it ran with its channels last. Pointwise operations need none.
     """
+
+    tables: list[dict[OpOverload, Any]] = [KEEPERS, ROLES, GATES, FREEZERS, TURNERS]
+    entries = (keep, role, gate, freeze, turn)
 
     def register(function: _R) -> _R:
         for operation in operations:
             RULES[operation] = function
             REACHES[operation] = reach
-            KEEPERS.pop(operation, None)
-            if keep:
-                KEEPERS[operation] = keep
+            for table, entry in zip(tables, entries, strict=True):
+                table.pop(operation, None)
+                if entry is not None:
+                    table[operation] = entry
         return function if prepare is None else prepared(prepare)(function)
 
     return register

@@ -11,9 +11,9 @@ from __future__ import annotations
 import re
 import threading
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -27,104 +27,18 @@ from torch.utils.weak import WeakIdKeyDictionary
 from unconv.errors import ModelError, NonFinite
 from unconv.reverse.tape.precision import full_precision
 from unconv.reverse.tape.schema import arguments, functional, is_factory, kind, plain, written_by
-from unconv.reverse.tape.whole import WHOLE, Whole
+from unconv.reverse.tape.step import Before, Keepers, Step, Tape, Value
+from unconv.reverse.tape.whole import Whole
 
-Keeper = Callable[[tuple[Any, ...], tuple[Any, ...]], Any]
-"""From an operation's arguments and its results, with real tensors, to what its rule will need."""
-
-
-@dataclass(frozen=True)
-class Before:
-    """A keeper that is asked before the operation runs, and may overwrite its arguments in place."""
-
-    keep: Callable[[Step, tuple[Any, ...]], Any]
-
-
-Keepers = Mapping[OpOverload, Keeper | Before]
-
-
-@dataclass(frozen=True)
-class Value:
-    """One tensor of the forward pass in one version: an in-place write makes a new value."""
-
-    index: int
-    shape: tuple[int, ...]
-    dtype: torch.dtype
-
-
-@dataclass(frozen=True)
-class Step:
-    """One operation that the image flowed through.
-
-    Args:
-        operation: the aten operation; of an in-place one, the form that returns a new tensor.
-        args: all its arguments in the order of its schema, defaults filled in, each tensor that
-            the image reached replaced by its `Value`.
-        inputs: the values among `args`, in that order.
-        outputs: one for each result; None for what is not a tensor.
-        place: the module that ran it, or that module and the operation.
-        kept: what the rules need of the forward pass: switches, masks.
-        own: what a rule of the user's own asked to keep.
-    """
-
-    operation: OpOverload
-    args: tuple[Any, ...]
-    inputs: tuple[Value, ...]
-    outputs: tuple[Value | None, ...]
-    place: str
-    kept: Any = None
-    own: Any = None
-
-    @property
-    def kind(self) -> str:
-        """The operation's everyday name: `conv`, `relu`, `max_pool2d`."""
-        return kind(self.operation)
-
-    def again(self, inputs: Sequence[Tensor]) -> Any:
-        """The operation's result with `inputs` where its values were; its weights follow their type."""
-        queue = list(inputs)
-
-        def fill(argument: Any) -> Any:
-            if isinstance(argument, Value):
-                return queue.pop(0)
-            if isinstance(argument, Tensor) and argument.is_floating_point():
-                return argument.to(inputs[0].dtype)
-            return argument
-
-        filled = tree_map(fill, self.args)
-        named = {a.name: value for a, value in zip(self.operation._schema.arguments, filled, strict=True) if a.kwarg_only}
-        run: Callable[..., Any] = WHOLE.get(self.operation, self.operation)
-        return run(*filled[: len(filled) - len(named)], **named)
-
-
-@dataclass(frozen=True)
-class Tape:
-    """One recorded forward pass.
-
-    Args:
-        image: the tensor that went in, (1, C, samples..).
-        steps: in the order they ran.
-        value: what `image` was called on the tape.
-        modules: of each module's name, the value it returned last.
-        kept: of each place asked for, its output, (1, ...).
-        own: the user's own keepers that were asked.
-        turned: names of modules that returned their value with its channels last.
-    """
-
-    image: Tensor
-    steps: tuple[Step, ...]
-    value: Value
-    modules: Mapping[str, Value]
-    kept: Mapping[str, Tensor]
-    own: Keepers = field(default_factory=dict)
-    turned: frozenset[str] = frozenset()
+Keep = Collection[str] | Callable[[OpOverload], bool]
+"""Whose outputs a tape keeps: those of places by name, or of operations."""
 
 
 def record(
     model: nn.Module,
     image: Tensor,
     keepers: Keepers,
-    keep: Collection[str] = (),
+    keep: Keep = (),
     call: Callable[[Tensor], Any] | None = None,
     own: Keepers | None = None,
 ) -> Tape:
@@ -135,7 +49,8 @@ def record(
     Args:
         image: (1, C, samples..), floating; the model gets a copy of it.
         keepers: of an operation, how to keep what its rules need.
-        keep: places, or names of modules, whose outputs the tape keeps.
+        keep: places, or names of modules, whose outputs the tape keeps; or which operations' outputs, where their
+            places are not known before the model has run.
         own: keepers of the user's own rules.
         call: how the model is run on the image, if it has other arguments too; None: `model(image)`.
 
@@ -204,20 +119,22 @@ class _Recorder(TorchDispatchMode):
         self,
         model: nn.Module,
         keepers: Keepers,
-        keep: Collection[str],
-        own: Mapping[OpOverload, Keeper | Before],
+        keep: Keep,
+        own: Keepers,
     ):
         super().__init__()  # type: ignore[no-untyped-call]
         self.keepers = keepers
         self.own = own
-        self.keep = keep
+        self.keep: Collection[str] = () if callable(keep) else keep
+        self.keeps_operation: Callable[[OpOverload], bool] = keep if callable(keep) else _none_of_them
         self.steps: list[Step] = []
         self.modules: dict[str, Value] = {}
         self.frames: list[_Frame] = []
         self.leaves: set[int] = set()  # steps that have a module's own name
         self.thread = threading.get_ident()
         self.names = {id(module): name for name, module in model.named_modules()}
-        self.wanted = {*keep, *(re.sub(r"_\d+$", "", name) for name in keep)}
+        # A place's number is not known before all its namesakes have run: keep them all until then.
+        self.wanted = {*self.keep, *(re.sub(r"_\d+$", "", name) for name in self.keep)}
         self.count = 0
         self.values = WeakIdKeyDictionary()  # tensor -> Value, of what the image reached
         self.others = WeakIdKeyDictionary()  # tensors that the image has not reached
@@ -235,10 +152,16 @@ class _Recorder(TorchDispatchMode):
             raise ModelError("record: the model ran no operation on the image. Does its forward use its argument?")
         steps = tuple(_numbered(self.steps, self.leaves))
         self._refuse_nonfinite(steps)
-        places = {step.place: step.outputs[0] for step in steps}
-        found = {name: places.get(name) or self.modules.get(name) for name in self.keep}
-        kept = {name: self.held[v.index] for name, v in found.items() if v and v.index in self.held}
+        asked = self._asked(steps)
+        kept = {index: tensor for index, tensor in self.held.items() if index in asked}
         return Tape(image, steps, value, self.modules, kept, self.own)
+
+    def _asked(self, steps: Sequence[Step]) -> set[int]:
+        """Return the indices of the values whose tensors the tape is to keep."""
+        places = {step.place: step.outputs[0] for step in steps}
+        found = [places.get(name) or self.modules.get(name) for name in self.keep]
+        found += [step.outputs[0] for step in steps if self.keeps_operation(step.operation)]
+        return {value.index for value in found if value is not None}
 
     # -- which module is running ------------------------------------------------------------------
 
@@ -391,7 +314,7 @@ class _Recorder(TorchDispatchMode):
     def _hold(self, tensor: Any, value: Value | None, operation: OpOverload) -> None:
         frame = self.frames[-1] if self.frames else None
         names = {self._where(operation)} | ({frame.name} if frame and frame.leaf else set())
-        if value is not None and names & self.wanted:
+        if value is not None and (names & self.wanted or self.keeps_operation(operation)):
             self.held[value.index] = tensor
 
     # -- what cannot be recorded ------------------------------------------------------------------
@@ -444,6 +367,10 @@ def _numbered(steps: Sequence[Step], leaves: Collection[int]) -> Iterator[Step]:
             taken.add(name)
         named.add(name)
         yield replace(step, place=name)
+
+
+def _none_of_them(_operation: OpOverload) -> bool:
+    return False
 
 
 def _tensors(result: Any) -> list[Tensor]:

@@ -12,7 +12,7 @@ from torch import Tensor
 from unconv.reverse.methods import Rules
 from unconv.reverse.rules.table import local
 from unconv.reverse.seed import Seeds
-from unconv.reverse.tape.record import Step, Tape, Value
+from unconv.reverse.tape.step import Step, Tape, Value
 from unconv.reverse.walking.walk import path
 
 _PRODUCTS = ("conv", "linear")

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from unconv.errors import NonFinite, UnconvError
-from unconv.reverse.places import places
+from unconv.reverse.places import looked_at
 from unconv.reverse.reconstruction import Signal
 from unconv.reverse.seed import Seeds
-from unconv.reverse.tape.record import Value
+from unconv.reverse.tape.step import Value
 from unconv.reverse.walking.walk import Route, walk_apart
 from unconv.reverse.window import Window
 
@@ -48,9 +48,7 @@ class Journey:
 
     def __post_init__(self) -> None:
         tape = self.route.tape
-        names = {output.index: step.place for step in tape.steps for output in step.outputs[:1] if output}
-        listed = {place.name for place in places(tape)} if self.trace else set()
-        self.names = {index: name for index, name in names.items() if name in listed}
+        self.names = {value.index: step.place for step, value in looked_at(tape)} if self.trace else {}
         self.room = min(_room(tape.image.device), max((self.memory or 2**62) // _PARTS, 1))
 
     def units(self, seeds: Seeds, boxes: Sequence[Sequence[int]]) -> Iterator[Arrival]:

@@ -1,0 +1,159 @@
+"""One layer of a report: its tiles and the pages of its units, written as they arrive."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from unconv.files import write
+from unconv.pictures.draw import common_scale, png
+from unconv.render.page import page
+from unconv.render.picture import (
+    data_url,
+    map_picture,
+    patch_picture,
+    placed,
+    projection_picture,
+    signal_pictures,
+    visible_box,
+)
+from unconv.report.request import Request
+from unconv.reverse.reconstruction import Reconstruction, Signal, place_numbers, unit_numbers
+from unconv.reverse.trust import Trust
+from unconv.reverse.walking.journey import Arrival
+from unconv.reverse.walking.stream import Units
+
+
+class Layer:
+    """One layer's files, written unit by unit; of the projections only the windows wait for their common scale."""
+
+    def __init__(
+        self,
+        name: str,
+        units: Units,
+        folder: Path,
+        request: Request,
+        shared: dict[str, Any],
+        judged: Sequence[Trust] = (),
+    ):
+        self.judged = judged
+        self.units, self.folder, self.request, self.shared = units, folder, request, shared
+        self.anchor = re.sub(r"[^\w.-]+", "_", name)
+        axes = len(units.image.shape) - 1
+        lengths = (end - start for box in units.boxes for start, end in zip(box[:axes], box[axes:], strict=True))
+        self.facts = {
+            **place_numbers(units.place, units.method, units.error, units.notes),
+            "place": name,
+            "anchor": self.anchor,
+            "total": units.place.channels,
+            "smooth": max(lengths, default=0) > 48,
+        }
+        self.windows: dict[int, Reconstruction] = {}
+        self.written: dict[int, dict[str, Any]] = {}
+
+    def take(self, arrival: Arrival) -> None:
+        """Write one unit's page and pictures, but for the tile on the layer's scale."""
+        index, projection = arrival.index, self.units.one(arrival)
+        unit = self._unit(index, projection)
+        box = visible_box(projection.box, projection.shown.shape[1:])
+        large = projection_picture(projection.within(box), projection.shown, box, unit["scale"])
+        write(self.folder / unit["large"], png(large))
+        write(self.folder / unit["patch"], png(patch_picture(projection.shown, box)))
+        self._write_page(index, unit, projection, box)
+        self.written[index], self.windows[index] = unit, replace(projection, signals=())
+
+    def finished(self) -> dict[str, Any]:
+        """The layer's numbers; its tiles are written."""
+        order = sorted(self.written)
+        scale = common_scale([self.windows[index].window for index in order])
+        for index in order:
+            projection = self.windows[index]
+            box = visible_box(projection.box, projection.shown.shape[1:])
+            tile = projection_picture(projection.within(box), projection.shown, box, scale)
+            write(self.folder / self.written[index]["projection"], png(tile))
+        if len(order) < len(self.units):
+            self._mend_links()
+        return {**self.facts, "scale": scale, "units": [self.written[index] for index in order]}
+
+    def _mend_links(self) -> None:
+        """Take the links to pages out that were not reached."""
+        missing = {f"{self._stem(index)}.html" for index in range(len(self.units)) if index not in self.written}
+        for unit in self.written.values():
+            path = self.folder / unit["page"]
+            text = path.read_text(encoding="utf-8")
+            links = re.findall(r' · (?:<a href="([^"]*)" rel="(?:prev|next)">\w+</a>)', text)
+            for link in missing.intersection(links):
+                text = re.sub(rf' · <a href="{re.escape(link)}" rel="\w+">\w+</a>', "", text)
+            write(path, text.encode())
+
+    def _stem(self, index: int) -> str:
+        return f"{self.anchor}_{index + 1:04d}_channel_{self.units.seeds.units[index][0]}"
+
+    def _unit(self, index: int, projection: Reconstruction) -> dict[str, Any]:
+        stem, known = self._stem(index), [y for y in projection.unit[1:] if y is not None]
+        return {
+            **unit_numbers(projection.unit, projection.value, projection.box, projection.window),
+            "projection": f"tiles/{stem}_projection.png",
+            "patch": f"tiles/{stem}_patch.png",
+            "large": f"tiles/{stem}_large.png",
+            "page": f"units/{stem}.html",
+            "rank": index + 1 if str(self.request.channels).startswith("top:") else None,
+            "where": f"({', '.join(map(str, known))})" if known else "",
+            "signals": [_signal_numbers(signal) for signal in projection.signals],
+            "scale": common_scale([projection.window]),
+            "trust": self.judged[index].numbers() if self.judged else None,
+        }
+
+    def _write_page(self, index: int, unit: dict[str, Any], projection: Reconstruction, box: tuple[int, ...]) -> None:
+        frame, last = projection.shown.shape[1:], len(self.units) - 1
+        content = page(
+            "unit.html",
+            root="../",
+            title=f"{self.facts['place']}, channel {unit['channel']}",
+            layer=self.facts,
+            unit=unit,
+            frame=frame,
+            placed=placed(box, frame),
+            way=list(_way(projection)),
+            occlusion=_occlusion_pictures(self.judged[index]) if self.judged else [],
+            before=f"{self._stem(index - 1)}.html" if index else "",
+            after=f"{self._stem(index + 1)}.html" if index < last else "",
+            **self.shared,
+        )
+        write(self.folder / unit["page"], content)
+
+
+def _occlusion_pictures(judged: Trust) -> list[str]:
+    """What the sliding square took away, and the projection's energy, drawn alike; nothing of what is not two-dimensional."""
+    occlusion = judged.occlusion
+    if occlusion is None or occlusion.corners.shape[1] != 2:
+        return []
+    drops, energies = occlusion.maps()
+    return [data_url(map_picture(values)) for values in (drops.clamp(min=0), energies)]
+
+
+def _signal_numbers(signal: Signal) -> dict[str, Any]:
+    return {
+        "place": signal.place,
+        "size": list(signal.energy.shape),
+        "peak": float(signal.energy.max()),
+        "energy": float(signal.energy.square().sum().sqrt()),
+        "channels": [{"channel": channel, "share": share} for channel, share in signal.channels],
+    }
+
+
+def _way(projection: Reconstruction) -> Iterator[dict[str, Any]]:
+    """The signal at every place from the unit down, drawn."""
+    for signal in projection.signals:
+        energy, strongest = signal_pictures(signal.energy, signal.strongest)
+        channel, share = signal.channels[0]
+        yield {
+            **_signal_numbers(signal),
+            "energy": data_url(energy),
+            "strongest": data_url(strongest),
+            "channel": channel,
+            "share": round(100 * share),
+        }

@@ -1,0 +1,171 @@
+"""Laws that a network's projections must obey, tried on the network itself: gradient, windows, zero seed, support."""
+
+from __future__ import annotations
+
+import copy
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.modules.module as hooks
+from torch import Tensor, nn
+
+from unconv.reverse.methods import Rules
+from unconv.reverse.model import Model, Recording
+from unconv.reverse.places import Place, find
+from unconv.reverse.tape.precision import full_precision
+from unconv.reverse.tape.record import outputs
+from unconv.reverse.tape.step import Value
+from unconv.reverse.walking.walk import walk
+from unconv.reverse.window import Window
+
+_UNITS = 2  # of each place
+_LIMITS = {torch.float64: 1e-10, torch.float32: 1e-4}
+
+
+@dataclass(frozen=True)
+class Law:
+    """Something that must be so: the largest error, relative to the largest value, and how much is allowed."""
+
+    name: str
+    words: str
+    error: float
+    limit: float
+
+    @property
+    def holds(self) -> bool:
+        """Whether the error is within the limit; NaN is not."""
+        return self.error <= self.limit
+
+
+def trial(model: Model) -> tuple[Model, torch.dtype]:
+    """Return a copy of the model in float64, where it runs in that, else itself; and the type its numbers are precise to."""
+    precise = copy.copy(model)
+    try:
+        with torch.random.fork_rng(devices=[]):
+            precise.module = copy.deepcopy(model.module).double()
+            precise.others = {name: _double(value) for name, value in model.others.items()}
+            tape = precise.record(model.noise()).tape
+    except Exception:  # whatever a module of the user's has against being copied, or against float64
+        return model, torch.float32
+    whole = all(output.dtype != torch.float32 for step in tape.steps for output in step.outputs if output)
+    own = any(p.dtype == torch.float64 for p in precise.module.parameters())
+    return (precise, torch.float64 if whole else torch.float32) if own else (model, torch.float32)
+
+
+def _double(value: Any) -> Any:
+    return value.double() if isinstance(value, Tensor) and value.is_floating_point() else value
+
+
+@torch.no_grad()
+def laws(model: Model, recording: Recording, rules: Rules, places: Sequence[Place], dtype: torch.dtype) -> Iterator[Law]:
+    """Try the laws on the strongest units of each place, and return each with its largest error.
+
+    Args:
+        recording: of `model`, with the outputs of `places`.
+        dtype: what the model's numbers are precise to.
+    """
+    limit, frozen = _LIMITS[dtype], recording.frozen(rules).tape
+    errors = {"windows": 0.0, "zero": 0.0, "support": 0.0}
+    gradients: list[float] = []
+    for place in places:
+        found = recording.project(place, f"top:{_UNITS}", method=rules)
+        _, value = find(recording.tape, place.name)
+        seed = _seeds(found.units, found.values, value)
+        arrived = walk(frozen, value, Window(seed), rules)
+        whole = torch.zeros_like(found.pixels()) if arrived is None else arrived.whole((1, *found.image.shape)).values
+        nothing = walk(frozen, value, Window(torch.zeros_like(seed)), rules)
+        errors["windows"] = max(errors["windows"], _difference(found.pixels(), whole))
+        errors["zero"] = max(errors["zero"], 0.0 if nothing is None else float(nothing.values.abs().max()))
+        errors["support"] = max(errors["support"], _outside(whole, found.boxes))
+        with full_precision(seed.device):
+            right = _autograd(model, recording, value, seed)
+        if right is not None:  # a module returns this value, so that autograd can be asked for it
+            ours = recording.project(place, f"top:{_UNITS}", method="gradient").pixels()
+            gradients.append(_difference(ours, right))
+    own = f"in {str(dtype).removeprefix('torch.')}"
+    if gradients:
+        words = f"our gradient is torch's, {own}, at {len(gradients)} of {len(places)} places"
+        yield Law("gradient = autograd", words, max(gradients), limit)
+    yield Law("windows = full walk", f"{rules.name} over windows is that over whole maps, {own}", errors["windows"], limit)
+    yield Law("zero seed", "nothing gives exactly nothing", errors["zero"], 0.0)
+    yield Law("support", "nothing but rounding arrives outside the receptive field", errors["support"], limit)
+
+
+def _seeds(units: Sequence[Sequence[int | None]], values: Tensor, value: Value) -> Tensor:
+    seed = torch.zeros(len(units), *value.shape[1:], dtype=values.dtype, device=values.device)
+    for row, unit, activation in zip(seed, units, values, strict=True):
+        row[tuple(unit)] = activation
+    return seed
+
+
+def _difference(mine: Tensor, right: Tensor, measure: Tensor | None = None) -> float:
+    """The largest difference, as a share of the largest value of `right`, or of `measure`."""
+    largest = (right if measure is None else measure).abs().max().clamp(min=torch.finfo(right.dtype).tiny)
+    return float(((mine.to(right.dtype) - right).abs().max() / largest).detach())
+
+
+def _outside(whole: Tensor, boxes: Tensor) -> float:
+    """The largest value outside a unit's box, as a share of its largest."""
+    worst, axes = 0.0, boxes.shape[1] // 2
+    for signal, box in zip(whole, boxes.tolist(), strict=True):
+        rest = signal.clone()
+        rest[(slice(None), *(slice(max(a, 0), max(b, 0)) for a, b in zip(box[:axes], box[axes:], strict=True)))] = 0
+        worst = max(worst, _difference(rest, torch.zeros_like(rest), signal))
+    return worst
+
+
+def _autograd(model: Model, recording: Recording, value: Value, seed: Tensor) -> Tensor | None:
+    """(n, C, samples..): what torch's own backward pass makes of seeds at a value; None if no module returns it."""
+    names = [name for name, returned in recording.tape.modules.items() if returned == value and name]
+    modules = {id(module): name for name, module in model.module.named_modules() if name in names}
+    kept: dict[str, Tensor] = {}
+    here = threading.get_ident()
+
+    def keep(ran: nn.Module, _args: Any, out: Any) -> Any:
+        if threading.get_ident() != here or id(ran) not in modules or not isinstance(out, Tensor) or not out.requires_grad:
+            return None
+        kept[modules[id(ran)]] = out.clone()
+        return kept[modules[id(ran)]].clone()  # which an in-place successor may write over
+
+    handle = hooks.register_module_forward_hook(keep)
+    try:
+        with torch.inference_mode(False), torch.enable_grad():
+            image = recording.tape.image.detach().clone().requires_grad_(True)
+            returned = model.call(image.clone())
+    finally:
+        handle.remove()
+    kept |= {name: tensor for name, tensor in outputs(returned).items() if name in names}
+    name = next((name for name in names if name in kept and kept[name].requires_grad), None)
+    if name is None:
+        return None
+    out, rows = kept[name], seed.movedim(1, -1) if name in recording.tape.turned else seed
+    _lay_out(out)
+    found = [torch.autograd.grad(out, image, row[None], retain_graph=True, allow_unused=True)[0] for row in rows]
+    return torch.cat([torch.zeros_like(image) if gradient is None else gradient for gradient in found])
+
+
+def _lay_out(out: Tensor) -> None:
+    """Give the batch norms before `out` gradients that lie channels first: of others, torch (2.14, CPU) makes wrong ones."""
+    nodes, seen = [out.grad_fn], set()
+    while nodes:
+        node = nodes.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        if "BatchNorm" in node.name():
+            node.register_prehook(lambda grads: tuple(None if grad is None else grad.contiguous() for grad in grads))
+        nodes += [following for following, _ in node.next_functions]
+
+
+def fingerprint(module: nn.Module) -> list[Any]:
+    """What a run may not change: each tensor's version, modes, hooks, gradients; the random numbers to come."""
+    tensors = [*module.named_parameters(), *module.named_buffers()]
+    states = [(n, id(t), -1 if t.is_inference() else t._version, t.requires_grad, t.grad is None, t.dtype) for n, t in tensors]
+    modes = [
+        (n, m.training, len(m._forward_hooks), len(m._forward_pre_hooks), len(m._backward_hooks))
+        for n, m in module.named_modules()
+    ]
+    return [states, modes, torch.get_rng_state().tolist()]

@@ -1,0 +1,276 @@
+"""A module, its preprocessing and how it is called; and one image's recording, from which units are projected."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from unconv.errors import ModelError, NoSuchLayer, ShapeError, UnconvError
+from unconv.networks.keras.opening import input_size as keras_input_size
+from unconv.networks.keras.opening import is_keras
+from unconv.networks.live import unwrap
+from unconv.networks.opened import Opened, Preprocessing
+from unconv.pictures.decode import Source, open_picture
+from unconv.pictures.preprocess import Preprocess, shown
+from unconv.reverse.methods import Rules, method_named
+from unconv.reverse.places import Place, find, is_rectified, looked_at, place_of, places
+from unconv.reverse.receptive_field import ReceptiveField, receptive_fields
+from unconv.reverse.reconstruction import Reconstructions
+from unconv.reverse.rewriting.channels_first import channels_first
+from unconv.reverse.rewriting.freeze import Frozen, freeze, frozen_words
+from unconv.reverse.rules import KEEPERS
+from unconv.reverse.rules.table import is_rectifier
+from unconv.reverse.seed import Channels, Seeds, Unit, choose
+from unconv.reverse.tape.record import Keep, record
+from unconv.reverse.tape.step import Step, Tape
+from unconv.reverse.walking.stream import Units
+from unconv.reverse.walking.walk import Route
+
+Places = str | Place | Sequence[str | Place]
+"""One place or several, by name or as `places()` gave them."""
+
+
+class Model:
+    """A module and its preprocessing, and how it is called. The module is never changed."""
+
+    def __init__(
+        self,
+        module: nn.Module,
+        preprocess: Preprocessing | None = None,
+        input_size: tuple[int, ...] = (3, 224, 224),
+        *,
+        argument: str | None = None,
+        others: Mapping[str, Any] | None = None,
+        opened: Opened | None = None,
+    ):
+        if input_size == (3, 224, 224) and is_keras(module):
+            input_size = keras_input_size(module)
+        self.module = unwrap(module)
+        self.argument, self.others = argument, dict(others or {})
+        self.input_size = tuple(input_size)
+        self.name = opened.name if opened else type(self.module).__name__
+        self.weights = opened.weights if opened else "as given"
+        self.classes = opened.classes if opened else ()
+        if preprocess is None and len(self.input_size) == 3 and self.input_size[0] in (1, 3):
+            channels, height, width = self.input_size
+            preprocess = Preprocess((height, width), mean=(0.0,) * channels, std=(1.0,) * channels)
+        self.preprocess = preprocess
+
+    def record(self, image: Source, places: Places | None = (), method: str | Rules = "deconvnet") -> Recording:
+        """Run the network once on `image` and keep what going back needs, and the outputs of `places`.
+
+        Args:
+            image: a file, a PIL picture or an array, which is preprocessed; or a tensor (C, H, W) or
+                (1, C, H, W), which is not.
+            places: one or several; None: every rectified map.
+            method: Rules with rules of your own that keep something of the forward pass; any other method
+                can be asked of any recording.
+        """
+        tensor, own = self._tensor(image), method_named(method).keepers
+        keep: Keep = is_rectifier if places is None else [name_of(place) for place in listed(places)]
+        try:
+            tape = record(self.module, tensor, KEEPERS, keep, self.call, own)
+        except (RuntimeError, IndexError, TypeError, ValueError, AssertionError) as error:
+            if isinstance(error, UnconvError):
+                raise
+            what = (str(error) or type(error).__name__).splitlines()[0]
+            raise ModelError(
+                f"record: {self.name} failed on an image of {tuple(tensor.shape)}: {what}. "
+                f"Is that the size it was made for? (input_size is {self.input_size})"
+            ) from error
+        return Recording(self, channels_first(tape))
+
+    def call(self, image: Tensor) -> Any:
+        """Return what the module makes of a preprocessed image (1, C, samples..)."""
+        named = {} if self.argument is None else {self.argument: image}
+        return self.module(*([] if named else [image]), **named, **self.others)
+
+    def noise(self) -> Tensor:
+        """Return an image of `input_size` that stands for any, always the same."""
+        return torch.randn(self.input_size, generator=torch.Generator().manual_seed(0))
+
+    def _tensor(self, image: Source) -> Tensor:
+        """Return (1, C, samples..) in the network's type and on its device."""
+        if not isinstance(image, Tensor):
+            image = self._preprocessed(image)
+        channels, axes = self.input_size[0], len(self.input_size) - 1
+        batched = image[None] if image.ndim == axes + 1 else image
+        if batched.ndim != axes + 2 or batched.shape[0] != 1 or batched.shape[1] != channels or 0 in batched.shape:
+            wanted = f"({channels}, {', '.join('DHW'[-axes:])})"
+            raise ShapeError(
+                f"image: a tensor of {tuple(image.shape)} came, but {wanted} or (1, {wanted[1:]} was needed, one image "
+                f"preprocessed for input_size {self.input_size}. Set input_size if the network takes other channels."
+            )
+        if not batched.is_floating_point():
+            raise ShapeError(
+                f"image: a tensor of {batched.dtype} came; a tensor is taken as already preprocessed and must be floating. "
+                "Pass a file, a PIL picture or a numpy array to have it preprocessed."
+            )
+        parameter = next((p for p in self.module.parameters() if p.is_floating_point()), None)
+        return batched if parameter is None else batched.to(parameter.device, parameter.dtype)
+
+    def _preprocessed(self, image: Any) -> Tensor:
+        if self.preprocess is None:
+            raise ShapeError(
+                f"image: a network with input_size {self.input_size} takes no pictures; pass a preprocessed tensor."
+            )
+        return self.preprocess(open_picture(image).convert("L" if self.input_size[0] == 1 else "RGB"))
+
+
+@dataclass(frozen=True)
+class Recording:
+    """One image that went through a network: units of any place kept can be projected from it.
+
+    What is derived from the tape is derived once: places, receptive fields, and the tape as each method freezes it.
+    """
+
+    model: Model
+    tape: Tape
+
+    def places(self) -> list[Place]:
+        """All places, for this image."""
+        return list(self._places)
+
+    def rectified(self) -> list[str]:
+        """Return the places that are a rectifier's maps: what is looked at if nothing is asked for.
+
+        Raises:
+            NoSuchLayer: there are none.
+        """
+        found = [step.place for step, value in looked_at(self.tape) if is_rectified(self.tape, step, value)]
+        if not found:
+            raise NoSuchLayer(f"places: {self.model.name} has no rectified convolution. Name places, from `unconv places`.")
+        return found
+
+    def frozen(self, method: str | Rules = "deconvnet") -> Frozen:
+        """Return the tape with what a method freezes."""
+        rules = method_named(method)
+        key = (rules.skip, rules.own)
+        if not rules.hold:
+            return Frozen(self.tape)
+        if key not in self._frozen:
+            self._frozen[key] = freeze(self.tape, *key)
+        return self._frozen[key]
+
+    def receptive_fields(self, method: str | Rules = "deconvnet") -> dict[int, ReceptiveField]:
+        """Return what the units of each value see by a method's rules, by the value's index."""
+        rules = method_named(method)
+        key = (rules.hold, rules.skip, rules.own_reaches)
+        if key not in self._fields:
+            self._fields[key] = receptive_fields(self.frozen(rules).tape, rules)
+        return self._fields[key]
+
+    def activation(self, place: str) -> Tensor:
+        """(C, samples..): the output of a place that was asked for."""
+        _, value = find(self.tape, place)
+        if value.index not in self.tape.kept:
+            raise ShapeError(f"place: the recording did not keep {place}; name it in record(image, places).")
+        return self.tape.kept[value.index][0]
+
+    def project(
+        self,
+        place: str | Place,
+        channels: Channels = "all",
+        unit: Unit = "strongest",
+        method: str | Rules = "deconvnet",
+        dtype: str | torch.dtype | None = None,
+        trace: bool = False,
+        memory: int | None = None,
+    ) -> Reconstructions:
+        """As `Network.project`, without running the network again."""
+        return self.units(place, channels, unit, method, dtype, trace, memory).all()
+
+    def units(
+        self,
+        place: str | Place,
+        channels: Channels = "all",
+        unit: Unit = "strongest",
+        method: str | Rules = "deconvnet",
+        dtype: str | torch.dtype | None = None,
+        trace: bool = False,
+        memory: int | None = None,
+        prepared: dict[int, Step] | None = None,
+    ) -> Units:
+        """The units that `project` would run backwards, before they are.
+
+        Args:
+            prepared: shared between the places of one recording, if method and dtype are the same.
+        """
+        name = name_of(place)
+        step, value = find(self.tape, name)
+        activation, rules = self.activation(name), method_named(method)
+        frozen = self.frozen(rules)
+        route = Route(frozen.tape, value, rules, _walk_dtype(dtype, activation), {} if prepared is None else prepared)
+        seeds = choose(activation, channels, unit)
+        boxes = _boxes(seeds, self.receptive_fields(rules)[value.index], self.tape.image.shape[2:])
+        if memory is not None and not (isinstance(memory, int) and memory > 0):
+            raise ShapeError(f"memory: {memory!r} came; pass bytes, a whole number such as 256 * 2**20, or None.")
+        notes = (*rules.notes(route.steps), *frozen_words(frozen, {step.place for step in route.steps}))
+        where = place_of(self.tape, step, value, self._listed_fields)
+        return Units(where, rules.name, seeds, boxes, route, self.tape.image[0], self._shown, trace, memory, notes)
+
+    @cached_property
+    def _places(self) -> list[Place]:
+        return places(self.tape, self._listed_fields)
+
+    @property
+    def _listed_fields(self) -> dict[int, ReceptiveField]:
+        """The receptive fields that places are listed with: no gate counts, whatever the method."""
+        return self.receptive_fields("deconvnet")
+
+    @cached_property
+    def _frozen(self) -> dict[Any, Frozen]:
+        return {}
+
+    @cached_property
+    def _fields(self) -> dict[Any, dict[int, ReceptiveField]]:
+        return {}
+
+    @cached_property
+    def _shown(self) -> Tensor:
+        return shown(self.tape.image[0], self.model.preprocess)
+
+
+def listed(places: Places) -> list[str | Place]:
+    """Return one place or several as a list."""
+    return [places] if isinstance(places, str | Place) else list(places)
+
+
+def name_of(place: str | Place) -> str:
+    """Return a place's name.
+
+    Raises:
+        NoSuchLayer: neither a name nor a place.
+    """
+    name = place.name if isinstance(place, Place) else place
+    if not isinstance(name, str):
+        raise NoSuchLayer(f"place: {name!r} came; a place is a name from places(), such as features.3, or a Place.")
+    return name
+
+
+def _walk_dtype(dtype: str | torch.dtype | None, activation: Tensor) -> torch.dtype:
+    if dtype is None:
+        return torch.float64 if activation.dtype == torch.float64 else torch.float32
+    found = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype
+    if not isinstance(found, torch.dtype) or not found.is_floating_point or found.itemsize < 2:
+        raise ShapeError(f'dtype: {dtype!r} is no floating type; pass "float32", "bfloat16", "float64" or None.')
+    return found
+
+
+def _boxes(seeds: Seeds, field: ReceptiveField, size: Sequence[int]) -> list[tuple[int, ...]]:
+    """Where each seed's projection stands; cut to the image where it is longer than two images, or no single unit's."""
+    axes = len(size)
+    boxes = []
+    for low, high in seeds.spans():
+        box = field.box(low or [0] * axes, high or [0] * axes)
+        spans = list(zip(box[:axes], box[axes:], size, strict=True))
+        if seeds.positions is None or not any(field.stride):
+            spans = [(max(start, 0), min(end, n), n) for start, end, n in spans]
+        cut = [(max(start, 0), min(end, n)) if end - start > 2 * n else (start, end) for start, end, n in spans]
+        boxes.append((*(start for start, _ in cut), *(max(start, end) for start, end in cut)))
+    return boxes

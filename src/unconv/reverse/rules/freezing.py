@@ -1,0 +1,62 @@
+"""How a step is frozen: what stands for it in methods that take gates and statistics as constants."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch._ops import OpOverload
+
+from unconv.reverse.tape.step import Step, Value
+
+aten = torch.ops.aten
+
+Kind = Literal["gates", "norms", "skipped"]
+"""What was frozen: a gate, the statistics of a norm, or a norm that the paper skips."""
+
+
+@dataclass(frozen=True)
+class Freezing:
+    """A tape that is being frozen, as far as one step needs to know.
+
+    Args:
+        origins: for each value, by index, the operation that it comes from, past what only moves and scales
+            samples; None if there are several.
+        skip: skip local response norms, as in the paper.
+        fresh: the first index that no value has yet.
+    """
+
+    origins: Mapping[int, OpOverload | None]
+    skip: bool
+    fresh: int
+
+
+@dataclass(frozen=True)
+class Freezer:
+    """What an operation becomes when it is frozen.
+
+    Args:
+        rewrite: from the step to the steps that stand for it, and what was frozen; None: it stays as it is.
+        refusal: why a step that stayed as it is cannot be run backwards; None if it can.
+    """
+
+    rewrite: Callable[[Step, Freezing], tuple[Kind, list[Step]] | None]
+    refusal: Callable[[Step], str | None] = lambda _step: None
+
+
+def times(step: Step, factor: float | Tensor) -> Step:
+    """Return the step as a product with a constant."""
+    x = next(argument for argument in step.args if isinstance(argument, Value))
+    return replace(step, operation=aten.mul.Tensor, args=(x, factor), inputs=(x,), outputs=step.outputs[:1], kept=None)
+
+
+def with_constant(step: Step, position: int) -> Step:
+    """Return the step with the argument at `position` as the forward pass had it, from what its rule kept."""
+    entered = iter(step.kept)
+    recorded = [next(entered) if isinstance(argument, Value) else None for argument in step.args]
+    args = tuple(recorded[k] if k == position else argument for k, argument in enumerate(step.args))
+    left = tuple(argument for argument in args if isinstance(argument, Value))
+    return replace(step, args=args, inputs=left, kept=None)

@@ -1,0 +1,105 @@
+"""What a tape consists of: values, the steps between them, and what rules keep of the forward pass."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch._ops import OpOverload
+from torch.utils._pytree import tree_map
+
+from unconv.reverse.tape.schema import kind
+from unconv.reverse.tape.whole import WHOLE
+
+Keeper = Callable[[tuple[Any, ...], tuple[Any, ...]], Any]
+"""From an operation's arguments and its results, with real tensors, to what its rule will need."""
+
+
+@dataclass(frozen=True)
+class Before:
+    """A keeper that is asked before the operation runs, and may overwrite its arguments in place."""
+
+    keep: Callable[[Step, tuple[Any, ...]], Any]
+
+
+Keepers = Mapping[OpOverload, Keeper | Before]
+
+
+@dataclass(frozen=True)
+class Value:
+    """One tensor of the forward pass in one version: an in-place write makes a new value."""
+
+    index: int
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+
+
+@dataclass(frozen=True)
+class Step:
+    """One operation that the image flowed through.
+
+    Args:
+        operation: the aten operation; of an in-place one, the form that returns a new tensor.
+        args: all its arguments in the order of its schema, defaults filled in, each tensor that
+            the image reached replaced by its `Value`.
+        inputs: the values among `args`, in that order.
+        outputs: one for each result; None for what is not a tensor.
+        place: the module that ran it, or that module and the operation.
+        kept: what the rules need of the forward pass: switches, masks.
+        own: what a rule of the user's own asked to keep.
+    """
+
+    operation: OpOverload
+    args: tuple[Any, ...]
+    inputs: tuple[Value, ...]
+    outputs: tuple[Value | None, ...]
+    place: str
+    kept: Any = None
+    own: Any = None
+
+    @property
+    def kind(self) -> str:
+        """The operation's everyday name: `conv`, `relu`, `max_pool2d`."""
+        return kind(self.operation)
+
+    def again(self, inputs: Sequence[Tensor]) -> Any:
+        """The operation's result with `inputs` where its values were; its weights follow their type."""
+        queue = list(inputs)
+
+        def fill(argument: Any) -> Any:
+            if isinstance(argument, Value):
+                return queue.pop(0)
+            if isinstance(argument, Tensor) and argument.is_floating_point():
+                return argument.to(inputs[0].dtype)
+            return argument
+
+        filled = tree_map(fill, self.args)
+        named = {a.name: value for a, value in zip(self.operation._schema.arguments, filled, strict=True) if a.kwarg_only}
+        run: Callable[..., Any] = WHOLE.get(self.operation, self.operation)
+        return run(*filled[: len(filled) - len(named)], **named)
+
+
+@dataclass(frozen=True)
+class Tape:
+    """One recorded forward pass.
+
+    Args:
+        image: the tensor that went in, (1, C, samples..).
+        steps: in the order they ran.
+        value: what `image` was called on the tape.
+        modules: of each module's name, the value it returned last.
+        kept: by index of their values, the outputs that were asked for, (1, ...).
+        own: the user's own keepers that were asked.
+        turned: names of modules that returned their value with its channels last.
+    """
+
+    image: Tensor
+    steps: tuple[Step, ...]
+    value: Value
+    modules: Mapping[str, Value]
+    kept: Mapping[int, Tensor]
+    own: Keepers = field(default_factory=dict)
+    turned: frozenset[str] = frozenset()

@@ -1,0 +1,88 @@
+"""Cutting a batch of windows before a step: where it takes too much room, or most of a common window lies off the map."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from math import prod
+
+import torch
+from torch import Tensor
+
+from unconv.reverse.methods import Rules
+from unconv.reverse.rules.table import local
+from unconv.reverse.tape.step import Step, Value
+from unconv.reverse.transposed import call_price
+from unconv.reverse.window import Window
+
+
+def parts(step: Step, method: Rules, pending: dict[int, Window], room: int) -> list[Tensor]:
+    """How to cut a batch before `step`; at most one part where it stays whole."""
+    signal = next((pending[output.index] for output in step.outputs if output and output.index in pending), None)
+    below = next((value for value in step.inputs if value.dtype.is_floating_point), None)
+    if signal is None or below is None or (method.reach(step.operation) is local and signal.channel is None):
+        return []
+    first, end = _seen(step, method, signal, below)
+    standing = sum(window.values.nbytes for window in pending.values()) // len(signal)
+    sample = prod(below.shape[1 : len(below.shape) - first.shape[1]]) * signal.values.itemsize
+    price = call_price(step.args[1]) if step.kind == "conv" and isinstance(step.args[1], Tensor) else None
+    return list(cut(torch.arange(len(signal)), first, end, room, standing, sample, price))
+
+
+def _seen(step: Step, method: Rules, signal: Window, below: Value) -> tuple[Tensor, Tensor]:
+    """What each unit's window on the map below has inside it: first and end sample per axis, counted from the window's own."""
+    reaching = method.reach(step.operation)
+    reach = reaching(step, signal.corner.shape[1]) if reaching and signal.corner is not None else None
+    if reach is None or signal.corner is None:
+        sizes = torch.tensor(below.shape[2:], dtype=torch.int64).expand(len(signal), -1)
+        return torch.zeros_like(sizes), sizes
+    corner, lengths = reach.corner(signal.corner), torch.tensor(reach.lengths(signal.lengths))
+    sizes = torch.tensor(below.shape[-len(lengths) :])
+    nothing = torch.zeros_like(lengths)
+    return torch.clamp(-corner, nothing, lengths), torch.clamp(sizes - corner, nothing, lengths)
+
+
+def cut(
+    units: Tensor, first: Tensor, end: Tensor, room: int, standing: int, sample: int, price: int | None
+) -> Iterator[Tensor]:
+    """Parts of `units` that fit into `room`, and leave out of the common window more than one more call costs.
+
+    Args:
+        first, end: (units, axes), what each has inside its window.
+        standing, sample: bytes of one unit's signals, and of one sample that it shall have on the map below.
+        price: of one more call, in samples; None: cut for the room only.
+    """
+    count = len(units)
+    hull = int((end.amax(0) - first.amin(0)).prod()) if first.shape[1] else 1
+    fits = count * (standing + hull * sample) <= room
+    if count == 1 or (fits and (price is None or count * hull <= price)):
+        yield units
+        return
+    order, at, gain = best_cut(first, end)
+    if gain <= (price or 0):
+        if fits:
+            yield units
+        else:
+            yield from units.split(max(1, room // (standing + hull * sample)))
+        return
+    for part in (order[:at], order[at:]):
+        yield from cut(units[part], first[part], end[part], room, standing, sample, price)
+
+
+def best_cut(first: Tensor, end: Tensor) -> tuple[Tensor, int, int]:
+    """An order of the units, where to cut it, and how many samples two windows take less than one for all."""
+    count, best = len(first), (torch.arange(len(first)), 0, 0)
+    for axis in range(first.shape[1]):
+        keys, order = (first[:, axis] + end[:, axis]).sort(stable=True)
+        if keys[0] == keys[-1]:
+            continue
+        low, high = first[order], end[order]
+        before = (high.cummax(0).values - low.cummin(0).values).prod(1)
+        after = (high.flip(0).cummax(0).values - low.flip(0).cummin(0).values).prod(1).flip(0)
+        taken = torch.arange(1, count)
+        samples = taken * before[:-1] + (count - taken) * after[1:]
+        samples[keys[1:] == keys[:-1]] = count * int(before[-1])
+        at = int(samples.argmin())
+        gain = count * int(before[-1]) - int(samples[at])
+        if gain > best[2]:
+            best = (order, at + 1, gain)
+    return best
