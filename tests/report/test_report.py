@@ -13,11 +13,11 @@ from PIL import Image
 from torch import nn
 
 import unconv
-import unconv.report
 from cases.browser import CHROMIUM
 from unconv.box import demo_pictures
 from unconv.render.page import number
 from unconv.report import Request, report, reports
+from unconv.report.layer import Layer
 
 
 class Links(HTMLParser):
@@ -211,7 +211,7 @@ def test_a_run_that_is_stopped_leaves_what_it_wrote_whole(tmp_path, monkeypatch)
 
 
 def test_a_unit_that_fails_leaves_what_was_written_whole(tmp_path, monkeypatch):
-    take, calls = unconv.report._Layer.take, []
+    take, calls = Layer.take, []
 
     def fail(layer, arrival):
         calls.append(arrival)
@@ -219,7 +219,7 @@ def test_a_unit_that_fails_leaves_what_was_written_whole(tmp_path, monkeypatch):
             raise unconv.NonFinite("too large")
         take(layer, arrival)
 
-    monkeypatch.setattr(unconv.report._Layer, "take", fail)
+    monkeypatch.setattr(Layer, "take", fail)
     image = torch.rand(3, 40, 56, generator=torch.Generator().manual_seed(1))
     with pytest.raises(unconv.NonFinite):
         report(small(), image, tmp_path, Request(), lambda *_: None)

@@ -23,7 +23,8 @@ _LIBRARY = torch.library.Library("unconv", "DEF")
 WHOLE: dict[OpOverload, Callable[..., Tensor]] = {}
 """For each operation of ours, the function that it is."""
 
-_REPLACED: dict[Any, Callable[..., Any]] = {}
+REPLACED: dict[Any, Callable[..., Any]] = {}
+"""For some functions of torch, what runs in their place while a network is recorded."""
 
 
 def define(schema: str, function: Callable[..., Tensor]) -> OpOverload:
@@ -39,7 +40,7 @@ def replaces(torch_function: Callable[..., Any]) -> Callable[[_F], _F]:
     """Have a function run in place of torch's while a network is recorded; where it returns NotImplemented, torch's runs."""
 
     def register(function: _F) -> _F:
-        _REPLACED[torch_function] = function
+        REPLACED[torch_function] = function
         return function
 
     return register
@@ -49,7 +50,7 @@ class Whole(TorchFunctionMode):
     """While it is on, the functions that were replaced run as one operation."""
 
     def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        replaced = _REPLACED.get(function)
+        replaced = REPLACED.get(function)
         found = replaced(*args, **(kwargs or {})) if replaced else NotImplemented
         return function(*args, **(kwargs or {})) if found is NotImplemented else found
 
