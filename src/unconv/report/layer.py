@@ -55,7 +55,7 @@ class Layer:
         self.written: dict[int, dict[str, Any]] = {}
 
     def take(self, arrival: Arrival) -> None:
-        """Write one unit's page and pictures, but for the tile on the layer's scale."""
+        """Write one unit's page and pictures, except the tile on the layer's scale."""
         index, projection = arrival.index, self.units.one(arrival)
         unit = self._unit(index, projection)
         box = visible_box(projection.box, projection.shown.shape[1:])

@@ -58,12 +58,13 @@ def bench(
     recorded = time.perf_counter() - began
     wanted = list(places) or recording.rectified()
     walk_dtype = recording.units(wanted[0], [], unit, method, dtype).route.dtype
-    limit = convolution_rate(walk_dtype, device)
+    limit = convolution_rate(walk_dtype, device)  # in this very run: machines, and their noise, differ
     rows = []
     for done, place in enumerate(wanted):
         name = place if isinstance(place, str) else place.name
         progress(name, done, len(wanted))
         units = recording.units(place, channels, unit, method, dtype)
+        # Before the clock starts: the error is measured by a second walk in float32.
         error, gflop = units.error, float(units.operations.sum()) / 1e9
         began = time.perf_counter()
         for _ in units.arrivals():

@@ -97,6 +97,7 @@ class Coverage:
 
 
 def _lines(found: Coverage) -> Iterator[str]:
+    # The verdict first: who reads on is looking for the reason.
     yield ", ".join(f"{key} {value}" for key, value in found.about.items())
     yield ""
     yield found.verdict

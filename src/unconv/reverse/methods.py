@@ -1,4 +1,4 @@
-"""Methods of going back: rules by operation, and what is held fixed. Two methods differ in a few rows.
+"""Methods of going back: rules by operation, and what is frozen. Two methods differ in a few rows of `method_table`.
 
 The paper defines what a deconvnet does at a ReLU. `activations` says what a method does at the others that
 networks use in its place (ReLU6, LeakyReLU, PReLU, ELU, Softplus, SiLU, GELU, Hardswish, Mish).
@@ -28,7 +28,7 @@ ACTIVATIONS = get_args(Activations)
 
 
 class Rules(Mapping[OpOverload, Rule]):
-    """A method: of each operation, the rule that runs it backwards.
+    """A method: for each operation, the rule that runs it backwards.
 
     Args:
         method: "deconvnet", "gradient", "guided", "desalinet" or "switch-centre"; or Rules to start from.
@@ -112,7 +112,7 @@ class Rules(Mapping[OpOverload, Rule]):
 
     @property
     def keepers(self) -> Mapping[OpOverload, Keeper | Before]:
-        """Of an operation with a rule of this method alone, how to keep what it needs."""
+        """How to keep what rules of this method alone need, by operation."""
         return self._keepers
 
     def reach(self, operation: OpOverload) -> Reaching | None:

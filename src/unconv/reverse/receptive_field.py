@@ -18,7 +18,7 @@ from unconv.reverse.window import Reach
 
 @dataclass(frozen=True)
 class ReceptiveField:
-    """What the units of one value see of the image, per axis, in samples; it may reach outside."""
+    """What the units of one value see of the image, per axis, in samples; it may reach outside the image."""
 
     stride: tuple[int, ...]
     first: tuple[int, ...]

@@ -145,7 +145,7 @@ class Reconstructions:
         return out
 
     def patches(self) -> list[Tensor]:
-        """Of each, (C, h, w): the same place of the preprocessed image, zero outside it."""
+        """Return for each (C, h, w): the same place of the preprocessed image, zero outside it."""
         return [cut(self.image, box) for box in self.boxes.tolist()]
 
     @property
@@ -154,7 +154,7 @@ class Reconstructions:
 
     @cached_property
     def scale(self) -> float:
-        """What is white in `picture`: 99 in 100 of the projections' samples that are not zero lie within it."""
+        """The value drawn white in `picture`: 99 in 100 of the projections' samples that are not zero lie within it."""
         return common_scale(self.windows)
 
     def picture(self, columns: int = 9, side: int = 96) -> Image.Image:

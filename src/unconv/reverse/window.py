@@ -222,6 +222,7 @@ def join(a: Window | None, b: Window, shape: Sequence[int]) -> Window:
     if a.channel is not None or b.channel is not None:
         return join(a.dense(shape[1]), b.dense(shape[1]), shape)
     if a.corner is not None and b.corner is not None:
+        # Windows that lie alike for all units stay windows; others would need a frame for each unit, so they become whole.
         apart = b.corner - a.corner
         if bool((apart == apart[:1]).all()):
             corner = torch.minimum(a.corner, b.corner)

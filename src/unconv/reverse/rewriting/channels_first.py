@@ -24,7 +24,7 @@ _ORDERS = (aten.permute.default, aten.transpose.int)
 
 
 def channels_first(tape: Tape) -> Tape:
-    """The same tape with every value that had its channels last written with its channels first."""
+    """Return the same tape with every value that had its channels last written with its channels first."""
     turned = _Turned(tape)
     for step in tape.steps:
         turned.take(step)

@@ -30,7 +30,7 @@ def product(*positions: int, divisor: int | None = None, matrix: bool = False) -
 
     def rewrite(step: Step, freezing: Freezing) -> tuple[Kind, list[Step]] | None:
         factors = _factors(step, positions)
-        if len(factors) != 2:
+        if len(factors) != 2:  # one factor is a constant already: a weight, or a gate that a layer made from it
             return None
         chosen = divisor if divisor is not None else _gate(step, factors, positions, freezing.origins)
         return None if chosen is None else ("gates", [with_constant(step, chosen)])

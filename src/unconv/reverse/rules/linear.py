@@ -46,13 +46,13 @@ def convolution(step: Step, r: Window) -> Window:
     source, weight, _bias, stride, padding, dilation, is_transposed, _output_padding, groups = step.args
     if step.inputs != (source,):
         raise NoRule(f"no reverse rule for {step.operation} with a kernel or bias made from the image (at {step.place})")
-    if source.shape[0] != 1:
+    if source.shape[0] != 1:  # other axes are folded into the batch: windows mean nothing there
         (folded,) = adjoint(step, on_whole_first(step, _full(step, r)))
         assert folded is not None
         return folded
     size = source.shape[2:]
     axes = len(size)
-    if is_transposed:
+    if is_transposed:  # its adjoint is the plain convolution, which may come back longer than the map was
         weight = weight.to(r.values.dtype)
         values = on_whole_first(step, _full(step, r)).values
         made = torch.convolution(values, weight, None, stride, padding, dilation, False, [0] * axes, groups)
@@ -62,6 +62,7 @@ def convolution(step: Step, r: Window) -> Window:
     reach = None if r.corner is None else _conv_reach(step, r.corner.shape[1])
     if reach is not None:
         return r.below(reach, source.shape, lambda cut: _back(r, filters, cut))
+    # On the whole map the padding is cut off after the transposed convolution, and what a stride left over is filled up.
     r = on_whole_first(step, r)
     spans = zip(size, r.values.shape[2:], filters.extent, filters.stride, _per_axis(padding, axes), strict=True)
     return Window(_back(r, filters, [(pad, (out - 1) * s + e - pad - n) for n, out, e, s, pad in spans]))
@@ -96,7 +97,7 @@ def addmm(step: Step, r: Window) -> Window | list[Window | None]:
 
 
 def factors(step: Step, args: tuple[Any, ...]) -> tuple[Tensor, ...] | None:
-    """Of a product of two signals, both; of one with a constant nothing, as a constant is on the tape."""
+    """Return both factors of a product of two signals; None for one with a constant, which is on the tape."""
     return point(step, args) if len(step.inputs) > 1 else None
 
 

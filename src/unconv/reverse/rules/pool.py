@@ -49,7 +49,7 @@ def _reach(kernel: Any, stride: Any, padding: Any, dilation: Any, axes: int) -> 
 
 
 def _switches(args: tuple[Any, ...], results: tuple[Any, ...]) -> Tensor:
-    """Of each maximum, which sample of its window it was: `y * extent + x`, as small an integer as holds it."""
+    """Return for each maximum which sample of its window it was: `y * extent + x`, as small an integer as holds it."""
     source, kernel, stride, padding, dilation, _ceil = args
     rest, size = results[1], source.shape[2:]
     reach = _reach(kernel, stride, padding, dilation, len(size))
@@ -162,7 +162,7 @@ def max_pool_to_centre(step: Step, r: Window, switches: None) -> Window:
 
 
 def collisions(step: Step) -> tuple[bool, float] | None:
-    """Of a max pool: whether its windows overlap, and the share of switches that point where another does; None of others."""
+    """Return whether a max pool's windows overlap, and the share of switches that point where another does; else None."""
     if step.kind not in ("max_pool2d", "max_pool3d") or not _batched(step):
         return None
     reach = _pool_reach(step, len(step.inputs[0].shape) - 2)

@@ -199,6 +199,7 @@ def _pull(step: Step, index: int, signal: Window, at: Sequence[Tensor] | None) -
     ]
     output = step.outputs[index]
     assert output is not None
+    # A linear operation has the same adjoint everywhere, so that zeros serve as the point. One pullback serves all units.
     pullback = torch.func.vjp(forward, *points)[1]
     units = len(signal.values)
     parts = torch.func.vmap(pullback)(signal.values.reshape(units, *shape(output)))

@@ -247,6 +247,7 @@ class _Recorder(TorchDispatchMode):
         full = arguments(func, args, kwargs)
         inputs = tuple(self.values[t] for t in tree_leaves(full) if isinstance(t, Tensor) and t in self.values)
         written = written_by(func, full)
+        # What the image has not reached, and is overwritten, stands on the tape as it was: copy it first.
         saved = {id(t): t.clone() for t in written if t not in self.values}
         named = tree_map(lambda t: self.values.get(t, saved.get(id(t), t)) if isinstance(t, Tensor) else t, full)
         operation, args_of_step = plain(functional(func), named)
@@ -258,6 +259,7 @@ class _Recorder(TorchDispatchMode):
         for tensor in written:
             self._overwrite(tensor, func)
         result = func(*args, **kwargs)
+        # An operation on the image may return no tensor (a comparison, `item`): nothing flows on from it.
         results = tuple(result) if isinstance(result, tuple | list) else (result,)
         if not any(isinstance(r, Tensor) for r in results):
             return result
@@ -293,7 +295,7 @@ class _Recorder(TorchDispatchMode):
                 self.stale[relative] = self._where(func)
 
     def _keep_constants(self, written: Sequence[Tensor]) -> None:
-        """Of constants that are about to be overwritten, the lines written so far keep a copy."""
+        """Have the steps written so far keep a copy of constants that are about to be overwritten."""
         doomed = {t.untyped_storage().data_ptr() for t in written}
 
         def copied(argument: Any) -> Any:
@@ -355,7 +357,7 @@ class _Recorder(TorchDispatchMode):
 
 
 def _numbered(steps: Sequence[Step], leaves: Collection[int]) -> Iterator[Step]:
-    """Steps with unique places: the second `relu` of a module becomes `relu_1`; a module's own name is its own."""
+    """Return the steps with unique places: the second `relu` of a module becomes `relu_1`; a module's own name is its own."""
     first = {steps[index].place: index for index in sorted(leaves, reverse=True)}
     taken, last = {step.place for step in steps}, Counter[str]()
     named: set[str] = set()

@@ -49,7 +49,7 @@ class Occlusion:
 
 
 def occluded(recording: Recording, units: Units, found: Reconstructions) -> list[Occlusion | None]:
-    """Of each unit, what a grey square does at places on one lattice, which units share."""
+    """Return for each unit what a grey square does at places on one lattice, which the units share."""
     image = units.image
     sizes = image.shape[1:]
     seen = [_visible(box, sizes) for box in units.boxes]
@@ -129,6 +129,7 @@ def _activation(recording: Recording, image: Tensor, units: Units) -> Tensor:
             kept.append(out.detach().clone())
             raise _Enough
 
+    # A place that no module returns, or that a module returned again later, needs the whole recording.
     if module is None or recording.tape.modules.get(place) != units.route.value:
         return model.record(image, [place]).activation(place)
     handle = hooks.register_module_forward_hook(stop)

@@ -24,7 +24,7 @@ _STAGES = 5  # recordings with shuffled weights
 
 
 def shuffled(recording: Recording, units: Units, found: Reconstructions) -> Iterator[tuple[str, list[float]]]:
-    """Of some layers, from the top down: its name, and each projection's likeness with all weights down to it shuffled."""
+    """Yield some layers from the top down, each with the projections' likenesses when all weights down to it are shuffled."""
     model = recording.model
     layers = _layers(model.module, units.route)
     if not layers:

@@ -77,7 +77,7 @@ def _sentences(found: Trust) -> Iterator[str]:
                 "It is the unit's own.",
             )
         )
-    if found.shuffled:
+    if found.shuffled:  # told of the unit's own layer, and of all layers: what lies between changes little
         (top, first), (bottom, last) = found.shuffled[0], found.shuffled[-1]
         further = f", with those of all layers down to {bottom} by {last:.2f}" if bottom != top else ""
         yield f"With the weights of {top} shuffled, the picture is like this one by {first:.2f}{further}. " + _graded(
@@ -104,7 +104,7 @@ def _graded(value: float, high: str, middle: str, low: str) -> str:
 
 
 def trust(recording: Recording, units: Units, found: Reconstructions) -> Iterator[Trust]:
-    """Of each projection of a place, how far it is to be trusted.
+    """Say how far each projection of a place is to be trusted.
 
     Args:
         units: what was projected; `found`: what came back.

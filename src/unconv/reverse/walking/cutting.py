@@ -48,7 +48,7 @@ def cut(
 
     Args:
         first, end: (units, axes), what each has inside its window.
-        standing, sample: bytes of one unit's signals, and of one sample that it shall have on the map below.
+        standing, sample: bytes of one unit's signals, and of one sample that it will have on the map below.
         price: of one more call, in samples; None: cut for the room only.
     """
     count = len(units)

@@ -63,6 +63,7 @@ class Journey:
         except (RuntimeError, MemoryError) as error:
             if not _is_out_of_memory(error):
                 raise
+            # Only once: what does not fit into a quarter was not a matter of how many go together.
             self.room = max(1, self.room // 4)
             warnings.warn(f"project: memory ran out; going on in parts of {self.room / 2**20:.0f} MiB", stacklevel=2)
         else:

@@ -22,7 +22,7 @@ _CHECKED = 4  # units, at most, that half precision is compared with float32 on
 
 @dataclass(frozen=True)
 class Units:
-    """The units of one place that shall be projected, and what their projections will have in common."""
+    """The units of one place that are to be projected, and what their projections will have in common."""
 
     place: Place
     method: str
@@ -45,10 +45,10 @@ class Units:
 
     @cached_property
     def error(self) -> float | None:
-        """Of half precision, the largest difference from float32 in a few units, as a share of a projection's largest value."""
+        """The largest difference of half precision from float32 in a few units, as a share of a projection's largest value."""
         if self.route.dtype.itemsize >= 4 or not len(self):
             return None
-        count = max(1, min(_CHECKED, len(self) // 8))  # few units shall not wait for their check
+        count = max(1, min(_CHECKED, len(self) // 8))  # a few units are not to wait long for their check
         chosen = torch.linspace(0, len(self) - 1, count).round().long()
         full = replace(self.route, dtype=torch.float32, prepared={})
         some = replace(self, seeds=self.seeds.some(chosen), boxes=[self.boxes[i] for i in chosen.tolist()], trace=False)
