@@ -28,7 +28,8 @@ import torch
 from PIL import Image
 
 from unconv.inverse.fields.image.restore import deblur
-from unconv.inverse.operators.convolution import Convolution, smooth
+from unconv.inverse.operators.convolution import Convolution
+from unconv.inverse.operators.fourier import fast_length
 from unconv.inverse.operators.spectral import Grid
 from unconv.inverse.solvers.admm import admm_tv
 from unconv.inverse.solvers.richardson_lucy import richardson_lucy
@@ -274,7 +275,7 @@ def operations(side: int, device: str) -> tuple[Runs, dict[str, tuple[str, float
     seen, sigma = observe(truth, kernel, 2 / 255)
     data = np.clip(seen, 0, None).astype(np.float32)
     y, taps = torch.from_numpy(data).to(device), torch.from_numpy(kernel.astype(np.float32))
-    grid = tuple(smooth(n + k - 1) for n, k in zip(y.shape, taps.shape, strict=True))
+    grid = tuple(fast_length(n + k - 1) for n, k in zip(y.shape, taps.shape, strict=True))
     large = torch.rand(grid).to(device)
 
     def blur(boundary: str) -> Convolution:

@@ -8,17 +8,9 @@ from PIL import Image, ImageDraw
 from torch.testing import assert_close
 
 from unconv.errors import DtypeError, ShapeError
-from unconv.inverse import Convolution, inner, last
-from unconv.inverse.solvers.blind import (
-    ByKernel,
-    blind,
-    estimate_kernel,
-    few_edges,
-    few_slopes,
-    noise_level,
-    richardson_lucy_blind,
-    wrapped_around,
-)
+from unconv.inverse import Convolution, blind, estimate_kernel, inner, last, richardson_lucy_blind
+from unconv.inverse.operators.by_kernel import ByKernel
+from unconv.inverse.solvers.blind.picture import hard_threshold, noise_level, soft_threshold, wrap_around
 
 
 def drawn(height: int = 140, width: int = 150) -> torch.Tensor:
@@ -145,14 +137,14 @@ def test_shrinking_is_a_proximal_map():
     slopes = torch.tensor([[0.5, 0.05, -0.3], [0.1, 0.02, 0.4]], dtype=torch.double)
     lengths = torch.linspace(0, 1, 2001, dtype=torch.double)[:, None]
     size = slopes.norm(dim=0)
-    for shrink, cost in ((few_edges, (lengths > 0).double()), (few_slopes, lengths)):
+    for shrink, cost in ((hard_threshold, (lengths > 0).double()), (soft_threshold, lengths)):
         best = lengths[((lengths - size).square() + 0.2 * cost).argmin(0)].flatten()
         assert_close(shrink(slopes, 0.2).norm(dim=0), best, rtol=0, atol=1e-3)
 
 
 def test_a_wrapped_picture_has_no_jump_at_its_end():
     y = torch.linspace(0, 1, 40).reshape(40, 1) + torch.linspace(0, 2, 50)
-    wide = wrapped_around(y, (9, 9))
+    wide = wrap_around(y, (9, 9))
     assert torch.equal(wide[:40, :50], y)
     assert float(torch.cat([wide, wide[:1]]).diff(dim=0).abs().max()) < 0.15
     assert float(torch.cat([wide, wide[:, :1]], 1).diff(dim=1).abs().max()) < 0.3

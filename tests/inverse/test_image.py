@@ -15,7 +15,7 @@ from cases.blurs import BOX, blurred, photograph
 from cases.operators import random
 from unconv.errors import DtypeError, NonFinite, PictureError, ShapeError
 from unconv.inverse import Convolution, psf
-from unconv.inverse.fields.image.methods import METHODS
+from unconv.inverse.fields.image.table import METHODS
 from unconv.inverse.fields.image.restore import deblur, super_resolve
 from unconv.inverse.fields.image.tiles import forecast
 from unconv.inverse.metrics import psnr

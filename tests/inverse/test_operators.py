@@ -11,9 +11,8 @@ from cases.operators import OPERATORS, random
 from oracles import inverse as oracle
 from unconv.errors import DtypeError, ShapeError
 from unconv.inverse import Composition, Convolution, Crop, Downsample, Mask, Stack, Sum, inner, norm, split
-from unconv.inverse.operators.convolution import smooth
 from unconv.inverse.operators.differences import gradient, gradient_adjoint, laplacian
-from unconv.inverse.operators.fourier import irfftn, rfftn
+from unconv.inverse.operators.fourier import fast_length, irfftn, rfftn
 
 BOUNDARIES = ("circular", "zero", "reflect", "unknown")
 
@@ -164,7 +163,7 @@ def test_smooth_lengths_are_the_least_with_small_factors():
                 n //= p
         return n == 1
 
-    assert [smooth(n) for n in range(1, 400)] == [next(m for m in range(n, 2 * n + 1) if has(m)) for n in range(1, 400)]
+    assert [fast_length(n) for n in range(1, 400)] == [next(m for m in range(n, 2 * n + 1) if has(m)) for n in range(1, 400)]
 
 
 @pytest.mark.parametrize(

@@ -1,14 +1,17 @@
 from . import fields, psf
 from .metrics import isnr, psnr, ssim
 from .noise import estimate_noise
-from .operators.convolution import Convolution, split
+from .operators.convolution import Convolution
 from .operators.operator import Composition, Operator, Scaling, Stack, Sum, inner, norm
 from .operators.selection import Crop, Downsample, Mask, Selection, Window
+from .operators.split import split
 from .priors.block_matching import SimilarBlocks
 from .priors.penalties import L1, Box, Positive, Wavelet
 from .priors.sliding_dct import SlidingDct
 from .solvers.admm import admm_tv
-from .solvers.blind import BlindIterate, blind, estimate_kernel, richardson_lucy_blind
+from .solvers.blind.alternating import blind, estimate_kernel
+from .solvers.blind.iterate import BlindIterate
+from .solvers.blind.richardson_lucy import richardson_lucy_blind
 from .solvers.cgls import cgls
 from .solvers.fista import fista
 from .solvers.fit import Fit

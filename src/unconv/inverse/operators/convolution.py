@@ -14,10 +14,9 @@ from torch.nn import functional as F
 
 from unconv.errors import DtypeError, ShapeError, nearest
 from unconv.inverse.operators.boundaries import BOUNDARIES
-from unconv.inverse.operators.fourier import irfftn, rfftn
-from unconv.inverse.operators.operator import Composition, Operator, fits
-from unconv.inverse.operators.selection import Selection, Window
-
+from unconv.inverse.operators.extension import extended, extended_adjoint, mirrored, mirrored_adjoint
+from unconv.inverse.operators.fourier import fast_length, irfftn, rfftn
+from unconv.inverse.operators.operator import Operator, fits
 
 # Taps up to which the plain sum is faster than the FFT: in one dimension, and of small inputs in more.
 _DIRECT_LINE, _DIRECT_PLANE, _SMALL = 16, 9, 2**14
@@ -87,7 +86,7 @@ class Convolution(Operator):
         if self._is_direct(x):
             return self._direct(x)
         grid, first = self._grid()
-        spread = self._mirrored(x) if self.boundary == "reflect" else x
+        spread = mirrored(x, self.sides) if self.boundary == "reflect" else x
         y = self._product(spread, grid, adjoint=False)
         return y[self._cut(first)]
 
@@ -103,7 +102,7 @@ class Convolution(Operator):
             spread = y
         x = self._product(spread, grid, adjoint=True)
         if self.boundary == "reflect":
-            return self._folded(x[_firsts(n + k - 1 for n, k in zip(self._n, self._k, strict=True))])
+            return mirrored_adjoint(x[_firsts(n + k - 1 for n, k in zip(self._n, self._k, strict=True))], self.sides)
         return x if grid == self._n else x[_firsts(self._n)]
 
     def spectrum(self, like: Tensor) -> Tensor:
@@ -157,9 +156,9 @@ class Convolution(Operator):
         if self.boundary == "circular":
             return self._n, (0,) * self.axes
         if self.boundary == "zero":
-            return tuple(smooth(n + max(c, k - 1 - c)) for n, k, c in sizes), self.centre
+            return tuple(fast_length(n + max(c, k - 1 - c)) for n, k, c in sizes), self.centre
         extra = 1 if self.boundary == "reflect" else 0
-        return tuple(smooth(n + extra * (k - 1)) for n, k, _ in sizes), tuple(k - 1 for k in self._k)
+        return tuple(fast_length(n + extra * (k - 1)) for n, k, _ in sizes), tuple(k - 1 for k in self._k)
 
     def _among_zeros(self, y: Tensor, grid: tuple[int, ...], first: tuple[int, ...]) -> Tensor:
         """The output's samples in their places on the FFT's grid; only what lies around them is written twice."""
@@ -179,7 +178,8 @@ class Convolution(Operator):
 
     def _direct(self, x: Tensor) -> Tensor:
         lead = x.shape[: -self.axes]
-        spread = self._extended(x).flatten(0, -self.axes - 1) if lead else self._extended(x)[None]
+        wide = extended(x, self.sides, self.boundary)
+        spread = wide.flatten(0, -self.axes - 1) if lead else wide[None]
         y: Tensor = _CONV[self.axes](spread[:, None], self._taps(x), stride=self.stride)
         return y.reshape(*lead, *y.shape[2:])
 
@@ -188,52 +188,10 @@ class Convolution(Operator):
         flat = y.flatten(0, -self.axes - 1) if lead else y[None]
         rest = [(n - 1) % s for n, s in zip(self._whole, self.stride, strict=True)]
         x = _CONV_TRANSPOSE[self.axes](flat[:, None], self._taps(y), stride=self.stride, output_padding=rest)
-        return self._gathered(x.reshape(*lead, *x.shape[2:]))
+        return extended_adjoint(x.reshape(*lead, *x.shape[2:]), self.sides, self.boundary)
 
     def _taps(self, like: Tensor) -> Tensor:
         return self.kernel.to(like).flip(self._dims)[None, None]
-
-    def _extended(self, x: Tensor) -> Tensor:
-        """With the samples that the boundary says lie before and after."""
-        if self.boundary == "unknown":
-            return x
-        if self.boundary == "reflect":
-            return self._mirrored(x)
-        if self.boundary == "zero":
-            return F.pad(x, [p for side in reversed(self._sides()) for p in side])
-        for axis, (before, after), n in zip(self._dims, self._sides(), self._n, strict=True):
-            x = torch.cat([x.narrow(axis, n - before, before), x, x.narrow(axis, 0, after)], axis)
-        return x
-
-    def _gathered(self, x: Tensor) -> Tensor:
-        """The adjoint of `_extended`."""
-        if self.boundary == "unknown":
-            return x
-        if self.boundary == "reflect":
-            return self._folded(x)
-        for axis, (before, after), n in zip(self._dims, self._sides(), self._n, strict=True):
-            kept = x.narrow(axis, before, n)
-            if self.boundary == "circular":
-                kept = kept.clone()
-                kept.narrow(axis, n - before, before).add_(x.narrow(axis, 0, before))
-                kept.narrow(axis, 0, after).add_(x.narrow(axis, before + n, after))
-            x = kept
-        return x
-
-    def _mirrored(self, x: Tensor) -> Tensor:
-        for axis, (before, after), n in zip(self._dims, self._sides(), self._n, strict=True):
-            head, tail = x.narrow(axis, 1, before).flip(axis), x.narrow(axis, n - 1 - after, after).flip(axis)
-            x = torch.cat([head, x, tail], axis)
-        return x
-
-    def _folded(self, x: Tensor) -> Tensor:
-        """The adjoint of `_mirrored`."""
-        for axis, (before, after), n in zip(self._dims, self._sides(), self._n, strict=True):
-            kept = x.narrow(axis, before, n).clone()
-            kept.narrow(axis, 1, before).add_(x.narrow(axis, 0, before).flip(axis))
-            kept.narrow(axis, n - 1 - after, after).add_(x.narrow(axis, before + n, after).flip(axis))
-            x = kept
-        return x
 
     def _is_direct(self, x: Tensor) -> bool:
         chosen = self._method == "direct" or (self._method == "auto" and self._small and x.device.type == "cpu")
@@ -245,8 +203,9 @@ class Convolution(Operator):
         taps = self.kernel.numel()
         return taps <= _DIRECT_LINE if self.axes == 1 else taps <= _DIRECT_PLANE and prod(self._n) <= _SMALL
 
-    def _sides(self) -> list[tuple[int, int]]:
-        """How many samples before and after the input the output depends on."""
+    @property
+    def sides(self) -> list[tuple[int, int]]:
+        """How many samples before and after the input the output depends on, along each convolved axis."""
         return [(k - 1 - c, c) for k, c in zip(self._k, self.centre, strict=True)]
 
     def _check(self, method: str) -> None:
@@ -279,7 +238,7 @@ class Convolution(Operator):
         counts = {len(self.centre), len(self.stride)}
         if counts != {self.axes} or min(self.stride) < 1:
             raise ShapeError(f"Convolution: centre {self.centre} and stride {self.stride} must have {self.axes} integers each.")
-        for k, c, n, (before, after) in zip(self._k, self.centre, self.shape_in[-self.axes :], self._sides(), strict=True):
+        for k, c, n, (before, after) in zip(self._k, self.centre, self.shape_in[-self.axes :], self.sides, strict=True):
             if not 0 <= c < k:
                 raise ShapeError(f"Convolution: the centre {self.centre} is not in the kernel {self._k}.")
             if (self.boundary in ("circular", "unknown") and k > n) or (self.boundary == "reflect" and max(before, after) >= n):
@@ -287,55 +246,6 @@ class Convolution(Operator):
                     f"Convolution: the kernel is {self._k} and the input {self.shape_in}; at a boundary {self.boundary!r} "
                     "the kernel must fit into it. Cut the kernel to where it is not zero, or use boundary='zero'."
                 )
-
-
-def split(operator: Operator) -> tuple[Convolution, Selection]:
-    """An operator as a circular convolution of which some samples were observed: A = selection @ convolution.
-
-    This is what keeps an unknown boundary, a mask or a coarser grid at the FFT's speed: the convolution is
-    diagonal to the FFT, and the selection is a diagonal of ones and zeros.
-
-    Raises:
-        ShapeError: the operator is no such product.
-
-    Source:
-        Almeida & Figueiredo, "Deconvolving images with unknown boundaries using the alternating direction method
-        of multipliers" (2013), sec. III; Matakos, Ramani & Fessler, "Accelerated edge-preserving image restoration
-        without boundary artifacts" (2013).
-    """
-    if isinstance(operator, Convolution) and operator.boundary in ("circular", "unknown"):
-        circular = operator
-        if not operator.diagonalised:
-            circular = Convolution(operator.kernel, operator.shape_in, centre=operator.centre, axes=operator.axes)
-        valid = operator.boundary == "unknown"
-        start = [k - 1 - c if valid else 0 for k, c in zip(operator._k, operator.centre, strict=True)]
-        size = operator.shape_out[-operator.axes :]
-        return circular, Window(operator.shape_in, start, size, operator.stride)
-    if isinstance(operator, Composition) and isinstance(operator.outer, Selection):
-        circular, chosen = split(operator.inner)
-        return circular, Chain(operator.outer, chosen)
-    raise ShapeError(
-        f"split: {operator!r} is no circular convolution of which samples were chosen. Use boundary='unknown' or 'circular', "
-        "alone or below a Mask, Crop or Downsample; or a solver that asks for less: cgls, fista, richardson_lucy."
-    )
-
-
-class Chain(Selection, Composition):
-    """A selection of a selection."""
-
-
-def smooth(n: int) -> int:
-    """The least length of at least `n` with no prime factor above 5: where the FFT is fast."""
-    best = 1 << (n - 1).bit_length() if n > 1 else 1
-    five = 1
-    while five < best:
-        three = five
-        while three < best:
-            two = three << max(0, (-(-n // three) - 1).bit_length())
-            best = min(best, two)
-            three *= 3
-        five *= 5
-    return best
 
 
 def _key(spectrum: Tensor, what: str) -> Any:

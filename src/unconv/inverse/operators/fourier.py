@@ -37,6 +37,20 @@ def irfftn(spectrum: Tensor, lengths: Sequence[int], dims: Sequence[int]) -> Ten
     return signal
 
 
+def fast_length(n: int) -> int:
+    """The least length of at least `n` with no prime factor above 5: where the FFT is fast."""
+    best = 1 << (n - 1).bit_length() if n > 1 else 1
+    five = 1
+    while five < best:
+        three = five
+        while three < best:
+            two = three << max(0, (-(-n // three) - 1).bit_length())
+            best = min(best, two)
+            three *= 3
+        five *= 5
+    return best
+
+
 def _is_small(lengths: Sequence[int], like: Tensor) -> bool:
     # A batch does not count: a kernel's spectrum and that of many pictures shall lie alike.
     return len(lengths) > 1 and prod(lengths) <= _SMALL and like.device.type == "cpu"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import prod
 
 import torch
 from torch import Tensor
@@ -154,11 +153,6 @@ def norm(operator: Operator, steps: int = 30, dtype: torch.dtype = torch.float32
         x = operator.adjoint(operator.forward(x / x.norm().clamp(min=torch.finfo(dtype).tiny)))
         size = float(x.norm())
     return float(size**0.5)
-
-
-def samples(operator: Operator) -> int:
-    """How many numbers one input has."""
-    return prod(operator.shape_in)
 
 
 def _alike(where: str, operators: Sequence[Operator]) -> list[Operator]:

@@ -8,11 +8,12 @@ import torch
 from torch import Tensor
 
 from unconv.errors import ShapeError
-from unconv.inverse.operators.convolution import Convolution, split
+from unconv.inverse.operators.convolution import Convolution
 from unconv.inverse.operators.differences import gradient, gradient_adjoint, laplacian
 from unconv.inverse.operators.fourier import irfftn, rfftn
 from unconv.inverse.operators.operator import Operator
 from unconv.inverse.operators.selection import Selection
+from unconv.inverse.operators.split import split
 from unconv.inverse.solvers.fit import nearest_observed
 from unconv.inverse.solvers.iterate import Iterate
 from unconv.inverse.solvers.problems import admit, refuse_complex, sizes, spread

@@ -11,7 +11,7 @@ from torch import Tensor
 from unconv.errors import ShapeError
 from unconv.inverse.operators.operator import Operator
 from unconv.inverse.solvers.iterate import Iterate
-from unconv.inverse.solvers.problems import admit, dots, quotient, signs, sizes, spread
+from unconv.inverse.solvers.problems import admit, dots, quotient, rademacher, sizes, spread
 
 STOPS = ("tolerance", "discrepancy", "gcv")
 
@@ -62,7 +62,7 @@ def cgls(
     x = torch.zeros_like(toward) if start is None else start.to(toward).expand_as(toward)
     r = observed if start is None else observed - operator.forward(x)
     s = p = toward if start is None else operator.adjoint(r) - damping**2 * x
-    probe = left = signs(observed, operator.shape_out) if stop == "gcv" else r
+    probe = left = rademacher(observed, operator.shape_out) if stop == "gcv" else r
     way = operator.adjoint(probe) if stop == "gcv" else s
     target = 1.01 * (noise or 0.0) * samples**0.5 if stop == "discrepancy" else -1.0
     enough, gamma, score = tolerance * sizes(toward, inside), dots(s, s, inside), sizes(r, outside) / samples

@@ -33,7 +33,7 @@ def fista(
         observed: (..., *operator.shape_out), real or complex; axes in front are problems of their own,
             each left alone when it has converged.
         tolerance: converged where a step changes the estimate by no more than this share of its size.
-        step: of the gradient; without it 1 / |A|^2, of which see `curvature`.
+        step: length of the gradient step; by default 1 over the Lipschitz constant of the gradient.
         restart: the momentum is dropped, problem by problem, where it points uphill.
         start: the first estimate; zero without it.
 
@@ -46,7 +46,7 @@ def fista(
     """
     admit("fista", operator, observed)
     axes = len(operator.shape_in)
-    rate = 1 / curvature(operator, observed) if step is None else step
+    rate = 1 / lipschitz(operator, observed) if step is None else step
     if not 0 < rate < torch.inf:
         raise ShapeError(
             f"fista: the step is {rate}, but a number above zero was needed. Is the operator zero? Else choose a step."
@@ -71,14 +71,14 @@ def fista(
             return
 
 
-def curvature(operator: Operator, like: Tensor) -> float:
-    """At least |A|^2, the square of the largest singular value.
+def lipschitz(operator: Operator, like: Tensor) -> float:
+    """Return a Lipschitz constant of the gradient A*(A x - y): at least |A|^2, the square of the largest singular value.
 
-    From the spectrum of a convolution, exact if it is circular, and of one of which samples are chosen (a crop of
-    a longer circular one cannot be larger); else by power iteration, with a margin of 2 % on |A|.
+    A convolution's comes from its spectrum. It is exact for a circular one, and a bound where samples are cut off or left
+    out, which never makes an operator larger. Other operators take power iteration, with a margin of 2 % on |A|.
     """
     if isinstance(operator, Convolution) and operator.boundary != "reflect":
         return float(operator.spectrum(like).abs().max()) ** 2
     if isinstance(operator, Composition) and isinstance(operator.outer, Selection):
-        return curvature(operator.inner, like)
+        return lipschitz(operator.inner, like)
     return (1.02 * norm(operator, dtype=like.real.dtype, device=like.device)) ** 2

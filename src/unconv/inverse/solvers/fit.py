@@ -1,4 +1,4 @@
-"""Fits to what was observed of a circular convolution: the quadratic half of splitting methods, at the FFT's speed."""
+"""Quadratic fits to the observed samples of a circular convolution, at the FFT's speed: one half of splitting methods."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from unconv.inverse.operators.convolution import Convolution
 from unconv.inverse.operators.fourier import irfftn, rfftn
 from unconv.inverse.operators.selection import Selection
 
+_ERASED = 1e-10  # least penalty, in shares of the largest |H|²
 _FOLDED = 1.0  # least penalty that the preconditioner of a much coarser grid is made for
 
 
@@ -32,23 +33,34 @@ class Fit:
         # Where most was not observed, what was is folded onto frequencies that the blur has all but erased, and a
         # preconditioner that takes this for signal makes the first gradients far too large there.
         self.floor = _FOLDED if float(self.weights.mean()) < 0.5 else 0.0
+        self._problem = tuple(range(-len(chosen.shape_in), 0))
         self.weakest, self.strongest = (sqrt(float(bound)) for bound in torch.aminmax(self.power))
 
+    @property
+    def least(self) -> float:
+        """A penalty for every frequency: where the blur erased it and no roughness sees it, it stays as in `v`."""
+        return _ERASED * self.strongest**2
+
+    def flat(self) -> Tensor:
+        """Spread the mean of each problem's observed samples over the grid: (..., *n)."""
+        total = self.seen.sum(self._problem, keepdim=True)
+        return (total / self.weights.sum().clamp(min=1)).expand_as(self.seen)
+
     def filled(self) -> Tensor:
-        """(..., *n): what was observed, carried on to where nothing was; not deblurred."""
+        """Carry the observed samples on to where nothing was observed, still blurred: (..., *n)."""
         return nearest_observed(self.seen, self.weights, len(self.lengths))
 
     def solved(self, v: Tensor, penalty: float | Tensor, steps: int = 100, enough: float = 1e-3) -> Tensor:
-        """(..., *n): the x that makes |W C x - y|² + sum over frequencies of penalty |X - V|² least.
+        """Minimise |W C x - y|² + sum over frequencies of penalty |X - V|²: (..., *n).
 
-        Where all was observed that is a quotient in the Fourier domain. Otherwise it takes conjugate gradients there,
-        from v on, one FFT pair each, with that quotient as preconditioner.
+        Where all samples were observed, the minimum is a quotient in the Fourier domain. Otherwise conjugate gradients
+        find it there, starting from v, one FFT pair each, with that quotient as preconditioner.
 
         Args:
             v: (..., *n).
-            penalty: one number, or one for each frequency of the half grid.
-            steps: conjugate gradients at most.
-            enough: of the first residual, in the preconditioner's norm.
+            penalty: one number, or one for each frequency of the half grid, and for each problem.
+            steps: at most so many conjugate gradients.
+            enough: the share of the first residual to reach, in the preconditioner's norm.
         """
         turned = self.turned(v)
         if self.whole:
@@ -57,6 +69,8 @@ class Fit:
         return self.back(self._gradients(turned, penalty, steps, enough))
 
     def _gradients(self, x: Tensor, penalty: float | Tensor, steps: int, enough: float) -> Tensor:
+        # Preconditioned conjugate gradients (Saad 2003, alg. 9.1) on the spectrum; the preconditioner is the inverse of
+        # the system as if every sample had been observed.
         least = torch.as_tensor(penalty).clamp(min=self.floor).to(self.power)
         precondition = (self.power + least).clamp_(min=torch.finfo(self.power.dtype).tiny).reciprocal_()
         residual = self.turned(torch.addcmul(self.seen, self.weights, self.back(x * self.response), value=-1)).mul_(
@@ -79,7 +93,7 @@ class Fit:
         return x
 
     def _dot(self, a: Tensor, b: Tensor) -> Tensor:
-        """The inner product of two real pictures given by half their spectra, up to a constant: (..., 1, 1)."""
+        """The inner product of two real signals given by half their spectra, up to a constant: (..., 1, 1)."""
         product = a.real * b.real + a.imag * b.imag
         ends = product[..., :1].sum(self.dims, keepdim=True)
         if self.lengths[-1] % 2 == 0:
@@ -94,7 +108,7 @@ class Fit:
 
 
 def nearest_observed(seen: Tensor, weights: Tensor, axes: int) -> Tensor:
-    """(..., *n): where nothing was observed, the mean of the neighbours along the last `axes` axes that were, ring by ring."""
+    """Fill what was not observed with the mean of its observed neighbours along the last `axes` axes, ring by ring."""
     filled, known = seen, weights.expand_as(seen)
     while bool((known == 0).any()) and bool((known > 0).any()):
         total, count = filled * known, known

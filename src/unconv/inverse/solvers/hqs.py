@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from unconv.errors import ShapeError
-from unconv.inverse.operators.convolution import split
 from unconv.inverse.operators.operator import Operator
+from unconv.inverse.operators.split import split
 from unconv.inverse.solvers.fit import Fit
 from unconv.inverse.solvers.iterate import Iterate
 from unconv.inverse.solvers.problems import admit, refuse_complex

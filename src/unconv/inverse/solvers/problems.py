@@ -56,8 +56,8 @@ def spread(numbers: Tensor, axes: int) -> Tensor:
     return numbers.reshape(*numbers.shape, *(1,) * axes)
 
 
-def signs(like: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """Random +1 and -1, always the same ones for each problem: z with E z* M z = trace(M).
+def rademacher(like: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """Return a Rademacher probe, random +1 and -1 and the same for each problem: E z* M z = trace(M).
 
     Source:
         Hutchinson, "A stochastic estimator of the trace of the influence matrix for Laplacian smoothing splines" (1990).

@@ -10,12 +10,12 @@ from torch import Tensor
 _GOLDEN = (5**0.5 - 1) / 2
 
 
-def lowest(score: Callable[[Tensor], Tensor], low: Tensor, high: Tensor, points: int, rounds: int) -> Tensor:
-    """Where between `low` and `high` each problem's score is least: on `points` of them, then between the neighbours.
+def golden_section(score: Callable[[Tensor], Tensor], low: Tensor, high: Tensor, points: int, rounds: int) -> Tensor:
+    """Find where between `low` and `high` each problem's score is least, on a grid of `points` and then by golden section.
 
-    Each of the `rounds` of golden section costs one score and leaves 0.618 of the interval.
+    Each of the `rounds` costs one score and leaves 0.618 of the interval.
     """
-    # From strong to weak: weak ones are the dear ones, and start from what came before.
+    # From strong to weak: weak ones take the most iterations, and can start from the solution before.
     logs = [high.log() + (low / high).log() * k / (points - 1) for k in range(points)]
     scores = torch.stack([score(log.exp()) for log in logs])
     best = scores.argmin(0, keepdim=True)
@@ -34,10 +34,10 @@ def lowest(score: Callable[[Tensor], Tensor], low: Tensor, high: Tensor, points:
     return torch.where(of_c < of_d, c, d).exp()
 
 
-def meeting(misfit: Callable[[Tensor], Tensor], target: float, low: Tensor, high: Tensor, rounds: int) -> tuple[Tensor, bool]:
-    """(where each problem's misfit, which rises, meets the target, whether all of them do), by bisection.
+def bisection(misfit: Callable[[Tensor], Tensor], target: float, low: Tensor, high: Tensor, rounds: int) -> tuple[Tensor, bool]:
+    """Find where each problem's misfit, which must rise, meets the target; and say whether all of them do.
 
-    The end of the interval that comes nearer where they do not meet.
+    Where one does not, the nearer end of the interval is returned.
     """
     a, b = low.log(), high.log()
     met = bool(((misfit(high) >= target) & (misfit(low) <= target)).all())

@@ -1,3 +1,4 @@
-from .restore import Restored, deblur, super_resolve
+from .restore import deblur, super_resolve
+from .restored import Restored
 
 __all__ = ["Restored", "deblur", "super_resolve"]

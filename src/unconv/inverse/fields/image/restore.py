@@ -1,33 +1,41 @@
-"""Image restoration: a picture without its blur, its unknown boundary and its noise taken into account."""
+"""Image restoration from outside: read the picture, check what is asked for, restore it part by part, give it back."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from math import floor, log2, prod
 from operator import index
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from unconv.errors import DtypeError, NonFinite, ShapeError, nearest
-from unconv.inverse.fields.image.methods import METHODS, MOST, STEPS, Method, Problem, plug_and_play
+from unconv.inverse.fields.image.problem import Method, Problem
+from unconv.inverse.fields.image.restored import Restored
+from unconv.inverse.fields.image.table import (
+    METHODS,
+    OWN_DENOISER,
+    ImageMethod,
+    chosen_for,
+    methods_for_docstring,
+    refuse_unfit,
+    with_strength,
+)
 from unconv.inverse.fields.image.tiles import Parts, forecast, limit, parts
 from unconv.inverse.noise import estimate_noise
-from unconv.inverse.operators.convolution import BOUNDARIES
+from unconv.inverse.operators.boundaries import BOUNDARIES
 from unconv.inverse.psf.files import open_psf
 from unconv.inverse.solvers.hqs import Denoiser
 from unconv.inverse.solvers.iterate import Iterate, finite
 from unconv.pictures.decode import Source
-from unconv.pictures.draw import picture_of, png
 from unconv.pictures.measured import Measured, measured
-from unconv.pictures.measured import save as save_picture
 
 Progress = Callable[[str, int, int], None]
+F = TypeVar("F", bound=Callable[..., Any])
 Psf = str | Path | np.ndarray[Any, Any] | Tensor
 
 _QUANTISED = 12**-0.5  # standard deviation of rounding to whole numbers
@@ -35,49 +43,18 @@ _ROUNDED, _NOTHING = 1e-6, 1e-15  # least noise, as a share of the brightest sam
 _CLEAN = 1e-4  # least noise, in standard deviations of the picture: less cannot be told from none in float32
 
 
-@dataclass(frozen=True, eq=False)
-class Restored:
-    """A restored picture, and how it came about.
-
-    Attributes:
-        picture: the same kind, shape and type as given: a tensor, an array (also for a file) or a PIL picture.
-        noise: the standard deviation that was taken away, in the picture's own units; of a stack the mean of its
-            pictures'.
-        method: which was used.
-        steps: how many were made, at most over the pictures of a stack and over tiles.
-        converged: every part met its solver's rule for stopping; of plug-and-play, that its schedule came to its end.
-        notes: what was odd about the input, and what was done about it.
-        observed: what came, in the same kind.
-        axes: what the axes of both are: see `unconv.measured.measured`.
-    """
-
-    picture: Any
-    noise: float
-    method: str
-    steps: int
-    converged: bool
-    notes: tuple[str, ...] = ()
-    observed: Any = field(default=None, repr=False)
-    axes: str = "HW"
-
-    def save(self, path: str | Path) -> None:
-        """Write the picture, whole or not at all, at its own depth: PNG for 8 and 16 bits, TIFF or .npy for all."""
-        save_picture(self.picture, path, axes=self.axes)
-
-    def comparison(self) -> Image.Image:
-        """Before and after, side by side, at 8 bits: of a stack the first picture, of a volume the middle slice."""
-        before, after = (_shown(picture, self.axes) for picture in (self.observed, self.picture))
-        height = before.shape[-2]
-        low, high = np.quantile(before.numpy(), [0.001, 0.999])
-        both = torch.cat([before, torch.full((*before.shape[:-2], height, 4), float(high)), after], -1)
-        return picture_of((both - low) / max(float(high - low), 1e-12))
-
-    def _repr_png_(self) -> bytes:
-        return png(self.comparison())
+def _with_methods(function: F) -> F:
+    """Write the table of methods into a docstring, so that it cannot say anything else."""
+    if function.__doc__:  # None under python -OO
+        function.__doc__ = function.__doc__.replace("{methods}", methods_for_docstring(12)).replace(
+            "{strength}", with_strength()
+        )
+    return function
 
 
+@_with_methods
 def deblur(
-    picture: Source,
+    picture: Source | Measured,
     psf: Psf,
     noise: str | float = "estimate",
     boundary: str = "unknown",
@@ -90,31 +67,28 @@ def deblur(
     memory: float | None = None,
     progress: Progress | None = None,
 ) -> Restored:
-    """The picture without the blur of `psf`.
+    """Take the blur of `psf` out of a picture.
 
-    NaN samples count as not observed, with the other colours of the pixel, and are filled in. Colours share the PSF and
-    are restored together. A stack's
-    pictures are restored one by one; with a PSF of three axes the picture is one volume.
+    NaN samples count as missing, with the other colours of the pixel, and are filled in. Colours share the PSF and are
+    restored together. The pictures of a stack are restored one by one; with a PSF of three axes the picture is one volume.
 
     Args:
-        picture: a file, a PIL picture, an array or a tensor: (H, W), (H, W, 3), a stack or a volume, of any depth; see
-            `unconv.measured.measured`, and `axes` there.
+        picture: a file, a PIL picture, an array or a tensor: (H, W), (H, W, 3), a stack or a volume, of any depth; or
+            what `measured` made of one.
+        axes: what the axes are, where they cannot be told, such as "DHW": see `measured`.
         psf: (h, w) or (d, h, w), odd or even, or a file (.npy, .png, .tif, .mat, .csv); divided by its sum. Makers are
             in `unconv.inverse.psf`.
-        noise: its standard deviation in the picture's own units; "estimate"; or "poisson" for counts.
+        noise: the standard deviation in the picture's own units; "estimate"; or "poisson" for counts.
         boundary: what lies around the picture. "unknown": nothing is assumed, as for all real pictures. "circular": it
             goes round, as in most published benchmarks. "zero": black. "reflect": mirrored.
-        method: "similar" (plug-and-play with groups of similar blocks), "dct" (the same with a sliding DCT frame),
-            "tv" (total variation), "wavelet" (sparse wavelets; needs PyWavelets, the extra `image`), "tikhonov", "wiener",
-            "richardson-lucy" (counts); or a denoiser of yours, `denoiser(x, deviation)`, x (H, W) or (3, H, W), longer
-            than the picture where its boundary is unknown. "tv" and "wiener" take no boundary "zero" or "reflect".
-            "auto" is "similar", for a volume "tv", for counts "richardson-lucy".
-        centre: the PSF's index that stands on the sample itself; without it the middle, size // 2.
-        steps: of the method, at most.
-        strength: of the regularisation of "tv", "wavelet" and "tikhonov", instead of the one that the noise asks for.
-        memory: bytes that may be used; half of the machine's, or of what is free on
-            the GPU, without it. A picture for which more is forecast is
-            restored in overlapping tiles, each with its unknown boundary, and blended.
+        method: one of these names, or a denoiser of yours, `denoiser(x, deviation)`, x (H, W) or (3, H, W), longer than
+            the picture where its boundary is unknown.
+            {methods}
+        centre: the PSF's index that stands on the sample itself; by default the middle, size // 2.
+        steps: the most that the method may make.
+        strength: of the regularisation, for {strength}, instead of the one that the noise asks for.
+        memory: bytes that may be used; by default half of the machine's, or half of what is free on the GPU. If more is
+            forecast, the picture is restored in overlapping tiles with unknown boundaries, which are blended.
         progress: called with what is being done, how many steps are done and how many there are at most.
 
     Raises:
@@ -134,14 +108,14 @@ def deblur(
     given = _given(picture, kernel, axes)
     _check(given, kernel, boundary)
     _positive(steps, strength)
-    name, chosen = _method(method, noise, kernel.ndim, strength)
+    name, can, run = _method(method, noise, boundary, kernel.ndim, strength)
     middle = None if centre is None else _whole("centre", centre, kernel.ndim)
-    ready = _Ready(kernel, middle, boundary, noise, strength, steps, chosen)
+    ready = _Ready(kernel, middle, boundary, noise, strength, steps or can.most_steps, run)
     return _restored(given, ready, name, notes, limit(memory, given.samples.device), progress)
 
 
 def super_resolve(
-    picture: Source,
+    picture: Source | Measured,
     factor: int,
     psf: Psf | None = None,
     noise: str | float = "estimate",
@@ -150,9 +124,9 @@ def super_resolve(
     steps: int | None = None,
     progress: Progress | None = None,
 ) -> Restored:
-    """The picture on a grid `factor` times as fine: deblurred, and the samples between estimated with the rest.
+    """Restore a picture on a grid `factor` times as fine: deblur it, and estimate the samples between.
 
-    Each coarse sample is taken for the `psf`-weighted mean of the fine ones around its middle. Without a PSF it is the
+    Each coarse sample is taken for the mean of the fine ones around its middle, weighted by `psf`; by default for the
     mean of the factor × factor fine ones that it covers.
 
     Args:
@@ -172,37 +146,45 @@ def super_resolve(
     if times < 2:
         raise ShapeError(f"super_resolve: factor is {factor}, but a whole number of at least 2 was needed. Use deblur instead.")
     kernel, notes = open_psf(torch.full((times, times), times**-2.0) if psf is None else psf, 2)
-    given = measured(picture)
+    given = _given(picture, kernel, None)
     _check(given, kernel, "unknown")
     _positive(steps)
-    name, chosen = _method(method, noise, 2, None)
-    ready = _Ready(kernel, None, "unknown", noise, None, steps, chosen, times)
+    name, can, run = _method(method, noise, "unknown", 2, None)
+    ready = _Ready(kernel, None, "unknown", noise, None, steps or can.most_steps, run, times)
     return _restored(given, ready, name, notes, float("inf"), progress)
 
 
 @dataclass(frozen=True)
 class _Ready:
-    """What is the same for all pictures of a stack and all tiles."""
+    """The settings that all pictures of a stack and all tiles share."""
 
     kernel: Tensor
     centre: tuple[int, ...] | None
     boundary: str
     noise: str | float
     strength: float | None
-    steps: int | None
+    steps: int
     method: Method
     factor: int = 1
 
     def problem(self, samples: Tensor, boundary: str, noise: float) -> Problem:
         counts = self.noise == "poisson"
-        settings = (self.centre, boundary, noise, self.strength, self.steps, counts, self.factor)
+        settings = (self.centre, boundary, noise, self.steps, self.strength, counts, self.factor)
         return Problem(samples, self.kernel.to(samples), *settings)
 
 
-def _given(picture: Source, kernel: Tensor, axes: str | None) -> Measured:
-    given = measured(picture, axes=axes)
+def _given(picture: Source | Measured, kernel: Tensor, axes: str | None) -> Measured:
+    """Read the picture, once; three axes without colours are one volume where the PSF has three."""
+    if isinstance(picture, Measured):
+        given = picture
+        if axes not in (None, given.given):
+            raise ShapeError(
+                f"deblur: axes is {axes!r}, but the picture was measured as {given.given!r}. Pass the axes to `measured`."
+            )
+    else:
+        given = measured(picture, axes=axes)
     if axes is None and kernel.ndim == 3 and given.axes == "NHW":
-        given = measured(picture, axes="DHW")
+        given = replace(given, axes="DHW", given=given.given.replace("N", "D"))
     return given
 
 
@@ -235,7 +217,7 @@ def _positive(steps: int | None, strength: float | None = None) -> None:
 
 
 def _whole(what: str, numbers: Any, count: int) -> tuple[int, ...]:
-    """Whole numbers, of whatever type."""
+    """Read `count` whole numbers, of whatever type."""
     try:
         found = tuple(index(number) for number in numbers)
     except TypeError:
@@ -245,26 +227,19 @@ def _whole(what: str, numbers: Any, count: int) -> tuple[int, ...]:
     return found
 
 
-def _method(method: str | Denoiser, noise: str | float, axes: int, strength: float | None) -> tuple[str, Method]:
+def _method(
+    method: str | Denoiser, noise: str | float, boundary: str, axes: int, strength: float | None
+) -> tuple[str, ImageMethod, Method]:
+    """(name, row of the table, function) of a method that can do what is asked for."""
     if not isinstance(method, str) and not callable(method):
         raise DtypeError(f"deblur: method is {method!r}, but a name or a denoiser, f(x, deviation), was needed.")
     if not isinstance(method, str):
-        return getattr(method, "__name__", type(method).__name__), plug_and_play(_same(method), opponent=False)
-    if method == "auto":
-        method = "richardson-lucy" if noise == "poisson" else "similar" if axes == 2 else "tv"
-    if method not in METHODS:
-        raise ShapeError(f"deblur: there is no method {method!r}. Nearest: {nearest(method, METHODS)}.")
-    if noise == "poisson" and method != "richardson-lucy":
-        raise ShapeError(
-            f"deblur: method {method!r} is for noise of one strength; for counts use 'richardson-lucy', or give a number."
-        )
-    if strength is not None and method not in ("tv", "wavelet", "tikhonov", "wiener"):
-        raise ShapeError(f"deblur: method {method!r} takes no strength; the noise sets it. Give the noise, or use 'tv'.")
-    if axes != 2 and method in ("similar", "dct"):
-        raise ShapeError(
-            f"deblur: method {method!r} is for pictures of two axes. For a volume use 'tv', or a plane of the PSF."
-        )
-    return method, METHODS[method]
+        name = getattr(method, "__name__", type(method).__name__)
+        return name, OWN_DENOISER, OWN_DENOISER.function()(_same(method), opponent=False)
+    poisson = noise == "poisson"
+    name = chosen_for(axes, poisson) if method == "auto" else method
+    refuse_unfit(name, boundary=boundary, axes=axes, strength=strength is not None, poisson=poisson)
+    return name, METHODS[name], METHODS[name].function()
 
 
 def _same(denoiser: Denoiser) -> Callable[[float], Denoiser]:
@@ -272,7 +247,7 @@ def _same(denoiser: Denoiser) -> Callable[[float], Denoiser]:
 
 
 def _noise(samples: Tensor, axes: int, peak: float | None, noise: str | float) -> tuple[float, list[str]]:
-    """(standard deviation, notes) of one picture."""
+    """Tell the noise of one picture: (standard deviation, notes)."""
     if noise == "poisson":
         return float(samples.nanmean().clamp(min=0).sqrt()), []
     known = samples[~samples.isnan()]
@@ -302,8 +277,7 @@ def _restored(
     told = [*notes, *dict.fromkeys(note for _, found in noises for note in found), *_negative(given.samples, name)]
     total = sum(len(picture) for picture in pictures)
     ends: list[Iterate] = []
-    most = ready.steps or MOST.get(name, STEPS)
-    tell = None if progress is None else lambda end: progress(f"part {len(ends) + 1} of {total}", end.steps, most)
+    tell = None if progress is None else lambda end: progress(f"part {len(ends) + 1} of {total}", end.steps, ready.steps)
     made = [_picture(p, ready, noise, ends, tell) for p, (noise, _) in zip(pictures, noises, strict=True)]
     samples = torch.stack(made).reshape(*lead, *made[0].shape)
     if total > len(pictures):
@@ -321,7 +295,7 @@ def _restored(
 
 
 def _negative(samples: Tensor, name: str) -> list[str]:
-    """What Richardson-Lucy makes of samples that no count can be."""
+    """Note negative samples, which no count can be, for Richardson-Lucy."""
     count = int((samples < 0).sum()) if name == "richardson-lucy" else 0
     if count and not bool((samples > 0).any()):
         raise ShapeError("deblur: no sample is above zero, and 'richardson-lucy' is for counts. Use another method.")
@@ -331,7 +305,7 @@ def _negative(samples: Tensor, name: str) -> list[str]:
 def _picture(
     picture: Parts, ready: _Ready, noise: float, ends: list[Iterate], tell: Callable[[Iterate], None] | None
 ) -> Tensor:
-    """One picture, its tiles restored one by one; their last iterates are added to `ends`."""
+    """Restore one picture, tile by tile, and add the last iterates of the tiles to `ends`."""
     restored = []
     scale = _scale(picture.picture, ready)
     for samples, boundary in picture:
@@ -349,9 +323,9 @@ def _picture(
 
 
 def _scale(picture: Tensor, ready: _Ready) -> float:
-    """A power of two that brings the picture near 1, far from where squares leave the numbers that there are.
+    """Choose a power of two that brings the picture near 1, so that squares neither overflow nor underflow.
 
-    Counts and strengths mean something at their own scale only.
+    Counts and strengths have a meaning at their own scale only, which stays.
     """
     largest = float(picture.nan_to_num(0.0).abs().max())
     if ready.noise == "poisson" or ready.strength is not None or largest == 0:
@@ -361,11 +335,3 @@ def _scale(picture: Tensor, ready: _Ready) -> float:
 
 def _enlarged(samples: Tensor, factor: int) -> Tensor:
     return samples.repeat_interleave(factor, -2).repeat_interleave(factor, -1)
-
-
-def _shown(picture: Any, axes: str) -> Tensor:
-    """(1 or 3, H, W), floating: one picture of what may be a stack or a volume."""
-    samples = measured(picture, axes=axes).samples.float().cpu()
-    while samples.ndim > 3 or (samples.ndim == 3 and len(samples) != 3):
-        samples = samples[len(samples) // 2]
-    return samples if samples.ndim == 3 else samples[None]

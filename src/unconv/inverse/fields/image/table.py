@@ -165,7 +165,12 @@ def method_help() -> str:
 
 def strength_help() -> str:
     """Which methods take a strength, as `--help` shows it."""
-    return f"Of the regularisation, for {_either(_names(strength=True), 'and')}."
+    return f"Of the regularisation, for {with_strength()}."
+
+
+def with_strength() -> str:
+    """The methods that take a strength, as a list in words."""
+    return _either(_names(strength=True), "and")
 
 
 def boundary_help() -> str:

@@ -1,4 +1,4 @@
-"""How much memory a restoration takes, and how a picture is cut into overlapping tiles where that is too much."""
+"""Forecast the memory of a restoration, and cut a picture into overlapping tiles where it is too much."""
 
 from __future__ import annotations
 
@@ -13,10 +13,9 @@ import torch
 from torch import Tensor
 
 from unconv.errors import DtypeError, ShapeError
+from unconv.inverse.fields.image.table import row
 
 _MARGIN = 24  # samples beyond the kernel that one tile shares with the next
-_PICTURES = {"similar": 18, "dct": 14, "tv": 26, "wavelet": 16, "richardson-lucy": 14}  # copies of the picture held at once
-_BAND = 164 * 64 * 4  # numbers for each column that groups of similar blocks take: see `similar`
 
 
 @dataclass(frozen=True)
@@ -24,7 +23,7 @@ class Parts:
     """A picture (..., *n) as tiles; one tile is the picture itself.
 
     Attributes:
-        boxes: of each tile, its (start, end) along each of the last axes.
+        boxes: for each tile, its (start, end) along each of the last axes.
     """
 
     picture: Tensor
@@ -39,7 +38,7 @@ class Parts:
             yield self.picture[_slices(box)], self.boundary if len(self) == 1 else "unknown"
 
     def joined(self, tiles: Sequence[Tensor]) -> Tensor:
-        """The tiles laid over each other, where they overlap the mean that fades from one to the next."""
+        """Put the tiles together; where they overlap, fade from one to the next."""
         if len(tiles) == 1:
             return tiles[0]
         total, weight = torch.zeros_like(self.picture), torch.zeros_like(self.picture)
@@ -50,7 +49,7 @@ class Parts:
         return total / weight
 
     def _ramp(self, box: tuple[tuple[int, int], ...]) -> Tensor:
-        """(*size of the box): rising from the tile's inner sides, where it knows least, to its middle."""
+        """Weigh a tile: rising from its inner sides, where it knows least, to its middle; (*size of the box)."""
         ramp = self.picture.new_ones(())
         for (start, end), n in zip(box, self.picture.shape[-len(box) :], strict=True):
             place = torch.arange(end - start, dtype=self.picture.dtype, device=self.picture.device) + 1
@@ -61,20 +60,20 @@ class Parts:
 
 
 def forecast(spatial: Sequence[int], kernel: Sequence[int], method: str, channels: int = 1, itemsize: int = 4) -> int:
-    """Bytes that restoring one picture takes at its most, beyond the picture itself; within a third of what is measured.
+    """Forecast the bytes that restoring one picture takes at its peak, beyond the picture itself, to within a third.
 
     Args:
         spatial: lengths of the axes that the blur runs over.
         kernel: the PSF's.
-        method: a name of `deblur`'s.
+        method: a name that `deblur` takes.
     """
     grid = prod(n + k for n, k in zip(spatial, kernel, strict=True)) * max(channels, 1)
-    band = _BAND * (spatial[-1] + kernel[-1]) if method == "similar" else 0
-    return itemsize * (_PICTURES.get(method, 12) * grid + band)
+    needs = row(method)
+    return itemsize * (needs.copies * grid + needs.per_column * (spatial[-1] + kernel[-1]))
 
 
 def limit(memory: float | None, device: torch.device) -> float:
-    """Bytes that may be used: as given, or half of the machine's; half of what is free on a GPU."""
+    """Return how many bytes may be used: as given, or half of the machine's memory; on a GPU half of what is free."""
     if memory is not None:
         if not isinstance(memory, int | float):
             raise DtypeError(f"deblur: memory is {memory!r}, but a number of bytes was needed.")
@@ -85,7 +84,7 @@ def limit(memory: float | None, device: torch.device) -> float:
 
 
 def parts(picture: Tensor, kernel: Sequence[int], method: str, room: float, boundary: str) -> Parts:
-    """The picture (..., *n) in as few tiles as fit into `room` bytes each.
+    """Cut the picture (..., *n) into as few tiles as fit into `room` bytes each.
 
     Raises:
         ShapeError: not even tiles of four kernels and margins fit.
@@ -111,7 +110,7 @@ def parts(picture: Tensor, kernel: Sequence[int], method: str, room: float, boun
 
 
 def _line(n: int, count: int, size: int) -> list[tuple[int, int]]:
-    """`count` intervals of `size` samples, evenly over n."""
+    """Spread `count` intervals of `size` samples evenly over n."""
     starts = [round(i * (n - size) / max(count - 1, 1)) for i in range(count)]
     return [(start, min(start + size, n)) for start in starts]
 

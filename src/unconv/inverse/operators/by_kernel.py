@@ -1,0 +1,47 @@
+"""Convolution read the other way round: the picture is known, the kernel is what goes in."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from unconv.inverse.operators.convolution import Convolution
+from unconv.inverse.operators.extension import extended
+from unconv.inverse.operators.fourier import fast_length
+from unconv.inverse.operators.operator import Operator, fits
+
+
+class ByKernel(Operator):
+    """Convolution as a linear map of the kernel: from a kernel to the blurred picture, for one known picture.
+
+    Args:
+        picture: (*n), real.
+        operator: a convolution for such pictures; only its kernel's shape, its boundary and its centre matter.
+    """
+
+    def __init__(self, picture: Tensor, operator: Convolution) -> None:
+        wide = extended(picture, operator.sides, operator.boundary)
+        self.shape_in, self.shape_out = tuple(operator.kernel.shape), operator.shape_out
+        self._dims = tuple(range(-wide.ndim, 0))
+        self._grid = tuple(fast_length(n) for n in wide.shape)
+        self._spectrum = torch.fft.rfftn(wide, self._grid, self._dims)
+        self._cut: Any = (..., *(slice(k - 1, k - 1 + m) for k, m in zip(self.shape_in, self.shape_out, strict=True)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., *shape_out) of kernels (..., *k)."""
+        fits("ByKernel", x, self.shape_in)
+        turned = torch.fft.rfftn(x, self._grid, self._dims) * self._spectrum
+        blurred: Tensor = torch.fft.irfftn(turned, self._grid, self._dims)
+        return blurred[self._cut]
+
+    def adjoint(self, y: Tensor) -> Tensor:
+        """(..., *k) of (..., *shape_out)."""
+        fits("ByKernel.adjoint", y, self.shape_out)
+        spread = y.new_zeros(*y.shape[: y.ndim - len(self._grid)], *self._grid)
+        spread[self._cut] = y
+        turned = torch.fft.rfftn(spread, self._grid, self._dims) * self._spectrum.conj()
+        kernel: Tensor = torch.fft.irfftn(turned, self._grid, self._dims)
+        inside: tuple[Any, ...] = (..., *(slice(k) for k in self.shape_in))
+        return kernel[inside]
