@@ -12,9 +12,13 @@ from unconv.inverse.solvers.fista import fista
 from unconv.inverse.solvers.tikhonov import tikhonov
 from unconv.inverse.solvers.wiener import wiener
 
+MOST = torch.ones(16, 16)
+MOST[5:8, 9:13] = 0
 SOLVERS = {
     "wiener": wiener,
     "wiener-nsr": lambda a, y: wiener(a, y, nsr=0.1),
+    "wiener-upre": lambda a, y: wiener(a, y, noise=0.3, strength="upre"),
+    "wiener-missing": lambda a, y: wiener(Mask(MOST) @ a, MOST * y, noise=0.3, tolerance=1e-8),
     "cgls": lambda a, y: cgls(a, y, steps=6),
     "cgls-discrepancy": lambda a, y: cgls(a, y, stop="discrepancy", noise=0.3),
     "cgls-gcv": lambda a, y: cgls(a, y, stop="gcv"),
@@ -22,6 +26,12 @@ SOLVERS = {
     "tikhonov-discrepancy": lambda a, y: tikhonov(a, y, strength="discrepancy", noise=0.3, penalty="gradient"),
     "tikhonov-iterated": lambda a, y: tikhonov(Mask(torch.ones(16, 16)) @ a, y),
     "tikhonov-iterated-discrepancy": lambda a, y: tikhonov(Plain(a), y, strength="discrepancy", noise=0.3),
+    "tikhonov-fourier": lambda a, y: tikhonov(
+        Mask(MOST) @ a, MOST * y, penalty="gradient", differences="circular", tolerance=1e-8
+    ),
+    "tikhonov-fourier-discrepancy": lambda a, y: tikhonov(
+        Mask(MOST) @ a, MOST * y, strength="discrepancy", noise=0.3, penalty="gradient", differences="circular", tolerance=1e-8
+    ),
     "fista": lambda a, y: fista(Plain(a), y, L1(0.1)),
 }
 

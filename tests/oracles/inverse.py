@@ -65,6 +65,22 @@ def wiener(observed, kernel, nsr):
     return estimate if np.iscomplexobj(around) else estimate.real
 
 
+def quadratic(a, y, penalty):
+    """The x least in |A x - y|^2 + x* penalty x, by dense matrices."""
+    return np.linalg.solve(a.T @ a + penalty, a.T @ y)
+
+
+def filter_matrix(response, shape):
+    """The dense matrix that multiplies the spectrum of a real signal by a real `response` on the whole grid."""
+    return matrix(lambda x: np.fft.ifftn(response * np.fft.fftn(x)).real, shape)
+
+
+def square_frequency(shape):
+    """|f|^2 in cycles per sample on the whole grid."""
+    grids = np.meshgrid(*(np.fft.fftfreq(n) for n in shape), indexing="ij")
+    return sum(grid**2 for grid in grids)
+
+
 def cross_validation(a, penalty, y, strength):
     """Golub, Heath & Wahba's score by dense matrices."""
     influence = a @ np.linalg.solve(a.T @ a + strength * penalty, a.T)

@@ -171,7 +171,7 @@ class _Fourier:
 
     def score(self, strength: Tensor) -> Tensor:
         around = torch.stack([self._around, torch.zeros_like(self._around)])
-        fitted, passed = self._operator.forward(self._pair.solved(around, self._penalty(strength), enough=_ROUGHLY))
+        fitted, passed = self._operator.forward(self._pair.solved(around, self._penalty(strength), enough=self._tolerance))
         trace = self.samples - dots(self._probe, passed, self._out)
         return (sizes(fitted - self._observed, self._out) / trace).square()
 

@@ -41,7 +41,7 @@ class ImageMethod:
     copies: int
     per_column: int = 0
     boundaries: tuple[Boundary, ...] = BOUNDARIES
-    axes: tuple[int, ...] = (1, 2, 3)
+    axes: tuple[int, ...] = (2, 3)
     strength: bool = False
     counts: bool = False
     default_for: Literal["pictures", "volumes", "counts"] | None = None
@@ -145,7 +145,7 @@ def refuse_unfit(method: str, *, boundary: str, axes: int, strength: bool, poiss
             f"{_names(strength=True)[0]!r}."
         )
     if axes not in can.axes:
-        words = {1: "one axis", 2: "two axes", 3: "three axes"}
+        words = {2: "two axes", 3: "three axes"}
         raise ShapeError(
             f"deblur: method {method!r} is for pictures of {_either(words[n] for n in can.axes)}. "
             f"For a volume use {chosen_for(3, False)!r}, or a plane of the PSF."
