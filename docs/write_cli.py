@@ -6,29 +6,39 @@ from pathlib import Path
 
 import typer
 
-from unconv.cli import app
+from unconv.cli.app import app
+from unconv.cli.groups import groups
 
 HEAD = """# The `unconv` command
 
 Exit status: 0 done; 1 refused, with one line that says what came, what was needed and what to do; 2 wrong usage; 130 stopped by
 Ctrl-C, where what was written is whole.
-Progress goes to standard error. This page is written by `docs/write_cli.py`.
+Progress and remarks go to standard error; `-q` leaves them out. This page is written by `docs/write_cli.py`.
+
+`unconv --version` prints the version, `unconv COMMAND --help` what follows here. `unconv --install-completion` has your shell
+complete commands, options, and choices such as methods; `unconv --show-completion` prints what it would install.
 """
 
 
 def reference() -> str:
     """The whole page."""
-    parts = [HEAD, "`unconv --version` prints the version, `unconv COMMAND --help` what follows here.\n"]
-    for name, command in typer.main.get_command(app).commands.items():
-        arguments = [p for p in command.params if p.param_type_name == "argument"]
-        options = [p for p in command.params if p.param_type_name == "option"]
-        usage = " ".join(["unconv", name, *(p.name.upper() for p in arguments), "[OPTIONS]"])
-        parts.append(f"## `{usage}`\n\n{command.help}\n")
-        rows = [(f"`{p.name.upper()}`", p.help, "") for p in arguments]
-        rows += [(f"`{', '.join(p.opts)}`", p.help, default(p)) for p in options]
-        lines = "\n".join(f"| {what} | {text} | {value} |" for what, text, value in rows)
-        parts.append(f"| | what | default |\n|---|---|---|\n{lines}\n")
+    commands = typer.main.get_command(app).commands
+    parts = [HEAD]
+    for group in groups("unconv.cli.commands"):
+        parts.append(f"## {group.heading}\n")
+        parts += [described(function.__name__, commands[function.__name__]) for function in group.commands]
     return "\n".join(parts)
+
+
+def described(name: str, command) -> str:
+    """The section of one command."""
+    arguments = [p for p in command.params if p.param_type_name == "argument"]
+    options = [p for p in command.params if p.param_type_name == "option"]
+    usage = " ".join(["unconv", name, *(p.name.upper() for p in arguments), "[OPTIONS]"])
+    rows = [(f"`{p.name.upper()}`", p.help, "") for p in arguments]
+    rows += [(f"`{', '.join(p.opts)}`", p.help, default(p)) for p in options]
+    lines = "\n".join(f"| {what} | {text} | {value} |" for what, text, value in rows)
+    return f"### `{usage}`\n\n{command.help}\n\n| | what | default |\n|---|---|---|\n{lines}\n"
 
 
 def default(option) -> str:

@@ -261,9 +261,9 @@ def test_half_precision_is_said_with_its_error_on_standard_error(here, unconv_co
 
 
 def test_a_run_stopped_from_the_keyboard_ends_with_130_and_whole_pages(here, unconv_command, monkeypatch):
-    from unconv import report
+    from unconv.report.layer import Layer
 
-    take, calls = report._Layer.take, []
+    take, calls = Layer.take, []
 
     def stop(layer, arrival):
         take(layer, arrival)
@@ -271,7 +271,7 @@ def test_a_run_stopped_from_the_keyboard_ends_with_130_and_whole_pages(here, unc
         if len(calls) == 6:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(report._Layer, "take", stop)
+    monkeypatch.setattr(Layer, "take", stop)
     status, _, said = unconv_command(*PROJECT, "-o", "out", "--channels", "all")
     assert status == 130 and "leads to what was written" in said
     layers = json.loads((here / "out/numbers.json").read_text())["layers"]

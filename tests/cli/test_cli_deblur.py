@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -79,6 +80,35 @@ def test_a_kind_of_file_that_cannot_hold_the_picture_is_refused_before_the_work(
     result = run("soft.tif", "--psf", "disk:2", "-o", "soft-8.png")
     assert isinstance(result.exception, PictureError)
     assert "soft-8.png" in str(result.exception) and not (here / "soft-8.png").exists()
+
+
+@pytest.mark.parametrize("psf_option, decodes", [("disk:2", 1), ("estimate:5", 1), ("psf.npy", 1), ("psf.png", 2)])
+def test_files_are_decoded_once_and_results_encoded_once(here, monkeypatch, psf_option, decodes):
+    np.save(here / "psf.npy", psf.disk(2).numpy())
+    Image.fromarray((psf.disk(2) / psf.disk(2).max() * 255).byte().numpy()).save(here / "psf.png")
+    counts = Counter()
+
+    def counted(what, function):
+        def run(*arguments, **settings):
+            counts[what] += 1
+            return function(*arguments, **settings)
+
+        return run
+
+    monkeypatch.setattr(Image, "open", counted("decodes", Image.open))
+    monkeypatch.setattr(Image.Image, "save", counted("encodes", Image.Image.save))
+    result = run("soft.png", "--psf", psf_option, "--method", "wiener")
+    assert result.exit_code == 0, result.output
+    assert counts == {"decodes": decodes, "encodes": 2}  # the result, and before beside after
+
+
+@pytest.mark.parametrize("quiet", [True, False])
+def test_quiet_leaves_results_and_errors_only(here, quiet):
+    Image.fromarray(np.full((40, 40), 7, np.uint8)).save(here / "flat.png")
+    result = run("flat.png", "--psf", "estimate:5", "--method", "wiener", *(["-q"] if quiet else []))
+    assert result.exit_code == 0, result.output
+    assert ("unconv: " in result.stderr) is not quiet
+    assert "wrote flat-restored.png" in result.stdout
 
 
 @pytest.mark.parametrize(

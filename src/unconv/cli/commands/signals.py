@@ -1,21 +1,28 @@
-"""`unconv deblur`: a blurred picture to a restored one, with the two side by side."""
+"""Signals and pictures: what was measured, without what the system did to it."""
 
 from __future__ import annotations
 
 import json
-import sys
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from unconv.cli.groups import Group
+from unconv.cli.options import AsJson, Quiet, one_of
+from unconv.cli.progress import remark, show_progress
 from unconv.errors import PictureError, UnconvError
+from unconv.inverse.fields.image.table import METHODS, boundary_help, method_help, strength_help
+from unconv.inverse.operators.boundaries import BOUNDARIES
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from unconv.inverse.fields.image.restore import Restored
+    from unconv.inverse.fields.image import Restored
+    from unconv.pictures.measured import Measured
+
+GROUP = Group("Signals and pictures", 3)
 
 _MAKERS = {
     "gaussian": "gaussian:SIGMA",
@@ -27,6 +34,7 @@ _MAKERS = {
 }
 
 
+@GROUP.command
 def deblur(
     picture: Annotated[Path, typer.Argument(help="8 or 16 bits, float TIFF, stacks, .npy; its depth is kept.")],
     psf: Annotated[
@@ -37,21 +45,23 @@ def deblur(
         ),
     ],
     noise: Annotated[str, typer.Option(help="estimate, poisson, or a standard deviation in the picture's units.")] = "estimate",
-    boundary: Annotated[str, typer.Option(help="unknown, circular, zero or reflect.")] = "unknown",
-    method: Annotated[str, typer.Option(help="auto, similar, dct, tv, wavelet, tikhonov, wiener or richardson-lucy.")] = "auto",
+    boundary: Annotated[str, typer.Option(help=boundary_help(), autocompletion=one_of(BOUNDARIES))] = "unknown",
+    method: Annotated[str, typer.Option(help=method_help(), autocompletion=one_of(["auto", *METHODS]))] = "auto",
     steps: Annotated[int | None, typer.Option(help="Of the method, at most.")] = None,
-    strength: Annotated[float | None, typer.Option(help="Of the regularisation, for tv, wavelet and tikhonov.")] = None,
+    strength: Annotated[float | None, typer.Option(help=strength_help())] = None,
     axes: Annotated[str | None, typer.Option(help="What the axes are, where they cannot be told: DHW, NHW, HWC.")] = None,
     memory: Annotated[float | None, typer.Option(help="GiB to use; larger pictures go in tiles. Without: half.")] = None,
     enlarge: Annotated[int | None, typer.Option(help="Restore on a grid so many times as fine.")] = None,
     out: Annotated[
         Path | None, typer.Option("-o", "--out", help="Write the restored picture there. Without: beside it.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print what was done as JSON.")] = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
 ) -> None:
     """Take the blur out of a picture, and write it beside a before-and-after picture."""
-    from unconv.cli import show_progress
-    from unconv.inverse.fields.image import restore as image
+    from unconv.inverse.fields import image
+    from unconv.pictures.encode import refuse_unfit
+    from unconv.pictures.measured import measured
 
     wanted: str | float = noise if noise in ("estimate", "poisson") else _number("--noise", noise)
     _only_here(enlarge, boundary, {"--strength": strength, "--axes": axes, "--memory": memory})
@@ -60,28 +70,19 @@ def deblur(
     for taken, what in ((picture, "the blurred picture itself"), (Path(psf), "the PSF")):
         if taken.resolve() in (place.resolve(), beside.resolve()):
             raise UnconvError(f"deblur: {taken} is {what}, and would be written over. Choose another name with -o.")
-    _refuse_unfit(picture, place, axes)
-    kernel = _psf(psf, picture)
-    with warnings.catch_warnings(), show_progress(as_json) as progress:
+    observed = measured(picture, axes=axes)
+    refuse_unfit(observed, place)  # before the work, not after it
+    kernel = _psf(psf, observed, quiet)
+    with warnings.catch_warnings(), show_progress(as_json or quiet) as progress:
         warnings.simplefilter("ignore", UserWarning)  # they come as notes, too
         if enlarge is None:
             room = None if memory is None else memory * 2**30
-            restored = image.deblur(
-                picture,
-                kernel,
-                wanted,
-                boundary,
-                method,
-                axes=axes,
-                steps=steps,
-                strength=strength,
-                memory=room,
-                progress=progress,
-            )
+            settings: dict[str, Any] = {"steps": steps, "strength": strength, "memory": room, "progress": progress}
+            restored = image.deblur(observed, kernel, wanted, boundary, method, axes=axes, **settings)
         else:
-            restored = image.super_resolve(picture, enlarge, kernel, wanted, method, steps=steps, progress=progress)
+            restored = image.super_resolve(observed, enlarge, kernel, wanted, method, steps=steps, progress=progress)
     for note in restored.notes:
-        print(f"unconv: {note}", file=sys.stderr)
+        remark(note, quiet)
     restored.save(place)
     _write_comparison(restored, beside)
     if as_json:
@@ -92,17 +93,9 @@ def deblur(
         print(f"wrote {place} and {beside}")
 
 
-def _refuse_unfit(picture: Path, place: Path, axes: str | None) -> None:
-    """Before the work, not after it: a kind of file that cannot hold the picture."""
-    from unconv.pictures.measured import encoded, measured
-
-    given = measured(picture, axes=axes)
-    encoded(given.like(given.samples), place, axes=given.given)
-
-
 def _write_comparison(restored: Restored, path: Path) -> None:
     from unconv.files import write
-    from unconv.pictures.draw import png
+    from unconv.pictures.encode import png
 
     write(path, png(restored.comparison()))
 
@@ -142,7 +135,7 @@ def _number(option: str, text: str) -> float:
         raise typer.BadParameter(f"{option} {text!r}: write estimate, poisson or a number.") from None
 
 
-def _psf(text: str, picture: Path) -> str | Tensor:
+def _psf(text: str, observed: Measured, quiet: bool) -> str | Tensor:
     """A file's name, or the PSF that the words stand for."""
     from unconv.inverse.psf import makers as psf
 
@@ -161,18 +154,16 @@ def _psf(text: str, picture: Path) -> str | Tensor:
     if name in ("estimate", "uniform") and not (numbers[0] >= 1 and numbers[0] % 1 == 0):
         raise typer.BadParameter(f"--psf {text!r}: the size must be a whole number.")
     if name == "estimate":
-        return _estimated(picture, int(numbers[0]))
+        return _estimated(observed, int(numbers[0]), quiet)
     if name == "uniform":
         return psf.uniform(int(numbers[0]))
     made: Tensor = getattr(psf, name)(*numbers)
     return made
 
 
-def _estimated(picture: Path, size: int) -> Tensor:
+def _estimated(observed: Measured, size: int, quiet: bool) -> Tensor:
     from unconv.inverse import estimate_kernel
-    from unconv.pictures.measured import measured
 
-    print(f"unconv: estimating a kernel of {size} x {size}", file=sys.stderr)
-    given = measured(picture)
-    grey = given.samples.mean(0) if given.colour else given.samples
+    remark(f"estimating a kernel of {size} x {size}", quiet)
+    grey = observed.samples.mean(0) if observed.colour else observed.samples
     return estimate_kernel(grey, size)

@@ -1,0 +1,1 @@
+"""The commands of `unconv`, one file for each group."""

@@ -1,0 +1,241 @@
+"""Networks: what there is to look at, what drives it, whether it is right, how fast it is."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from unconv.cli.groups import Group
+from unconv.cli.options import (
+    ActivationsOption,
+    AsJson,
+    At,
+    Bgr,
+    Channels,
+    Dtype,
+    Folder,
+    Image,
+    Mean,
+    Method,
+    Model,
+    Quiet,
+    Resize,
+    Scale,
+    Size,
+    Std,
+    Unit,
+    Weights,
+)
+from unconv.cli.parsing import read_channels, read_floats, read_size, read_unit
+from unconv.cli.progress import print_table, remark, show_progress, stoppable
+
+if TYPE_CHECKING:
+    from unconv.reverse.network import Network
+
+GROUP = Group("Networks", 1)
+
+
+@GROUP.command
+def demo(
+    out: Folder = Path("unconv-demo"),
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Project three photographs with the network in the box: a page to look at, without a download."""
+    from unconv import box, load
+    from unconv.report import Request, reports
+
+    pictures = [picture for picture in box.demo_pictures() if picture.stem != "astronaut"]
+    with stoppable(out), show_progress(as_json or quiet) as progress:
+        numbers = reports(load("unconv:caltech"), pictures, out, Request(), progress)
+    _finish(out, numbers, as_json)
+
+
+@GROUP.command
+def places(
+    model: Model,
+    weights: Weights = None,
+    size: Size = None,
+    as_json: AsJson = False,
+) -> None:
+    """List the places of a network: what can be looked at, and how much of the picture its units see."""
+    from dataclasses import asdict
+
+    network = _network(model, weights, size)
+    found = network.places()
+    if as_json:
+        print(json.dumps([asdict(place) for place in found], indent=1))
+        return
+    from rich.table import Table
+
+    title = f"{network.name}, weights {network.weights}, input {' × '.join(map(str, network.input_size))}"
+    table = Table("place", "operation", "channels", "map", "sees", "stride", title=title, title_justify="left")
+    for place in found:
+        lengths = (" × ".join(map(str, sizes)) for sizes in (place.size, place.receptive_field, place.stride))
+        table.add_row(place.name, place.operation, str(place.channels), *lengths)
+    print_table(table)
+
+
+@GROUP.command
+def project(
+    model: Model,
+    image: Image,
+    at: At = None,
+    channels: Channels = "top:9",
+    unit: Unit = "strongest",
+    method: Method = "deconvnet",
+    activations: ActivationsOption = "rectify",
+    dtype: Dtype = None,
+    trust: Annotated[
+        bool, typer.Option("--trust", help="Say on each unit's page how far to trust it; some hundred runs a layer, up to it.")
+    ] = False,
+    weights: Weights = None,
+    out: Folder = Path("unconv-out"),
+    size: Size = None,
+    resize: Resize = None,
+    mean: Mean = None,
+    std: Std = None,
+    scale: Scale = None,
+    bgr: Bgr = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Show which structure of one picture drives the units of a network: a folder of pages."""
+    from unconv import Rules
+    from unconv.report import Request, report
+
+    request = Request(tuple(at or ()), read_channels(channels), read_unit(unit), Rules(method, activations), dtype, trust)
+    network = _network(model, weights, size, resize, mean, std, scale, bgr)
+    if network.weights == "random":
+        remark("the weights are random, and so are the pictures; pass --weights DEFAULT or a file.", as_json or quiet)
+    with stoppable(out), show_progress(as_json or quiet) as progress:
+        numbers = report(network, image, out, request, progress)
+    _finish(out, numbers, as_json)
+    for line in (*_notes(numbers), *_errors(numbers)):
+        remark(line, quiet)
+
+
+@GROUP.command
+def check(
+    model: Model,
+    image: Annotated[Path | None, typer.Argument(help="A picture. Without: noise.")] = None,
+    method: Method = "deconvnet",
+    activations: ActivationsOption = "rectify",
+    weights: Weights = None,
+    size: Size = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say whether a network can be run backwards, and prove it on this one: exit status 1 if not."""
+    from unconv import Rules
+
+    found = _network(model, weights, size).check(image, Rules(method, activations))
+    print(json.dumps(found.numbers(), indent=1) if as_json else found.text())
+    if not found.reversible:
+        raise typer.Exit(1)
+
+
+@GROUP.command
+def bench(
+    model: Model,
+    image: Annotated[Path | None, typer.Argument(help="A picture. Without: noise, which costs as much.")] = None,
+    at: At = None,
+    channels: Channels = "all",
+    unit: Unit = "strongest",
+    method: Method = "deconvnet",
+    activations: ActivationsOption = "rectify",
+    dtype: Dtype = None,
+    weights: Weights = None,
+    size: Size = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Time what this machine reaches: every unit of every place, beside the rate of the convolution itself."""
+    import torch
+
+    from unconv import Rules
+    from unconv.reverse.bench import bench as timed
+
+    network = _network(model, weights, size)
+    noise = torch.randn(network.input_size, generator=torch.Generator().manual_seed(0))
+    with show_progress(as_json or quiet) as progress:
+        asked = (tuple(at or ()), read_channels(channels), read_unit(unit), Rules(method, activations), dtype)
+        numbers = timed(network, noise if image is None else image, *asked, progress)
+    if as_json:
+        print(json.dumps(numbers, indent=1))
+        return
+    from rich.table import Table
+
+    made = f"{network.name}, {' × '.join(map(str, numbers['image']))}, {method}, {numbers['dtype']}, on {numbers['device']}"
+    table = Table("place", title=f"{made}, {numbers['threads']} threads, torch {numbers['torch']}", title_justify="left")
+    for heading in ("units", "seconds", "units/s", "GFLOP", "GFLOP/s", "share", "error"):
+        table.add_column(heading, justify="right")
+    for row in (*numbers["places"], numbers["total"]):
+        error = "" if row["error"] is None else f"{row['error']:.1e}"
+        counts = (f"{row['units']:,}", f"{row['seconds']:.2f}", f"{row['units_per_second']:,.0f}", f"{row['gflop']:,.1f}")
+        table.add_row(row["place"], *counts, f"{row['rate']:,.0f}", f"{row['share']:.0%}", error)
+    print_table(table)
+    print(
+        f"share: of {numbers['convolution_rate']:,.0f} GFLOP/s, what torch's convolutions reach in this run; the operations\n"
+        "are those of direct convolutions over the units' windows, so that more than 100 % is possible. error: of half\n"
+        "precision against float32, the largest in a few units, as a share of the projection's largest.\n"
+        f"Recording took {numbers['seconds_recording']:.2f} s."
+    )
+
+
+def _notes(numbers: dict[str, Any]) -> Iterator[str]:
+    """Yield what was done where the paper says nothing, on the way from the deepest place."""
+    deepest = numbers["layers"][-1] if numbers["layers"] else {"notes": []}
+    if deepest["notes"]:
+        yield f"on the way from {deepest['place']}: {'; '.join(deepest['notes'])}."
+
+
+def _errors(numbers: dict[str, Any]) -> Iterator[str]:
+    """Yield what half precision cost."""
+    errors = {layer["place"]: layer["error"] for layer in numbers["layers"] if layer["error"] is not None}
+    if errors:
+        worst = max(errors, key=lambda place: errors[place])
+        yield (
+            f"{numbers['dtype']} differs from float32 by up to {errors[worst]:.1%} of a projection's largest value "
+            f"(at {worst}, in the units compared); numbers.json has each layer's."
+        )
+
+
+def _finish(out: Path, numbers: Any, as_json: bool) -> None:
+    print(json.dumps(numbers, indent=1) if as_json else f"wrote {out / 'index.html'}")
+
+
+def _network(
+    model: str,
+    weights: str | None,
+    size: str | None = None,
+    resize: int | None = None,
+    mean: str | None = None,
+    std: str | None = None,
+    scale: float | None = None,
+    bgr: bool = False,
+) -> Network:
+    """The network, with the preprocessing that the options change."""
+    from dataclasses import replace
+
+    from unconv import Preprocess, load
+
+    network = load(model, weights)
+    given = {"resize": resize, "mean": read_floats("--mean", mean), "std": read_floats("--std", std), "scale": scale}
+    changes: dict[str, Any] = {option: value for option, value in given.items() if value is not None}
+    if size is not None:
+        changes = {"resize": None, **changes, "size": read_size(size)}
+    if bgr:
+        changes["bgr"] = True
+    if not changes:
+        return network
+    _, height, width = network.input_size
+    known = Preprocess.like(network.preprocess, (height, width))
+    if len(changes.get("mean", known.mean)) != len(changes.get("std", known.std)) and "std" not in changes:
+        changes["std"] = (1.0,) * len(changes["mean"])
+    network.preprocess = replace(known, **changes)
+    network.input_size = (len(network.preprocess.mean), *(network.preprocess.size or (height, width)))
+    return network

@@ -1,0 +1,38 @@
+"""Groups of commands: a file here that holds one is found by its name, `GROUP`, and stands in `unconv --help`."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True)
+class Group:
+    """Commands under one heading of `--help`, in the order in which they are defined.
+
+    Args:
+        heading: of the panel.
+        position: of the panel among the others.
+    """
+
+    heading: str
+    position: int
+    commands: list[Callable[..., Any]] = field(default_factory=list)
+
+    def command(self, function: _Command) -> _Command:
+        """Make a function a command of this group, under its own name."""
+        self.commands.append(function)
+        return function
+
+
+def groups(package: str) -> Iterator[Group]:
+    """Return the groups in a package's files, by their position."""
+    names = [module.name for module in pkgutil.iter_modules(importlib.import_module(package).__path__)]
+    modules = (importlib.import_module(f"{package}.{name}") for name in names)
+    found = (vars(module).get("GROUP") for module in modules)
+    yield from sorted((group for group in found if isinstance(group, Group)), key=lambda group: group.position)

@@ -1,0 +1,66 @@
+"""Options and arguments that several commands share. Their help comes from the tables of what there is to choose."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Annotated, get_args
+
+import typer
+
+from unconv.networks.openers import model_help, weights_help
+from unconv.reverse.method_table import METHODS, Activations, method_help
+
+
+def one_of(choices: Iterable[str]) -> Callable[[str], list[str]]:
+    """Return what a shell completes an option with."""
+    known = list(choices)
+
+    def complete(incomplete: str) -> list[str]:
+        return [choice for choice in known if choice.startswith(incomplete)]
+
+    return complete
+
+
+_ACTIVATIONS = get_args(Activations)
+
+Model = Annotated[str, typer.Argument(help=model_help())]
+Image = Annotated[Path, typer.Argument(help="A picture.")]
+Weights = Annotated[str | None, typer.Option(help=weights_help())]
+Folder = Annotated[Path, typer.Option("-o", "--out", help="The folder to write.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print all numbers as JSON, and nothing else on standard output.")]
+Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Print results and errors only: no progress, no remarks.")]
+At = Annotated[
+    list[str] | None,
+    typer.Option(help="A place from `unconv places`; may be repeated. Without: every convolution's rectified output."),
+]
+Channels = Annotated[
+    str, typer.Option(help='"all", "top:9", or channels: 3 or 3,17,40.', autocompletion=one_of(["all", "top:9"]))
+]
+Unit = Annotated[str, typer.Option(help='"strongest", "map", or a position: 6,7.', autocompletion=one_of(["strongest", "map"]))]
+Method = Annotated[str, typer.Option(help=method_help(), autocompletion=one_of(METHODS))]
+ActivationsOption = Annotated[
+    str,
+    typer.Option(
+        "--activations",
+        help="At rectifiers other than ReLU, of which the paper says nothing: rectify, gradient, pass or error.",
+        autocompletion=one_of(_ACTIVATIONS),
+    ),
+]
+Dtype = Annotated[
+    str | None,
+    typer.Option(
+        help="Of the way back: float32; bfloat16, two thirds of the time, with its error; float64; float16 on a GPU.",
+        autocompletion=one_of(["float32", "bfloat16", "float64", "float16"]),
+    ),
+]
+Size = Annotated[str | None, typer.Option(help="Crop the picture to HEIGHTxWIDTH, or a square: 224.")]
+Resize = Annotated[int | None, typer.Option(help="Scale the picture's short side to this before the crop.")]
+Mean = Annotated[
+    str | None, typer.Option(help="Subtracted per channel, comma separated; one value converts the picture to grey.")
+]
+Std = Annotated[str | None, typer.Option(help="Divided by per channel, comma separated.")]
+Scale = Annotated[
+    float | None, typer.Option(help="The value of a white pixel before mean and std: 1, or 255 for networks from Caffe.")
+]
+Bgr = Annotated[bool, typer.Option("--bgr", help="Channels in the order blue, green, red.")]

@@ -1,0 +1,53 @@
+"""What a command says while it works, on standard error: a bar that moves, remarks, how it was stopped."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import typer
+
+Progress = Callable[[str, float, int], None]
+
+
+@contextmanager
+def show_progress(quiet: bool) -> Iterator[Progress]:
+    """Show a progress bar on standard error, if that is a terminal."""
+    if quiet:
+        yield lambda *_: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("recording", total=None)
+        yield lambda what, done, total: bar.update(task, description=what or "done", completed=done, total=total or None)
+
+
+@contextmanager
+def stoppable(out: Path) -> Iterator[None]:
+    """End the run with status 130 on Ctrl-C, and name what was written until then, which is whole."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        there = f" {out / 'index.html'} leads to what was written until then." if (out / "index.html").is_file() else ""
+        print(f"unconv: stopped.{there}", file=sys.stderr)
+        raise typer.Exit(130) from None
+
+
+def remark(text: str, quiet: bool) -> None:
+    """Print a line on standard error that is neither a result nor an error."""
+    if not quiet:
+        print(f"unconv: {text}", file=sys.stderr)
+
+
+def print_table(table: Any) -> None:
+    """Print a table as wide as the terminal; at a fixed width into a file or another program."""
+    from rich.console import Console
+
+    Console(width=None if sys.stdout.isatty() else 140).print(table)
