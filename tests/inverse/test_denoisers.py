@@ -13,7 +13,15 @@ from unconv.box import demo_pictures
 from unconv.inverse import inner
 from unconv.inverse.metrics import psnr
 from unconv.inverse.priors import block_matching as similar
-from unconv.inverse.priors.block_matching import SimilarBlocks, boxes, coefficients, collaborated, haar, matched, synthesis
+from unconv.inverse.priors.block_matching import (
+    SimilarBlocks,
+    boxes,
+    coefficients,
+    collaborative_filter,
+    haar,
+    match_blocks,
+    synthesis,
+)
 from unconv.inverse.priors.sliding_dct import (
     SIDE,
     SlidingDct,
@@ -22,12 +30,12 @@ from unconv.inverse.priors.sliding_dct import (
     add_boxes,
     blocks,
     cosines,
-    extended,
-    filtered,
-    gathered,
+    empirical_wiener,
+    extend,
+    filter_blocks,
+    fold,
+    hard_threshold,
     lattice,
-    threshold,
-    wiener,
 )
 from unconv.pictures.measured import measured
 
@@ -52,6 +60,7 @@ def noisy(which=0, sigma=20.0, side=96):
 # Laws of both
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", DENOISERS)
 def test_where_there_is_no_noise_nothing_is_taken_away(name):
     """Also: no sample is without a block, at any size and call; rows that are all different leave no block alike."""
@@ -60,7 +69,7 @@ def test_where_there_is_no_noise_nothing_is_taken_away(name):
         for picture in (rows, rows.T.contiguous()):
             denoiser = DENOISERS[name]()
             for call in range(4):
-                made = denoiser(picture, 1e-9 * (1 + call))  # rising: blocks are matched anew
+                made = denoiser(picture, 1e-9 * (1 + call))  # rising: blocks are match_blocks anew
                 assert_close(made, picture, atol=1e-6, rtol=0)
 
 
@@ -106,7 +115,7 @@ def test_what_is_given_is_not_written_to(name):
 def test_analysis_and_synthesis_are_the_identity_on_every_lattice(step, size):
     x = random(*size)
     for call in range(step * step):
-        assert_close(filtered(x, None, threshold(0.0), step, lattice(call, step), Workspace()), x)
+        assert_close(filter_blocks(x, None, hard_threshold(0.0), step, lattice(call, step), Workspace()), x)
 
 
 @pytest.mark.parametrize("step", [1, 3, 4])
@@ -123,9 +132,9 @@ def test_the_frame_is_the_plain_loop(step, at):
         return c * gains, 1 / (gains**2).sum()
 
     y, pilot = random(17, 22), random(17, 22, seed=1)
-    found = filtered(y, None, threshold(1.0), step, at, Workspace())
+    found = filter_blocks(y, None, hard_threshold(1.0), step, at, Workspace())
     assert_close(found, torch.from_numpy(oracle.filtered_blocks(y.numpy(), None, kept, step, at)))
-    found = filtered(y, pilot, wiener(0.49), step, at, Workspace())
+    found = filter_blocks(y, pilot, empirical_wiener(0.49), step, at, Workspace())
     assert_close(found, torch.from_numpy(oracle.filtered_blocks(y.numpy(), pilot.numpy(), gained, step, at)))
 
 
@@ -151,8 +160,8 @@ def test_the_cosines_are_orthonormal_and_those_of_the_formula():
 @pytest.mark.parametrize("size", SIZES)
 def test_extended_and_gathered_are_adjoint(step, size):
     x = random(*size)
-    y = random(*extended(x, step, (2, 1)).shape, seed=1)
-    assert_close(inner(extended(x, step, (2, 1)), y), inner(x, gathered(y, step, (2, 1), size)))
+    y = random(*extend(x, step, (2, 1)).shape, seed=1)
+    assert_close(inner(extend(x, step, (2, 1)), y), inner(x, fold(y, step, (2, 1), size)))
 
 
 @pytest.mark.parametrize("step", [1, 2, 5])
@@ -194,7 +203,7 @@ def test_haar_is_orthonormal_and_begins_with_the_mean(n):
 def test_matches_are_those_of_all_distances(step, at):
     picture, members, window = random(41, 45), 8, 5
     found = 0
-    for band in matched(picture, members, window, step, at):
+    for band in match_blocks(picture, members, window, step, at):
         for number in range(0, band.places.shape[1], 3):
             row, column = divmod(number, band.columns)
             top, left = band.top + window + row * step, at[1] + column * step
@@ -209,7 +218,7 @@ def test_matches_are_those_of_all_distances(step, at):
 
 
 def test_of_blocks_all_alike_the_reference_itself_comes_first():
-    (band,) = matched(torch.ones(40, 40, dtype=torch.double), 4, 6, 4, (0, 0))
+    (band,) = match_blocks(torch.ones(40, 40, dtype=torch.double), 4, 6, 4, (0, 0))
     rows, columns = band.places[0] // (40 + SIDE) + band.top, band.places[0] % (40 + SIDE)
     number = torch.arange(len(rows))
     assert torch.equal(rows, number // band.columns * 4) and torch.equal(columns, number % band.columns * 4)
@@ -227,10 +236,10 @@ def test_bands_of_similar_blocks_do_not_show(monkeypatch, rows):
 
 def test_groups_of_one_are_the_frame_on_the_references():
     y, pilot, step, at = 5 + random(32, 40), 5 + random(32, 40, seed=1), 4, (3, 1)
-    matches = matched(y, 1, 6, step, at)
-    kept = collaborated(y, None, matches, similar.threshold(1.0), Workspace())
-    assert_close(kept, filtered(y, None, threshold(1.0), step, at, Workspace()))
-    with_pilot = collaborated(y, pilot, matches, similar.wiener(0.25), Workspace())
+    matches = match_blocks(y, 1, 6, step, at)
+    kept = collaborative_filter(y, None, matches, similar.hard_threshold(1.0), Workspace())
+    assert_close(kept, filter_blocks(y, None, hard_threshold(1.0), step, at, Workspace()))
+    with_pilot = collaborative_filter(y, pilot, matches, similar.empirical_wiener(0.25), Workspace())
 
     def gained(c, told):
         gains = told**2 / (told**2 + 0.25)
@@ -242,7 +251,7 @@ def test_groups_of_one_are_the_frame_on_the_references():
 
 def test_coefficients_and_synthesis_are_adjoint():
     x = random(33, 36)
-    (band,) = matched(x, 1, 2, 8, (0, 0))
+    (band,) = match_blocks(x, 1, 2, 8, (0, 0))
     rows = random((band.height - SIDE + 1), 36 + SIDE, 64, seed=1)
     rows[:, 36:] = 0
     rows = rows.flatten(0, 1)

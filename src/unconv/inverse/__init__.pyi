@@ -1,65 +1,40 @@
-from . import fields, psf
-from .metrics import isnr, psnr, ssim
-from .noise import estimate_noise
-from .operators.convolution import Convolution
-from .operators.operator import Composition, Operator, Scaling, Stack, Sum, inner, norm
-from .operators.selection import Crop, Downsample, Mask, Selection, Window
-from .operators.split import split
-from .priors.block_matching import SimilarBlocks
-from .priors.penalties import L1, Box, Positive, Wavelet
-from .priors.sliding_dct import SlidingDct
-from .solvers.admm import admm_tv
-from .solvers.blind.alternating import blind, estimate_kernel
-from .solvers.blind.iterate import BlindIterate
-from .solvers.blind.richardson_lucy import richardson_lucy_blind
-from .solvers.cgls import cgls
-from .solvers.fista import fista
-from .solvers.fit import Fit
-from .solvers.hqs import hqs
-from .solvers.iterate import Iterate, last
-from .solvers.richardson_lucy import richardson_lucy
-from .solvers.tikhonov import tikhonov
-from .solvers.wiener import wiener
-
-__all__ = [
-    "L1",
-    "BlindIterate",
-    "Box",
-    "Composition",
-    "Convolution",
-    "Crop",
-    "Downsample",
-    "Fit",
-    "Iterate",
-    "Mask",
-    "Operator",
-    "Positive",
-    "Scaling",
-    "Selection",
-    "SimilarBlocks",
-    "SlidingDct",
-    "Stack",
-    "Sum",
-    "Wavelet",
-    "Window",
-    "admm_tv",
-    "blind",
-    "cgls",
-    "estimate_kernel",
-    "estimate_noise",
-    "fields",
-    "fista",
-    "hqs",
-    "inner",
-    "isnr",
-    "last",
-    "norm",
-    "psf",
-    "psnr",
-    "richardson_lucy",
-    "richardson_lucy_blind",
-    "split",
-    "ssim",
-    "tikhonov",
-    "wiener",
-]
+from . import fields as fields
+from . import psf as psf
+from .metrics import isnr as isnr
+from .metrics import psnr as psnr
+from .metrics import ssim as ssim
+from .noise import estimate_noise as estimate_noise
+from .operators.convolution import Convolution as Convolution
+from .operators.operator import Composition as Composition
+from .operators.operator import Operator as Operator
+from .operators.operator import Scaling as Scaling
+from .operators.operator import Stack as Stack
+from .operators.operator import Sum as Sum
+from .operators.operator import inner as inner
+from .operators.operator import norm as norm
+from .operators.selection import Crop as Crop
+from .operators.selection import Downsample as Downsample
+from .operators.selection import Mask as Mask
+from .operators.selection import Selection as Selection
+from .operators.selection import Window as Window
+from .operators.split import split as split
+from .priors.block_matching import SimilarBlocks as SimilarBlocks
+from .priors.penalties import L1 as L1
+from .priors.penalties import Box as Box
+from .priors.penalties import Positive as Positive
+from .priors.penalties import Wavelet as Wavelet
+from .priors.sliding_dct import SlidingDct as SlidingDct
+from .solvers.admm import admm_tv as admm_tv
+from .solvers.blind.alternating import blind as blind
+from .solvers.blind.alternating import estimate_kernel as estimate_kernel
+from .solvers.blind.iterate import BlindIterate as BlindIterate
+from .solvers.blind.richardson_lucy import richardson_lucy_blind as richardson_lucy_blind
+from .solvers.cgls import cgls as cgls
+from .solvers.fista import fista as fista
+from .solvers.fit import Fit as Fit
+from .solvers.hqs import hqs as hqs
+from .solvers.iterate import Iterate as Iterate
+from .solvers.iterate import last as last
+from .solvers.richardson_lucy import richardson_lucy as richardson_lucy
+from .solvers.tikhonov import tikhonov as tikhonov
+from .solvers.wiener import wiener as wiener

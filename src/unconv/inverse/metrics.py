@@ -1,4 +1,4 @@
-"""How near an estimate is to the truth: nothing is clipped, shifted or scaled before."""
+"""Measure how near an estimate is to the truth; nothing is clipped, shifted or scaled first."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ from unconv.inverse.operators.convolution import Convolution
 
 
 def psnr(truth: Tensor, estimate: Tensor, peak: float | None = None) -> float:
-    """10 log10(peak^2 / mean square error), in dB, over all samples; infinite where they are equal.
+    """Return the peak signal-to-noise ratio, 10 log10(peak^2 / mean square error), in dB; infinite where all samples are equal.
 
     Args:
-        peak: the largest value possible, such as 1 or 255; without it the truth's range, max - min.
+        peak: the largest value possible, such as 1 or 255; by default the truth's range, max - min.
     """
     _alike("psnr", truth, estimate)
     return _decibels(_peak(truth, peak) ** 2, _error(truth, estimate) / truth.numel())
 
 
 def isnr(truth: Tensor, observed: Tensor, estimate: Tensor) -> float:
-    """The dB gained over what was observed: 10 log10(|truth - observed|^2 / |truth - estimate|^2)."""
+    """Return the dB gained over `observed`: 10 log10(|truth - observed|^2 / |truth - estimate|^2)."""
     _alike("isnr", truth, observed)
     _alike("isnr", truth, estimate)
     return _decibels(_error(truth, observed), _error(truth, estimate))
 
 
 def ssim(truth: Tensor, estimate: Tensor, peak: float | None = None, axes: int = 2) -> float:
-    """The mean structural similarity, at most 1, where a window of 11 samples (Gaussian, sigma 1.5) fits.
+    """Return the mean structural similarity, at most 1, wherever a window of 11 samples (Gaussian, sigma 1.5) fits.
 
     Args:
-        truth, estimate: (..., *n); the window lies along the last `axes` axes, over the others the mean is taken.
+        truth, estimate: (..., *n); the window lies along the last `axes` axes; the mean is taken over the others.
         peak: as in `psnr`.
 
     Source:

@@ -1,4 +1,4 @@
-"""How strong the noise is, from what was observed alone."""
+"""Estimate how strong the noise is, from the observed samples alone."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from torch import Tensor
 from unconv.errors import NonFinite, ShapeError
 
 _SIDE = 8  # samples of a block along every axis
-_MANY = 2**14  # samples from which on the last cosine alone tells enough; of fewer the last two count
+_MANY = 2**14  # with so many samples the last cosine alone is enough; with fewer the last two count
 
 
 def estimate_noise(observed: Tensor, axes: int = 2) -> float:
-    """The standard deviation of white noise, in the units of `observed`.
+    """Estimate the standard deviation of white noise, in the units of `observed`.
 
-    The median size of the coefficients of 8 × 8 blocks at their highest frequencies, where a blurred picture has next
-    to nothing. Fine texture that no blur has touched makes it a few per cent too high; noise that is not white, as after
+    It is the median size of the DCT coefficients of 8 × 8 blocks at their highest frequencies, where a blurred picture has
+    next to nothing. Fine texture that was not blurred makes it a few per cent too high; noise that is not white, as after
     JPEG or a camera's own smoothing, too low. Blocks with a NaN do not count.
 
     Args:

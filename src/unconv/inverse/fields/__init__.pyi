@@ -1,3 +1,1 @@
-from . import image
-
-__all__ = ["image"]
+from . import image as image

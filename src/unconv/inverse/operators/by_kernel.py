@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from unconv.inverse.operators.convolution import Convolution
-from unconv.inverse.operators.extension import extended
+from unconv.inverse.operators.extension import extend
 from unconv.inverse.operators.fourier import fast_length
 from unconv.inverse.operators.operator import Operator, fits
 
@@ -22,7 +22,7 @@ class ByKernel(Operator):
     """
 
     def __init__(self, picture: Tensor, operator: Convolution) -> None:
-        wide = extended(picture, operator.sides, operator.boundary)
+        wide = extend(picture, operator.sides, operator.boundary)
         self.shape_in, self.shape_out = tuple(operator.kernel.shape), operator.shape_out
         self._dims = tuple(range(-wide.ndim, 0))
         self._grid = tuple(fast_length(n) for n in wide.shape)
@@ -32,8 +32,8 @@ class ByKernel(Operator):
     def forward(self, x: Tensor) -> Tensor:
         """(..., *shape_out) of kernels (..., *k)."""
         fits("ByKernel", x, self.shape_in)
-        turned = torch.fft.rfftn(x, self._grid, self._dims) * self._spectrum
-        blurred: Tensor = torch.fft.irfftn(turned, self._grid, self._dims)
+        spectrum = torch.fft.rfftn(x, self._grid, self._dims) * self._spectrum
+        blurred: Tensor = torch.fft.irfftn(spectrum, self._grid, self._dims)
         return blurred[self._cut]
 
     def adjoint(self, y: Tensor) -> Tensor:
@@ -41,7 +41,7 @@ class ByKernel(Operator):
         fits("ByKernel.adjoint", y, self.shape_out)
         spread = y.new_zeros(*y.shape[: y.ndim - len(self._grid)], *self._grid)
         spread[self._cut] = y
-        turned = torch.fft.rfftn(spread, self._grid, self._dims) * self._spectrum.conj()
-        kernel: Tensor = torch.fft.irfftn(turned, self._grid, self._dims)
+        spectrum = torch.fft.rfftn(spread, self._grid, self._dims) * self._spectrum.conj()
+        kernel: Tensor = torch.fft.irfftn(spectrum, self._grid, self._dims)
         inside: tuple[Any, ...] = (..., *(slice(k) for k in self.shape_in))
         return kernel[inside]

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from unconv.errors import DtypeError, ShapeError, nearest
 from unconv.inverse.operators.boundaries import BOUNDARIES
-from unconv.inverse.operators.extension import extended, extended_adjoint, mirrored, mirrored_adjoint
+from unconv.inverse.operators.extension import extend, extend_adjoint, mirror, mirror_adjoint
 from unconv.inverse.operators.fourier import fast_length, irfftn, rfftn
 from unconv.inverse.operators.operator import Operator, fits
 
@@ -23,24 +23,24 @@ _DIRECT_LINE, _DIRECT_PLANE, _SMALL = 16, 9, 2**14
 
 
 class Convolution(Operator):
-    """y[i] = sum over j of kernel[j] x[i + centre - j], along the last axes.
+    """Convolution along the last axes: y[i] = sum over j of kernel[j] x[i + centre - j].
 
     Boundaries:
         "circular": x goes round. The FFT diagonalises it; `spectrum` is the diagonal.
         "zero": x is zero outside; as much comes out as went in.
         "reflect": x is mirrored at its first and last sample, which is not repeated (torch's padding mode).
-        "unknown": only what no boundary had a part in was observed, `n - k + 1` samples of `n`
-            ("valid"): a picture ends, the blur does not.
+        "unknown": only samples in which no boundary had a part come out, `n - k + 1` of `n` ("valid"). It suits
+            pictures, which end while the blur goes on.
 
     Args:
         kernel: (*k), real or complex, one to three axes; or (*b, *k) with `axes`, one kernel for each index of b.
         shape: (*b, *n) of the input; axes before the convolved ones are a batch. More of them may come at each call.
-        stride: of the output's samples keep every `stride`-th, along each axis.
-        centre: the kernel's index that stands on the output's sample; without it the middle, k // 2 along
-            each axis, which for an even k is the one after the middle (as in the FFT's order, and MATLAB's psf2otf).
-        axes: how many of the last axes are convolved; all of the kernel's without it.
-        method: "fft", "direct", or "auto", which takes the faster by the kernel's size; on a GPU always "fft", as torch's
-            convolution may round to ten bits there (`torch.backends.cudnn.allow_tf32`).
+        stride: keep every `stride`-th sample of the output, along each axis.
+        centre: the kernel's index that stands on the output's sample; by default the middle, k // 2 along each
+            axis, which for an even k is the one after the middle (as in the FFT's order, and MATLAB's psf2otf).
+        axes: how many of the last axes are convolved; by default all of the kernel's.
+        method: "fft", "direct", or "auto", which chooses the faster by the kernel's size. On a GPU that is always "fft",
+            since torch's convolution may round to ten bits there (`torch.backends.cudnn.allow_tf32`).
 
     Raises:
         ShapeError: a kernel that is empty, longer than the input where the boundary cannot have it, or of more
@@ -86,7 +86,7 @@ class Convolution(Operator):
         if self._is_direct(x):
             return self._direct(x)
         grid, first = self._grid()
-        spread = mirrored(x, self.sides) if self.boundary == "reflect" else x
+        spread = mirror(x, self.sides) if self.boundary == "reflect" else x
         y = self._product(spread, grid, adjoint=False)
         return y[self._cut(first)]
 
@@ -102,11 +102,11 @@ class Convolution(Operator):
             spread = y
         x = self._product(spread, grid, adjoint=True)
         if self.boundary == "reflect":
-            return mirrored_adjoint(x[_firsts(n + k - 1 for n, k in zip(self._n, self._k, strict=True))], self.sides)
+            return mirror_adjoint(x[_firsts(n + k - 1 for n, k in zip(self._n, self._k, strict=True))], self.sides)
         return x if grid == self._n else x[_firsts(self._n)]
 
     def spectrum(self, like: Tensor) -> Tensor:
-        """The kernel's discrete Fourier transform on the grid of the FFT, with the precision and device of `like`.
+        """Return the kernel's discrete Fourier transform on the grid of the FFT, with the precision and device of `like`.
 
         Half of it (`torch.fft.rfftn`) if both are real. Under "circular" the kernel's centre lies at index 0.
         """
@@ -115,12 +115,12 @@ class Convolution(Operator):
         return self._kept((dtype, like.device, "spectrum"), lambda: self._transformed(like.device, dtype, real))
 
     def conjugate(self, like: Tensor) -> Tensor:
-        """The adjoint's spectrum, kept: torch would copy the whole of it to conjugate it, at every call."""
+        """Return the adjoint's spectrum; it is kept, since torch would copy all of it to conjugate it at every call."""
         spectrum = self.spectrum(like)
         return self._kept(_key(spectrum, "conjugate"), lambda: spectrum.conj().resolve_conj())
 
     def power(self, like: Tensor) -> Tensor:
-        """|H|², kept."""
+        """Return |H|²; it is kept."""
         spectrum = self.spectrum(like)
         return self._kept(_key(spectrum, "power"), lambda: spectrum.real.square().addcmul_(spectrum.imag, spectrum.imag))
 
@@ -144,14 +144,16 @@ class Convolution(Operator):
     def _product(self, x: Tensor, grid: tuple[int, ...], adjoint: bool) -> Tensor:
         spectrum = self.conjugate(x) if adjoint else self.spectrum(x)
         if x.is_complex() or self.kernel.is_complex():
-            turned: Tensor = torch.fft.ifftn(torch.fft.fftn(x, grid, self._dims) * spectrum, grid, self._dims)
-            return turned
+            result: Tensor = torch.fft.ifftn(torch.fft.fftn(x, grid, self._dims) * spectrum, grid, self._dims)
+            return result
         moved = rfftn(x, grid, self._dims)
+        # In place, unless autograd needs both factors.
         recorded = torch.is_grad_enabled() and (x.requires_grad or spectrum.requires_grad)
         return irfftn(moved * spectrum if recorded else moved.mul_(spectrum), grid, self._dims)
 
     def _grid(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """(lengths of the FFT, where on it the output begins)."""
+        """Choose (the lengths of the FFT, where on it the output begins)."""
+        # The FFT goes round. So each grid is long enough that what goes round falls where no output is read.
         sizes = list(zip(self._n, self._k, self.centre, strict=True))
         if self.boundary == "circular":
             return self._n, (0,) * self.axes
@@ -161,7 +163,8 @@ class Convolution(Operator):
         return tuple(fast_length(n + extra * (k - 1)) for n, k, _ in sizes), tuple(k - 1 for k in self._k)
 
     def _among_zeros(self, y: Tensor, grid: tuple[int, ...], first: tuple[int, ...]) -> Tensor:
-        """The output's samples in their places on the FFT's grid; only what lies around them is written twice."""
+        """Put the output's samples in their places on the FFT's grid, and zeros around them."""
+        # Large grids are bound by memory: zeros are written only where no sample follows.
         spread = y.new_empty(*y.shape[: -self.axes], *grid)
         if set(self.stride) == {1}:
             for axis, a, n, whole in zip(self._dims, first, self._whole, grid, strict=True):
@@ -173,12 +176,12 @@ class Convolution(Operator):
         return spread
 
     def _cut(self, first: tuple[int, ...]) -> Any:
-        """Where on the FFT's grid the output lies."""
+        """Index the output on the FFT's grid."""
         return (..., *(slice(a, a + n, s) for a, n, s in zip(first, self._whole, self.stride, strict=True)))
 
     def _direct(self, x: Tensor) -> Tensor:
         lead = x.shape[: -self.axes]
-        wide = extended(x, self.sides, self.boundary)
+        wide = extend(x, self.sides, self.boundary)
         spread = wide.flatten(0, -self.axes - 1) if lead else wide[None]
         y: Tensor = _CONV[self.axes](spread[:, None], self._taps(x), stride=self.stride)
         return y.reshape(*lead, *y.shape[2:])
@@ -188,7 +191,7 @@ class Convolution(Operator):
         flat = y.flatten(0, -self.axes - 1) if lead else y[None]
         rest = [(n - 1) % s for n, s in zip(self._whole, self.stride, strict=True)]
         x = _CONV_TRANSPOSE[self.axes](flat[:, None], self._taps(y), stride=self.stride, output_padding=rest)
-        return extended_adjoint(x.reshape(*lead, *x.shape[2:]), self.sides, self.boundary)
+        return extend_adjoint(x.reshape(*lead, *x.shape[2:]), self.sides, self.boundary)
 
     def _taps(self, like: Tensor) -> Tensor:
         return self.kernel.to(like).flip(self._dims)[None, None]
@@ -257,7 +260,7 @@ def _firsts(lengths: Iterable[int]) -> Any:
 
 
 def _numbers(kernel: Any) -> Tensor:
-    """A copy: what the caller does to the kernel later changes nothing here."""
+    """Copy the kernel, so that nothing the caller does to it later has an effect here."""
     if not isinstance(kernel, Tensor):
         array = np.array(kernel, order="C")
         if array.dtype.kind not in "fciu":
@@ -269,7 +272,7 @@ def _numbers(kernel: Any) -> Tensor:
 
 
 def _whole(what: str, given: Any, count: int | None = None) -> tuple[int, ...]:
-    """Whole numbers, of whatever type; one for all axes where `count` is given."""
+    """Read whole numbers of any type; with `count`, one number may stand for all axes."""
     try:
         numbers = tuple(index(n) for n in given) if np.ndim(given) else (index(given),)
     except TypeError:

@@ -1,4 +1,4 @@
-"""First differences of neighbours, going round at the edge: what total variation and smoothness penalties measure."""
+"""First differences of neighbours, going round at the edge: total variation and smoothness penalties measure them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 def gradient(x: Tensor, axes: int) -> Tensor:
-    """(axes, ..., *n) of (..., *n): along each of the last `axes` axes, the next sample minus this one.
+    """Take, along each of the last `axes` axes, the next sample minus this one: (axes, ..., *n) of (..., *n).
 
     The last sample's next is the first, so that the FFT diagonalises gradient_adjoint(gradient(x)): `laplacian`.
     """
@@ -22,7 +22,7 @@ def gradient(x: Tensor, axes: int) -> Tensor:
 
 
 def gradient_adjoint(g: Tensor, axes: int) -> Tensor:
-    """(..., *n) of (axes, ..., *n): the exact adjoint of `gradient`, which is minus the divergence."""
+    """The exact adjoint of `gradient`, which is minus the divergence: (..., *n) of (axes, ..., *n)."""
     x = -g.sum(0)
     for part, axis in zip(g, range(-axes, 0), strict=True):
         n = x.shape[axis]
@@ -32,7 +32,7 @@ def gradient_adjoint(g: Tensor, axes: int) -> Tensor:
 
 
 def laplacian(shape: Sequence[int], like: Tensor) -> Tensor:
-    """The eigenvalues of gradient_adjoint(gradient(x)) over all axes of `shape`: sum of 2 - 2 cos(2 pi k / n), real.
+    """Return the eigenvalues of gradient_adjoint(gradient(x)) over all axes of `shape`: sum of 2 - 2 cos(2 pi k / n), real.
 
     On the grid of `torch.fft.rfftn`, or of `fftn` where `like` is complex; precision and device of `like`.
     """

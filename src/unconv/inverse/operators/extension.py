@@ -14,12 +14,12 @@ from torch.nn import functional as F
 Sides = Sequence[tuple[int, int]]
 
 
-def extended(x: Tensor, sides: Sides, boundary: str) -> Tensor:
+def extend(x: Tensor, sides: Sides, boundary: str) -> Tensor:
     """Put around x the samples that the boundary says lie there; none where it is unknown."""
     if boundary == "unknown":
         return x
     if boundary == "reflect":
-        return mirrored(x, sides)
+        return mirror(x, sides)
     if boundary == "zero":
         return F.pad(x, [n for side in reversed(sides) for n in side])
     for axis, (before, after) in _last(sides):
@@ -28,12 +28,12 @@ def extended(x: Tensor, sides: Sides, boundary: str) -> Tensor:
     return x
 
 
-def extended_adjoint(x: Tensor, sides: Sides, boundary: str) -> Tensor:
-    """Add the samples around a signal to those that they are copies of: the adjoint of `extended`."""
+def extend_adjoint(x: Tensor, sides: Sides, boundary: str) -> Tensor:
+    """Add the samples around a signal to those that they are copies of: the adjoint of `extend`."""
     if boundary == "unknown":
         return x
     if boundary == "reflect":
-        return mirrored_adjoint(x, sides)
+        return mirror_adjoint(x, sides)
     for axis, (before, after) in _last(sides):
         n = x.shape[axis] - before - after
         inside = x.narrow(axis, before, n)
@@ -45,7 +45,7 @@ def extended_adjoint(x: Tensor, sides: Sides, boundary: str) -> Tensor:
     return x
 
 
-def mirrored(x: Tensor, sides: Sides) -> Tensor:
+def mirror(x: Tensor, sides: Sides) -> Tensor:
     """Mirror x at its first and at its last sample, which are not repeated."""
     for axis, (before, after) in _last(sides):
         n = x.shape[axis]
@@ -54,8 +54,8 @@ def mirrored(x: Tensor, sides: Sides) -> Tensor:
     return x
 
 
-def mirrored_adjoint(x: Tensor, sides: Sides) -> Tensor:
-    """Fold the mirrored samples back onto those that they are copies of: the adjoint of `mirrored`."""
+def mirror_adjoint(x: Tensor, sides: Sides) -> Tensor:
+    """Fold the mirrored samples back onto those that they are copies of: the adjoint of `mirror`."""
     for axis, (before, after) in _last(sides):
         n = x.shape[axis] - before - after
         inside = x.narrow(axis, before, n).clone()

@@ -1,7 +1,7 @@
 """The Fourier transform of real signals, and back: torch's numbers and shapes, for small signals in less time.
 
-`torch.fft.rfftn` puts its result in order in memory, and `irfftn` out of order again. Here a small half spectrum lies as
-the last transform left it, its last axis outermost. Of large ones, the memory for that costs more than it saves.
+`torch.fft.rfftn` copies its result into order, and `irfftn` copies it out of order again. Here a small half spectrum lies
+as the last transform left it, with its last axis outermost. For large ones the extra memory costs more than it saves.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ _SMALL = 2**21  # samples
 
 
 def rfftn(x: Tensor, lengths: Sequence[int], dims: Sequence[int]) -> Tensor:
-    """(..., *n, n' // 2 + 1) of the real (..., *n, n'), filled up with zeros to `lengths` along `dims`, which are the last."""
+    """Transform the real (..., *n, n') to (..., *n, n' // 2 + 1); zeros fill it to `lengths` along `dims`, the last axes."""
     if not _is_small(lengths, x):
         spectrum: Tensor = torch.fft.rfftn(x, lengths, dims)
         return spectrum
     missing = [n - have for n, have in zip(reversed(lengths), reversed(x.shape), strict=False)]
     x = F.pad(x, [side for n in missing for side in (0, n)]) if any(missing) else x
-    turned: Tensor = torch.fft.fftn(torch.fft.rfft(x, dim=dims[-1]), dim=dims[:-1])
-    return turned
+    small: Tensor = torch.fft.fftn(torch.fft.rfft(x, dim=dims[-1]), dim=dims[:-1])
+    return small
 
 
 def irfftn(spectrum: Tensor, lengths: Sequence[int], dims: Sequence[int]) -> Tensor:
-    """(..., *lengths), real: the inverse of `rfftn`."""
+    """Transform back to the real (..., *lengths): the inverse of `rfftn`."""
     if not _is_small(lengths, spectrum):
         x: Tensor = torch.fft.irfftn(spectrum, lengths, dims)
         return x
@@ -38,7 +38,7 @@ def irfftn(spectrum: Tensor, lengths: Sequence[int], dims: Sequence[int]) -> Ten
 
 
 def fast_length(n: int) -> int:
-    """The least length of at least `n` with no prime factor above 5: where the FFT is fast."""
+    """Return the least length of at least `n` with no prime factor above 5, for which the FFT is fast."""
     best = 1 << (n - 1).bit_length() if n > 1 else 1
     five = 1
     while five < best:
@@ -52,5 +52,5 @@ def fast_length(n: int) -> int:
 
 
 def _is_small(lengths: Sequence[int], like: Tensor) -> bool:
-    # A batch does not count: a kernel's spectrum and that of many pictures shall lie alike.
+    # The batch does not count, so that a kernel's spectrum and that of many pictures lie alike.
     return len(lengths) > 1 and prod(lengths) <= _SMALL and like.device.type == "cpu"

@@ -13,13 +13,13 @@ from unconv.errors import DtypeError, ShapeError
 class Operator:
     """A linear map with its adjoint: inner(forward(x), y) = inner(x, adjoint(y)).
 
-    An operator of your own needs the four names below and nothing else; made from this class, it also
-    composes (`a @ b`), adds (`a + b`) and scales (`2 * a`). Both maps take any number of batch axes
-    before the shapes named, and leave what they get as it is; what comes out may share its memory.
+    An operator of your own needs the four names below and nothing else; a subclass also composes (`a @ b`), adds
+    (`a + b`) and scales (`2 * a`). Both maps take any number of batch axes before the shapes named, and leave their
+    input as it is; the result may share its memory.
 
     Attributes:
-        shape_in: of what goes in to `forward` and comes out of `adjoint`.
-        shape_out: of what comes out of `forward` and goes in to `adjoint`.
+        shape_in: the shape that `forward` takes and `adjoint` returns.
+        shape_out: the shape that `forward` returns and `adjoint` takes.
     """
 
     shape_in: tuple[int, ...]
@@ -50,7 +50,7 @@ class Composition(Operator):
     """First `inner`, then `outer`: `outer @ inner`.
 
     Raises:
-        ShapeError: what `inner` makes is not what `outer` takes.
+        ShapeError: `inner` does not make the shape that `outer` takes.
     """
 
     def __init__(self, outer: Operator, inner: Operator) -> None:
@@ -70,7 +70,7 @@ class Composition(Operator):
 
 
 class Sum(Operator):
-    """The sum of what several operators of the same shapes make of one input.
+    """Sum the outputs of several operators of the same shapes for one input.
 
     Raises:
         ShapeError: none given, or shapes differ.
@@ -127,7 +127,7 @@ class Scaling(Operator):
 
 
 def fits(where: str, x: Tensor, shape: tuple[int, ...]) -> None:
-    """Refuse what is not a floating or complex tensor (..., *shape)."""
+    """Refuse anything but a floating or complex tensor (..., *shape)."""
     if not isinstance(x, Tensor) or not (x.is_floating_point() or x.is_complex()):
         came = str(x.dtype) if isinstance(x, Tensor) else type(x).__name__
         raise DtypeError(f"{where}: got {came}, but a floating or complex tensor was needed. Pass x.float() or x.double().")
@@ -146,7 +146,7 @@ def inner(x: Tensor, y: Tensor) -> Tensor:
 
 
 def norm(operator: Operator, steps: int = 30, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> float:
-    """The largest singular value, from below, by power iteration on `device` from a fixed start."""
+    """Estimate the largest singular value from below, by power iteration on `device` from a fixed start."""
     x = torch.randn(operator.shape_in, generator=torch.Generator().manual_seed(0), dtype=dtype).to(device)
     size = 1.0
     for _ in range(steps):

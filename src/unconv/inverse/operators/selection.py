@@ -1,6 +1,6 @@
 """Operators that choose samples: a mask, a crop, every second one. Their adjoints put the samples back among zeros.
 
-Chosen or not is a diagonal of ones and zeros, `weights`; solvers use that to stay at the FFT's speed: see `split`.
+Adjoint times forward is a diagonal of ones and zeros, `weights`; solvers use it to stay at the FFT's speed: see `split`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from unconv.inverse.operators.operator import Operator, fits
 
 
 class Selection(Operator):
-    """Some of the samples. The adjoint puts them back where they were, zero elsewhere."""
+    """Choose some of the samples. The adjoint puts them back where they were, among zeros."""
 
     def weights(self, like: Tensor) -> Tensor:
         """(*shape_in): 1 where a sample is chosen, 0 where not; dtype and device of `like`."""
@@ -24,7 +24,7 @@ class Selection(Operator):
 
 
 class Mask(Selection):
-    """Samples where `observed` is true; the others become zero, in their places.
+    """Keep the samples where `observed` is true; the others become zero, in their places.
 
     Args:
         observed: (*shape), boolean.
@@ -43,7 +43,7 @@ class Mask(Selection):
 
 
 class Window(Selection):
-    """Along each of the last axes, `size` samples from `start` on, every `step`-th: crop and downsampling in one.
+    """Take `size` samples from `start` on, every `step`-th, along each of the last axes: crop and downsampling in one.
 
     Raises:
         ShapeError: the window does not lie in `shape`.
@@ -79,19 +79,20 @@ class Window(Selection):
 
 
 class Crop(Window):
-    """`size` samples of the last axes, from `start` on."""
+    """Take `size` samples of the last axes, from `start` on."""
 
     def __init__(self, shape: Sequence[int], start: Sequence[int], size: Sequence[int]) -> None:
         super().__init__(shape, start, size)
 
 
 class Downsample(Window):
-    """Every `factor`-th sample of the last `axes` axes, from `phase` on. It does not smooth: compose it with a
-    `Convolution` for that.
+    """Take every `factor`-th sample of the last `axes` axes, from `phase` on.
+
+    It does not smooth; compose it with a `Convolution` for that.
 
     Args:
         factor, phase: one integer, or one for each of the last axes.
-        axes: how many of the last axes; without it as many as `factor` has, or all.
+        axes: how many of the last axes; by default as many as `factor` has, or all.
     """
 
     def __init__(

@@ -14,12 +14,12 @@ from unconv.inverse.operators.fourier import irfftn, rfftn
 
 
 class Grid:
-    """The FFT's grid for pictures like `observed`: half of it where kernel and pictures are real.
+    """The FFT's grid for signals like `observed`: half of it where kernel and signals are real.
 
     Attributes:
-        lengths: of the convolved axes, the last `axes` ones.
+        lengths: those of the convolved axes, the last `axes` ones.
         count: how many samples they have together.
-        half: whether it is that of `rfftn`.
+        half: the grid is that of `rfftn`.
     """
 
     def __init__(self, convolution: Convolution, observed: Tensor) -> None:
@@ -32,26 +32,26 @@ class Grid:
         self._dims = tuple(range(-self.axes, 0))
 
     def transform(self, x: Tensor) -> Tensor:
-        turned: Tensor = (rfftn if self.half else torch.fft.fftn)(x, self.lengths, self._dims)
-        return turned
+        result: Tensor = (rfftn if self.half else torch.fft.fftn)(x, self.lengths, self._dims)
+        return result
 
     def back(self, spectrum: Tensor) -> Tensor:
-        turned: Tensor = (irfftn if self.half else torch.fft.ifftn)(spectrum, self.lengths, self._dims)
-        return turned
+        result: Tensor = (irfftn if self.half else torch.fft.ifftn)(spectrum, self.lengths, self._dims)
+        return result
 
     def power(self, spectrum: Tensor) -> Tensor:
         """|X|^2."""
         return spectrum.real.square().addcmul_(spectrum.imag, spectrum.imag)
 
     def weights(self) -> Tensor:
-        """(last length of the grid): how many frequencies of the whole grid each one stands for."""
+        """Count the frequencies of the whole grid that each one stands for: (last length of the grid)."""
         n = self.lengths[-1]
         if not self.half:
             return self.number([1.0] * n)
         return self.number([1.0 if k == 0 or 2 * k == n else 2.0 for k in range(n // 2 + 1)])
 
     def square_frequency(self) -> Tensor:
-        """|f|^2 in cycles per sample, summed over the axes; zero at the mean."""
+        """Return |f|^2 in cycles per sample, summed over the axes; zero at the mean."""
         whole = self._real.new_zeros(())
         for axis, n in enumerate(self.lengths):
             frequency = torch.fft.rfftfreq if self.half and axis == self.axes - 1 else torch.fft.fftfreq
@@ -62,7 +62,7 @@ class Grid:
         return torch.as_tensor(value, dtype=self._real.dtype, device=self._real.device)
 
     def placed(self, where: str, spectrum: float | Tensor) -> Tensor:
-        """A number, or a real spectrum given on the whole grid or on half of it, on this one."""
+        """Put on this grid a number, or a real spectrum from the whole grid or from half of it."""
         spectrum = self.number(spectrum)
         kept = self.lengths[-1] // 2 + 1 if self.half else self.lengths[-1]
         whole, mine = self.lengths, (*self.lengths[:-1], kept)
@@ -78,9 +78,9 @@ class Grid:
         return spectrum[..., :kept] if spectrum.ndim else spectrum
 
     def filtered(self, seen: Tensor, conjugate: Tensor, power: Tensor, ratio: Tensor) -> Tensor:
-        """conj(H) Y / (|H|^2 + ratio); uses `seen`, Y, up where no gradient is recorded.
+        """Return conj(H) Y / (|H|^2 + ratio); 0 where |H|^2 and ratio are both 0, and where ratio is infinite.
 
-        0 where |H|^2 and ratio are both 0, and where ratio is infinite.
+        `seen`, Y, is overwritten unless a gradient is recorded.
         """
         total = power + ratio
         if torch.is_grad_enabled() and (seen.requires_grad or total.requires_grad):

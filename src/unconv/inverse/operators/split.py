@@ -1,4 +1,4 @@
-"""A blur of which some samples were observed, as a circular convolution and a selection."""
+"""Split a blur whose samples were observed in part into a circular convolution and a selection."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from unconv.inverse.operators.selection import Selection, Window
 
 
 def split(operator: Operator) -> tuple[Convolution, Selection]:
-    """An operator as a circular convolution of which some samples were observed: A = selection @ convolution.
+    """Split an operator into a circular convolution and a selection of its samples: A = selection @ convolution.
 
-    This is what keeps an unknown boundary, a mask or a coarser grid at the FFT's speed: the convolution is
-    diagonal to the FFT, and the selection is a diagonal of ones and zeros.
+    It keeps an unknown boundary, a mask or a coarser grid at the FFT's speed: the FFT diagonalises the convolution, and
+    the selection is a diagonal of ones and zeros.
 
     Raises:
         ShapeError: the operator is no such product.

@@ -1,9 +1,10 @@
-"""A denoiser that groups similar blocks: what repeats in a picture is told from noise by repeating.
+"""A denoiser by BM3D-style block matching: structure repeats in a picture, noise does not.
 
-Every few samples stands a reference block; the blocks most like it, within a window, are stacked to a group. A
-cosine transform in each block and a Haar transform across the group leave few large coefficients; shrunk and
-transformed back, every block returns to its place, where the average is taken. The idea is Dabov, Foi, Katkovnik &
-Egiazarian's, "Image denoising by sparse 3-D transform-domain collaborative filtering" (2007); the code is our own.
+Reference blocks stand every few samples; the blocks most like each one, within a window, are stacked to a group. A
+cosine transform in each block and a Haar transform across the group leave few large coefficients. They are shrunk and
+transformed back, and every block returns to its place, where overlapping blocks are averaged. The idea is Dabov, Foi,
+Katkovnik & Egiazarian's, "Image denoising by sparse 3-D transform-domain collaborative filtering" (2007); the code is
+our own.
 
 Coefficients are computed once for every place, a convolution with 64 cosines; groups gather and scatter their rows;
 synthesis is the transposed convolution.
@@ -22,8 +23,8 @@ from torch.nn import functional as F
 from unconv.inverse.priors.sliding_dct import SIDE, SlidingDct, Workspace, add_boxes, at_once, cosines, lattice
 
 _REFERENCES = 512  # groups worked on at once
-_FRAME_STEP, _OWN = 3, 0.6  # of the first estimate: its frame's lattice, and the share of the groups' own
-_THIN = 2  # every second sample along each axis tells how alike two blocks are
+_FRAME_STEP, _OWN = 3, 0.6  # the first estimate: the lattice of its DCT frame, and the share of the groups
+_THIN = 2  # blocks are compared at every second sample along each axis
 _ROWS = 128  # of the picture, whose coefficients are kept at once
 
 Shrink = Callable[[Tensor, Tensor | None], Tensor]
@@ -31,7 +32,7 @@ Shrink = Callable[[Tensor, Tensor | None], Tensor]
 
 @dataclass(frozen=True)
 class Matches:
-    """For the reference blocks of one band of the picture, where the blocks like them stand.
+    """Where the blocks most like each reference block of one band of the picture stand.
 
     Attributes:
         top, height: the rows of the picture, gone round, that the band's blocks touch.
@@ -46,19 +47,20 @@ class Matches:
     places: Tensor
 
     def quarter(self, call: int) -> Matches:
-        """Every second reference of every second row, other ones at each call."""
+        """Take every second reference of every second row, other ones at each call."""
         all_of_them = self.places.view(len(self.places), -1, self.columns)
         down, across = lattice(call, 2)
         return replace(self, places=all_of_them[:, down::2, across::2].flatten(1))
 
 
 class SimilarBlocks:
-    """A denoiser: groups of similar blocks, filtered as a first estimate of the picture says.
+    """A denoiser by block matching: groups of similar blocks pass an empirical Wiener filter, set by a first estimate.
 
-    That estimate is `SlidingDct`'s and, below `thorough_below`, that of a quarter of the groups, thresholded, for three
-    fifths: the errors of the two differ. Above, where a plug-and-play solver is still far from its end, references also stand
-    twice as far apart. Blocks are matched on the first channel, where there are channels, and anew every few calls:
-    from one call to the next a solver's picture changes little. A deviation that rises, or another shape, begins anew.
+    `SlidingDct` makes the first estimate. Below `thorough_below` it is averaged with a hard threshold of a quarter of the
+    groups, at three fifths for the groups, because the errors of the two differ. Above, where a plug-and-play solver is
+    still far from its end, references stand twice as far apart. Blocks are matched on the first channel, and again every
+    few calls, since a solver's picture changes little from one call to the next. A deviation that rises, or another
+    shape, begins anew.
 
     Args:
         members: blocks in a group, a power of two.
@@ -94,11 +96,11 @@ class SimilarBlocks:
         thorough = deviation <= self.thorough_below
         self._match(pilots[0], deviation, thorough)
         if thorough:
-            some, least = [band.quarter(self._age) for band in self._matches], threshold(self.threshold * deviation)
+            some, least = [band.quarter(self._age) for band in self._matches], hard_threshold(self.threshold * deviation)
             for plane, pilot in zip(flat, pilots, strict=True):
-                pilot.lerp_(collaborated(plane, None, some, least, self._space), _OWN)
-        gain = wiener(deviation**2)
-        done = [collaborated(p, q, self._matches, gain, self._space) for p, q in zip(flat, pilots, strict=True)]
+                pilot.lerp_(collaborative_filter(plane, None, some, least, self._space), _OWN)
+        gain = empirical_wiener(deviation**2)
+        done = [collaborative_filter(p, q, self._matches, gain, self._space) for p, q in zip(flat, pilots, strict=True)]
         return torch.stack(done).reshape(noisy.shape)
 
     def _match(self, pilot: Tensor, deviation: float, thorough: bool) -> None:
@@ -107,14 +109,14 @@ class SimilarBlocks:
         if (shape, was_thorough) != (pilot.shape, thorough) or deviation > before or self._age >= self.rematch:
             step = self.step if thorough else 2 * self.step
             at = lattice(self._matchings, step)
-            self._matches = matched(pilot, self.members, self.window, step, at)
+            self._matches = match_blocks(pilot, self.members, self.window, step, at)
             self._age, self._matchings = 0, self._matchings + 1
         self._age += 1
         self._last = (pilot.shape, deviation, thorough)
 
 
-def threshold(least: float) -> Shrink:
-    """Keep a group's mean and the coefficients that are at least so large; weight: one over how many are kept."""
+def hard_threshold(least: float) -> Shrink:
+    """Keep a group's mean and the coefficients of at least this size; weight: one over how many are kept."""
 
     def shrink(group: Tensor, _pilot: Tensor | None) -> Tensor:
         means = group[0, :, 0].clone()
@@ -126,8 +128,8 @@ def threshold(least: float) -> Shrink:
     return shrink
 
 
-def wiener(variance: float) -> Shrink:
-    """Shrink each coefficient as its pilot's power says, but the mean; weight: one over the sum of squared gains."""
+def empirical_wiener(variance: float) -> Shrink:
+    """Shrink each coefficient except the mean as its pilot's power says; weight: one over the sum of squared gains."""
 
     def shrink(group: Tensor, pilot: Tensor | None) -> Tensor:
         assert pilot is not None
@@ -140,7 +142,7 @@ def wiener(variance: float) -> Shrink:
     return shrink
 
 
-def matched(picture: Tensor, members: int, window: int, step: int, at: tuple[int, int]) -> list[Matches]:
+def match_blocks(picture: Tensor, members: int, window: int, step: int, at: tuple[int, int]) -> list[Matches]:
     """The blocks most like each reference, by the squared distance of their samples, in bands of the picture."""
     # Rows and columns of references go round, an even number of each: every other one covers the picture, too.
     tops = range(at[0], at[0] + _even(picture.shape[0], step) * step, step)
@@ -150,7 +152,7 @@ def matched(picture: Tensor, members: int, window: int, step: int, at: tuple[int
 
 
 def _even(length: int, step: int) -> int:
-    """The least even number of steps that go over the length."""
+    """Return the least even number of steps that cover the length."""
     return 2 * -(-length // (2 * step))
 
 
@@ -178,19 +180,21 @@ def _band(picture: Tensor, tops: list[int], members: int, window: int, step: int
 
 
 def _rows(picture: Tensor, top: int, tall: int, margin: int = 0, beyond: int = SIDE) -> Tensor:
-    """`tall` rows from `top` on, and `margin` samples to both sides and `beyond` to the right; the picture goes round."""
+    """Take `tall` rows from `top` on, with `margin` samples on both sides and `beyond` more to the right, going round."""
     height, width = picture.shape
     rows = (torch.arange(tall, device=picture.device) + top) % height
     columns = torch.arange(-margin, width + margin + beyond, device=picture.device) % width
     return picture[rows[:, None], columns[None]]
 
 
-def collaborated(noisy: Tensor, pilot: Tensor | None, matches: list[Matches], shrink: Shrink, space: Workspace) -> Tensor:
-    """(H, W): every group shrunk, every block back in its place, averaged by the weights that `shrink` gives."""
+def collaborative_filter(
+    noisy: Tensor, pilot: Tensor | None, matches: list[Matches], shrink: Shrink, space: Workspace
+) -> Tensor:
+    """Shrink every group, put every block back, and average with the weights that `shrink` gives: (H, W)."""
     height, width = noisy.shape
     total, weight = torch.zeros_like(noisy), torch.zeros_like(noisy)
     for band in matches:
-        made, weights = _collaborated(band, noisy, pilot, shrink, space)
+        made, weights = _filter_band(band, noisy, pilot, shrink, space)
         rows = (torch.arange(band.height, device=noisy.device) + band.top) % height
         for whole, part in ((total, made), (weight, weights)):
             part[:, : SIDE - 1] += part[:, width:]
@@ -198,10 +202,8 @@ def collaborated(noisy: Tensor, pilot: Tensor | None, matches: list[Matches], sh
     return total.div_(weight.clamp_(min=torch.finfo(weight.dtype).tiny))
 
 
-def _collaborated(
-    band: Matches, noisy: Tensor, pilot: Tensor | None, shrink: Shrink, space: Workspace
-) -> tuple[Tensor, Tensor]:
-    """(height of the band, W + 7) twice: the sum of weighted blocks, and of weights."""
+def _filter_band(band: Matches, noisy: Tensor, pilot: Tensor | None, shrink: Shrink, space: Workspace) -> tuple[Tensor, Tensor]:
+    """Filter one band: (sum of weighted blocks, sum of weights), each (height of the band, W + 7)."""
     width, places = noisy.shape[1], band.places
     source = coefficients(noisy, band, space, "source")
     guide = None if pilot is None else coefficients(pilot, band, space, "guide")
@@ -226,9 +228,9 @@ def _collaborated(
 
 
 def coefficients(picture: Tensor, band: Matches, space: Workspace, name: str) -> Tensor:
-    """(places of the band, 64): the cosine coefficients of the block at every place, row by row.
+    """Return the cosine coefficients of the block at every place, row by row: (places of the band, 64).
 
-    Rows are `SIDE` longer than the picture's; what is there is of no block.
+    Rows are `SIDE` longer than the picture's; the places there belong to no block.
     """
     pitch, tall = picture.shape[1] + SIDE, band.height - SIDE + 1
     around = _rows(picture, band.top, band.height + 1)  # one row more, into which the last one's end reads on
@@ -247,7 +249,7 @@ _SLICE = 16  # rows of places transformed at once
 
 
 def synthesis(rows: Tensor, width: int, space: Workspace) -> Tensor:
-    """(H, W + 7) of (H - 7 times W + 8, 64): the adjoint of `coefficients`, but for going round; zeros where no block is."""
+    """The adjoint of `coefficients`, without going round: (H, W + 7) of (H - 7 times W + 8, 64); zero where no block is."""
     pitch = width + SIDE
     tall = len(rows) // pitch
     total = rows.new_zeros(tall + SIDE - 1, width + SIDE - 1)
@@ -273,7 +275,7 @@ def add_rows(total: Tensor, samples: Tensor, first: int) -> None:
 
 
 def boxes(weights: Tensor, width: int) -> Tensor:
-    """(H, W + 7): the weight of every block on all its samples."""
+    """Spread the weight of every block over its samples: (H, W + 7)."""
     tall = len(weights) // (width + SIDE)
     total = weights.new_zeros(tall + SIDE - 1, width + SIDE - 1)
     add_boxes(total, weights.view(tall, width + SIDE)[:, :width], 0, 1)
@@ -281,7 +283,7 @@ def boxes(weights: Tensor, width: int) -> Tensor:
 
 
 def haar(n: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """(n, n), orthonormal; n a power of two: the mean first, the finest differences last."""
+    """Return the orthonormal Haar transform, (n, n), n a power of two: the mean first, the finest differences last."""
     rows = torch.ones(1, 1, dtype=torch.float64)
     while len(rows) < n:
         sums = torch.kron(rows, torch.tensor([[1.0, 1.0]], dtype=torch.float64))

@@ -1,4 +1,4 @@
-"""What is known of the truth, as penalties: what they cost an estimate, and their proximal maps.
+"""Prior knowledge of the truth as penalties: what they cost an estimate, and their proximal maps.
 
 A penalty of your own needs the two methods of `Penalty` and nothing else.
 
@@ -22,19 +22,19 @@ class Penalty(Protocol):
     """A convex cost with a proximal map."""
 
     def value(self, x: Tensor) -> Tensor:
-        """What x costs, all of it: a number; infinite where x is not allowed."""
+        """The cost of x: one number; infinite where x is not allowed."""
 
     def prox(self, x: Tensor, step: float) -> Tensor:
-        """The z that makes |z - x|^2 / 2 + step * value(z) least."""
+        """Minimise |z - x|^2 / 2 + step * value(z) over z."""
 
 
 @dataclass(frozen=True)
 class L1:
-    """weight * sum of |x|: few samples are not zero. Complex samples keep their phase.
+    """The l1 norm, weight * sum of |x|: few samples are not zero. Complex samples keep their phase.
 
     Args:
         weight: one number, or one for each sample.
-        positive: also no sample is below zero; both at once are still one exact proximal map.
+        positive: no sample is below zero either; both together still have one exact proximal map.
     """
 
     weight: float | Tensor
@@ -83,7 +83,7 @@ class Wavelet:
 
     Args:
         name: as PyWavelets names its orthogonal wavelets: "haar", "db4", "sym8", "coif2".
-        levels: how many times each half is halved; without it as often as the lengths and the filter allow.
+        levels: how often the coarse half is halved; by default as often as the lengths and the filter allow.
         axes: how many of the last axes are transformed; each must be divisible by 2^levels.
 
     Raises:
@@ -105,7 +105,7 @@ class Wavelet:
         return self.synthesise(torch.where(details, soft(coefficients, self.weight * step), coefficients), back).to(x.device)
 
     def analyse(self, x: Tensor) -> tuple[Tensor, Tensor, Any]:
-        """(coefficients like x on the CPU, which of them are details, what `synthesise` needs besides)."""
+        """Return (coefficients like x on the CPU, which of them are details, what else `synthesise` needs)."""
         wavelets, last = _pywt(), tuple(range(-self.axes, 0))
         levels = self.levels if self.levels is not None else depth(self, x.shape)
         _check_wavelet(replace(self, levels=levels), x)
@@ -124,7 +124,7 @@ class Wavelet:
 
 
 def soft(x: Tensor, threshold: float | Tensor) -> Tensor:
-    """Every sample moved toward zero by `threshold`, and zero where it does not reach."""
+    """Soft-threshold: move every sample toward zero by `threshold`, and no further."""
     if x.is_complex():
         size = x.abs()
         return x * ((size - threshold).clamp(min=0) / torch.where(size > 0, size, 1))
@@ -147,7 +147,7 @@ def _pywt() -> Any:
 
 
 def depth(penalty: Wavelet, shape: Sequence[int]) -> int:
-    """How often every length can be halved before it is odd, or shorter than the filter."""
+    """Count how often every length can be halved before one is odd, or too short for the filter."""
     filter_length = _pywt().Wavelet(penalty.name).dec_len if penalty.name in _pywt().wavelist(kind="discrete") else 2
     halvings, lengths = 0, list(shape[-penalty.axes :])
     while all(n % 2 == 0 and n >= 2 * (filter_length - 1) for n in lengths):

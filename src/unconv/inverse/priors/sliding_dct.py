@@ -21,13 +21,13 @@ Shrink = Callable[[Tensor, Tensor | None], Tensor]
 
 
 class Workspace:
-    """Memory that is used again: fresh memory of this size is cleared by the system, at a third of all the time."""
+    """Memory that is used again: the system clears fresh memory of this size, which took a third of all the time."""
 
     def __init__(self) -> None:
         self._kept: dict[str, Tensor] = {}
 
     def take(self, name: str, like: Tensor, *shape: int) -> Tensor:
-        """(*shape), values left over, dtype and device of `like`; what was taken by this name before is overwritten."""
+        """Take memory for (*shape), dtype and device of `like`, with old values in it; one piece for each name."""
         kept = self._kept.get(name)
         if kept is None or kept.numel() < prod(shape) or (kept.dtype, kept.device) != (like.dtype, like.device):
             kept = self._kept[name] = like.new_empty(prod(shape))
@@ -35,15 +35,15 @@ class Workspace:
 
 
 def at_once(on_cpu: int, like: Tensor) -> int:
-    """How much to do in one call, on the device of `like`."""
+    """Return how much to do in one call, on the device of `like`."""
     return on_cpu if like.device.type == "cpu" else _GPU * on_cpu
 
 
 class SlidingDct:
-    """A denoiser: the picture without the small coefficients of its blocks, then an empirical Wiener filter.
+    """A denoiser by a sliding DCT frame: hard thresholding of its blocks' coefficients, then an empirical Wiener filter.
 
-    Called again and again, as a plug-and-play solver does, it moves the lattice of its blocks from call to call,
-    which makes up for the blocks that a coarser lattice leaves out.
+    From call to call, as in a plug-and-play solver, it moves the lattice of its blocks, which makes up for the blocks
+    that a coarser lattice leaves out.
 
     Args:
         step: samples from one block to the next along each axis; 1 is the whole frame.
@@ -67,19 +67,19 @@ class SlidingDct:
 
     def plane(self, noisy: Tensor, deviation: float, at: tuple[int, int]) -> Tensor:
         """(H, W), its lattice starting at `at`."""
-        pilot = filtered(noisy, None, threshold(self.threshold * deviation), self.step, at, self._space)
-        return filtered(noisy, pilot, wiener(deviation**2), self.step, at, self._space)
+        pilot = filter_blocks(noisy, None, hard_threshold(self.threshold * deviation), self.step, at, self._space)
+        return filter_blocks(noisy, pilot, empirical_wiener(deviation**2), self.step, at, self._space)
 
 
 def lattice(call: int, step: int) -> tuple[int, int]:
-    """Where the lattice starts at this call: every place in turn, far ones one after the other."""
+    """Choose where the lattice starts at this call: every place in turn, far ones one after the other."""
     order = sorted(range(step * step), key=lambda n: (n * 3 % (step * step), n))
     n = order[call % (step * step)]
     return n % step, (n // step + n) % step
 
 
-def threshold(least: float) -> Shrink:
-    """Keep a block's mean and the coefficients that are at least so large; weight: one over how many are kept."""
+def hard_threshold(least: float) -> Shrink:
+    """Keep a block's mean and the coefficients of at least this size; weight: one over how many are kept."""
 
     def shrink(coefficients: Tensor, _pilot: Tensor | None) -> Tensor:
         means = coefficients[0].clone()
@@ -91,8 +91,8 @@ def threshold(least: float) -> Shrink:
     return shrink
 
 
-def wiener(variance: float) -> Shrink:
-    """Shrink each coefficient as its pilot's power says, but the mean; weight: one over the sum of squared gains."""
+def empirical_wiener(variance: float) -> Shrink:
+    """Shrink each coefficient except the mean as its pilot's power says; weight: one over the sum of squared gains."""
 
     def shrink(coefficients: Tensor, pilot: Tensor | None) -> Tensor:
         assert pilot is not None
@@ -105,14 +105,17 @@ def wiener(variance: float) -> Shrink:
     return shrink
 
 
-def filtered(noisy: Tensor, pilot: Tensor | None, shrink: Shrink, step: int, at: tuple[int, int], space: Workspace) -> Tensor:
-    """(H, W): analysis of every block, `shrink`, synthesis, and the average by the weights that `shrink` gives."""
+def filter_blocks(
+    noisy: Tensor, pilot: Tensor | None, shrink: Shrink, step: int, at: tuple[int, int], space: Workspace
+) -> Tensor:
+    """Analyse every block, `shrink` it, put it back, and average with the weights that `shrink` gives: (H, W)."""
     height, width = noisy.shape
     rows, columns = -(-height // step), -(-width // step)
-    source, guide = extended(noisy, step, at), None if pilot is None else extended(pilot, step, at)
+    source, guide = extend(noisy, step, at), None if pilot is None else extend(pilot, step, at)
     total, weight = torch.zeros_like(source), torch.zeros_like(source)
     basis = cosines(noisy.dtype, noisy.device)
     many = max(1, at_once(_BAND, noisy) // columns)
+    # Bands of rows, so that all blocks of one band stay in the processor's cache.
     for first in range(0, rows, many):
         count = min(many, rows - first)
         one, two, three = (space.take(name, noisy, SIDE**2, count * columns) for name in ("one", "two", "three"))
@@ -123,18 +126,18 @@ def filtered(noisy: Tensor, pilot: Tensor | None, shrink: Shrink, step: int, at:
         made = torch.mm(basis.t(), coefficients, out=one).view(SIDE, SIDE, count, columns)
         add_blocks(total, made, first, step)
         add_boxes(weight, weights.view(count, columns), first, step)
-    return gathered(total, step, at, noisy.shape).div_(gathered(weight, step, at, noisy.shape))
+    return fold(total, step, at, noisy.shape).div_(fold(weight, step, at, noisy.shape))
 
 
-def extended(x: Tensor, step: int, at: tuple[int, int]) -> Tensor:
-    """The picture from `at` on, gone round, as far as the last block reaches."""
+def extend(x: Tensor, step: int, at: tuple[int, int]) -> Tensor:
+    """Continue the picture around its edges, from `at` on, as far as the last block reaches."""
     reach = [(-(-n // step) - 1) * step + SIDE for n in x.shape]
     index = [(torch.arange(r, device=x.device) + a) % n for r, a, n in zip(reach, at, x.shape, strict=True)]
     return x[index[0][:, None], index[1][None]]
 
 
-def gathered(y: Tensor, step: int, at: tuple[int, int], shape: tuple[int, ...]) -> Tensor:
-    """The adjoint of `extended`."""
+def fold(y: Tensor, step: int, at: tuple[int, int], shape: tuple[int, ...]) -> Tensor:
+    """The adjoint of `extend`."""
     for axis, n in enumerate(shape):
         while (long := y.shape[axis]) > n:
             over = min(long - n, n)
@@ -145,7 +148,7 @@ def gathered(y: Tensor, step: int, at: tuple[int, int], shape: tuple[int, ...]) 
 
 
 def blocks(source: Tensor, first: int, count: int, columns: int, step: int, out: Tensor) -> Tensor:
-    """(64, count * columns): rows `first` on of the lattice's blocks, as columns of samples, written to `out`."""
+    """Write the samples of blocks to `out`, one column a block, from row `first` of the lattice on: (64, count * columns)."""
     width = source.shape[1]
     view = source.as_strided((SIDE, SIDE, count, columns), (width, 1, step * width, step), first * step * width)
     out.view(SIDE, SIDE, count, columns).copy_(view)
@@ -162,7 +165,7 @@ def add_blocks(total: Tensor, made: Tensor, first: int, step: int) -> None:
 
 
 def add_boxes(total: Tensor, weights: Tensor, first: int, step: int) -> None:
-    """As `add_blocks`, for blocks that are constant: (count, columns), axis by axis."""
+    """Do as `add_blocks` for constant blocks, (count, columns), axis by axis."""
     count, columns = weights.shape
     top, height, width = first * step, (count - 1) * step + 1, (columns - 1) * step + 1
     lines = total.new_zeros(count, total.shape[1])

@@ -18,11 +18,11 @@ from unconv.inverse.solvers.fit import nearest_observed
 from unconv.inverse.solvers.iterate import Iterate
 from unconv.inverse.solvers.problems import admit, refuse_complex, sizes, spread
 
-_BALANCED = 5  # steps from one look at the penalties to the next
-_SETTLED = 20  # before, residuals tell of the start, and penalties that follow them swing
-_UNLIKE, _FACTOR = 3.0, 1.5  # square roots of residuals' ratios that ask for a change, and how large it may be
-_LEAST = 10  # steps before it may call itself converged
-_SLOPE = 0.35  # of the strength that the mean gradient asks for; see `admm_tv`
+_BALANCED = 5  # steps between changes of the penalties
+_SETTLED = 20  # before this step residuals depend on the start, and penalties that follow them oscillate
+_UNLIKE, _FACTOR = 3.0, 1.5  # square root of the residuals' ratio above which a penalty changes; its largest change
+_LEAST = 10  # steps before convergence is believed
+_SLOPE = 0.35  # the strength, in units of noise² over the mean length of the gradient; see `admm_tv`
 
 
 @torch.no_grad()
@@ -39,13 +39,13 @@ def admm_tv(
     """Minimise 1/2 |A x - y|² + strength TV(x), TV the sum of the gradient's lengths.
 
     A is a circular convolution of which some samples were observed (see `split`). With u = C x and d = D x split off,
-    each step is two FFT pairs, a quotient sample by sample and a shrinkage; no inner iteration. The two penalties
-    are balanced as the residuals tell, and are free of the picture's scale.
+    each step is two FFT pairs, a quotient for each sample and a shrinkage, without inner iterations. Residual balancing
+    sets the two penalties, whatever the picture's scale.
 
     Args:
         observed: (..., *operator.shape_out), real.
-        noise: standard deviation. It sets the strength where none is given: noise² / 2 over the mean length of the
-            estimate's gradient, the a priori law of a gradient of that mean, looked at anew as the estimate gets better.
+        noise: standard deviation. It sets the strength: a share of noise² over the mean length of the estimate's
+            gradient, as for a Laplace prior on gradients of that mean, and anew as the estimate improves.
         strength: in the units of `observed`.
         tolerance: converged once a step changes the estimate by less than this share of it.
         start: the first estimate, (..., *operator.shape_in).
@@ -76,7 +76,7 @@ def admm_tv(
 
 
 class _State:
-    """The estimate x, what is split off it (u = C x, d = D x), and both scaled multipliers.
+    """The estimate x, the variables split off it (u = C x, d = D x), and both scaled multipliers.
 
     Penalties and strengths are one number for each picture of a batch.
     """
@@ -109,13 +109,13 @@ class _State:
         self.weigh()
 
     def judge(self, slopes: Tensor) -> None:
-        """The strength that the estimate's own gradient asks for."""
+        """Set the strength that the estimate's own gradient asks for."""
         if self.noise is not None:
             length = _lengths(slopes).mean(self.dims, keepdim=True)
             self.strength = _SLOPE * self.noise**2 / length.clamp(min=torch.finfo(length.dtype).tiny)
 
     def weigh(self) -> None:
-        """What the penalties change: the quotients of the two exact solutions."""
+        """Compute what depends on the penalties: the quotients of the two exact solutions."""
         self.inverse = (
             (self.rho_u * self.power + self.rho_d * self.smooth).clamp_(min=torch.finfo(self.power.dtype).tiny).reciprocal_()
         )
@@ -123,8 +123,9 @@ class _State:
         self.share = (self.weights + self.rho_u).reciprocal_()
 
     def advance(self) -> Tensor:
-        """One step; by which share of itself the estimate moved, for each picture."""
+        """Make one step, and return by which share of itself the estimate moved, for each picture."""
         before = self.x
+        # x solves (rho_u C*C + rho_d D*D) x = rho_u C*(u - eta_u) + rho_d D*(d - eta_d), which is diagonal to the FFT.
         right = rfftn(self.u - self.eta_u, self.lengths, self.dims).mul_(self.weighted)
         right += rfftn(gradient_adjoint((self.d - self.eta_d).mul_(self.rho_d), self.axes), self.lengths, self.dims)
         right.mul_(self.inverse)
@@ -132,9 +133,11 @@ class _State:
         self.blurred = irfftn(right.mul_(self.response), self.lengths, self.dims)
         self.slopes = gradient(self.x, self.axes)
         self.u_before, self.d_before = self.u, self.d
+        # u solves (W + rho_u) u = W y + rho_u (C x + eta_u), sample by sample: the mask never meets the blur.
         self.eta_u += self.blurred
         self.u = torch.addcmul(self.seen, self.eta_u, self.rho_u).mul_(self.share)
         self.eta_u -= self.u
+        # d is the prox of the gradient's length: each gradient shrinks by strength / rho_d.
         self.eta_d += self.slopes
         length = _lengths(self.eta_d)
         self.d = self.eta_d * (1 - (self.strength / self.rho_d) / length.clamp_(min=torch.finfo(length.dtype).tiny)).clamp_(
@@ -144,7 +147,7 @@ class _State:
         return sizes(self.x - before, self.axes) / sizes(self.x, self.axes).clamp(min=torch.finfo(length.dtype).tiny)
 
     def balance(self, settled: bool) -> None:
-        """Move each penalty towards where its primal and its dual residual are alike, as shares of what they measure."""
+        """Move each penalty towards equal relative residuals, primal and dual (Wohlberg 2017)."""
         self.judge(self.slopes)
         if not settled:
             return
@@ -167,7 +170,7 @@ class _State:
 
 
 def _lengths(slopes: Tensor) -> Tensor:
-    """(..., *n): the length of each gradient."""
+    """Return the length of each gradient: (..., *n)."""
     # torch.linalg.vector_norm along the first axis takes a hundred times as long.
     squares = slopes[0].square()
     for part in slopes[1:]:

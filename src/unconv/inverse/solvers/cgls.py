@@ -27,21 +27,21 @@ def cgls(
     stop: str = "tolerance",
     noise: float | None = None,
 ) -> Iterator[Iterate]:
-    """Minimise |A x - y|^2 + damping^2 |x|^2. Each step costs one forward and one adjoint.
+    """Minimise |A x - y|^2 + damping^2 |x|^2 by conjugate gradients; each step costs one forward and one adjoint.
 
-    Undamped, and stopped early, the number of steps is the regularisation: what the operator passes
-    well comes back first, amplified noise last.
+    Undamped and stopped early, the number of steps is the regularisation: what the operator passes well comes back
+    first, amplified noise last.
 
     Args:
         observed: (..., *operator.shape_out), real or complex; axes in front are problems of their own,
-            each with its own step sizes, each left alone when it has converged.
-        start: the first estimate; zero without it.
+            each with its own step sizes, and left alone once converged.
+        start: the first estimate; by default zero.
         tolerance: converged where the gradient has shrunk to this share of its size at zero.
         stop: "tolerance"; or also "discrepancy", where |A x - y| is no more than the noise's
-            1.01 noise sqrt(samples); or "gcv", at the first minimum of |A x - y|^2 / trace(1 - influence)^2, the
-            influence being that of the steps made, its trace an estimate from one random vector, always
-            the same one, that takes the same steps: twice the price. (Samples minus steps, which is often
-            taken for the trace, is far too much for it where many singular values are alike, as of pictures.)
+            1.01 noise sqrt(samples); or "gcv", at the first minimum of |A x - y|^2 / trace(1 - influence)^2, for
+            the influence matrix of the steps made. Its trace is estimated from one random vector, always the same
+            one, that takes the same steps, at twice the price. (The number of samples minus steps, a common
+            substitute, is far too large where many singular values are alike, as for pictures.)
         noise: the standard deviation of a sample's noise, for "discrepancy".
 
     Yields:
@@ -62,6 +62,7 @@ def cgls(
     x = torch.zeros_like(toward) if start is None else start.to(toward).expand_as(toward)
     r = observed if start is None else observed - operator.forward(x)
     s = p = toward if start is None else operator.adjoint(r) - damping**2 * x
+    # `left` is the probe minus what the steps so far explain of it: (1 - influence) z, so that z* left estimates the trace.
     probe = left = rademacher(observed, operator.shape_out) if stop == "gcv" else r
     way = operator.adjoint(probe) if stop == "gcv" else s
     target = 1.01 * (noise or 0.0) * samples**0.5 if stop == "discrepancy" else -1.0

@@ -27,15 +27,15 @@ def fista(
     restart: bool = True,
     start: Tensor | None = None,
 ) -> Iterator[Iterate]:
-    """Minimise |A x - y|^2 / 2 + penalty(x). Each step costs one forward, one adjoint and one proximal map.
+    """Minimise |A x - y|^2 / 2 + penalty(x) by FISTA; each step costs one forward, one adjoint and one prox.
 
     Args:
-        observed: (..., *operator.shape_out), real or complex; axes in front are problems of their own,
-            each left alone when it has converged.
+        observed: (..., *operator.shape_out), real or complex; axes in front are problems of their own, each
+            left alone once converged.
         tolerance: converged where a step changes the estimate by no more than this share of its size.
         step: length of the gradient step; by default 1 over the Lipschitz constant of the gradient.
-        restart: the momentum is dropped, problem by problem, where it points uphill.
-        start: the first estimate; zero without it.
+        restart: drop the momentum, problem by problem, where it points uphill.
+        start: the first estimate; by default zero.
 
     Raises:
         ShapeError, DtypeError, NonFinite: `observed` does not fit; a step that is not above zero.
@@ -56,6 +56,7 @@ def fista(
     z, t = x, torch.ones_like(sizes(x, axes))
     done = torch.zeros_like(t, dtype=torch.bool)
     for made in range(1, steps + 1):
+        # Beck & Teboulle (2009), eqs. 4.1 to 4.3: a gradient step from z, the prox, and the momentum for the next z.
         downhill = toward - operator.adjoint(operator.forward(z))
         after = penalty.prox(torch.add(z, downhill, alpha=rate), rate)
         after = torch.where(spread(done, axes), x, after)

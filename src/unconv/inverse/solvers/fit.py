@@ -62,24 +62,24 @@ class Fit:
             steps: at most so many conjugate gradients.
             enough: the share of the first residual to reach, in the preconditioner's norm.
         """
-        turned = self.turned(v)
+        spectrum = self.transform(v)
         if self.whole:
-            right = self.turned(self.seen).mul_(self.adjoint) + penalty * turned
+            right = self.transform(self.seen).mul_(self.adjoint) + penalty * spectrum
             return self.back(right.div_(self.power + penalty))
-        return self.back(self._gradients(turned, penalty, steps, enough))
+        return self.back(self._gradients(spectrum, penalty, steps, enough))
 
     def _gradients(self, x: Tensor, penalty: float | Tensor, steps: int, enough: float) -> Tensor:
         # Preconditioned conjugate gradients (Saad 2003, alg. 9.1) on the spectrum; the preconditioner is the inverse of
         # the system as if every sample had been observed.
         least = torch.as_tensor(penalty).clamp(min=self.floor).to(self.power)
         precondition = (self.power + least).clamp_(min=torch.finfo(self.power.dtype).tiny).reciprocal_()
-        residual = self.turned(torch.addcmul(self.seen, self.weights, self.back(x * self.response), value=-1)).mul_(
+        residual = self.transform(torch.addcmul(self.seen, self.weights, self.back(x * self.response), value=-1)).mul_(
             self.adjoint
         )
         direction = residual * precondition
         size = first = self._dot(residual, direction)
         for _ in range(steps):
-            applied = self.turned(self.back(direction * self.response).mul_(self.weights)).mul_(self.adjoint)
+            applied = self.transform(self.back(direction * self.response).mul_(self.weights)).mul_(self.adjoint)
             applied.add_(direction * penalty)
             along = size / self._dot(direction, applied).clamp(min=torch.finfo(size.dtype).tiny)
             x = x + along * direction
@@ -100,7 +100,7 @@ class Fit:
             ends = ends + product[..., -1:].sum(self.dims, keepdim=True)
         return 2 * product.sum(self.dims, keepdim=True) - ends
 
-    def turned(self, x: Tensor) -> Tensor:
+    def transform(self, x: Tensor) -> Tensor:
         return rfftn(x, self.lengths, self.dims)
 
     def back(self, spectrum: Tensor) -> Tensor:

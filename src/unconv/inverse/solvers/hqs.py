@@ -17,9 +17,9 @@ from unconv.inverse.solvers.problems import admit, refuse_complex
 
 Denoiser = Callable[[Tensor, float], Tensor]
 
-_BALANCE = 0.29  # the penalty's share; below 0.25 the noise of what is denoised outgrows what its denoiser is told
+_BALANCE = 0.29  # the penalty's weight; below 0.25 the fit has more noise than its denoiser is told
 FIRST = 0.8  # the first deviation, in standard deviations of what was observed
-_INNER, _ENOUGH = 30, 1e-3  # conjugate gradients for one data step: at most so many, to this share of the first residual
+_INNER, _ENOUGH = 30, 1e-3  # at most so many conjugate gradients a step, to this share of the first residual
 
 
 @torch.no_grad()
@@ -33,16 +33,16 @@ def hqs(
     first: float | None = None,
     start: Tensor | None = None,
 ) -> Iterator[Iterate]:
-    """Denoise and fit the observed samples in turns, the denoiser being told less and less noise, at last `noise`.
+    """Plug-and-play half-quadratic splitting: fit the observed samples and denoise in turns, with less and less noise.
 
-    Each step minimises |A x - y|² / noise² + balance |x - v|² / s², v the estimate so far and s falling from `first`
-    to `noise`; the estimate is what the denoiser makes of that x at deviation s. A is a circular convolution of which
-    some samples were observed (`split`). Where all were, the minimum is one product in the Fourier domain; otherwise
-    it takes a few conjugate gradients there, one FFT pair each, with the circular solution as preconditioner.
+    Each step minimises |A x - y|² / noise² + balance |x - v|² / s², where v is the estimate so far and s falls from
+    `first` to `noise`; the denoiser, told s, makes the next estimate from that x. A is a circular convolution of which
+    some samples were observed (see `split`). Where all were, the minimum is one product in the Fourier domain; otherwise
+    a few conjugate gradients find it there, one FFT pair each, with the circular solution as preconditioner.
 
     Args:
         observed: (..., *operator.shape_out), real; a batch has one schedule of deviations for all of it.
-        denoiser: `denoiser(x, s)` gives (..., *operator.shape_in) without white noise of standard deviation s.
+        denoiser: `denoiser(x, s)` returns (..., *operator.shape_in) without white noise of standard deviation s.
             `SimilarBlocks()` and `SlidingDct()` are ours; a network of yours will do.
         noise: standard deviation, in the units of `observed`.
         first: the first s, by default 0.8 standard deviations of what was observed, and at least four times `noise`.
@@ -73,16 +73,16 @@ def hqs(
 
 
 def schedule(observed: Tensor, noise: float, steps: int, first: float | None = None) -> list[float]:
-    """The standard deviations that `hqs` tells its denoiser, falling by one factor from step to step."""
+    """Return the standard deviations that `hqs` tells its denoiser, falling geometrically."""
     begin = first or max(FIRST * float(observed.std()), 4 * noise)
     return [begin * (noise / begin) ** (step / max(steps - 1, 1)) for step in range(steps)]
 
 
 def penalty(fit: Fit, ratio: float) -> float:
-    """The least one under which no frequency's noise is more than the denoiser is told.
+    """Return the least penalty under which no frequency has more noise than the denoiser is told.
 
-    With penalty p the noise at a frequency of response h grows by h / (h² + p), at most 1 / (2 sqrt(p)), reached
-    where h = sqrt(p), if there is such a response.
+    With penalty p, the noise at a frequency of response h is multiplied by h / (h² + p). That is at most
+    1 / (2 sqrt(p)), where h = sqrt(p) if the blur has such a response.
     """
     most = ratio / (2 * sqrt(_BALANCE))
     bounded = min(max(sqrt(_BALANCE) / ratio, fit.weakest), fit.strongest)

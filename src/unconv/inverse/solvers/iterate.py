@@ -1,4 +1,4 @@
-"""What a solver yields after each step, and how to take the last of them."""
+"""The iterates that solvers yield, and how to take the last one."""
 
 from __future__ import annotations
 
@@ -20,10 +20,9 @@ class Iterate:
     """An estimate on the way, or at the end of it.
 
     Attributes:
-        estimate: (..., *operator.shape_in). The solver goes on from it: do not write into it.
-        steps: how many were made, this one counted.
-        converged: the solver's own rule for stopping was met; False while it is on its way, and where it
-            ran out of steps.
+        estimate: (..., *operator.shape_in). The solver continues from it: do not write into it.
+        steps: how many were made, including this one.
+        converged: the solver's own rule for stopping was met; False on the way, and where it ran out of steps.
         strength: of the regularisation, where the solver chose it; else None.
     """
 
@@ -36,13 +35,13 @@ class Iterate:
 
     @cached_property
     def residual(self) -> float:
-        """The size of (A x - y) over that of y; computed when first asked for, at the price of one forward."""
+        """|A x - y| / |y|; computed when first asked for, at the price of one forward."""
         size = self.observed.norm().clamp(min=torch.finfo(self.observed.dtype).tiny)
         return float((self.operator.forward(self.estimate) - self.observed).norm() / size)
 
 
 def last(iterates: Iterable[Iterate]) -> Iterate:
-    """Let a solver run to its end: its last iterate.
+    """Run a solver to its end, and return its last iterate.
 
     Raises:
         NonFinite: an estimate is not finite; the step is named.
@@ -55,7 +54,7 @@ def last(iterates: Iterable[Iterate]) -> Iterate:
 
 
 def finite(iterate: Iterate) -> Iterate:
-    """The iterate itself, refused where its estimate is NaN or infinite."""
+    """Return the iterate; refuse one whose estimate is NaN or infinite."""
     if not is_finite(iterate.estimate):
         raise NonFinite(
             f"solver: the estimate after step {iterate.steps} is not finite. Look for NaN or infinite samples in what was "

@@ -1,4 +1,4 @@
-"""Several problems solved side by side: what is checked of them at the door, and their inner products, one for each."""
+"""Several problems solved side by side: the checks at the door, and inner products, one for each problem."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from unconv.inverse.operators.operator import Operator, fits
 
 
 def admit(where: str, operator: Operator, observed: Tensor) -> None:
-    """Refuse what `operator` cannot have made.
+    """Refuse samples that `operator` cannot have made.
 
     Raises:
         DtypeError: not a floating or complex tensor.
@@ -34,25 +34,25 @@ def refuse_complex(where: str, operator: Operator, observed: Tensor) -> None:
 
 
 def is_finite(x: Tensor) -> bool:
-    """No sample is NaN or infinite."""
-    # A finite sum has finite terms, at a tenth of the price of asking each; an infinite one may only be too large.
+    """Tell whether no sample is NaN or infinite."""
+    # A finite sum has finite terms, and costs a tenth of testing each; an infinite one may only be too large.
     return bool(torch.isfinite(x.sum())) or bool(torch.isfinite(x).all())
 
 
 def dots(x: Tensor, y: Tensor, axes: int) -> Tensor:
-    """(...): the real part of the inner product over the last `axes` axes, for each problem."""
+    """Return the real part of the inner product over the last `axes` axes, for each problem: (...)."""
     product: Tensor = torch.linalg.vecdot(x.flatten(-axes), y.flatten(-axes)).real
     return product
 
 
 def sizes(x: Tensor, axes: int) -> Tensor:
-    """(...): the 2-norm over the last `axes` axes, for each problem."""
+    """Return the 2-norm over the last `axes` axes, for each problem: (...)."""
     norms: Tensor = torch.linalg.vector_norm(x, dim=tuple(range(-axes, 0)))
     return norms
 
 
 def spread(numbers: Tensor, axes: int) -> Tensor:
-    """(..., 1, ..., 1): one number for each problem, to multiply its samples with."""
+    """Shape one number for each problem to multiply its samples: (..., 1, ..., 1)."""
     return numbers.reshape(*numbers.shape, *(1,) * axes)
 
 

@@ -1,4 +1,4 @@
-"""Richardson-Lucy: the multiplicative iteration towards the likeliest non-negative picture behind counted photons."""
+"""Richardson-Lucy: the multiplicative iteration towards the likeliest non-negative picture behind photon counts."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from unconv.inverse.operators.operator import Composition, Operator, fits
 from unconv.inverse.operators.selection import Mask
 from unconv.inverse.solvers.iterate import Iterate
 
-# A sample of less than this part of the greatest sensitivity was hardly observed (Bertero & Boccacci 2005).
+# A sample with less than this part of the greatest sensitivity was hardly observed (Bertero & Boccacci 2005).
 _UNSEEN = 1e-2
-# Of the total variation's step; without it a weight that is too great would turn the sign of the picture.
+# The least divisor of the total variation's step; a weight too large would otherwise flip the picture's sign.
 _LEAST_DIVISOR = 0.1
-# Of a sample that an accelerated step leaves.
+# The least part of a sample that an accelerated step leaves.
 _LEAST_PART = 0.7
-# Slopes below this part of the picture's mean level, and differences of sensitivity below this part of it, are none.
+# Slopes below this part of the picture's mean level count as flat; sensitivities this close count as equal.
 _EVEN, _EQUAL = 1e-4, 1e-5
 
 
@@ -40,32 +40,32 @@ def richardson_lucy(
     noise: str | float = "poisson",
     tolerance: float = 0.0,
 ) -> Iterator[Iterate]:
-    """Iterates x <- x / A*(m) * A*(m y / (A x + b)): each explains the counts y better, none is negative.
+    """Iterate Richardson-Lucy, x <- x / A*(m) * A*(m y / (A x + b)): each step explains the counts y better, none is negative.
 
-    A*(m), the sensitivity, says how much of each sample was observed. Dividing by it is what makes the iteration
-    right at an unknown boundary and around masked samples. A sample of which less than 1 % of the best observed
-    one's light was seen keeps the value it started with. Negative samples of `observed` (noise makes them where a
-    camera's offset was subtracted) count as zero; to lose nothing, leave the offset in and pass it as `background`.
+    A*(m), the sensitivity, says how much of each sample was observed. Dividing by it makes the iteration right at an
+    unknown boundary and around masked samples. A sample that sends less than 1 % of the best observed one's light into
+    `observed` keeps its first value. Negative samples of `observed`, which noise makes where a camera's offset was
+    subtracted, count as zero; to lose nothing, leave the offset in and pass it as `background`.
 
-    The operator must keep non-negative what is non-negative: a kernel without negative taps. No gradient is kept.
+    The operator must map non-negative to non-negative: a kernel without negative taps. No gradient is recorded.
 
     Args:
         observed: (..., *operator.shape_out), real.
-        start: (..., *operator.shape_in), not negative; without it flat, as bright as what was observed.
+        start: (..., *operator.shape_in), not negative; by default flat, as bright as `observed`.
             A sample that starts at zero stays there.
-        accelerate: step from where the last two estimates point (Biggs & Andrews); the likelihood may then fall
-            in single steps.
+        accelerate: extrapolate along the last step first (Biggs & Andrews); the likelihood may then fall in single
+            steps.
         total_variation: weight of the total variation along all axes of `operator.shape_in`, 0 for none;
             0.002 is Dey's, above 0.1 pictures turn to cartoons. Keep channels and frames in front, as a batch.
-        background: light that the operator does not see, added to A x; one number, or of the shape of `observed`.
-        mask: (*operator.shape_out), false where a sample is not to be believed; its value, even NaN, has no part.
-        stop: "discrepancy" stops each picture of a batch as soon as it fits as well as the truth would; None does not.
+        background: light that does not come through the operator, added to A x; one number, or shaped as `observed`.
+        mask: (*operator.shape_out), false where a sample is to be ignored, even NaN.
+        stop: "discrepancy" stops each picture of a batch once it fits as well as the truth would.
         noise: "poisson", if `observed` counts photons: the discrepancy is then 2 KL(y, A x + b) / M over M samples,
             to reach 1; or a standard deviation: the mean square of A x + b - y is to reach its square.
-        tolerance: stop where a step changes no picture of the batch by more than this part of its norm; 0 never stops.
+        tolerance: stop once a step changes no picture of the batch by more than this part of its norm; 0 never stops.
 
     Raises:
-        ShapeError: shapes do not fit the operator; `stop` or `noise` is not known.
+        ShapeError: shapes do not fit the operator; an unknown `stop` or `noise`.
         DtypeError: `observed` is not floating.
 
     Source:
@@ -103,13 +103,13 @@ def richardson_lucy(
 
 @dataclass(frozen=True)
 class Problem:
-    """What stays the same through all steps.
+    """What stays the same in all steps.
 
     Attributes:
         whole, shown: the operator with the mask, and what was observed less the background; zero where masked.
         counts: (..., *shape_out), not negative, zero where masked.
         brightness: `counts` over the sensitivity, where that is one number; else `counts`.
-        light: A*(m) summed: how much of a flat picture of ones was seen.
+        light: the sum of A*(m): how much of a flat picture of ones was seen.
         gain, kept: (*shape_in), one over the sensitivity and zero; zero and one where hardly anything was seen.
             None where the sensitivity is one number.
         floor: of A x + b, below it lies rounding; (..., 1, 1) with as many ones as shape_out has axes.
@@ -130,12 +130,12 @@ class Problem:
     seen: int
 
     def blurred(self, x: Tensor) -> Tensor:
-        """A x + b, in memory of its own."""
+        """Return A x + b, in memory of its own."""
         y = _own(self.operator.forward(x), x)
         return y.add_(self.background) if _is_lit(self.background) else y
 
     def step(self, x: Tensor, blurred: Tensor) -> Tensor:
-        """x / A*(m) * A*(m y / (A x + b)). `blurred` is overwritten, x is not."""
+        """Return x / A*(m) * A*(m y / (A x + b)). `blurred` is overwritten, x is not."""
         ratio = torch.maximum(blurred, self.floor, out=blurred)
         ratio = torch.div(self.brightness, ratio, out=ratio)
         correction = _own(self.operator.adjoint(ratio), ratio)
@@ -144,14 +144,14 @@ class Problem:
         return correction.clamp_(min=0).mul_(x)
 
     def flat(self) -> Tensor:
-        """(..., *shape_in): one value for each picture, with which A x + b is as bright as `counts`."""
+        """Return one value for each picture, with which A x + b is as bright as `counts`: (..., *shape_in)."""
         outs = _lasts(self.operator.shape_out)
         lit = self.counts - self.background if self.mask is None else (self.counts - self.background) * self.mask
         level = lit.sum(outs).clamp(min=1e-3 * self.counts.sum(outs)) / self.light
         return _lifted(level, len(self.operator.shape_in)).expand(*level.shape, *self.operator.shape_in)
 
     def explained(self, blurred: Tensor, noise: str | float) -> Tensor:
-        """For each picture, whether `blurred` is as near to what was observed as noise puts the truth."""
+        """Tell for each picture whether `blurred` is as near to the observed samples as noise lets the truth be."""
         if isinstance(noise, str):
             light = torch.maximum(blurred, self.floor)
             terms = 2 * (torch.xlogy(self.counts, self.counts / light) + light - self.counts)
@@ -164,7 +164,7 @@ class Problem:
 
 
 def curvature(x: Tensor, axes: tuple[int, ...]) -> Tensor:
-    """div(grad x / |grad x|): forward differences, and as divergence the negative of their adjoint; zero slope outside."""
+    """Return the curvature of level sets, div(grad x / |grad x|), by forward differences and their adjoint; flat outside."""
     slopes = [torch.diff(x, dim=axis, append=x.narrow(axis, x.shape[axis] - 1, 1)) for axis in axes]
     steepness = torch.stack(slopes).square_().sum(0).sqrt_()
     steepness += _EVEN * x.abs().mean(axes, keepdim=True) + torch.finfo(x.dtype).tiny
@@ -176,13 +176,13 @@ def curvature(x: Tensor, axes: tuple[int, ...]) -> Tensor:
 
 
 def _ahead(before: Tensor, x: Tensor, pace: Tensor) -> Tensor:
-    """x + pace (x - before), and where that falls steeply, a part of x: what has become zero would stay so."""
+    """Return x + pace (x - before), but at least a part of x: a sample that becomes zero would stay so."""
     point = torch.lerp(before, x, 1 + pace)
     return torch.maximum(point, _LEAST_PART * x, out=point)
 
 
 def _paced(climb: Tensor, last: Tensor | None, axes: tuple[int, ...]) -> tuple[Tensor, Tensor]:
-    """How far to go on in the direction of the last step, [0, 1) for each picture, and `climb` itself."""
+    """Return how far to extrapolate along the last step, [0, 1) for each picture (Biggs & Andrews, eq. 10), and `climb`."""
     if last is None:
         return climb.new_zeros(()), climb
     flat, earlier = climb.flatten(-len(axes)), last.flatten(-len(axes))
@@ -243,7 +243,7 @@ def _check(
 
 
 def _own(made: Tensor, of: Tensor) -> Tensor:
-    """What an operator made, copied where it is a view of what it was given."""
+    """Copy an operator's output where it is a view of its input."""
     shared = made.untyped_storage().data_ptr() == of.untyped_storage().data_ptr()
     return made.clone() if shared else made
 
@@ -254,7 +254,7 @@ def _size(x: Tensor, axes: tuple[int, ...]) -> Tensor:
 
 
 def _lifted(number: Tensor, axes: int) -> Tensor:
-    """One number for each picture, with `axes` ones behind."""
+    """Shape one number for each picture to multiply its samples: `axes` ones behind."""
     return number.reshape(*number.shape, *[1] * axes)
 
 

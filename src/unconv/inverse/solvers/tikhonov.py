@@ -1,4 +1,4 @@
-"""Least squares with a quadratic penalty, and its strength chosen from the data."""
+"""Tikhonov regularisation: least squares with a quadratic penalty, whose strength GCV or the discrepancy principle chooses."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def tikhonov(
 
 
 class _Diagonal:
-    """A circular convolution: all of it sums over frequencies. The penalties are the first powers of `laplacian`."""
+    """A circular convolution, for which everything is a sum over frequencies. Penalties are powers of `laplacian`."""
 
     points, rounds = 33, 25
 
@@ -132,7 +132,7 @@ class _Diagonal:
         yield 1, self._grid.back(filtered), True
 
     def _left(self, strength: Tensor) -> Tensor:
-        """The share of each frequency that stays in the residual; all of it where neither A nor L sees it."""
+        """Return the share of each frequency that stays in the residual; all of it where neither A nor L sees it."""
         kept = strength * self._rough
         total = self._power + kept
         return torch.where(total > 0, kept / torch.where(total > 0, total, 1), 1)
@@ -205,7 +205,7 @@ class _Fourier:
 
 
 class _Iterated:
-    """Any operator, by conjugate gradients, each solution from the last one. Strengths are (...)."""
+    """Any operator, by conjugate gradients that start from the solution before. Strengths are (...)."""
 
     points, rounds = 8, 6
 

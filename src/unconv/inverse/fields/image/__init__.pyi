@@ -1,4 +1,3 @@
-from .restore import deblur, super_resolve
-from .restored import Restored
-
-__all__ = ["Restored", "deblur", "super_resolve"]
+from .restore import deblur as deblur
+from .restore import super_resolve as super_resolve
+from .restored import Restored as Restored

@@ -175,14 +175,7 @@ class _Ready:
 
 def _given(picture: Source | Measured, kernel: Tensor, axes: str | None) -> Measured:
     """Read the picture, once; three axes without colours are one volume where the PSF has three."""
-    if isinstance(picture, Measured):
-        given = picture
-        if axes not in (None, given.given):
-            raise ShapeError(
-                f"deblur: axes is {axes!r}, but the picture was measured as {given.given!r}. Pass the axes to `measured`."
-            )
-    else:
-        given = measured(picture, axes=axes)
+    given = measured(picture, axes=axes)
     if axes is None and kernel.ndim == 3 and given.axes == "NHW":
         given = replace(given, axes="DHW", given=given.given.replace("N", "D"))
     return given

@@ -26,8 +26,8 @@ def sharpen(wrapped: Tensor, kernel: Tensor, price: float, shrink: Callable[[Ten
     while stiffness < _STIFFEST:
         slopes = shrink(torch.stack([x.roll(-1, -1) - x, x.roll(-1, -2) - x]), price / stiffness)
         back = slopes[0].roll(1, -1) - slopes[0] + slopes[1].roll(1, -2) - slopes[1]
-        turned = (seen + stiffness * torch.fft.rfft2(back)) / (energy + stiffness * steep)
-        x = torch.fft.irfft2(turned, shape)
+        spectrum = (seen + stiffness * torch.fft.rfft2(back)) / (energy + stiffness * steep)
+        x = torch.fft.irfft2(spectrum, shape)
         stiffness *= _STIFFER
     return x
 
