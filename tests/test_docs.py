@@ -59,6 +59,7 @@ def test_rules_of_one_s_own_change_one_method_alone(capsys):
     assert capsys.readouterr().out == "tensor(2.)\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("example", sorted((ROOT / "examples").glob("*.py")), ids=lambda path: path.stem)
 def test_an_example_runs(example, tmp_path):
     done = subprocess.run([sys.executable, str(example)], cwd=tmp_path, capture_output=True, text=True, timeout=120)
@@ -66,6 +67,7 @@ def test_an_example_runs(example, tmp_path):
     assert done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", ["README.md", "README.zh-CN.md"])
 def test_the_readme_s_code_runs_as_written(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -80,6 +82,7 @@ def likeness(first, second):
         return ImageStat.Stat(ImageChops.difference(one.convert("L"), other.convert("L"))).mean[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", ["transposed-convolution.md", "transposed-convolution.zh-CN.md"])
 def test_the_pages_on_transposed_convolution_show_what_their_code_gives(page, tmp_path):
     executed = runpy.run_path(str(ROOT / "docs" / "write_steps.py"))["executed"]
@@ -91,6 +94,7 @@ def test_the_pages_on_transposed_convolution_show_what_their_code_gives(page, tm
         assert f"(images/{picture.name})" in (ROOT / "docs" / page).read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Setting backward hooks on ReLU activations")  # captum's
 def test_the_page_on_captum_and_zennit_shows_what_its_code_gives(tmp_path):
     for peer in ("captum", "zennit"):
@@ -102,6 +106,7 @@ def test_the_page_on_captum_and_zennit_shows_what_its_code_gives(tmp_path):
 NUMBER = re.compile(r"-?\d+\.\d+")
 
 
+@pytest.mark.slow
 def test_the_page_on_deconvolution_shows_what_its_code_gives(tmp_path):
     pytest.importorskip("pywt", reason="PyWavelets is absent: pip install PyWavelets")
     executed = runpy.run_path(str(ROOT / "docs" / "write_steps.py"))["executed"]
@@ -139,6 +144,7 @@ def test_every_model_of_torchvision_is_on_the_page_of_networks():
     assert not [name for name in models.list_models() if f"`{name}`" not in page]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["alexnet", "shufflenet_v2_x0_5"])
 def test_a_row_of_the_page_of_networks_is_what_the_script_finds(name):
     names = runpy.run_path(str(ROOT / "docs" / "write_networks.py"))

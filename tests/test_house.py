@@ -117,6 +117,7 @@ def test_no_file_is_longer_than_500_lines():
     assert not [path.name for path in [*FILES, *(ROOT / "tests").rglob("*.py")] if len(path.read_text().splitlines()) > 500]
 
 
+@pytest.mark.slow
 def test_no_function_is_longer_than_40_lines():
     long = []
     for path in FILES:

@@ -278,12 +278,14 @@ def test_a_run_stopped_from_the_keyboard_ends_with_130_and_whole_pages(here, unc
     assert [len(layer["units"]) for layer in layers] == [4, 2]
 
 
+@pytest.mark.slow
 def test_bench_prints_a_table_with_a_row_for_each_place(here, unconv_command):
     status, words, _ = unconv_command("bench", "tiny.py:make", "--size", "24x32")
     assert status == 0
     assert all(word in words for word in ("units/s", "GFLOP/s", "share", "all", "in this run"))
 
 
+@pytest.mark.slow
 def test_bench_prints_only_json(here, unconv_command):
     options = ("--size", "24x32", "--dtype", "bfloat16", "--json")
     status, printed, _ = unconv_command("bench", "tiny.py:make", PICTURE, *options)
@@ -292,6 +294,7 @@ def test_bench_prints_only_json(here, unconv_command):
     assert numbers["convolution_rate"] > 0 and numbers["total"]["units"] == 9
 
 
+@pytest.mark.slow
 def test_demo_writes_a_page_for_each_photograph(here, unconv_command):
     status, out, err = unconv_command("demo", "--json", "-o", "pages")
     assert (status, err) == (0, "")
@@ -314,6 +317,7 @@ def program(folder, *arguments):
     return subprocess.run([sys.executable, "-c", code, *arguments], cwd=folder, capture_output=True, text=True, timeout=60)
 
 
+@pytest.mark.slow
 def test_help_and_wrong_usage_import_no_torch(tmp_path):
     for arguments, status in ((["--help"], 0), (["project", "--help"], 0), (["projekt"], 2)):
         ended = program(tmp_path, *arguments)
@@ -321,6 +325,7 @@ def test_help_and_wrong_usage_import_no_torch(tmp_path):
         assert ended.stderr.endswith("False False\n")
 
 
+@pytest.mark.slow
 def test_the_process_ends_with_status_1_and_one_line(here):
     ended = program(here, "places", "tiny.py:maek")
     assert (ended.returncode, ended.stdout) == (1, "")

@@ -53,6 +53,7 @@ def test_one_pair_pads_both_axes(unconv_command):
     assert json.loads(out)["forward_padding"] == [[1, 1], [1, 1]]
 
 
+@pytest.mark.slow
 def test_a_terminal_without_these_letters_gets_plainer_ones():
     command = [sys.executable, "-c", "from unconv.cli import main; main()", "explain", "--input", "1", "--kernel", "2"]
     done = subprocess.run(command, env=os.environ | {"PYTHONIOENCODING": "ascii"}, capture_output=True, text=True)

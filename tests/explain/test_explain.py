@@ -30,6 +30,7 @@ def classic(**settings):
     return ops.explain_conv2d_transpose(counting(1, 2, 2, 1), counting(3, 3, 1, 1), **arguments)
 
 
+@pytest.mark.slow
 @law
 @given(calls(most=2), some.integers(1, 2), some.integers(1, 2))
 def test_the_four_steps_lead_to_the_transposed_convolution(call, inside, out):
@@ -166,6 +167,7 @@ EXPLANATIONS = {
 every = pytest.mark.parametrize("name", EXPLANATIONS)
 
 
+@pytest.mark.slow
 @every
 def test_it_saves_itself_in_every_form(name, tmp_path):
     explanation = EXPLANATIONS[name]()

@@ -56,6 +56,7 @@ def minimised(operator, y, strength, rounds=1500):
     return torch.from_numpy(x).reshape(operator.shape_in)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("strength", [0.03, 0.3])
 def test_the_limit_is_the_minimum(kind, strength):
@@ -65,6 +66,7 @@ def test_the_limit_is_the_minimum(kind, strength):
     assert abs(objective(operator, y, found, strength) / best - 1) < 1e-5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_where_it_stops_by_itself_it_is_near_the_minimum(kind):
     operator, _, y = problem(kind)
@@ -132,6 +134,7 @@ def test_the_strength_is_the_one_that_the_estimate_s_own_gradient_asks_for():
     assert found.strength == pytest.approx(0.35 * 0.09 / float(lengths.mean()), rel=1e-3)
 
 
+@pytest.mark.slow
 def test_a_start_at_the_end_stays_there_and_is_not_written_to():
     operator, _, y = problem("unknown")
     end = last(admm_tv(operator, y, strength=0.1, steps=700, tolerance=0)).estimate

@@ -56,6 +56,7 @@ def seen():
     return truth[5:-5, 5:-5], y, list(blind(y, 15))
 
 
+@pytest.mark.slow
 def test_a_motion_blur_is_found(seen):
     *_, ended = seen[2]
     assert likeness(ended.kernel, motion()) > 0.9
@@ -82,6 +83,7 @@ def test_the_kernels_centroid_is_at_its_middle(seen):
     assert abs(float((kernel.sum(1) * places).sum()) - 7) <= 1 and abs(float((kernel.sum(0) * places).sum()) - 7) <= 1
 
 
+@pytest.mark.slow
 def test_range_and_channels_do_not_change_the_kernel():
     y = Convolution(motion(), (140, 150), "unknown").forward(drawn())[:80, :90].double()
     once = estimate_kernel(y, (11, 9), steps=2)

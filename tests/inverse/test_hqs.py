@@ -134,6 +134,7 @@ def test_the_denoiser_is_told_the_schedule_and_the_last_word_is_its():
     assert_close(found.estimate, x)
 
 
+@pytest.mark.slow
 def test_a_quadratic_denoiser_leads_to_the_point_that_both_halves_leave():
     """With x -> x / (1 + s²) and s held, splitting is linear, and its limit solves one equation."""
     operator, y = problem("unknown")

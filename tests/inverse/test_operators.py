@@ -134,6 +134,7 @@ def test_the_norm_is_the_largest_singular_value():
     assert norm(operator, 200) == pytest.approx(np.linalg.norm(dense, 2), rel=1e-4)
 
 
+@pytest.mark.slow
 def test_zero_boundary_is_pylops_convolution():
     signal = pytest.importorskip("pylops").signalprocessing
     kernel, x = random(3, 4), random(7, 6, seed=1)

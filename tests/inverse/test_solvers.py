@@ -197,6 +197,7 @@ def test_a_discrepancy_that_no_strength_meets_is_said():
     assert not last(tikhonov(operator, y, strength="discrepancy", noise=100.0)).converged
 
 
+@pytest.mark.slow
 def test_estimated_cross_validation_is_near_the_exact_one():
     truth = picture(32)[0]
     kernel = torch.ones(3, 3, dtype=torch.double) / 9
@@ -226,6 +227,7 @@ def test_fista_meets_the_conditions_of_the_l1_minimum(numbers, restart):
     assert slope[~on].abs().max() <= weight + 1e-6
 
 
+@pytest.mark.slow
 def test_restart_needs_fewer_steps():
     operator, y = blur(2, "zero"), random(6, 7, seed=1)
     steps = [last(fista(operator, y, L1(0.01), steps=2000, tolerance=1e-7, restart=on)).steps for on in (True, False)]
@@ -272,6 +274,7 @@ def test_the_lipschitz_constant_is_not_below_the_largest_singular_value(name):
 # All of them
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SOLVERS)
 def test_a_batch_is_solved_one_by_one(name):
     operator = Convolution(torch.ones(3, 3, dtype=torch.double) / 9, (16, 16))
@@ -282,6 +285,7 @@ def test_a_batch_is_solved_one_by_one(name):
         assert_close(together.estimate[0, k], last(SOLVERS[name](operator, y[0, k])).estimate, atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SOLVERS)
 def test_single_precision_stays_single_and_near(name):
     operator = Convolution(torch.ones(3, 3, dtype=torch.double) / 9, (16, 16))

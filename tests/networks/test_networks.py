@@ -282,6 +282,7 @@ def test_a_live_module_is_taken_as_it_is():
     assert (network.name, network.weights, model.training) == ("Sequential", "as given", True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("wrap", [nn.DataParallel, torch.compile, lambda model: nn.DataParallel(torch.compile(model))])
 def test_wrappers_are_taken_off(wrap):
     model = tiny()
@@ -373,6 +374,7 @@ def test_video_models_take_frames_and_no_pictures():
         network.record(Image.new("RGB", (20, 20)), [])
 
 
+@pytest.mark.slow
 def test_a_model_s_own_assertion_is_told_as_its_failure():
     with pytest.raises(ModelError, match=r"failed on an image of \(1, 3, 96, 96\): Wrong image height! Expected 224"):
         unconv.load("torchvision:vit_b_32", input_size=(3, 96, 96)).places()

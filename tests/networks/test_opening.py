@@ -51,6 +51,7 @@ def timm():
     return pytest.importorskip("timm", reason="timm is not installed: pip install timm")
 
 
+@pytest.mark.slow
 def test_timms_models_bring_their_preprocessing_and_classes(timm):
     network = unconv.load("timm:resnet18")
     assert (network.name, network.weights, network.input_size) == ("timm:resnet18", "random", (3, 224, 224))

@@ -83,6 +83,7 @@ def like(twin, model):
 PLACES = {"first": "one", "bn": "bn", "two": "two", "pool": "pool", "head": "head"}
 
 
+@pytest.mark.slow
 def test_vgg16_projects_as_torchvisions_with_the_same_weights():
     model = vgg()
     network = unconv.load(model)
@@ -371,6 +372,7 @@ def test_another_backend_is_refused_with_the_way_out(monkeypatch):
             unconv.load(spec)
 
 
+@pytest.mark.slow
 def test_the_backend_is_chosen_where_nobody_chose_one():
     check = "import unconv; print(unconv.load('keras:MobileNet').module.training)"
     environment = {key: value for key, value in os.environ.items() if key != "KERAS_BACKEND"}

@@ -60,6 +60,7 @@ TWINS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TWINS)
 def test_a_file_projects_as_the_network_it_was_written_from(tmp_path, name):
     settings, places = TWINS[name]
@@ -69,6 +70,7 @@ def test_a_file_projects_as_the_network_it_was_written_from(tmp_path, name):
     assert_twins(network, twin, image, places)
 
 
+@pytest.mark.slow
 def test_vgg16s_places_have_the_names_of_the_files_nodes(tmp_path):
     path = tmp_path / "vgg.onnx"
     twin = models.vgg16(init_weights=False).features.eval()

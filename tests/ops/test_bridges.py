@@ -24,6 +24,7 @@ def drawn(call, inside, out):
     return x, filters, rest, TRANSPOSED[layout.axes](x, filters, *rest)
 
 
+@pytest.mark.slow
 @law
 @given(calls(), some.integers(1, 3), some.integers(1, 3))
 def test_torch_s_module_and_the_crop_give_the_same(call, inside, out):
@@ -55,6 +56,7 @@ def test_torch_needs_no_crop_where_both_sides_are_padded_alike():
     assert not ops.torch_arguments((1, 4, 4, 3), (4, 4, 5, 3), (1, 8, 8, 5), 2).needs_crop
 
 
+@pytest.mark.slow
 @law
 @given(calls(), some.integers(1, 3), some.integers(1, 3))
 def test_onnx_s_reference_gives_the_same(call, inside, out):

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 
 def suite() -> Path | None:
     found = importlib.util.find_spec("keras")

@@ -99,6 +99,7 @@ def test_tensors_without_values_have_the_right_shapes_and_strides(name):
             assert (found.shape, found.stride()) == (expected.shape, expected.stride())
 
 
+@pytest.mark.slow
 @every
 @pytest.mark.parametrize("dynamic", [False, True])
 def test_it_compiles_in_one_graph(name, dynamic):

@@ -115,6 +115,7 @@ def test_arguments_that_fit_are_taken(name):
     getattr(ops, name)(*CALLS[name][0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CALLS)
 def test_any_arguments_give_a_result_or_a_refusal(name):
     @settings(deadline=None, derandomize=True, max_examples=200, suppress_health_check=list(HealthCheck))

@@ -260,6 +260,7 @@ def test_trust_of_maps_is_refused_before_anything_is_written(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_a_unit_s_page_tells_how_far_to_trust_it(tmp_path):
     request = Request(("features.6",), "top:2", trust=True)
     numbers = report(unconv.load("unconv:caltech"), demo_pictures()[0], tmp_path, request, lambda *_: None)

@@ -16,6 +16,8 @@ from unconv.reverse.places import find
 from unconv.reverse.walking.walk import walk
 from unconv.reverse.window import Window
 
+pytestmark = pytest.mark.slow
+
 PLACES = [(name, module) for name, case in NETWORKS.items() for module in case.modules]
 
 

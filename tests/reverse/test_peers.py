@@ -11,6 +11,8 @@ import unconv
 from cases.networks import NETWORKS, image, network
 from oracles.reverse import one_unit, projection
 
+pytestmark = pytest.mark.slow
+
 captum = pytest.importorskip("captum.attr", reason="captum is absent: pip install captum zennit")
 zennit = pytest.importorskip("zennit.composites", reason="zennit is absent: pip install captum zennit")
 

@@ -57,6 +57,7 @@ def test_the_switches_come_from_this_picture(squeezenet):
     assert cosine < 0.9
 
 
+@pytest.mark.slow
 def test_a_network_from_a_file_with_caffe_weights(tmp_path):
     """The first blocks of the Oxford VGG19: BGR, 0 to 255, weights in float16."""
     weights = DATA / "weights" / "vgg19_blocks123_caffe_bgr.fp16.safetensors"

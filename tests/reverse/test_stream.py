@@ -125,6 +125,7 @@ def test_operations_are_those_of_the_samples_on_the_map(position):
     assert operations(tape, value, DECONVNET, seeds).tolist() == [right]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NETWORKS)
 def test_every_network_has_a_cost(name):
     case = NETWORKS[name]
@@ -158,10 +159,12 @@ def test_switches_are_those_of_the_full_forward_pass():
     assert torch.equal(recording.tape.steps[2].kept, before)
 
 
+@pytest.mark.slow
 def test_the_convolution_rate_is_a_rate():
     assert 1e8 < convolution_rate(torch.float32, torch.device("cpu"), rounds=1) < 1e14
 
 
+@pytest.mark.slow
 def test_bench_adds_up():
     numbers = bench(small(), image(), dtype="bfloat16")
     assert [row["place"] for row in numbers["places"]] == ["1", "4"]
@@ -171,6 +174,7 @@ def test_bench_adds_up():
         assert numbers["total"][key] == pytest.approx(sum(row[key] for row in numbers["places"]))
 
 
+@pytest.mark.slow
 def test_no_channels_are_no_projections():
     network = small()
     assert list(network.stream(image(), "4", channels=[])) == []

@@ -150,15 +150,6 @@ def test_places_asked_for_are_kept_as_they_were_when_computed():
     assert all(torch.equal(kept(tape, name), right[name]) for name in right)
 
 
-def test_outputs_are_kept_by_operation_where_their_places_are_not_known_before():
-    net = Calls(lambda m, x: F.relu(m.conv(F.relu(m.conv(x)))).add_(1), conv=conv())
-    tape = record(ready(net), picture(), KEEPERS, lambda operation: operation is torch.ops.aten.relu.default)
-    first = F.relu(net.conv(picture()))
-    assert torch.equal(kept(tape, "relu"), first)
-    assert torch.equal(kept(tape, "relu_1"), F.relu(net.conv(first)))
-    assert len(tape.kept) == 2
-
-
 # -- the model is untouched -----------------------------------------------------------------------
 
 

@@ -130,6 +130,7 @@ def test_winograd_loses_no_more_digits_than_the_convolution_itself():
     assert_close(winograd(values, filters.winograd, *asked(values, filters, cut)), wanted, 5e-6)
 
 
+@pytest.mark.slow
 def test_each_way_is_taken_where_it_pays(monkeypatch):
     taken = []
     for name in ("winograd", "gemm_col2im_by_rows"):

@@ -128,6 +128,7 @@ def test_words_grade_what_was_measured():
     assert "does not reliably drop (rank correlation 0.10)" in words
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not box.WEIGHTS.is_file(), reason="the network in the box is not trained yet")
 def test_deep_pictures_depend_less_on_the_unit_than_early_ones():
     from unconv.box import demo_pictures

@@ -39,6 +39,7 @@ def hull(first, end):
     return int((end.amax(0) - first.amin(0)).prod())
 
 
+@pytest.mark.slow
 @law
 @given(windows(), st.integers(1, 4000), st.integers(0, 40), st.sampled_from([None, 1, 30, 1000]))
 def test_parts_hold_every_unit_once_and_fit_the_room(case, room, standing, price):
@@ -68,6 +69,7 @@ def test_with_room_units_that_stand_alike_stay_together_and_others_part():
     assert len(list(cut(torch.arange(4), first, end, 10**9, 0, 4, 10**6))) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("unit", ["strongest", "map"])
 @pytest.mark.parametrize("name", NETWORKS)
 def test_a_small_memory_gives_the_same_numbers(name, unit):
@@ -123,6 +125,7 @@ def test_a_rectifier_waits_for_what_joins_before_it():
         assert float((mine - right).abs().max()) < 1e-12 * float(right.abs().max())
 
 
+@pytest.mark.slow
 def test_the_signal_on_the_way_is_the_same_in_parts():
     case = NETWORKS["vgg"]
     network = unconv.Network(cases.network("vgg"), input_size=(3, *case.size))

@@ -17,6 +17,8 @@ from unconv.reverse.places import find
 from unconv.reverse.walking.walk import walk
 from unconv.reverse.window import Window
 
+pytestmark = pytest.mark.slow
+
 
 @dataclass
 class Met:
