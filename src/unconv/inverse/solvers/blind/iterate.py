@@ -33,6 +33,7 @@ class BlindIterate(Iterate):
 
 
 def refuse_unfit(where: str, observed: Tensor, size: tuple[int, ...], axes: int, shortest: int = 1) -> None:
+    """Refuse complex pictures, and kernels that are shorter than `shortest` or do not fit into the picture."""
     fits(where, observed, ())
     if observed.is_complex():
         raise DtypeError(f"{where}: observed is complex, but a real picture was needed. Pass observed.abs().")
