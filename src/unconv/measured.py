@@ -1,5 +1,6 @@
-"""Pictures as measured, at their full depth: what `unconv.pictures.measured` has for users."""
+"""Pictures as measured, at their full depth: what users need of `unconv.pictures`."""
 
-from unconv.pictures.measured import Measured, encoded, measured, save
+from unconv.pictures.encode import encoded, save
+from unconv.pictures.measured import Measured, measured
 
 __all__ = ["Measured", "encoded", "measured", "save"]

@@ -13,7 +13,7 @@ from PIL import Image
 
 from unconv.errors import DtypeError, NonFinite, PictureError, ShapeError, UnconvError
 from unconv.inverse.psf import airy, airy_radius, checked, disk, gaussian, gibson_lanni, motion, open_psf, uniform
-from unconv.pictures.measured import save
+from unconv.pictures.encode import save
 
 OIL = {"wavelength": 0.52, "pixel": 0.1, "spacing": 0.2}
 SYMMETRIC = {

@@ -16,7 +16,8 @@ from torchvision.transforms._presets import ImageClassification
 from unconv.errors import PictureError, ShapeError, UnconvError
 from unconv.files import write
 from unconv.pictures.decode import open_picture
-from unconv.pictures.draw import common_scale, grid, picture_of, png, signed_picture
+from unconv.pictures.draw import common_scale, grid, picture_of, signed_picture
+from unconv.pictures.encode import png
 from unconv.pictures.preprocess import Preprocess, shown
 
 COLOUR = (200, 100, 50)

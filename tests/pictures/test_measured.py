@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from unconv.errors import DtypeError, NonFinite, PictureError, ShapeError
-from unconv.pictures.measured import measured, save
+from unconv.pictures.encode import save
+from unconv.pictures.measured import measured
 
 INTEGERS = ["uint8", "int8", "uint16", "int16", "uint32", "int32"]
 FLOATS = ["float16", "float32", "float64"]
@@ -211,10 +212,10 @@ def test_a_deep_png_file_is_turned_upright(tmp_path):
 @settings(max_examples=30, deadline=None)
 @given(st.integers(1, 9), st.integers(1, 9), st.sampled_from([1, 2, 3, 4]))
 def test_a_deep_png_file_agrees_with_pillow_where_pillow_keeps_it(height, width, channels):
-    from unconv.pictures.measured import _encode_png
+    from unconv.pictures.encode import encoded
 
     array = noise((height, width, channels), "uint16")
-    with Image.open(io.BytesIO(_encode_png(array[..., 0] if channels == 1 else array))) as image:
+    with Image.open(io.BytesIO(encoded(array, "a.png"))) as image:
         image.load()
         assert image.size == (width, height)
         found = np.asarray(image)
@@ -468,3 +469,10 @@ def test_the_callers_array_is_not_shared():
     array = noise((5, 7), "float32")
     measured(array).samples.zero_()
     assert same(array, noise((5, 7), "float32"))
+
+
+def test_what_is_measured_already_is_returned_as_it_is():
+    picture = measured(noise((5, 7, 3)))
+    assert measured(picture) is picture and measured(picture, axes="HWC") is picture
+    with pytest.raises(ShapeError, match="axes is 'CHW', but the picture was measured as 'HWC'"):
+        measured(picture, axes="CHW")

@@ -16,7 +16,7 @@ from unconv.errors import NonFinite, NoSuchUnit, ShapeError
 from unconv.explain import sheet
 from unconv.explain.story import Frame, Story, cell, text
 from unconv.files import write
-from unconv.pictures.draw import png
+from unconv.pictures.encode import png
 
 _UNBROKEN = "\u00a0"  # a space at which no line ends
 

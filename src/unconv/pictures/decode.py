@@ -1,7 +1,7 @@
-"""Pictures to look at: what strangers wrote, decoded.
+"""Decode pictures: `reading` guards every file that a stranger wrote, `open_picture` makes a picture to look at.
 
-Every picture comes out upright (EXIF), at 8 bits, in RGB or grey: transparency is laid over white,
-deeper samples are scaled and not cut, of several frames the first is taken.
+A picture to look at is upright (EXIF), has 8 bits a sample, and is RGB or grey: transparency is laid over white,
+deeper samples are scaled and not cut, the first of several frames is taken. `measured` keeps all samples instead.
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ from __future__ import annotations
 import struct
 import warnings
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -36,61 +38,129 @@ DAMAGE = (
 )
 
 
+@contextmanager
+def reading(where: str, source: object, fault: str = "is not a picture, or is damaged or cut off") -> Iterator[None]:
+    """Guard the reading of `source`: whatever goes wrong inside becomes a `PictureError` that names `where`.
+
+    Args:
+        where: the caller, as messages name it.
+        source: a path, which must be that of a file; anything else is called "the picture".
+        fault: what a message says of a source that a decoder gives up on.
+
+    Raises:
+        PictureError: the file is missing, is a folder, is damaged, or holds more pixels than
+            `PIL.Image.MAX_IMAGE_PIXELS` (a decompression bomb).
+    """
+    path = Path(source) if isinstance(source, str | Path) else None
+    what = "the picture" if path is None else str(source)
+    try:
+        if path is None:
+            yield
+            return
+        refuse_missing(where, path)
+        with warnings.catch_warnings():
+            # Decoders warn of odd metadata, which is harmless. Of a bomb Pillow only warns up to twice its limit.
+            warnings.simplefilter("ignore")
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            yield
+    except UnconvError:
+        raise  # ours are PictureErrors, and so OSErrors, already
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
+        raise _bomb(where, what, f"more than {Image.MAX_IMAGE_PIXELS} pixels") from error
+    except DAMAGE as error:
+        raise PictureError(f"{where}: {what} {fault}: {error}.") from error
+
+
+def refuse_missing(where: str, path: Path) -> None:
+    """Refuse a path that is not that of a file.
+
+    Raises:
+        PictureError: it is a folder, or there is nothing.
+    """
+    if not path.is_file():
+        what = f"{str(path)!r} is a folder; a picture file was needed" if path.exists() else f"there is no file {path}"
+        raise PictureError(f"{where}: {what}.")
+
+
+def refuse_bomb(where: str, what: str, pixels: int, pages: int, unpacked: int, packed: int) -> None:
+    """Refuse a decompression bomb: `pixels` a page beyond Pillow's limit, or a stack beyond it packed 100 times smaller.
+
+    Args:
+        where: the caller, as the message names it.
+        what: the file, as the message names it.
+        unpacked, packed: bytes in memory and in the file.
+
+    Raises:
+        PictureError: it is one.
+    """
+    limit = Image.MAX_IMAGE_PIXELS
+    if limit is not None and (pixels > limit or (pixels * pages > limit and unpacked > 100 * packed)):
+        raise _bomb(where, what, f"{pages} x {pixels} pixels, more than {limit}")
+
+
+def _bomb(where: str, what: str, amount: str) -> PictureError:
+    return PictureError(
+        f"{where}: {what} unpacks to {amount}; refused as a decompression bomb. Make it smaller, or raise "
+        "PIL.Image.MAX_IMAGE_PIXELS if you trust it."
+    )
+
+
+def upright(where: str, image: Image.Image) -> Image.Image:
+    """Load a picture and turn it as its EXIF orientation says; colours premultiplied by alpha are divided again.
+
+    Raises:
+        PictureError: it has no pixels.
+    """
+    if 0 in image.size:
+        raise PictureError(f"{where}: the picture has no pixels; its size is {image.size}.")
+    image.load()
+    image = ImageOps.exif_transpose(image)
+    return image.convert(image.mode.upper()) if image.mode in ("La", "RGBa") else image
+
+
+def bands(where: str, image: Image.Image) -> Image.Image:
+    """Convert a picture to L, LA, RGB, RGBA, I;16, I or F, whichever has all its samples; upright.
+
+    Raises:
+        PictureError: it has no pixels.
+    """
+    image = upright(where, image)
+    if image.mode in ("LA", "RGBA", "F") or image.mode.startswith("I"):
+        return image
+    if image.has_transparency_data:
+        return image.convert("LA" if image.mode in ("1", "L") else "RGBA")
+    return image if image.mode in ("L", "RGB") else image.convert("L" if image.mode == "1" else "RGB")
+
+
 def open_picture(source: str | Path | Image.Image | np.ndarray[Any, Any]) -> Image.Image:
-    """An upright 8-bit picture in mode RGB or L.
+    """Return an upright 8-bit picture in mode RGB or L.
 
     Args:
         source: a file, a PIL picture, or an array (height, width) or (height, width, 1, 3 or 4) of
             uint8, uint16, bool, or floats between 0 and 1.
 
     Raises:
-        PictureError: absent, no picture, damaged or cut off, or of more pixels than
+        PictureError: missing, no picture, damaged or cut off, or of more pixels than
             `PIL.Image.MAX_IMAGE_PIXELS` (a decompression bomb).
         ShapeError: an array of another shape.
     """
-    what = str(source) if isinstance(source, str | Path) else "the picture"
-    try:
-        return _decode(source)
-    except UnconvError:
-        raise
-    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
-        raise PictureError(
-            f"open_picture: {what} unpacks to more than {Image.MAX_IMAGE_PIXELS} pixels; refused as a decompression "
-            "bomb. Make it smaller, or raise PIL.Image.MAX_IMAGE_PIXELS if you trust it."
-        ) from error
-    except DAMAGE as error:
-        raise PictureError(f"open_picture: {what} is not a picture, or is damaged or cut off: {error}.") from error
-
-
-def _decode(source: str | Path | Image.Image | np.ndarray[Any, Any]) -> Image.Image:
-    if isinstance(source, np.ndarray):
-        return _plain(Image.fromarray(_eight_bits(source)))
-    if isinstance(source, Image.Image):
-        return _plain(source)
-    path = Path(source)
-    if not path.is_file():
-        what = f"{str(path)!r} is a folder; a picture file was needed" if path.exists() else f"there is no file {path}"
-        raise PictureError(f"open_picture: {what}.")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
+    with reading("open_picture", source):
+        if isinstance(source, np.ndarray):
+            return _plain(Image.fromarray(_eight_bits(source)))
+        if isinstance(source, Image.Image):
+            return _plain(source)
         # Opened by name, Pillow 13 maps a turned grey TIFF into memory at the wrong size.
-        with path.open("rb") as file, Image.open(file) as image:
+        with Path(source).open("rb") as file, Image.open(file) as image:
             return _plain(image)
 
 
 def _plain(image: Image.Image) -> Image.Image:
-    """Upright, 8 bits, RGB or L."""
-    if 0 in image.size:
-        raise PictureError(f"open_picture: the picture has no pixels; its size is {image.size}.")
-    image.load()
-    image = ImageOps.exif_transpose(image)
+    """Convert a picture to 8 bits, RGB or L, upright; never the caller's own object."""
+    image = upright("open_picture", image)
     if image.mode.startswith("I"):
         return Image.fromarray(_eight_bits(_sixteen_bits(np.asarray(image))))
     if image.mode == "F":
         return Image.fromarray(_eight_bits(np.asarray(image)))
-    if image.mode in ("La", "RGBa"):
-        image = image.convert(image.mode.upper())
     if image.has_transparency_data:
         rgba = image.convert("RGBA")
         under = Image.new("RGBA", rgba.size, "white")
@@ -101,7 +171,7 @@ def _plain(image: Image.Image) -> Image.Image:
 
 
 def _sixteen_bits(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """What Pillow opens a 16-bit file as, 16 or 32 bits wide, in uint16."""
+    """Convert to uint16 what Pillow opens a 16-bit file as, which may be 32 bits wide."""
     low, high = int(array.min()), int(array.max())
     if low < 0 or high > 65535:
         raise PictureError(f"open_picture: samples run from {low} to {high}; 16 bits hold 0 to 65535. Scale them first.")
@@ -109,7 +179,7 @@ def _sixteen_bits(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
 
 
 def _eight_bits(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """Samples scaled to uint8; (H, W, 1) loses its last axis."""
+    """Scale samples to uint8; (H, W, 1) loses its last axis."""
     if array.ndim not in (2, 3) or 0 in array.shape or (array.ndim == 3 and array.shape[2] not in (1, 3, 4)):
         raise ShapeError(
             f"picture: an array of shape {array.shape} is no picture; pass (height, width) or (height, width, 3). "
@@ -120,11 +190,12 @@ def _eight_bits(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
 
 
 def _unit_range(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """Samples between 0 and 1, by what their type can hold."""
+    """Scale samples to between 0 and 1, by the largest value that their type can hold."""
     if array.dtype == bool:
         return array.astype(np.float32)
     if array.dtype.kind == "u" and array.dtype.itemsize <= 2:
         return array / np.float64(np.iinfo(array.dtype).max)
+    # A wider integer is seldom used to its end: dividing by its largest value would turn most pictures black.
     if not np.issubdtype(array.dtype, np.floating):
         raise PictureError(
             f"picture: samples of {array.dtype} do not say what white is; uint8, uint16, bool, or floats between 0 and 1 do. "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 
 import numpy as np
@@ -49,10 +48,3 @@ def grid(tiles: Sequence[Image.Image], columns: int, gap: int = 4) -> Image.Imag
         y = row * (height + gap) + (height - tile.height) // 2
         canvas.paste(tile, (x, y))
     return canvas
-
-
-def png(image: Image.Image) -> bytes:
-    """The picture as a PNG file's bytes."""
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG")
-    return buffer.getvalue()

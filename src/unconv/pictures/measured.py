@@ -1,15 +1,13 @@
-"""Pictures as measured: every depth kept, in the source's own units, and given back in the kind they came in.
+"""Measure pictures: every depth kept, in the source's own units, and given back in the kind they came in.
 
-`images` makes pictures to look at, at 8 bits. Undoing a blur needs all that was measured: 16 bits, floats, stacks.
+`decode.open_picture` makes pictures to look at, at 8 bits. Undoing a blur needs all samples: 16 bits, floats, stacks.
 """
 
 from __future__ import annotations
 
 import io
 import math
-import re
 import struct
-import warnings
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,13 +15,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 from torch import Tensor
 
-from unconv.errors import DtypeError, NonFinite, PictureError, ShapeError, UnconvError
-from unconv.files import write
-from unconv.pictures.decode import DAMAGE, Source
-from unconv.pictures.tiff import check_size, encode_tiff, read_tiff
+from unconv.errors import DtypeError, NonFinite, PictureError, ShapeError
+from unconv.pictures.decode import Source, bands, reading
+from unconv.pictures.tiff import read_tiff
 
 _SINGLE = ("uint8", "int8", "uint16", "int16", "float16", "bfloat16", "float32")  # exact in float32
 _DOUBLE = ("uint32", "int32", "uint64", "int64", "float64")  # in float64, integers up to 2**53
@@ -53,6 +50,14 @@ class Measured:
     mode: str | None = None
 
     @property
+    def shape(self) -> tuple[int, ...]:
+        """The source's shape, its axes in the order of `given`."""
+        shape = list(self.samples.shape)
+        if self.alpha is not None:
+            shape[self.axes.index("C")] += 1
+        return tuple(shape[axis] for axis in _inverse(_order(self.given)))
+
+    @property
     def spatial(self) -> tuple[int, ...]:
         """Lengths of the axes a blur runs over: (H, W), or (D, H, W) for a volume."""
         return tuple(self.samples.shape[-3 if "D" in self.axes else -2 :])
@@ -64,22 +69,22 @@ class Measured:
 
     @property
     def peak(self) -> float | None:
-        """The largest value its type holds, such as 255 or 65535; None for floats, which do not say."""
+        """The largest value that its type holds, such as 255 or 65535; None for floats, which do not say."""
         bounds = _bounds(self.dtype)
         return None if bounds is None else bounds[1]
 
     def like(self, samples: Tensor) -> Any:
-        """`samples` in the kind, type and layout of the source: a tensor, an array (also for a file) or a PIL picture.
+        """Return `samples` in the kind, type and layout of the source: a tensor, an array (also for a file) or a PIL picture.
 
-        For types of integers they are rounded and clipped to the type's range; floats are not touched. Alpha is put
-        back unchanged.
+        For an integer type they are rounded and clipped to its range; floats are not touched. Alpha is put back
+        unchanged.
 
         Args:
             samples: laid as `self.samples`; height, width and depth may differ where there is no alpha.
 
         Raises:
             ShapeError: other axes than `self.samples`.
-            NonFinite: NaN where the source's type is of integers.
+            NonFinite: NaN where the source's type is an integer type.
         """
         leading = len(self.axes) - len(self.spatial)
         came, needed = tuple(samples.shape), tuple(self.samples.shape)
@@ -98,8 +103,8 @@ class Measured:
         return array if self.mode is None else Image.fromarray(array)
 
 
-def measured(source: Source, *, axes: str | None = None) -> Measured:
-    """A picture, a stack or a volume with all its samples, in its own units.
+def measured(source: Source | Measured, *, axes: str | None = None) -> Measured:
+    """Return a picture, a stack or a volume with all its samples, in its own units.
 
     Files: 8-bit ones as Pillow reads them, upright, palettes and CMYK as RGB, of an animation the first frame; PNG
     with 16 bits, grey or colour; TIFF of any depth and of several pages (what Pillow cannot keep needs tifffile, the
@@ -111,13 +116,13 @@ def measured(source: Source, *, axes: str | None = None) -> Measured:
     Of 2 or 4 channels the last is alpha, kept apart.
 
     Args:
-        source: a file, a PIL picture, an array or a tensor; integers, or floats in which NaN says "not observed".
-            Integers of 64 bits must lie within 2**53, where float64 is exact.
+        source: a file, a PIL picture, an array or a tensor; integers, or floats in which NaN marks missing samples.
+            Integers of 64 bits must lie within 2**53, where float64 is exact. A `Measured` is returned as it is.
         axes: one letter for each axis of `source`: H and W, D for the depth of one volume, C for channels, N for
             separate pictures ("NHW", "DHW", "NCHW", "HWC", "NNHW").
 
     Raises:
-        PictureError: absent, no picture, damaged, a decompression bomb, infinite samples, integers beyond 2**53.
+        PictureError: missing, no picture, damaged, a decompression bomb, infinite samples, integers beyond 2**53.
         ShapeError: axes that cannot be told, or not those that `axes` says.
         DtypeError: bool, complex or no numbers.
 
@@ -128,8 +133,13 @@ def measured(source: Source, *, axes: str | None = None) -> Measured:
         >>> deep.like(deep.samples / 2)
         array([[    0, 32768]], dtype=uint16)
     """
-    values, known, mode = _taken(source)
-    given = _named(tuple(values.shape), axes, known or _guessed(tuple(values.shape), isinstance(values, Tensor)))
+    if isinstance(source, Measured):
+        if axes not in (None, source.given):
+            raise ShapeError(
+                f"measured: axes is {axes!r}, but the picture was measured as {source.given!r}. Say the axes when it is read."
+            )
+        return source
+    values, given, mode = samples_and_axes(source, axes)
     samples = _floating(values).permute(_order(given))
     infinite = int(torch.isinf(samples).sum())
     if infinite:
@@ -142,50 +152,26 @@ def measured(source: Source, *, axes: str | None = None) -> Measured:
     return Measured(samples, order, given, values.dtype, alpha, mode)
 
 
-def save(picture: np.ndarray[Any, Any] | Tensor | Image.Image, path: str | Path, *, axes: str | None = None) -> None:
-    """Write what `Measured.like` gives, whole or not at all, in a format that keeps its type; nothing is scaled.
+def samples_and_axes(source: Source, axes: str | None = None) -> tuple[np.ndarray[Any, Any] | Tensor, str, str | None]:
+    """Read a picture's samples in their own type and layout, one letter for each axis, and the mode of a PIL picture.
 
-    uint8 goes into any format of Pillow, uint16 into PNG or TIFF, every type and every stack into TIFF or .npy.
-
-    Args:
-        picture: an array, a tensor or a PIL picture; its axes are read as in `measured`.
-        path: its ending says the format.
-        axes: as in `measured`.
-
-    Raises:
-        PictureError: the format cannot hold the type or the stack, or tifffile is needed and absent.
-        UnconvError: the file cannot be written.
+    The arguments and errors of `measured`.
     """
-    write(Path(path), encoded(picture, path, axes=axes))
+    values, known, mode = _taken(source)
+    shape = tuple(values.shape)
+    return values, _named(shape, axes, known or _guessed(shape, isinstance(values, Tensor))), mode
 
 
-def encoded(picture: np.ndarray[Any, Any] | Tensor | Image.Image, path: str | Path, *, axes: str | None = None) -> bytes:
-    """The bytes that `save` writes; its arguments and errors."""
-    path, suffix = Path(path), Path(path).suffix.lower()
-    values, known, _ = _taken(picture) if not isinstance(picture, str | Path) else _no_picture(picture)
-    given = _named(tuple(values.shape), axes, known or _guessed(tuple(values.shape), isinstance(values, Tensor)))
-    array = _array(values)
-    if suffix == ".npy":
-        buffer = io.BytesIO()
-        np.save(buffer, array, allow_pickle=False)
-        return buffer.getvalue()
-    array = array.transpose(sorted(range(array.ndim), key=lambda axis: "NDHWC".index(given[axis])))
-    pages = array.ndim - 2 - ("C" in given)
-    channels = "C" in given and array.shape[-1] > 1
-    array = array[..., 0] if "C" in given and not channels else array
-    if pages > 1 or (pages and suffix not in (".tif", ".tiff")):
-        raise PictureError(
-            f"save: {path.name} cannot hold a picture of shape {array.shape} ({given}). Save it as .npy or .tif."
-        )
-    return _encoded(np.ascontiguousarray(array), path, bool(pages), channels)
-
-
-def _no_picture(picture: str | Path) -> Any:
-    raise DtypeError(f"save: picture is the path {picture}; an array, tensor or PIL picture was needed. Pass it first.")
+def array_of(values: np.ndarray[Any, Any] | Tensor) -> np.ndarray[Any, Any]:
+    """Return samples as an array of the same type; bfloat16, which numpy lacks, as float32."""
+    if isinstance(values, Tensor):
+        values = values.detach().cpu()
+        return np.asarray((values.float() if values.dtype == torch.bfloat16 else values).numpy())
+    return values
 
 
 def _taken(source: Source) -> tuple[np.ndarray[Any, Any] | Tensor, str | None, str | None]:
-    """The samples in their own type and layout; their axes where the source knows them; the mode of a PIL picture."""
+    """Read the samples in their own type and layout, their axes where the source knows them, the mode of a PIL picture."""
     if isinstance(source, Tensor):
         return source.detach(), None, None
     if isinstance(source, np.ma.MaskedArray):
@@ -194,45 +180,31 @@ def _taken(source: Source) -> tuple[np.ndarray[Any, Any] | Tensor, str | None, s
         return source, None, None
     if not isinstance(source, Image.Image | str | Path):
         raise DtypeError(f"measured: source is a {type(source).__name__}; a path, PIL picture, array or tensor was needed.")
-    what = "the picture" if isinstance(source, Image.Image) else str(source)
-    try:
+    with reading("measured", source):
         if isinstance(source, Image.Image):
-            bands = _bands(source)
-            return (array := np.asarray(bands)), "HWC"[: array.ndim], bands.mode
+            image = bands("measured", source)
+            return (array := np.asarray(image)), "HWC"[: array.ndim], image.mode
         return *_read(Path(source)), None
-    except UnconvError:
-        raise
-    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
-        raise PictureError(
-            f"measured: {what} unpacks to more than {Image.MAX_IMAGE_PIXELS} pixels; refused as a decompression bomb. "
-            "Make it smaller, or raise PIL.Image.MAX_IMAGE_PIXELS if you trust it."
-        ) from error
-    except DAMAGE as error:
-        raise PictureError(f"measured: {what} is not a picture, or is damaged or cut off: {error}.") from error
 
 
 def _read(path: Path) -> tuple[np.ndarray[Any, Any], str | None]:
-    if not path.is_file():
-        what = f"{str(path)!r} is a folder; a picture file was needed" if path.exists() else f"there is no file {path}"
-        raise PictureError(f"measured: {what}.")
+    """Read a file's samples, and its axes where the format knows them."""
     with path.open("rb") as file:
         start = file.read(26)
+    # By content: Pillow goes by it too, and a TIFF that Pillow cannot read at all must still come to tifffile.
     if start.startswith(b"\x93NUMPY"):
         return np.array(np.load(path, mmap_mode="r", allow_pickle=False)), None  # mapped, a false length is refused
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
-        if start[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
-            return _pages(path) or read_tiff(path)
-        with path.open("rb") as file, Image.open(file) as image:
-            if image.format == "PNG" and start[24] == 16:
-                return _deep_png(path, start)
-            array = np.asarray(_bands(image))
+    if start[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
+        return read_tiff(path)
+    with path.open("rb") as file, Image.open(file) as image:
+        if image.format == "PNG" and start[24] == 16:
+            return _deep_png(path, start)
+        array = np.asarray(bands("measured", image))
     return array, "HWC"[: array.ndim]
 
 
 def _deep_png(path: Path, start: bytes) -> tuple[np.ndarray[Any, Any], str]:
-    """PNG with 16 bits a sample, of which Pillow's usual way drops 8 in colour; `start`: its first 26 bytes."""
+    """Decode PNG with 16 bits a sample, of which Pillow's usual way drops 8 in colour; `start`: its first 26 bytes."""
     content, colour = path.read_bytes(), start[25]
     if colour == 0:
         return _png_bytes(content).astype(np.uint16), "HW"
@@ -256,53 +228,8 @@ def _png_bytes(content: bytes, raw: str | None = None) -> np.ndarray[Any, Any]:
         return np.asarray(ImageOps.exif_transpose(image))
 
 
-def _pages(path: Path) -> tuple[np.ndarray[Any, Any], str] | None:
-    """All pages of a TIFF file, upright; None where Pillow would not keep every sample of it."""
-    arrays: list[np.ndarray[Any, Any]] = []
-    with path.open("rb") as file:
-        try:
-            image: Any = Image.open(file)
-        except UnidentifiedImageError:
-            return None
-        pixels, pages = math.prod(image.size), image.n_frames
-        check_size(str(path), pixels, pages, pixels * pages, path.stat().st_size)
-        for page in range(pages):
-            image.seek(page)
-            if not _is_kept(image.tag_v2):
-                return None
-            if not image.tag_v2.get(254, 0) & 1 or not page:  # a small copy of another page
-                arrays.append(np.asarray(_bands(image)))
-    if len({(array.shape, array.dtype) for array in arrays}) > 1:
-        shapes = sorted({array.shape for array in arrays})
-        raise PictureError(f"measured: the pages of {path} differ: {shapes}. Save one kind in a file of its own.")
-    layout = "HWC"[: arrays[0].ndim]
-    return (arrays[0], layout) if len(arrays) == 1 else (np.stack(arrays), "N" + layout)
-
-
-def _is_kept(tags: Any) -> bool:
-    """Pillow keeps these bits and this kind of sample, and no page hides behind the first (ImageJ, tifffile)."""
-    bits, kinds = tags.get(258, (1,)), set(tags.get(339, (1,)))
-    hidden = re.search(r"^images=|\"truncated\": true|<OME ", str(tags.get(270, "")), re.M)
-    return not hidden and ((max(bits) <= 8 and kinds == {1}) or (bits, kinds) in [((16,), {1}), ((32,), {2}), ((32,), {3})])
-
-
-def _bands(image: Image.Image) -> Image.Image:
-    """Upright, in L, LA, RGB, RGBA, I;16, I or F; of a type that has all its samples."""
-    if 0 in image.size:
-        raise PictureError(f"measured: the picture has no pixels; its size is {image.size}.")
-    image.load()
-    image = ImageOps.exif_transpose(image)
-    if image.mode in ("La", "RGBa"):
-        return image.convert(image.mode.upper())
-    if image.mode in ("LA", "RGBA", "F") or image.mode.startswith("I"):
-        return image
-    if image.has_transparency_data:
-        return image.convert("LA" if image.mode in ("1", "L") else "RGBA")
-    return image if image.mode in ("L", "RGB") else image.convert("L" if image.mode == "1" else "RGB")
-
-
 def _guessed(shape: tuple[int, ...], tensor: bool) -> str:
-    """The axes of a shape, by the rule that `measured` states; "" where there is none."""
+    """Guess the axes of a shape by the rule that `measured` states; "" where there is none."""
     *_, first, _, last = (0, 0, 0, *shape)
     first_is, last_is = (first in (1, 3), last == 3) if tensor else (False, last in (1, 2, 3, 4))
     if len(shape) == 2:
@@ -315,7 +242,7 @@ def _guessed(shape: tuple[int, ...], tensor: bool) -> str:
 
 
 def _named(shape: tuple[int, ...], axes: str | None, known: str) -> str:
-    """The axes, checked: those said, else those known."""
+    """Check the axes against the shape: those said, else those known."""
     said = known if axes is None else axes
     if not said:
         raise ShapeError(
@@ -338,7 +265,7 @@ def _named(shape: tuple[int, ...], axes: str | None, known: str) -> str:
 
 
 def _order(given: str) -> list[int]:
-    """Which axes of the source make those of `samples`."""
+    """Say which axes of the source make those of `samples`."""
     return sorted(range(len(given)), key=lambda axis: _ORDER.index(given[axis]))
 
 
@@ -347,7 +274,7 @@ def _inverse(order: list[int]) -> list[int]:
 
 
 def _floating(values: np.ndarray[Any, Any] | Tensor) -> Tensor:
-    """The same values, float32 or float64, whichever is exact; on the device of `values`."""
+    """Convert the values to float32, or float64 where only that is exact; on the device of `values`."""
     name = _name(values.dtype)
     if name not in (*_SINGLE, *_DOUBLE):
         hint = {
@@ -367,7 +294,7 @@ def _floating(values: np.ndarray[Any, Any] | Tensor) -> Tensor:
 
 
 def _typed(samples: Tensor, dtype: np.dtype[Any] | torch.dtype) -> Tensor:
-    """Rounded and clipped where `dtype` is of integers, else only converted; float64 where torch lacks the type."""
+    """Round and clip to an integer type, only convert to a floating one; float64 where torch lacks the type."""
     bounds = _bounds(dtype)
     if bounds is not None:
         holes = int(torch.isnan(samples).sum())
@@ -380,7 +307,7 @@ def _typed(samples: Tensor, dtype: np.dtype[Any] | torch.dtype) -> Tensor:
 
 
 def _bounds(dtype: np.dtype[Any] | torch.dtype) -> tuple[float, float] | None:
-    """The least and the largest value of a type of integers, as floats that it holds; None for floats."""
+    """Return the least and the largest value of an integer type, as floats that it holds; None for floats."""
     name = _name(dtype)
     if "int" not in name:
         return None
@@ -391,59 +318,3 @@ def _bounds(dtype: np.dtype[Any] | torch.dtype) -> tuple[float, float] | None:
 
 def _name(dtype: np.dtype[Any] | torch.dtype) -> str:
     return str(dtype).removeprefix("torch.") if isinstance(dtype, torch.dtype) else dtype.name
-
-
-def _array(values: np.ndarray[Any, Any] | Tensor) -> np.ndarray[Any, Any]:
-    if isinstance(values, Tensor):
-        values = values.detach().cpu()
-        return np.asarray((values.float() if values.dtype == torch.bfloat16 else values).numpy())
-    return values
-
-
-def _encoded(array: np.ndarray[Any, Any], path: Path, pages: bool, channels: bool) -> bytes:
-    """(H, W), (H, W, C), or in TIFF pages of either, as the bytes of a file."""
-    suffix, kind = path.suffix.lower(), array.dtype.name
-    if suffix in (".tif", ".tiff"):
-        simple = kind == "uint8" or (kind in ("uint16", "float32") and not channels)
-        return _pillow(list(array) if pages else [array], path) if simple else encode_tiff(array, channels)
-    if suffix == ".png" and kind == "uint16":
-        return _encode_png(array)
-    if kind == "uint8":
-        return _pillow([array], path)
-    better = ".png, .tif or .npy" if kind == "uint16" else ".tif or .npy"
-    raise PictureError(
-        f"save: {path.name} cannot hold samples of {kind}. Save as {better}, which keep them all, or scale them to uint8."
-    )
-
-
-def _pillow(pages: list[np.ndarray[Any, Any]], path: Path) -> bytes:
-    kind = Image.registered_extensions().get(path.suffix.lower())
-    if kind not in Image.SAVE:
-        raise PictureError(f"save: {path.name} ends in {path.suffix!r}, which names no format. Save it as .png, .tif or .npy.")
-    first, *others = (Image.fromarray(page.astype(page.dtype.newbyteorder("="), copy=False)) for page in pages)
-    buffer = io.BytesIO()
-    try:
-        first.save(buffer, kind, **({"save_all": True, "append_images": others} if others else {}))
-    except (OSError, ValueError, KeyError) as error:
-        raise PictureError(
-            f"save: {path.name} cannot hold a picture of mode {first.mode}: {error}. Save it as .png."
-        ) from error
-    return buffer.getvalue()
-
-
-def _encode_png(array: np.ndarray[Any, Any]) -> bytes:
-    """(H, W) or (H, W, 2, 3 or 4), uint16, as PNG with 16 bits a sample, which Pillow does not write in colour.
-
-    Source:
-        W3C, "Portable Network Graphics (PNG) Specification" (third edition), sec. 5, 9.2 (filter 2, Up), 11.2.
-    """
-    height, width = array.shape[:2]
-    colour = {1: 0, 2: 4, 3: 2, 4: 6}[array[0, 0].size]
-    rows = array.astype(">u2").reshape(height, -1).view(np.uint8)
-    rows = np.diff(rows, axis=0, prepend=np.zeros_like(rows[:1]))
-    packed = zlib.compress(np.insert(rows, 0, 2, axis=1).tobytes())
-    header = struct.pack(">IIBBBBB", width, height, 16, colour, 0, 0, 0)
-    chunks = [(b"IHDR", header), (b"IDAT", packed), (b"IEND", b"")]
-    return b"\x89PNG\r\n\x1a\n" + b"".join(
-        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data)) for name, data in chunks
-    )

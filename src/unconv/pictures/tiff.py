@@ -1,19 +1,24 @@
-"""TIFF files that Pillow would cut down: deep colour, floats in colour, stacks of a microscope. Needs tifffile."""
+"""Read TIFF files with every sample and page: by Pillow where it keeps them all, else by tifffile, an extra of ours.
+
+Pillow cuts down deep colour, floats in colour, and the stacks of a microscope.
+"""
 
 from __future__ import annotations
 
 import importlib
-import io
 import logging
+import math
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from unconv.errors import PictureError, ShapeError
+from unconv.pictures.decode import bands, refuse_bomb
 
 # TIFF 6.0, tag 274, Orientation: are rows and columns swapped, then which axes run backwards.
 _TURNS = {
@@ -29,15 +34,52 @@ _AXES = {"Y": "H", "X": "W", "S": "C"}  # everything else that tifffile tells ap
 
 
 def read_tiff(path: Path) -> tuple[np.ndarray[Any, Any], str]:
-    """All samples of a TIFF file in their own type, upright, and what its axes are ("HW", "HWC", "NHW", ...).
+    """Return all samples of a TIFF file in their own type, upright, and what its axes are ("HW", "HWC", "NHW", ...).
 
     Samples deeper than 8 bits are given as stored, also where the file says that zero is white.
 
     Raises:
-        PictureError: tifffile is not installed; the file is cut off, a decompression bomb, of colours that are
-            neither grey nor RGB, or holds pictures of several sizes.
+        PictureError: tifffile is needed and not installed; the file is cut off, a decompression bomb, of colours that
+            are neither grey nor RGB, or holds pictures of several sizes.
     """
-    tifffile = _tifffile(f"measured: {path} is a TIFF file that Pillow cannot read whole")
+    # tifffile is slower, so that it reads only what Pillow would cut down.
+    return _by_pillow(path) or _by_tifffile(path)
+
+
+def _by_pillow(path: Path) -> tuple[np.ndarray[Any, Any], str] | None:
+    """Read all pages, upright; None where Pillow would not keep every sample."""
+    arrays: list[np.ndarray[Any, Any]] = []
+    with path.open("rb") as file:
+        try:
+            image: Any = Image.open(file)
+        except UnidentifiedImageError:
+            return None
+        # Counted before the first page is unpacked: Pillow itself looks at one page at a time.
+        pixels, pages = math.prod(image.size), image.n_frames
+        refuse_bomb("measured", str(path), pixels, pages, pixels * pages, path.stat().st_size)
+        for page in range(pages):
+            image.seek(page)
+            if not _keeps(image.tag_v2):
+                return None
+            if not image.tag_v2.get(254, 0) & 1 or not page:  # a small copy of another page
+                arrays.append(np.asarray(bands("measured", image)))
+    if len({(array.shape, array.dtype) for array in arrays}) > 1:
+        shapes = sorted({array.shape for array in arrays})
+        raise PictureError(f"measured: the pages of {path} differ: {shapes}. Save one kind in a file of its own.")
+    layout = "HWC"[: arrays[0].ndim]
+    return (arrays[0], layout) if len(arrays) == 1 else (np.stack(arrays), "N" + layout)
+
+
+def _keeps(tags: Any) -> bool:
+    """Pillow keeps these bits and this kind of sample, and no page hides behind the first (ImageJ, tifffile)."""
+    bits, kinds = tags.get(258, (1,)), set(tags.get(339, (1,)))
+    hidden = re.search(r"^images=|\"truncated\": true|<OME ", str(tags.get(270, "")), re.M)
+    return not hidden and ((max(bits) <= 8 and kinds == {1}) or (bits, kinds) in [((16,), {1}), ((32,), {2}), ((32,), {3})])
+
+
+def _by_tifffile(path: Path) -> tuple[np.ndarray[Any, Any], str]:
+    """Read the one series of pictures in the file; copies of reduced size are passed over."""
+    tifffile = import_tifffile(f"measured: {path} is a TIFF file that Pillow cannot read whole")
     with _complaints() as complaints, tifffile.TiffFile(path) as file:
         series = [found for found in file.series if not found.keyframe.is_reduced]
         if len(series) != 1:
@@ -51,6 +93,7 @@ def read_tiff(path: Path) -> tuple[np.ndarray[Any, Any], str]:
             if "imagecodecs" in str(error):
                 raise PictureError(f"measured: {path}: {error}. Install it with pip install imagecodecs.") from error
             raise
+        # Unsqueezed: a picture of one row keeps its axis of length 1, those of a stack of one are dropped below.
         shape, axes = series[0].get_shape(False), series[0].get_axes(False)
         turn = series[0].keyframe.tags.valueof(274, 1)
     if complaints:
@@ -61,38 +104,12 @@ def read_tiff(path: Path) -> tuple[np.ndarray[Any, Any], str]:
     return _upright(array, named, turn), named
 
 
-def encode_tiff(array: np.ndarray[Any, Any], channels: bool) -> bytes:
-    """A TIFF file's bytes: (H, W), or pages (N, H, W), with `channels` a last axis of 2, 3 or 4; each type kept."""
-    tifffile = _tifffile(f"save: {array.dtype} of shape {array.shape} is beyond what Pillow writes into TIFF")
-    colours = array.shape[-1] if channels else 1
-    buffer = io.BytesIO()
-    tifffile.imwrite(
-        buffer,
-        array,
-        photometric="rgb" if colours > 2 else "minisblack",
-        planarconfig="contig" if channels else None,
-        extrasamples=["unassalpha"] if colours in (2, 4) else None,
-        metadata=None,
-    )
-    return buffer.getvalue()
+def import_tifffile(why: str) -> Any:
+    """Import tifffile.
 
-
-def check_size(what: str, pixels: int, pages: int, unpacked: int, packed: int) -> None:
-    """Refuse a decompression bomb: `pixels` a page beyond Pillow's limit, or a stack beyond it packed 100 times smaller.
-
-    Args:
-        what: named in the message.
-        unpacked, packed: bytes in memory and in the file.
+    Raises:
+        PictureError: it is not installed; the message begins with `why` it is needed.
     """
-    limit = Image.MAX_IMAGE_PIXELS
-    if limit is not None and (pixels > limit or (pixels * pages > limit and unpacked > 100 * packed)):
-        raise PictureError(
-            f"measured: {what} unpacks to {pages} x {pixels} pixels, more than {limit}; refused as a decompression "
-            "bomb. Make it smaller, or raise PIL.Image.MAX_IMAGE_PIXELS if you trust it."
-        )
-
-
-def _tifffile(why: str) -> Any:
     try:
         return importlib.import_module("tifffile")
     except ImportError as error:
@@ -100,8 +117,10 @@ def _tifffile(why: str) -> Any:
 
 
 def _check(path: Path, series: Any) -> None:
+    """Refuse, before it is unpacked, what is too large or has no samples that we can name."""
     page, packed = series.keyframe, path.stat().st_size
-    check_size(str(path), page.imagelength * page.imagewidth, -(-series.size // page.size), series.nbytes, packed)
+    pixels, pages = page.imagelength * page.imagewidth, -(-series.size // page.size)
+    refuse_bomb("measured", str(path), pixels, pages, series.nbytes, packed)
     if int(page.photometric) not in (0, 1, 2):
         colours = getattr(page.photometric, "name", page.photometric)
         raise PictureError(f"measured: {path} is in {colours} colours, deeper than 8 bits; grey or RGB was needed. Convert it.")
@@ -111,7 +130,7 @@ def _check(path: Path, series: Any) -> None:
 
 @contextmanager
 def _complaints() -> Iterator[list[str]]:
-    """What tifffile only logs while it goes on with fewer pages; kept from the screen."""
+    """Collect what tifffile only logs while it goes on with fewer pages, and keep it from the screen."""
     heard: list[str] = []
 
     class Listener(logging.Handler):
@@ -130,7 +149,7 @@ def _complaints() -> Iterator[list[str]]:
 
 
 def _upright(array: np.ndarray[Any, Any], axes: str, turn: int) -> np.ndarray[Any, Any]:
-    """Turned as the file's orientation tag says; an unknown one is ignored."""
+    """Turn the samples as the file's orientation tag says; an unknown one is ignored."""
     swapped, backwards = _TURNS.get(turn, (False, ()))
     y, x = axes.index("H"), axes.index("W")
     array = array.swapaxes(y, x) if swapped else array

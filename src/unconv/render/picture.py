@@ -10,7 +10,8 @@ from PIL import Image
 from torch import Tensor
 
 from unconv.pictures.boxes import cut
-from unconv.pictures.draw import picture_of, png, signed_picture
+from unconv.pictures.draw import picture_of, signed_picture
+from unconv.pictures.encode import png
 
 _SIGNAL_SIDE = 96  # pixels that a signal's picture has at most; larger maps are averaged down
 

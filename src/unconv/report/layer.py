@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from unconv.files import write
-from unconv.pictures.draw import common_scale, png
+from unconv.pictures.draw import common_scale
+from unconv.pictures.encode import png
 from unconv.render.page import page
 from unconv.render.picture import (
     data_url,

@@ -11,7 +11,8 @@ from typing import Any
 from unconv.errors import UnconvError
 from unconv.files import write
 from unconv.pictures.decode import Source
-from unconv.pictures.draw import picture_of, png
+from unconv.pictures.draw import picture_of
+from unconv.pictures.encode import png
 from unconv.render.page import page, stylesheet
 from unconv.report.layer import Layer
 from unconv.report.request import Request

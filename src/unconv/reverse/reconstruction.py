@@ -17,7 +17,8 @@ from torch import Tensor
 from unconv.errors import ShapeError
 from unconv.files import write
 from unconv.pictures.boxes import cut, overlap
-from unconv.pictures.draw import common_scale, grid, picture_of, png, signed_picture
+from unconv.pictures.draw import common_scale, grid, picture_of, signed_picture
+from unconv.pictures.encode import png
 from unconv.reverse.places import Place
 from unconv.reverse.seed import Name
 from unconv.reverse.window import slices

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from unconv.errors import DtypeError, NonFinite, PictureError, ShapeError, UnconvError, nearest
-from unconv.pictures.decode import DAMAGE
+from unconv.pictures.decode import DAMAGE, reading, refuse_missing
 from unconv.pictures.measured import measured
 
 
@@ -113,19 +113,16 @@ def _numbers(psf: np.ndarray[Any, Any] | Tensor, where: str) -> Tensor:
 
 
 def _read(path: Path, name: str | None) -> np.ndarray[Any, Any] | Tensor:
-    if not path.is_file():
-        raise PictureError(f"psf: there is no file {path}.")
+    refuse_missing("psf", path)
     suffix = path.suffix.lower()
     if suffix == ".mat":
         return _read_mat(path, name)
-    try:
+    with reading("psf", path, "cannot be read as numbers"):
         if suffix == ".npy":
             return np.array(np.load(path, mmap_mode="r", allow_pickle=False))
         if suffix in (".txt", ".csv"):
             text = path.read_text(encoding="utf-8-sig").replace(",", " ").replace(";", " ")
             return np.loadtxt(text.splitlines(), ndmin=2)
-    except DAMAGE as error:
-        raise PictureError(f"psf: {path} cannot be read as numbers: {error}.") from error
     picture = measured(path)
     samples = picture.samples
     if "C" in picture.axes:

@@ -11,9 +11,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from unconv.pictures.draw import picture_of, png
+from unconv.pictures.draw import picture_of
+from unconv.pictures.encode import png
+from unconv.pictures.encode import save as save_picture
 from unconv.pictures.measured import measured
-from unconv.pictures.measured import save as save_picture
 
 
 @dataclass(frozen=True, eq=False)

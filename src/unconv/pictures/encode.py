@@ -1,0 +1,176 @@
+"""Encode pictures: bytes of a file that keep every sample, or a refusal that names a format that would."""
+
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from unconv.errors import DtypeError, PictureError
+from unconv.files import write
+from unconv.pictures.measured import Measured, array_of, samples_and_axes
+from unconv.pictures.tiff import import_tifffile
+
+_Encoder = Callable[[np.ndarray[Any, Any]], bytes]
+_TIFF = (".tif", ".tiff")
+_SURE = (*_TIFF, ".png", ".npy")  # hold whatever `_encoder` lets through; other formats refuse some modes and sizes
+
+
+def save(picture: np.ndarray[Any, Any] | Tensor | Image.Image, path: str | Path, *, axes: str | None = None) -> None:
+    """Write what `Measured.like` gives, whole or not at all, in a format that keeps its type; nothing is scaled.
+
+    uint8 goes into any format of Pillow, uint16 into PNG or TIFF, every type and every stack into TIFF or .npy.
+
+    Args:
+        picture: an array, a tensor or a PIL picture; its axes are read as in `measured`.
+        path: its ending says the format.
+        axes: as in `measured`.
+
+    Raises:
+        PictureError: the format cannot hold the type or the stack, or tifffile is needed and missing.
+        UnconvError: the file cannot be written.
+    """
+    write(Path(path), encoded(picture, path, axes=axes))
+
+
+def encoded(picture: np.ndarray[Any, Any] | Tensor | Image.Image, path: str | Path, *, axes: str | None = None) -> bytes:
+    """Return the bytes that `save` writes; its arguments and errors."""
+    if isinstance(picture, str | Path):
+        raise DtypeError(f"save: picture is the path {picture}; an array, tensor or PIL picture was needed. Pass it first.")
+    values, given, _ = samples_and_axes(picture, axes)
+    array, encode = _encoder(array_of(values), given, Path(path))
+    return encode(array)
+
+
+def refuse_unfit(picture: Measured, path: str | Path) -> None:
+    """Refuse what `save` would refuse, before there is anything to save: a file that cannot hold such a picture.
+
+    The picture itself is not encoded, so that this costs next to nothing.
+
+    Args:
+        picture: the source; the result is to have its type and size, as `Measured.like` gives it back.
+        path: its ending says the format.
+
+    Raises:
+        PictureError: the same that `save` raises.
+    """
+    path = Path(path)
+    # An array without memory goes through the code that encodes the real one, so that the two cannot drift apart.
+    zero = torch.zeros((), dtype=picture.dtype) if isinstance(picture.dtype, torch.dtype) else np.zeros((), picture.dtype)
+    array, encode = _encoder(np.broadcast_to(array_of(zero), picture.shape), picture.given, path)
+    if path.suffix.lower() not in _SURE:
+        # Of these only the library that writes them knows what they hold: how long a side, and which channels.
+        for strip in (array[:16], array[:, :16]):
+            encode(strip)
+
+
+def png(image: Image.Image) -> bytes:
+    """Return the picture as a PNG file's bytes."""
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def _encoder(array: np.ndarray[Any, Any], given: str, path: Path) -> tuple[np.ndarray[Any, Any], _Encoder]:
+    """Choose how `path` holds such samples: they laid out for it, and the function that makes them the bytes of a file.
+
+    Only the shape and the type of `array` count, so that a stand-in tells as much.
+    """
+    suffix, kind = path.suffix.lower(), array.dtype.name
+    if suffix == ".npy":
+        return array, _encode_npy
+    # Pages first, channels last, and no channel axis for grey: how all formats but .npy are laid out.
+    array = array.transpose(sorted(range(array.ndim), key=lambda axis: "NDHWC".index(given[axis])))
+    pages = array.ndim - 2 - ("C" in given)
+    channels = "C" in given and array.shape[-1] > 1
+    array = array[..., 0] if "C" in given and not channels else array
+    if pages > 1 or (pages and suffix not in _TIFF):
+        raise PictureError(
+            f"save: {path.name} cannot hold a picture of shape {array.shape} ({given}). Save it as .npy or .tif."
+        )
+    if suffix in _TIFF:
+        # Pillow writes these as they are; tifffile, an extra, is not asked for where it is not needed.
+        simple = kind == "uint8" or (kind in ("uint16", "float32") and not channels)
+        return array, _pillow(path, bool(pages)) if simple else _tifffile(array, channels)
+    if suffix == ".png" and kind == "uint16":
+        return array, _encode_deep_png
+    if kind == "uint8":
+        return array, _pillow(path)
+    better = ".png, .tif or .npy" if kind == "uint16" else ".tif or .npy"
+    raise PictureError(
+        f"save: {path.name} cannot hold samples of {kind}. Save as {better}, which keep them all, or scale them to uint8."
+    )
+
+
+def _encode_npy(array: np.ndarray[Any, Any]) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, array, allow_pickle=False)
+    return buffer.getvalue()
+
+
+def _pillow(path: Path, paged: bool = False) -> _Encoder:
+    """Return the encoder of Pillow for the ending of `path`; with `paged` the first axis is that of pages."""
+    form = Image.registered_extensions().get(path.suffix.lower())
+    if form not in Image.SAVE:
+        raise PictureError(f"save: {path.name} ends in {path.suffix!r}, which names no format. Save it as .png, .tif or .npy.")
+
+    def encode(array: np.ndarray[Any, Any]) -> bytes:
+        pages = list(array) if paged else [array]
+        first, *others = (Image.fromarray(page.astype(page.dtype.newbyteorder("="), copy=False)) for page in pages)
+        buffer = io.BytesIO()
+        try:
+            first.save(buffer, form, **({"save_all": True, "append_images": others} if others else {}))
+        except (OSError, ValueError, KeyError) as error:
+            raise PictureError(
+                f"save: {path.name} cannot hold a picture of mode {first.mode}: {error}. Save it as .png."
+            ) from error
+        return buffer.getvalue()
+
+    return encode
+
+
+def _tifffile(array: np.ndarray[Any, Any], channels: bool) -> _Encoder:
+    """Return the encoder of tifffile: (H, W), or pages (N, H, W), with `channels` a last axis of 2, 3 or 4; each type kept."""
+    tifffile = import_tifffile(f"save: {array.dtype} of shape {array.shape} is beyond what Pillow writes into TIFF")
+    colours = array.shape[-1] if channels else 1
+
+    def encode(array: np.ndarray[Any, Any]) -> bytes:
+        buffer = io.BytesIO()
+        tifffile.imwrite(
+            buffer,
+            array,
+            photometric="rgb" if colours > 2 else "minisblack",
+            planarconfig="contig" if channels else None,
+            extrasamples=["unassalpha"] if colours in (2, 4) else None,
+            metadata=None,
+        )
+        return buffer.getvalue()
+
+    return encode
+
+
+def _encode_deep_png(array: np.ndarray[Any, Any]) -> bytes:
+    """Encode (H, W) or (H, W, 2, 3 or 4), uint16, as PNG with 16 bits a sample, which Pillow does not write in colour.
+
+    Source:
+        W3C, "Portable Network Graphics (PNG) Specification" (third edition), sec. 5, 9.2 (filter 2, Up), 11.2.
+    """
+    height, width = array.shape[:2]
+    colour = {1: 0, 2: 4, 3: 2, 4: 6}[array[0, 0].size]
+    rows = array.astype(">u2", order="C").reshape(height, -1).view(np.uint8)
+    # Filter Up stores what changes from the row above, byte by byte and modulo 256: neighbours are alike, and pack well.
+    rows = np.diff(rows, axis=0, prepend=np.zeros_like(rows[:1]))
+    packed = zlib.compress(np.insert(rows, 0, 2, axis=1).tobytes())
+    header = struct.pack(">IIBBBBB", width, height, 16, colour, 0, 0, 0)
+    chunks = [(b"IHDR", header), (b"IDAT", packed), (b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data)) for name, data in chunks
+    )
