@@ -62,7 +62,19 @@ def network(name: str) -> nn.Module:
             module.running_var.uniform_(0.5, 2)
             module.weight.data.normal_(0, 1)
             module.bias.data.normal_(0, 0.3)
+    _shrink_head(model)
     return model.eval().double().requires_grad_(False)
+
+
+def _shrink_head(model: nn.Module) -> None:
+    """Replace the three dense layers of VGG and AlexNet by a small one.
+
+    No place of a case lies there, and in float64 each network would otherwise hold a gigabyte, in every process that
+    runs the tests.
+    """
+    if isinstance(model, models.VGG | models.AlexNet):
+        first = next(module for module in model.classifier if isinstance(module, nn.Linear))
+        model.classifier = nn.Linear(first.in_features, 10)
 
 
 def _arguments(build: str) -> dict[str, bool]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from itertools import product
 
 import torch
@@ -161,25 +162,42 @@ def one_unit(unit):
 
 def projection(model: nn.Module, image: Tensor, module: str, seed, method: str = "gradient") -> Tensor:
     """(C, H, W): `seed(activation)` sent back from a module's output by torch's own autograd."""
+    return projections(model, image, [(module, seed)], method)[0]
+
+
+class _Seen(Exception):
+    """Every module asked for has run; what comes after it in the network does not matter."""
+
+
+def projections(model: nn.Module, image: Tensor, asked, method: str = "gradient") -> list[Tensor]:
+    """`projection` for each (module, seed) of a list, from one forward pass that ends with the last of the modules."""
     image = image.clone().requires_grad_(True)
-    kept = {}
+    outputs: dict[str, Tensor] = {}
+    names = {name for name, _ in asked}
 
-    def keep(_module, _args, out):
-        kept["out"] = out.clone()
-        return kept["out"].clone()  # which an in-place successor may write over
+    def keep(name):
+        def hook(_module, _args, out):
+            outputs[name] = out.clone()
+            if outputs.keys() == names:
+                raise _Seen
+            return outputs[name].clone()  # which an in-place successor may write over
 
-    handle = dict(model.named_modules())[module].register_forward_hook(keep)
+        return hook
+
+    table = dict(model.named_modules())
+    handles = [table[name].register_forward_hook(keep(name)) for name in names]
     try:
-        if method == "gradient":
+        with contextlib.suppress(_Seen), contextlib.nullcontext() if method == "gradient" else Replaced(method):
             model(image)
-        else:
-            with Replaced(method):
-                model(image)
     finally:
-        handle.remove()
-    out = kept["out"]
-    (gradient,) = torch.autograd.grad(out, image, seed(out.detach()))
-    return gradient[0]
+        for handle in handles:
+            handle.remove()
+    found = []
+    for name, seed in asked:
+        out = outputs[name]
+        (gradient,) = torch.autograd.grad(out, image, seed(out.detach()), retain_graph=True)
+        found.append(gradient[0])
+    return found
 
 
 def slow_conv(x: Tensor, filters: Tensor, axes) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ import torch
 import unconv
 from cases import networks as cases
 from cases.networks import NETWORKS
-from oracles.reverse import one_unit, projection
+from oracles.reverse import one_unit, projection, projections
 from unconv.reverse.methods import METHODS
 from unconv.reverse.places import find
 from unconv.reverse.walking.walk import walk
@@ -21,10 +22,16 @@ pytestmark = pytest.mark.slow
 PLACES = [(name, module) for name, case in NETWORKS.items() for module in case.modules]
 
 
-def recorded(name: str, module: str) -> unconv.Recording:
+@functools.cache
+def recorded(name: str) -> unconv.Recording:
+    """The case's network, recorded once for all the laws."""
+    return record(name)
+
+
+def record(name: str) -> unconv.Recording:
     case = NETWORKS[name]
     network = unconv.Network(cases.network(name), input_size=(case.channels, *case.size))
-    return network.record(cases.image(name), [module])
+    return network.record(cases.image(name), case.modules)
 
 
 def assert_equal_elements(mine, right, tolerance):
@@ -36,23 +43,24 @@ def assert_equal_elements(mine, right, tolerance):
 @pytest.mark.parametrize("method, tolerance", [("gradient", 1e-10), ("deconvnet", 1e-8), ("guided", 1e-8)])
 @pytest.mark.parametrize("name, module", PLACES)
 def test_a_projection_equals_autograd_with_that_backward_rule(name, module, method, tolerance):
-    found = recorded(name, module).project(module, "top:2", method=method)
-    for unit, mine in zip(found.units, found.pixels(), strict=True):
-        right = projection(cases.network(name), cases.image(name), module, one_unit(unit), method)
+    found = recorded(name).project(module, "top:2", method=method)
+    asked = [(module, one_unit(unit)) for unit in found.units]
+    rights = projections(cases.network(name), cases.image(name), asked, method)
+    for mine, right in zip(found.pixels(), rights, strict=True):
         assert_equal_elements(mine, right, tolerance)
 
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_deep_in_a_network_the_deconvnet_is_not_the_gradient(name):
     module = NETWORKS[name].modules[2]
-    recording = recorded(name, module)
+    recording = recorded(name)
     ours, gradient = (recording.project(module, "top:1", method=m).pixels() for m in ("deconvnet", "gradient"))
     assert float((ours - gradient).norm() / gradient.norm()) > 0.1
 
 
 @pytest.mark.parametrize("name, module", PLACES)
 def test_windows_equal_the_walk_over_whole_maps(name, module):
-    recording = recorded(name, module)
+    recording = recorded(name)
     _, value = find(recording.tape, module)
     found = recording.project(module, "top:3")
     seed = torch.zeros(len(found), *value.shape[1:], dtype=torch.float64)
@@ -64,7 +72,7 @@ def test_windows_equal_the_walk_over_whole_maps(name, module):
 
 @pytest.mark.parametrize("name, module", PLACES)
 def test_no_seed_gives_nothing_and_a_double_seed_double(name, module):
-    recording = recorded(name, module)
+    recording = recorded(name)
     _, value = find(recording.tape, module)
     seed = recording.project(module, "top:1")
     start = torch.zeros(1, *value.shape[1:], dtype=torch.float64)
@@ -77,7 +85,7 @@ def test_no_seed_gives_nothing_and_a_double_seed_double(name, module):
 
 @pytest.mark.parametrize("name, module", PLACES)
 def test_nothing_arrives_outside_the_receptive_field(name, module):
-    recording = recorded(name, module)
+    recording = recorded(name)
     found = recording.project(module, "top:2")
     right = projection(cases.network(name), cases.image(name), module, one_unit(found.units[0]))
     y0, x0, y1, x1 = found.boxes[0].tolist()
@@ -93,7 +101,7 @@ def test_the_model_is_as_it_was(name):
     model, module = cases.network(name), NETWORKS[name].modules[1]
     before = copy.deepcopy(model.state_dict())
     hooks = [len(m._forward_hooks) + len(m._forward_pre_hooks) + len(m._backward_hooks) for m in model.modules()]
-    recorded(name, module).project(module, "top:1")
+    record(name).project(module, "top:1")
     assert all(torch.equal(before[key], value) for key, value in model.state_dict().items())
     assert hooks == [len(m._forward_hooks) + len(m._forward_pre_hooks) + len(m._backward_hooks) for m in model.modules()]
     assert not any(m.training for m in model.modules())
@@ -103,7 +111,7 @@ def test_the_model_is_as_it_was(name):
 @pytest.mark.parametrize("name", ["vgg", "resnet18", "squeezenet11"])
 def test_a_whole_map_is_the_sum_of_its_units_for_the_gradient(name):
     module = NETWORKS[name].modules[1]
-    recording = recorded(name, module)
+    recording = recorded(name)
     (whole,) = recording.project(module, 3, unit="map", method="gradient").pixels()
     right = projection(
         cases.network(name), cases.image(name), module, lambda a: a * (torch.arange(a.shape[1]) == 3)[:, None, None]
