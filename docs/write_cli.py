@@ -21,7 +21,7 @@ complete commands, options, and choices such as methods; `unconv --show-completi
 
 
 def reference() -> str:
-    """The whole page."""
+    """Return the whole page."""
     commands = typer.main.get_command(app).commands
     parts = [HEAD]
     for group in groups("unconv.cli.commands"):
@@ -31,7 +31,7 @@ def reference() -> str:
 
 
 def described(name: str, command) -> str:
-    """The section of one command."""
+    """Return the section of one command."""
     arguments = [p for p in command.params if p.param_type_name == "argument"]
     options = [p for p in command.params if p.param_type_name == "option"]
     usage = " ".join(["unconv", name, *(p.name.upper() for p in arguments), "[OPTIONS]"])
@@ -42,7 +42,7 @@ def described(name: str, command) -> str:
 
 
 def default(option) -> str:
-    """The option's default as one would type it."""
+    """Return an option's default as one would type it."""
     return "" if option.default in (None, False, [], ()) else f"`{option.default}`"
 
 

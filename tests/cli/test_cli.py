@@ -225,6 +225,20 @@ def test_wrong_usage_is_status_2(here, unconv_command, arguments, words):
     assert not (here / "unconv-out").exists()
 
 
+def test_quiet_keeps_remarks_and_what_libraries_say_from_standard_error(here, unconv_command):
+    (here / "chatty.py").write_text(
+        TINY.replace("def make():", "import sys\n\ndef make():\n    print('loading', file=sys.stderr)")
+    )
+    for command in ("places", "check"):
+        arguments = (command, "chatty.py:make", "--size", "24x32")
+        assert unconv_command(*arguments)[2] == "loading\n"
+        assert unconv_command(*arguments, "-q")[2] == ""
+    options = ("project", "torchvision:squeezenet1_1", PICTURE, "--at", "features.1", "--channels", "0", "--dtype", "bfloat16")
+    assert "weights are random" in (said := unconv_command(*options)[2]) and "bfloat16 differs" in said
+    assert unconv_command(*options, "--quiet")[1:] == ("wrote unconv-out/index.html\n", "")
+    assert "there is no channel 99" in unconv_command(*PROJECT, "-q", "--at", "4", "--channels", "99")[2]
+
+
 @pytest.mark.parametrize(
     "option", [("--std", "0,0,0"), ("--resize", "-1"), ("--resize", "0"), ("--scale", "0"), ("--mean", "nan")]
 )

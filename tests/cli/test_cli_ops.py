@@ -76,6 +76,7 @@ def test_explain_prints_only_json(unconv_command, tmp_path):
     status, out, err = unconv_command("explain", "--json", "-o", tmp_path / "a.png")
     numbers = json.loads(out)
     assert (status, err) == (0, f"wrote {tmp_path / 'a.png'}\n")
+    assert unconv_command("explain", "--json", "-q", "-o", tmp_path / "a.png") == (0, out, "")
     assert numbers["transposed_padding"] == [[2, 1], [2, 1]]
     assert numbers["hits"][2] == [2, 2, 4, 2]
     assert numbers["legal_output_sizes"] == [[3, 4], [3, 4]]

@@ -1,4 +1,4 @@
-"""Options and arguments that several commands share. Their help comes from the tables of what there is to choose."""
+"""Options and arguments that several commands share; their help and completion come from the tables of choices."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from unconv.reverse.method_table import METHODS, Activations, method_help
 
 
 def one_of(choices: Iterable[str]) -> Callable[[str], list[str]]:
-    """Return what a shell completes an option with."""
+    """Return the function that a shell asks for completions of an option."""
     known = list(choices)
 
     def complete(incomplete: str) -> list[str]:
@@ -32,7 +32,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print all numbers as JSON,
 Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Print results and errors only: no progress, no remarks.")]
 At = Annotated[
     list[str] | None,
-    typer.Option(help="A place from `unconv places`; may be repeated. Without: every convolution's rectified output."),
+    typer.Option(help="A place from `unconv places`; may be repeated. By default every convolution's rectified output."),
 ]
 Channels = Annotated[
     str, typer.Option(help='"all", "top:9", or channels: 3 or 3,17,40.', autocompletion=one_of(["all", "top:9"]))
@@ -43,14 +43,15 @@ ActivationsOption = Annotated[
     str,
     typer.Option(
         "--activations",
-        help="At rectifiers other than ReLU, of which the paper says nothing: rectify, gradient, pass or error.",
+        help="The rule for rectifiers other than ReLU, which the paper does not cover: rectify, gradient, pass or error.",
         autocompletion=one_of(_ACTIVATIONS),
     ),
 ]
 Dtype = Annotated[
     str | None,
     typer.Option(
-        help="Of the way back: float32; bfloat16, two thirds of the time, with its error; float64; float16 on a GPU.",
+        help="The type to walk back in: float32; bfloat16, which takes two thirds of the time and states its error; float64; "
+        "or float16 on a GPU.",
         autocompletion=one_of(["float32", "bfloat16", "float64", "float16"]),
     ),
 ]

@@ -1,4 +1,4 @@
-"""What people write after an option, read: sizes, rows of values, channels, units."""
+"""Read what people write after an option: sizes, rows of values, channels, units."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def read_grid(option: str, text: str) -> Tensor:
-    """Rows of values, or a size filled with 1, 2, 3."""
+    """Read rows of values, or a size filled with 1, 2, 3."""
     import torch
 
     if "," not in text and ";" not in text:
@@ -30,7 +30,7 @@ def read_grid(option: str, text: str) -> Tensor:
 
 
 def read_lengths(option: str, text: str) -> tuple[int, ...]:
-    """A number, or one for each axis: 3x5."""
+    """Read a number, or one for each axis: 3x5."""
     parts = text.lower().split("x")
     if not all(part.isdecimal() for part in parts):
         hint = " To write a file, pass -o." if option == "--output" and "." in text else ""
@@ -39,7 +39,7 @@ def read_lengths(option: str, text: str) -> tuple[int, ...]:
 
 
 def read_paddings(text: str, axes: int) -> str | list[tuple[int, ...]]:
-    """SAME, VALID, or a pair for each axis; one pair is for all of them."""
+    """Read SAME, VALID, or a pair for each axis; one pair is for all of them."""
     if text.isalpha():
         return text.upper()
     pairs = [tuple(int(n) if n.strip().isdecimal() else -1 for n in pair.split(",")) for pair in text.split(";")]
@@ -49,7 +49,7 @@ def read_paddings(text: str, axes: int) -> str | list[tuple[int, ...]]:
 
 
 def read_place(text: str) -> tuple[int, int]:
-    """A row and a column: 1,2."""
+    """Read a row and a column: 1,2."""
     parts = text.split(",")
     if len(parts) != 2 or not all(part.strip().isdecimal() for part in parts):
         raise typer.BadParameter(f"--at {text!r}: write row,column.")
@@ -57,7 +57,7 @@ def read_place(text: str) -> tuple[int, int]:
 
 
 def read_size(text: str) -> tuple[int, int]:
-    """(height, width) of 224 or 224x320."""
+    """Read 224 or 224x320 as (height, width)."""
     numbers = [int(n) for n in text.lower().split("x") if n.isdecimal() and int(n) > 0]
     if len(numbers) != len(text.lower().split("x")) or len(numbers) not in (1, 2):
         raise typer.BadParameter(f"{text!r} is no size; write 224 or 224x320 (height first).")
@@ -65,7 +65,7 @@ def read_size(text: str) -> tuple[int, int]:
 
 
 def read_floats(option: str, text: str | None) -> tuple[float, ...] | None:
-    """Numbers with commas between; None if nothing was given."""
+    """Read numbers with commas between; None if there is no text."""
     try:
         return None if text is None else tuple(float(n) for n in text.split(","))
     except ValueError:
@@ -73,7 +73,7 @@ def read_floats(option: str, text: str | None) -> tuple[float, ...] | None:
 
 
 def read_channels(text: str) -> str | list[int]:
-    """All, top:9, or numbers with commas between."""
+    """Read all, top:9, or numbers with commas between."""
     if text == "all" or text.startswith("top:"):
         return text
     if all(part.strip().isdecimal() for part in text.split(",")):
@@ -82,7 +82,7 @@ def read_channels(text: str) -> str | list[int]:
 
 
 def read_unit(text: str) -> str | tuple[int, ...]:
-    """Strongest, map, or a position: 6,7."""
+    """Read strongest, map, or a position: 6,7."""
     if text in ("strongest", "map"):
         return text
     if all(part.strip().isdecimal() for part in text.split(",")):

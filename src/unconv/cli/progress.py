@@ -1,10 +1,11 @@
-"""What a command says while it works, on standard error: a bar that moves, remarks, how it was stopped."""
+"""Progress on standard error: a bar that moves, remarks, and how a run was stopped."""
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, redirect_stderr
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,13 @@ def stoppable(out: Path) -> Iterator[None]:
         there = f" {out / 'index.html'} leads to what was written until then." if (out / "index.html").is_file() else ""
         print(f"unconv: stopped.{there}", file=sys.stderr)
         raise typer.Exit(130) from None
+
+
+@contextmanager
+def hushed(quiet: bool) -> Iterator[None]:
+    """Keep what libraries print while they download and open a network from standard error; errors still come."""
+    with redirect_stderr(io.StringIO()) if quiet else nullcontext():
+        yield
 
 
 def remark(text: str, quiet: bool) -> None:

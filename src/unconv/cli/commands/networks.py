@@ -1,4 +1,4 @@
-"""Networks: what there is to look at, what drives it, whether it is right, how fast it is."""
+"""Commands on networks: list their places, project pictures, check a network, time it."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from unconv.cli.options import (
     Weights,
 )
 from unconv.cli.parsing import read_channels, read_floats, read_size, read_unit
-from unconv.cli.progress import print_table, remark, show_progress, stoppable
+from unconv.cli.progress import hushed, print_table, remark, show_progress, stoppable
 
 if TYPE_CHECKING:
     from unconv.reverse.network import Network
@@ -61,11 +61,12 @@ def places(
     weights: Weights = None,
     size: Size = None,
     as_json: AsJson = False,
+    quiet: Quiet = False,
 ) -> None:
     """List the places of a network: what can be looked at, and how much of the picture its units see."""
     from dataclasses import asdict
 
-    network = _network(model, weights, size)
+    network = _network(model, weights, quiet, size)
     found = network.places()
     if as_json:
         print(json.dumps([asdict(place) for place in found], indent=1))
@@ -91,7 +92,11 @@ def project(
     activations: ActivationsOption = "rectify",
     dtype: Dtype = None,
     trust: Annotated[
-        bool, typer.Option("--trust", help="Say on each unit's page how far to trust it; some hundred runs a layer, up to it.")
+        bool,
+        typer.Option(
+            "--trust",
+            help="State on each unit's page how far to trust it; takes some hundred runs of the network up to each layer.",
+        ),
     ] = False,
     weights: Weights = None,
     out: Folder = Path("unconv-out"),
@@ -109,7 +114,7 @@ def project(
     from unconv.report import Request, report
 
     request = Request(tuple(at or ()), read_channels(channels), read_unit(unit), Rules(method, activations), dtype, trust)
-    network = _network(model, weights, size, resize, mean, std, scale, bgr)
+    network = _network(model, weights, quiet, size, resize, mean, std, scale, bgr)
     if network.weights == "random":
         remark("the weights are random, and so are the pictures; pass --weights DEFAULT or a file.", as_json or quiet)
     with stoppable(out), show_progress(as_json or quiet) as progress:
@@ -122,17 +127,18 @@ def project(
 @GROUP.command
 def check(
     model: Model,
-    image: Annotated[Path | None, typer.Argument(help="A picture. Without: noise.")] = None,
+    image: Annotated[Path | None, typer.Argument(help="A picture; by default noise.")] = None,
     method: Method = "deconvnet",
     activations: ActivationsOption = "rectify",
     weights: Weights = None,
     size: Size = None,
     as_json: AsJson = False,
+    quiet: Quiet = False,
 ) -> None:
     """Say whether a network can be run backwards, and prove it on this one: exit status 1 if not."""
     from unconv import Rules
 
-    found = _network(model, weights, size).check(image, Rules(method, activations))
+    found = _network(model, weights, quiet, size).check(image, Rules(method, activations))
     print(json.dumps(found.numbers(), indent=1) if as_json else found.text())
     if not found.reversible:
         raise typer.Exit(1)
@@ -141,7 +147,7 @@ def check(
 @GROUP.command
 def bench(
     model: Model,
-    image: Annotated[Path | None, typer.Argument(help="A picture. Without: noise, which costs as much.")] = None,
+    image: Annotated[Path | None, typer.Argument(help="A picture; by default noise, which costs as much.")] = None,
     at: At = None,
     channels: Channels = "all",
     unit: Unit = "strongest",
@@ -159,7 +165,7 @@ def bench(
     from unconv import Rules
     from unconv.reverse.bench import bench as timed
 
-    network = _network(model, weights, size)
+    network = _network(model, weights, quiet, size)
     noise = torch.randn(network.input_size, generator=torch.Generator().manual_seed(0))
     with show_progress(as_json or quiet) as progress:
         asked = (tuple(at or ()), read_channels(channels), read_unit(unit), Rules(method, activations), dtype)
@@ -211,6 +217,7 @@ def _finish(out: Path, numbers: Any, as_json: bool) -> None:
 def _network(
     model: str,
     weights: str | None,
+    quiet: bool,
     size: str | None = None,
     resize: int | None = None,
     mean: str | None = None,
@@ -218,12 +225,13 @@ def _network(
     scale: float | None = None,
     bgr: bool = False,
 ) -> Network:
-    """The network, with the preprocessing that the options change."""
+    """Open a network, with the preprocessing that the options change."""
     from dataclasses import replace
 
     from unconv import Preprocess, load
 
-    network = load(model, weights)
+    with hushed(quiet):
+        network = load(model, weights)
     given = {"resize": resize, "mean": read_floats("--mean", mean), "std": read_floats("--std", std), "scale": scale}
     changes: dict[str, Any] = {option: value for option, value in given.items() if value is not None}
     if size is not None:
@@ -234,6 +242,7 @@ def _network(
         return network
     _, height, width = network.input_size
     known = Preprocess.like(network.preprocess, (height, width))
+    # One mean makes the picture grey, and the network's own three deviations no longer fit it.
     if len(changes.get("mean", known.mean)) != len(changes.get("std", known.std)) and "std" not in changes:
         changes["std"] = (1.0,) * len(changes["mean"])
     network.preprocess = replace(known, **changes)

@@ -1,4 +1,4 @@
-"""Operations: why a transposed convolution or an unpooling gives what it gives, and which sizes it can have."""
+"""Commands on operations: explain a transposed convolution or an unpooling, list the sizes it can have."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from unconv.cli.groups import Group
-from unconv.cli.options import AsJson, one_of
+from unconv.cli.options import AsJson, Quiet, one_of
 from unconv.cli.parsing import read_grid, read_lengths, read_paddings, read_place
 from unconv.cli.progress import print_table
 
@@ -31,24 +31,27 @@ def explain(
     ] = "conv2d_transpose",
     input: Annotated[
         str | None,
-        typer.Option(help="A size, to be filled with 1, 2, 3..; or rows of values: 1,2;3,4. Without: 2x2, for a pool 4x4."),
+        typer.Option(help="A size, to be filled with 1, 2, 3..; or rows of values: 1,2;3,4. By default 2x2; for a pool 4x4."),
     ] = None,
     kernel: Annotated[
         str | None,
-        typer.Option(help="A size, 3 or 3x3, or rows of values; of a pool, the window's size. Without: 3, for a pool 2."),
+        typer.Option(help="A size, 3 or 3x3, or rows of values; for a pool, the window's size. By default 3; for a pool 2."),
     ] = None,
     stride: Annotated[str, typer.Option(help="A number, or height x width: 2x1.")] = "2",
-    padding: Annotated[str, typer.Option(help="SAME, VALID, or before,after: 1,1, or of height;width: 1,1;0,2.")] = "SAME",
+    padding: Annotated[
+        str, typer.Option(help="SAME, VALID, or before,after: 1,1, or a pair for height and one for width: 1,1;0,2.")
+    ] = "SAME",
     output: Annotated[
-        str | None, typer.Option(help="The output's size, 4 or 4x5. Without: input x stride under SAME, else the smallest.")
+        str | None, typer.Option(help="The output's size, 4 or 4x5. By default input x stride under SAME, else the smallest.")
     ] = None,
-    dilation: Annotated[str | None, typer.Option(help="A number, or height x width. Without: 1. Not for a pool.")] = None,
+    dilation: Annotated[str | None, typer.Option(help="A number, or height x width; by default 1. Not for a pool.")] = None,
     duplicates: Annotated[
-        str | None, typer.Option(help="Where a pool's windows overlap: sum, overwrite, or, of averages, mean. Without: sum.")
+        str | None, typer.Option(help="Where a pool's windows overlap: sum, the default, overwrite, or, for averages, mean.")
     ] = None,
     at: Annotated[str | None, typer.Option(help="The sample of the output, or the window, to look at: row,column.")] = None,
     out: Annotated[Path | None, typer.Option("-o", "--out", help="Write NAME.png, .svg, .gif, .html or .txt.")] = None,
     as_json: AsJson = False,
+    quiet: Quiet = False,
 ) -> None:
     """Show step by step why a transposed convolution or an unpooling gives what it gives."""
     if operation == "conv2d_transpose":
@@ -62,7 +65,8 @@ def explain(
     place = None if at is None else read_place(at)
     if out is not None:
         explanation.save(out, place)
-        print(f"wrote {out}", file=sys.stderr if as_json else sys.stdout)
+        if not (as_json and quiet):
+            print(f"wrote {out}", file=sys.stderr if as_json else sys.stdout)
     if as_json:
         print(json.dumps(explanation.numbers(), indent=1))
     elif out is None:
@@ -74,7 +78,7 @@ def size(
     input: Annotated[str, typer.Option(help="The input's size: 28x28, or 28 for one axis.")],
     kernel: Annotated[str, typer.Option(help="The kernel's size: 3, or 3x5.")],
     stride: Annotated[str, typer.Option(help="A number, or one for each axis: 2x1.")] = "1",
-    padding: Annotated[str, typer.Option(help="SAME, VALID, or before,after: 1,1, or of each axis: 1,1;0,2.")] = "SAME",
+    padding: Annotated[str, typer.Option(help="SAME, VALID, or before,after: 1,1, or a pair for each axis: 1,1;0,2.")] = "SAME",
     dilation: Annotated[str, typer.Option(help="A number, or one for each axis.")] = "1",
     as_json: AsJson = False,
 ) -> None:

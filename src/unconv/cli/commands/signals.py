@@ -1,4 +1,4 @@
-"""Signals and pictures: what was measured, without what the system did to it."""
+"""Commands on measured signals and pictures: undo what the measuring system did to them."""
 
 from __future__ import annotations
 
@@ -47,13 +47,15 @@ def deblur(
     noise: Annotated[str, typer.Option(help="estimate, poisson, or a standard deviation in the picture's units.")] = "estimate",
     boundary: Annotated[str, typer.Option(help=boundary_help(), autocompletion=one_of(BOUNDARIES))] = "unknown",
     method: Annotated[str, typer.Option(help=method_help(), autocompletion=one_of(["auto", *METHODS]))] = "auto",
-    steps: Annotated[int | None, typer.Option(help="Of the method, at most.")] = None,
+    steps: Annotated[int | None, typer.Option(help="The most steps that the method may make.")] = None,
     strength: Annotated[float | None, typer.Option(help=strength_help())] = None,
     axes: Annotated[str | None, typer.Option(help="What the axes are, where they cannot be told: DHW, NHW, HWC.")] = None,
-    memory: Annotated[float | None, typer.Option(help="GiB to use; larger pictures go in tiles. Without: half.")] = None,
-    enlarge: Annotated[int | None, typer.Option(help="Restore on a grid so many times as fine.")] = None,
+    memory: Annotated[
+        float | None, typer.Option(help="GiB to use; larger pictures go in tiles. By default half of the memory.")
+    ] = None,
+    enlarge: Annotated[int | None, typer.Option(help="Restore on a grid this many times as fine.")] = None,
     out: Annotated[
-        Path | None, typer.Option("-o", "--out", help="Write the restored picture there. Without: beside it.")
+        Path | None, typer.Option("-o", "--out", help="The restored picture's file; by default beside the picture.")
     ] = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
@@ -71,7 +73,7 @@ def deblur(
         if taken.resolve() in (place.resolve(), beside.resolve()):
             raise UnconvError(f"deblur: {taken} is {what}, and would be written over. Choose another name with -o.")
     observed = measured(picture, axes=axes)
-    refuse_unfit(observed, place)  # before the work, not after it
+    refuse_unfit(observed, place)  # now, and not after minutes of work
     kernel = _psf(psf, observed, quiet)
     with warnings.catch_warnings(), show_progress(as_json or quiet) as progress:
         warnings.simplefilter("ignore", UserWarning)  # they come as notes, too
@@ -113,7 +115,7 @@ def _numbers(restored: Restored, place: Path, beside: Path) -> dict[str, Any]:
 
 
 def _beside(picture: Path) -> Path:
-    """A name beside the picture, of its own kind of file, but PNG for what would be compressed with loss."""
+    """Return a name beside the picture, of its own kind of file; PNG where that would compress with loss."""
     if not picture.is_file():
         raise PictureError(f"deblur: there is no picture file {str(picture)!r}.")
     if picture.suffix.lower() in (".png", ".tif", ".tiff", ".npy"):
@@ -136,7 +138,7 @@ def _number(option: str, text: str) -> float:
 
 
 def _psf(text: str, observed: Measured, quiet: bool) -> str | Tensor:
-    """A file's name, or the PSF that the words stand for."""
+    """Return a file's name as it is, or make the PSF that the words stand for."""
     from unconv.inverse.psf import makers as psf
 
     name, colon, rest = text.partition(":")
