@@ -20,12 +20,9 @@ from unconv.errors import UnconvError, WeightsError
         ("keras:VGG16", "keras", "keras"),
         ("net.keras", "keras", "keras"),
         ("onnx:net.onnx", "onnx", "onnx"),
-        ("onnx:net.onnx", "onnx2torch", "onnx"),
     ],
 )
 def test_an_absent_library_is_answered_with_how_to_install_it(monkeypatch, spec, library, extra):
-    if library == "onnx2torch":
-        pytest.importorskip("onnx")
     monkeypatch.setitem(sys.modules, library, None)
     with pytest.raises(UnconvError, match=rf'load: {library} cannot be imported .*pip install "unconv\[{extra}\]"'):
         unconv.load(spec)
@@ -33,7 +30,7 @@ def test_an_absent_library_is_answered_with_how_to_install_it(monkeypatch, spec,
 
 @pytest.mark.parametrize("what", ["import unconv", "from unconv.cli import app"])
 def test_what_is_not_asked_for_is_not_imported(what):
-    check = f"{what}; import sys; print([name for name in ('keras', 'onnx', 'onnx2torch', 'timm') if name in sys.modules])"
+    check = f"{what}; import sys; print([name for name in ('keras', 'onnx', 'timm') if name in sys.modules])"
     assert subprocess.run([sys.executable, "-c", check], capture_output=True, text=True).stdout.strip() == "[]"
 
 

@@ -99,7 +99,7 @@ OPENERS = [
         "those in the file",
         files=KERAS_FILES,
     ),
-    Opener("onnx:FILE", "unconv.networks.onnx:open_onnx", "onnx", "an ONNX file", "those in the file", files=()),
+    Opener("onnx:FILE", "unconv.networks.onnx.opening:open_onnx", "onnx", "an ONNX file", "those in the file", files=()),
     Opener(
         "FILE.py:factory",
         "unconv.networks.factory:open_factory",

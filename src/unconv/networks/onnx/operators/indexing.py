@@ -1,0 +1,133 @@
+"""Picking samples by where they stand, and putting them there."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import prod
+
+import torch
+from torch import Tensor
+
+from unconv.errors import ShapeError
+from unconv.networks.onnx.operators.table import Setting, axis_of, bounded, chosen, integers, known, numbers, operator
+
+
+@operator("Slice", settings=("starts", "ends", "axes", "steps"))
+def slices(x: Tensor, starts: Setting, ends: Setting, axes: Setting | None = None, steps: Setting | None = None) -> Tensor:
+    """A part of each axis, as numpy's slices."""
+    firsts, lasts = integers(starts), integers(ends)
+    along = list(range(len(firsts))) if axes is None else integers(axes)
+    pitches = [1] * len(firsts) if steps is None else integers(steps)
+    if len({len(firsts), len(lasts), len(along), len(pitches)}) > 1 or 0 in pitches:
+        raise ShapeError("its starts, ends, axes and steps must be equally many, and no step 0")
+    for axis, first, last, step in zip(along, firsts, lasts, pitches, strict=True):
+        x = _sliced(x, axis_of(axis, x.ndim), range(x.shape[axis])[first:last:step])
+    return x
+
+
+def _sliced(x: Tensor, axis: int, places: range) -> Tensor:
+    if places == range(x.shape[axis]):
+        return x
+    before = (slice(None),) * axis
+    if places.step > 0 or not places:
+        return x[(*before, slice(places.start, max(places.stop, places.start), max(places.step, 1)))]
+    # torch steps forward only: the same samples from the other end.
+    return x[(*before, slice(places[-1], places[0] + 1, -places.step))].flip(axis)
+
+
+def _from_start(indices: Tensor, n: int) -> Tensor:
+    """Indices, of which those below zero count from the end, counted from the start."""
+    indices = indices.long()
+    return torch.where(indices < 0, indices + n, indices)
+
+
+@operator("Gather", scalars=("indices",))
+def gather(x: Tensor, indices: Tensor | Sequence[int] | int, *, axis: int = 0) -> Tensor:
+    """The samples at some places along an axis."""
+    axis = axis_of(axis, x.ndim)
+    if isinstance(indices, int):
+        return x.select(axis, indices)
+    if not isinstance(indices, Tensor):
+        (place,) = indices
+        return x.narrow(axis, place, 1)
+    places = _from_start(indices, x.shape[axis])
+    shape = bounded([*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :]])
+    picked = x.index_select(axis, places.reshape(-1))
+    return picked if indices.ndim == 1 else picked.reshape(shape)
+
+
+@operator("GatherElements")
+def gather_elements(x: Tensor, indices: Tensor, *, axis: int = 0) -> Tensor:
+    """Each sample from the place along an axis that its index says."""
+    axis = axis_of(axis, x.ndim)
+    return x.gather(axis, _from_start(indices, x.shape[axis]))
+
+
+@operator("GatherND")
+def gather_nd(x: Tensor, indices: Tensor, *, batch_dims: int = 0) -> Tensor:
+    """Parts of a tensor, each by an index along its first axes."""
+    batch, count = x.shape[:batch_dims], indices.shape[-1]
+    picked = x.reshape(prod(batch), *x.shape[batch_dims:])
+    rows = indices.reshape(prod(batch), -1, count)
+    first = torch.arange(prod(batch), device=x.device)[:, None]
+    along = [_from_start(rows[..., k], picked.shape[1 + k]) for k in range(count)]
+    shape = (*indices.shape[:-1], *x.shape[batch_dims + count :])
+    return picked[(first, *along)].reshape(bounded(shape))
+
+
+_REDUCTIONS = {"none": None, "add": "sum", "mul": "prod", "max": "amax", "min": "amin"}
+
+
+@operator("Scatter", "ScatterElements")
+def scatter_elements(x: Tensor, indices: Tensor, updates: Tensor, *, axis: int = 0, reduction: str = "none") -> Tensor:
+    """x with each update at the place along an axis that its index says."""
+    axis = axis_of(axis, x.ndim)
+    how = chosen("reduction", reduction, _REDUCTIONS)
+    places = _from_start(indices, x.shape[axis])
+    return x.scatter(axis, places, updates) if how is None else x.scatter_reduce(axis, places, updates, how)
+
+
+@operator("ScatterND")
+def scatter_nd(x: Tensor, indices: Tensor, updates: Tensor, *, reduction: str = "none") -> Tensor:
+    """x with each part of the updates at the index that says where, along the first axes."""
+    count = indices.shape[-1]
+    how = chosen("reduction", reduction, _REDUCTIONS)
+    rows = torch.zeros(indices.shape[:-1], dtype=torch.int64, device=indices.device)
+    for k in range(count):
+        rows = rows * x.shape[k] + _from_start(indices[..., k], x.shape[k])
+    length = prod(x.shape[count:])
+    flat, parts = x.reshape(-1, length), updates.reshape(-1, length)
+    places = rows.reshape(-1, 1).expand(parts.shape)
+    made = flat.scatter(0, places, parts) if how is None else flat.scatter_reduce(0, places, parts, how)
+    return made.reshape(x.shape)
+
+
+@operator("OneHot", settings=("depth",))
+def one_hot(indices: Tensor, depth: Setting, values: Tensor, *, axis: int = -1) -> Tensor:
+    """values[1] where the index says along a new axis of `depth` places, values[0] elsewhere."""
+    count = int(numbers(depth)[0])
+    axis = axis_of(axis, indices.ndim + 1)
+    bounded([*indices.shape, count])
+    places = torch.arange(count, device=indices.device).view(-1, *[1] * (indices.ndim - axis))
+    hit = _from_start(indices, count).unsqueeze(axis) == places
+    return torch.where(hit, values[1], values[0])
+
+
+@operator("ReverseSequence")
+def reverse_sequence(x: Tensor, lengths: Tensor, *, batch_axis: int = 1, time_axis: int = 0) -> Tensor:
+    """The first samples of each row in reverse order, as many as its length says."""
+    rows, times = axis_of(batch_axis, x.ndim), axis_of(time_axis, x.ndim)
+    time = torch.arange(x.shape[times], device=x.device)
+    ends = lengths.long()[:, None]
+    places = torch.where(time < ends, ends - 1 - time, time)  # (batch, time)
+    shape = [x.shape[axis] if axis in (rows, times) else 1 for axis in range(x.ndim)]
+    places = (places if rows < times else places.mT).reshape(shape).expand(x.shape)
+    return x.gather(times, places)
+
+
+@operator("Compress")
+def compress(x: Tensor, condition: Tensor, *, axis: int | None = None) -> Tensor:
+    """The samples along an axis, or of all, whose condition holds."""
+    places = known(condition).reshape(-1).nonzero()[:, 0]
+    flat = x.reshape(-1) if axis is None else x
+    return flat.index_select(0 if axis is None else axis_of(axis, x.ndim), places)

@@ -1,0 +1,119 @@
+"""Norms: by statistics that were measured in training, or by the picture's own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from unconv.errors import ShapeError, UnconvError
+from unconv.networks.onnx.operators.table import axis_of, operator
+
+
+@operator("BatchNormalization", statistics=("mean", "variance"))
+def batch_norm(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    mean: Tensor,
+    variance: Tensor,
+    *,
+    epsilon: float = 1e-5,
+    is_test: int = 1,
+    momentum: float = 0.9,
+    opset: int,
+    outputs: int,
+    spatial: int = 1,
+    training_mode: int = 0,
+) -> Tensor:
+    """Each channel by the mean and variance in the file.
+
+    Raises:
+        UnconvError: it is in training mode.
+    """
+    if training_mode or (opset < 7 and not is_test) or outputs > 1:
+        raise UnconvError("it takes its statistics from the picture, as in training; export the model after model.eval()")
+    if not spatial and x.ndim > 2:
+        raise UnconvError(
+            "it norms each sample by itself (spatial=0), which only opsets before 9 know; export it for a newer one"
+        )
+    if x.ndim < 2:
+        x = x[:, None]
+        return F.batch_norm(x, mean, variance, weight, bias, False, 0.0, epsilon)[:, 0]
+    return F.batch_norm(x, mean, variance, weight, bias, False, 0.0, epsilon)
+
+
+@operator("InstanceNormalization")
+def instance_norm(x: Tensor, weight: Tensor, bias: Tensor, *, epsilon: float = 1e-5) -> Tensor:
+    """Each map by its own mean and variance."""
+    if x[0, 0].numel() == 1:  # torch refuses a single sample; it is its own mean
+        return torch.zeros_like(x) + bias.view(-1, *[1] * (x.ndim - 2))
+    return F.instance_norm(x, weight=weight, bias=bias, eps=epsilon)
+
+
+@operator("LayerNormalization")
+def layer_norm(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    *,
+    axis: int = -1,
+    epsilon: float = 1e-5,
+    outputs: int,
+    stash_type: int = 1,
+) -> Tensor | tuple[Tensor, ...]:
+    """The samples of the axes from `axis` on by their mean and variance; these, too, if they are asked for."""
+    shape = x.shape[axis_of(axis, x.ndim) :]
+    normed = F.layer_norm(x, shape, weight.expand(shape), None if bias is None else bias.expand(shape), epsilon)
+    if outputs == 1:
+        return normed
+    axes = list(range(x.ndim - len(shape), x.ndim))
+    mean = x.mean(axes, keepdim=True)
+    return (normed, mean, (x.var(axes, correction=0, keepdim=True) + epsilon).rsqrt())[:outputs]
+
+
+@operator("GroupNormalization")
+def group_norm(
+    x: Tensor, weight: Tensor, bias: Tensor, *, epsilon: float = 1e-5, num_groups: int, opset: int, stash_type: int = 1
+) -> Tensor:
+    """Each group of channels by its own mean and variance."""
+    if x.shape[1] % max(num_groups, 1):
+        raise ShapeError(f"it has {x.shape[1]} channels in {num_groups} groups, which must be of one size")
+    if opset < 21:  # one scale for each group
+        weight, bias = (t.repeat_interleave(x.shape[1] // num_groups) for t in (weight, bias))
+    return F.group_norm(x, num_groups, weight, bias, epsilon)
+
+
+@operator("RMSNormalization")
+def rms_norm(x: Tensor, weight: Tensor, *, axis: int = -1, epsilon: float = 1e-5, stash_type: int = 1) -> Tensor:
+    """The samples of the axes from `axis` on by their root mean square."""
+    axes = list(range(axis_of(axis, x.ndim), x.ndim))
+    return x * (x.square().mean(axes, keepdim=True) + epsilon).rsqrt() * weight
+
+
+@operator("LRN")
+def local_response_norm(x: Tensor, *, alpha: float = 1e-4, beta: float = 0.75, bias: float = 1.0, size: int) -> Tensor:
+    """Each sample by the squares of the channels beside its own."""
+    if size < 1:
+        raise ShapeError(f"its size is {size}, but at least 1 was needed")
+    if size % 2:
+        return F.local_response_norm(x, size, alpha, beta, bias)
+    # Of an even window torch has the odd channel before, ONNX after: the same with the channels in reverse order.
+    return F.local_response_norm(x.flip(1), size, alpha, beta, bias).flip(1)
+
+
+@operator("MeanVarianceNormalization")
+def mean_variance_norm(x: Tensor, *, axes: Sequence[int] = (0, 2, 3)) -> Tensor:
+    """Less the mean along the axes, by the deviation there."""
+    mean = x.mean(list(axes), keepdim=True)
+    deviation = ((x * x).mean(list(axes), keepdim=True) - mean * mean).sqrt()
+    return (x - mean) / (deviation + 1e-9)
+
+
+@operator("LpNormalization")
+def lp_norm(x: Tensor, *, axis: int = -1, p: int = 2) -> Tensor:
+    """By the p-norm along an axis; zeros stay zeros."""
+    norm = torch.linalg.vector_norm(x, p, axis_of(axis, x.ndim), keepdim=True)
+    return torch.where(norm == 0, torch.zeros_like(x), x / norm)

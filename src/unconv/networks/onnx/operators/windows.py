@@ -1,0 +1,79 @@
+"""How the windows of a convolution or a pool lie: settings left out, padding that the lengths decide."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from unconv.axis import Axis
+from unconv.errors import ShapeError
+from unconv.networks.onnx.operators.table import bounded, chosen
+
+
+@dataclass(frozen=True)
+class Windows:
+    """The settings along each axis.
+
+    Args:
+        pads: samples before and after, along each axis.
+    """
+
+    kernel: tuple[int, ...]
+    stride: tuple[int, ...]
+    dilation: tuple[int, ...]
+    pads: tuple[tuple[int, int], ...]
+
+    @property
+    def extent(self) -> tuple[int, ...]:
+        """Samples from a window's first to its last, along each axis."""
+        return tuple(d * (k - 1) + 1 for k, d in zip(self.kernel, self.dilation, strict=True))
+
+    @property
+    def symmetric(self) -> bool:
+        """Whether there is as much padding before as after, and none is negative."""
+        return all(before == after >= 0 for before, after in self.pads)
+
+
+def windows(
+    x: Tensor,
+    kernel: Sequence[int],
+    strides: Sequence[int] | None,
+    dilations: Sequence[int] | None,
+    pads: Sequence[int] | None,
+    auto_pad: str,
+) -> Windows:
+    """The windows over `x`, (N, C, samples..).
+
+    Raises:
+        ShapeError: the settings are for another number of axes, or no window can be of them.
+    """
+    axes = x.ndim - 2
+    stride, dilation = (list(setting or [1] * axes) for setting in (strides, dilations))
+    given = list(pads or [0] * 2 * axes)
+    if not 1 <= axes <= 3 or {len(kernel), len(stride), len(dilation), len(given) / 2} != {axes}:
+        raise ShapeError(f"its input is {tuple(x.shape)}, but its windows have {len(kernel)} axes, of 1 to 3")
+    if min(*kernel, *stride, *dilation) < 1:
+        raise ShapeError(f"its kernel {tuple(kernel)}, strides and dilations must each be at least 1")
+    turned = chosen("auto_pad", auto_pad, {"NOTSET": None, "": None, "VALID": 0, "SAME_UPPER": 1, "SAME_LOWER": -1})
+    pairs = [(0, 0)] * axes if turned is not None else list(zip(given[:axes], given[axes:], strict=True))
+    if turned:
+        rows = zip(kernel, stride, dilation, x.shape[2:], strict=True)
+        evened = [Axis(k, s, None, d).pads(n) for k, s, d, n in rows]
+        pairs = [(before, after) if turned > 0 else (after, before) for before, after in evened]
+    bounded(max(n + sum(pair), 0) for n, pair in zip(x.shape, [(0, 0), (0, 0), *pairs], strict=True))
+    return Windows(tuple(kernel), tuple(stride), tuple(dilation), tuple(pairs))
+
+
+def counted(n: int, extent: int, stride: int, pads: tuple[int, int], ceil: bool) -> tuple[int, int]:
+    """How many windows there are along one axis, and the padding after with which they just fit.
+
+    Source:
+        ONNX, AveragePool of opset 22: a last window may hang over the end, unless it begins in the padding there.
+    """
+    room = n + sum(pads) - extent
+    count = (-(-room // stride) if ceil else room // stride) + 1
+    if ceil and (count - 1) * stride >= n + pads[0]:
+        count -= 1
+    return count, max((count - 1) * stride + extent - n - pads[0], 0)
