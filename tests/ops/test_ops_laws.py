@@ -12,7 +12,7 @@ from cases.ops import AVERAGES, CONVS, TRANSPOSED, calls, exactly, inner, law, r
 from oracles.reverse import slow_conv, slow_windows
 from unconv import ops
 from unconv.axis import Axis
-from unconv.ops import adjoint as ways
+from unconv.ops import adjoint as choice
 
 
 @law
@@ -40,6 +40,7 @@ def test_a_transposed_convolution_passes_the_dot_test_with_the_convolution(call,
     exactly(inner(small, y), inner(x, back))
 
 
+@pytest.mark.slow
 @law
 @given(calls(most=2), some.integers(1, 3))
 def test_a_depthwise_convolution_passes_the_dot_test_with_its_way_back(call, multiplier):
@@ -56,6 +57,7 @@ def test_a_depthwise_convolution_passes_the_dot_test_with_its_way_back(call, mul
     exactly(layout.channels_first(small)[:, multiplier : 2 * multiplier], layout.channels_first(alone))
 
 
+@pytest.mark.slow
 @settings(law, max_examples=400)
 @given(calls(), some.sampled_from([1, 2, 16, 33]), some.sampled_from([1, 3, 16]), some.booleans())
 def test_single_precision_gives_the_same_with_its_gradients(call, inside, out, back):
@@ -103,34 +105,36 @@ def test_every_way_to_compute_a_transposed_convolution_gives_the_same(call, insi
     planes, weight = randn(2, inside, *small), randn(inside, out, *(axis.kernel for axis in axes), seed=1)
     if layout.axes == 1:
         planes, weight, axes, size = planes.unsqueeze(2), weight.unsqueeze(2), [Axis(1), *axes], [1, *size]
-    usual = ways._by_torch(planes, weight, axes, size)
-    exactly(ways.adjoint(planes, weight, axes, size), usual)
-    exactly(ways._by_products(planes, weight, axes, size), usual)
-    if ways._has_even_phases(axes, size):
-        exactly(ways._by_phases(planes, weight, axes, size), usual)
-    pads = ways._transposed_pads(axes, size)
-    if all(axis.stride == 1 for axis in axes) and all(0 <= before == after for before, after in pads):
-        exactly(ways._by_flipping(planes, weight, axes, size), usual)
+    first = [axis.pads(n)[0] for axis, n in zip(axes, size, strict=True)]
+    strides, dilations = [axis.stride for axis in axes], [axis.dilation for axis in axes]
+    usual = choice.conv_transpose(planes, weight, strides, dilations, first, size)
+    exactly(choice.adjoint(planes, weight, axes, size), usual)
+    exactly(choice.gemm_col2im(planes, weight, strides, dilations, first, size), usual)
+    if set(dilations) == {1}:  # also where phases are uneven: these samples are finite
+        exactly(choice.sub_pixel(planes, choice.sub_pixel_kernels(weight, strides), strides, first, size), usual)
+    pads = [axis.transposed_pads(n) for axis, n in zip(axes, size, strict=True)]
+    if set(strides) == {1} and all(0 <= before == after for before, after in pads):
+        exactly(choice.flipped(planes, weight, dilations, first, size), usual)
 
 
 def test_a_large_weight_is_the_same_in_another_order():
     filters = randn(16, 16, 64, 64).movedim((-1, -2), (0, 1))
-    ordered = ways._input_first(filters)
+    ordered = choice.input_first(filters)
     assert torch.equal(ordered, filters)
     assert ordered.stride(0) == 16 * 16 * 64
-    assert ways._input_first(filters[:, :, :2]).data_ptr() == filters.data_ptr()
+    assert choice.input_first(filters[:, :, :2]).data_ptr() == filters.data_ptr()
 
 
 def test_each_way_is_taken_somewhere(monkeypatch):
     taken = []
-    for name in ("_by_products", "_by_flipping", "_by_phases", "_by_torch"):
-        way = getattr(ways, name)
-        monkeypatch.setattr(ways, name, lambda *a, name=name, way=way: taken.append(name) or way(*a))
+    for name in ("gemm_col2im", "flipped", "sub_pixel", "conv_transpose"):
+        way = getattr(choice, name)
+        monkeypatch.setattr(choice, name, lambda *a, name=name, way=way: taken.append(name) or way(*a))
     ops.conv2d_transpose(randn(1, 2, 2, 9), randn(3, 3, 5, 9), (1, 4, 4, 5), 2)
     ops.conv2d_transpose(randn(1, 3, 4, 9), randn(3, 3, 3, 9), (1, 3, 4, 3), 1)
     ops.conv2d_transpose(randn(1, 3, 4, 9), randn(4, 4, 3, 9), (1, 6, 8, 3), 2)
     ops.conv2d_transpose(randn(1, 3, 4, 9), randn(3, 3, 3, 9), (1, 6, 8, 3), 2)
-    assert taken == ["_by_products", "_by_flipping", "_by_phases", "_by_torch"]
+    assert taken == ["gemm_col2im", "flipped", "sub_pixel", "conv_transpose"]
 
 
 @pytest.mark.parametrize("shape", [(1, 2, 2, 9), (1, 5, 6, 9), (1, 5, 6, 2)])
@@ -146,6 +150,7 @@ def test_what_is_not_finite_spoils_what_it_reaches_and_nothing_else(shape, lost,
     exactly(spoilt[~reached], whole[~reached])
 
 
+@pytest.mark.slow
 @law
 @given(calls(dilated=False), some.integers(1, 3), some.booleans(), some.booleans(), some.booleans())
 def test_maxima_are_the_first_largest_of_their_windows(call, channels, tied, lost, counted):
@@ -282,6 +287,7 @@ GRADIENTS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", GRADIENTS)
 def test_gradients_of_first_and_second_order_are_right(name):
     sources = (randn(1, 4, 5, 3).requires_grad_(), randn(3, 3, 3, 2).requires_grad_())

@@ -17,7 +17,8 @@ from unconv.errors import NoSuchUnit
 from unconv.explain.explanation import Telling, alike, before_and_after, cells, each, product_words, refuse_not_finite
 from unconv.explain.story import Frame, Frames, Panel, Story, cell
 from unconv.ops.arguments import Layout, axes_of, axis_words, floats, layout_of, listed, shape_argument, transposed_size
-from unconv.ops.conv import conv2d, cut, refuse_empty_filters
+from unconv.ops.conv import conv2d, refuse_empty_filters
+from unconv.ops.spatial import cut
 
 _NAMES = ("height", "width")
 

@@ -6,13 +6,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor
-from torch.nn import functional as F
 
 from unconv.axis import Axis
 from unconv.errors import ShapeError
 from unconv.ops.arguments import Layout, axes_of, counts, floats, layout_of, other_channels
-
-_CONVOLUTIONS = {2: F.conv2d, 3: F.conv3d}
+from unconv.ops.kernels.direct import convolve
+from unconv.ops.spatial import cut, nothing
 
 
 def conv1d(
@@ -109,17 +108,6 @@ def refuse_empty_filters(where: str, filters: Tensor) -> None:
         raise ShapeError(f"{where}: filters is {tuple(filters.shape)}; no axis may be 0. Pass filters with values.")
 
 
-def nothing(shape: Sequence[int], *sources: Tensor) -> Tensor:
-    """A tensor without values, of that shape, to which gradients still lead from `sources`."""
-    first, *others = (source.reshape(-1)[:0].reshape(tuple(shape)) for source in sources)
-    return sum(others, start=first)
-
-
-def grown(empty: Tensor, shape: Sequence[int]) -> Tensor:
-    """A tensor without values filled up to `shape` with zeros."""
-    return F.pad(empty, [edge for n, m in zip(reversed(shape), reversed(empty.shape), strict=True) for edge in (0, n - m)])
-
-
 def _conv(where: str, input: Tensor, filters: Tensor, strides: Any, padding: Any, layout: Layout, dilations: Any) -> Tensor:
     floats(where, layout, input=input, filters=filters)
     refuse_empty_filters(where, filters)
@@ -152,35 +140,5 @@ def _torch_conv(planes: Tensor, weight: Tensor, axes: Sequence[Axis], groups: in
         return _torch_conv(planes.unsqueeze(2), weight.unsqueeze(2), (Axis(1), *axes), groups).squeeze(2)
     axes, seen = zip(*(axis.unstrided(n) for axis, n in zip(axes, planes.shape[2:], strict=True)), strict=True)
     pads = [axis.pads(n) for axis, n in zip(axes, seen, strict=True)]
-    return padded_conv(cut(planes, [0] * len(axes), seen), weight, axes, pads, [axis.stride for axis in axes], groups)
-
-
-def padded_conv(
-    planes: Tensor,
-    weight: Tensor,
-    axes: Sequence[Axis],
-    pads: Sequence[tuple[int, int]],
-    strides: Sequence[int],
-    groups: int = 1,
-) -> Tensor:
-    """torch's convolution with `pads` zeros before and after. It pads both sides alike; what is more on one side is padded
-    before, and so are the maps that are shorter than the kernel: oneDNN's gradients along three axes write beside those.
-    """
-    short = [axis.extent > n for axis, n in zip(axes, planes.shape[2:], strict=True)]
-    both = [0 if by_hand else min(pad) for pad, by_hand in zip(pads, short, strict=True)]
-    more = [edge - least for pad, least in zip(reversed(pads), reversed(both), strict=True) for edge in pad]
-    if any(more):
-        planes = F.pad(planes, more)
-    dilations = [axis.dilation for axis in axes]
-    return _CONVOLUTIONS[len(axes)](planes, differentiable(weight), None, strides, both, dilations, groups)
-
-
-def differentiable(weight: Tensor) -> Tensor:
-    """The weight as torch can differentiate by it: some of its kernels take no view of a single filter."""
-    return weight.contiguous() if len(weight) == 1 else weight
-
-
-def cut(planes: Tensor, first: Sequence[int], size: Sequence[int]) -> Tensor:
-    """`size` samples from `first` on, along the spatial axes."""
-    parts: tuple[Any, ...] = tuple(slice(start, start + n) for start, n in zip(first, size, strict=True))
-    return planes[(..., *parts)]
+    strides, dilations = [axis.stride for axis in axes], [axis.dilation for axis in axes]
+    return convolve(cut(planes, [0] * len(axes), seen), weight, pads, strides, dilations, groups)

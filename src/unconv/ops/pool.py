@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from unconv.axis import Axis, pool_divisor, pool_length
 from unconv.errors import DtypeError, ShapeError
 from unconv.ops.arguments import Layout, axes_of, counts, floats, layout_of, per_axis
-from unconv.ops.conv import nothing
+from unconv.ops.spatial import nothing
 
 _MAXIMA = {2: F.max_pool2d, 3: F.max_pool3d}
 _AVERAGES = {2: F.avg_pool2d, 3: F.avg_pool3d}

@@ -13,8 +13,8 @@ from torch.nn import functional as F
 from unconv.axis import Axis
 from unconv.errors import DtypeError, NoSuchUnit, ShapeError
 from unconv.ops.arguments import FORMATS, Layout, axes_of, floats, layout_of, legal_size, per_axis, shape_argument
-from unconv.ops.conv import grown, nothing
 from unconv.ops.pool import traced
+from unconv.ops.spatial import grown, nothing
 
 
 def unpool_max(

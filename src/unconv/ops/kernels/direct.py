@@ -1,0 +1,63 @@
+"""torch's own convolutions, kept away from what oneDNN gets wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from unconv.axis import kernel_extent
+from unconv.ops.spatial import cut
+
+_CONVOLUTIONS = {2: F.conv2d, 3: F.conv3d}
+
+
+def convolve(
+    planes: Tensor,
+    weight: Tensor,
+    pads: Sequence[tuple[int, int]],
+    strides: Sequence[int],
+    dilations: Sequence[int],
+    groups: int = 1,
+) -> Tensor:
+    """The convolution of (N, in, samples..) with `pads` zeros before and after; weight (out, in / groups, kernel..)."""
+    # torch pads both ends alike; what is more at one end is padded beforehand. So are maps that are shorter than the
+    # kernel: oneDNN's gradients along three axes write beside those.
+    spans = zip(weight.shape[2:], dilations, planes.shape[2:], strict=True)
+    short = [kernel_extent(kernel, dilation) > n for kernel, dilation, n in spans]
+    both = [0 if by_hand else min(pad) for pad, by_hand in zip(pads, short, strict=True)]
+    more = [edge - least for pad, least in zip(reversed(pads), reversed(both), strict=True) for edge in pad]
+    if any(more):
+        planes = F.pad(planes, more)
+    return _CONVOLUTIONS[len(both)](planes, _differentiable(weight), None, strides, both, dilations, groups)
+
+
+def conv_transpose(
+    planes: Tensor,
+    weight: Tensor,
+    strides: Sequence[int],
+    dilations: Sequence[int],
+    first: Sequence[int],
+    size: Sequence[int],
+    groups: int = 1,
+) -> Tensor:
+    """The transposed convolution as torch computes it; weight (in, out / groups, kernel..)."""
+    padding, more = [], []
+    axes = zip(planes.shape[2:], weight.shape[2:], strides, dilations, first, size, strict=True)
+    for n, kernel, stride, dilation, start, length in axes:
+        extent = kernel_extent(kernel, dilation)
+        needless = (n - 1) * stride + extent - start - length  # samples at the end; below zero, zeros that are missing
+        # Padding spares samples that would be cut off, as many at one end as at the other, and output padding gives the
+        # end's back. Not beside maps that are shorter than the kernel: there oneDNN writes outside of them.
+        pad = 0 if extent > length else max(min(start, needless + stride - 1, extent - 1), 0)
+        padding.append(pad)
+        more.append(max(pad - needless, 0))
+    whole = torch.convolution(planes, _differentiable(weight), None, strides, padding, dilations, True, more, groups)
+    return cut(whole, [start - pad for start, pad in zip(first, padding, strict=True)], size)
+
+
+def _differentiable(weight: Tensor) -> Tensor:
+    """The weight as torch can differentiate by it: some of its kernels take no view of a single filter."""
+    return weight.contiguous() if len(weight) == 1 else weight

@@ -1,0 +1,27 @@
+"""A transposed convolution of stride 1 as the convolution with flipped kernels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import prod
+
+from torch import Tensor
+
+from unconv.axis import kernel_extent
+from unconv.ops.kernels.direct import convolve
+
+
+def flipped(planes: Tensor, weight: Tensor, dilations: Sequence[int], first: Sequence[int], size: Sequence[int]) -> Tensor:
+    """The transposed convolution of stride 1, where it needs padding and no cropping; weight (in, out, kernel..).
+
+    Pays where torch would first put the weight into another order: turned around, it is almost as torch wants it.
+    """
+    turned, strides, kernel = list(range(2, planes.ndim)), [1] * len(size), weight.transpose(0, 1)
+    pads = []
+    for n, taps, dilation, start, length in zip(planes.shape[2:], weight.shape[2:], dilations, first, size, strict=True):
+        pads.append((kernel_extent(taps, dilation) - 1 - start, start + length - n))
+    # Where the weight is larger than the maps, these are flipped in its stead, before and after: that comes to the same.
+    if weight.numel() > planes.numel() + len(planes) * len(kernel) * prod(size):
+        mirrored = [(after, before) for before, after in pads]
+        return convolve(planes.flip(turned), kernel, mirrored, strides, dilations).flip(turned)
+    return convolve(planes, kernel.flip(turned), pads, strides, dilations)

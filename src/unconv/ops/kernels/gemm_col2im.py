@@ -1,0 +1,77 @@
+"""Matrix products (GEMM), whose results are added up where the kernel's taps fall (col2im)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import product
+from math import prod
+
+import torch
+from torch import Tensor
+
+from unconv.ops.spatial import cut
+
+
+def gemm_col2im(
+    planes: Tensor,
+    weight: Tensor,
+    strides: Sequence[int],
+    dilations: Sequence[int],
+    first: Sequence[int],
+    size: Sequence[int],
+) -> Tensor:
+    """The transposed convolution by a product for each tap of the kernel; weight (in, out, kernel..).
+
+    Pays where a map has fewer positions than channels: the weight is used as it lies in memory.
+    """
+    taps = weight.movedim((0, 1), (-1, -2))
+    rows, kernel = planes.movedim(1, -1), weight.shape[2:]
+    columns = rows.reshape(-1, rows.shape[-1]) @ taps.reshape(-1, *taps.shape[-2:]).mT
+    columns = columns.view(prod(kernel), *rows.shape[:-1], columns.shape[-1]).movedim(-1, 2)
+    # Added up channels last, as the products have them.
+    room = _room(planes, kernel, strides, dilations, first, size)
+    whole = columns.new_zeros(len(rows), *room, columns.shape[2]).movedim(-1, 1)
+    return cut(_col2im(columns, kernel, strides, dilations, whole), first, size)
+
+
+def gemm_col2im_by_rows(
+    planes: Tensor, taps: Tensor, kernel: Sequence[int], first: Sequence[int], size: Sequence[int]
+) -> Tensor:
+    """The transposed convolution of stride 1 along two axes, by a product for each row of the map.
+
+    Pays where there are few output channels: the lanes of a vector register hold the samples of a row in their stead.
+
+    Args:
+        planes: channels last in memory.
+        taps: (taps times out, in), the taps in reading order.
+    """
+    units, inside, height, width = planes.shape
+    rows = planes.permute(0, 2, 3, 1).reshape(units * height, width, inside)
+    made = torch.bmm(taps.expand(len(rows), *taps.shape), rows.mT)
+    columns = made.view(units, height, kernel[0] * kernel[1], -1, width).permute(2, 0, 3, 1, 4)
+    plain = (1, 1)
+    room = _room(planes, kernel, plain, plain, first, size)
+    return cut(_col2im(columns, kernel, plain, plain, made.new_zeros(*columns.shape[1:3], *room)), first, size)
+
+
+def _room(
+    planes: Tensor,
+    kernel: Sequence[int],
+    strides: Sequence[int],
+    dilations: Sequence[int],
+    first: Sequence[int],
+    size: Sequence[int],
+) -> list[int]:
+    """The samples of the full result along each axis, and of the zeros after it that are asked for."""
+    axes = zip(planes.shape[2:], kernel, strides, dilations, first, size, strict=True)
+    return [max((n - 1) * s + d * (k - 1) + 1, start + length) for n, k, s, d, start, length in axes]
+
+
+def _col2im(columns: Tensor, kernel: Sequence[int], strides: Sequence[int], dilations: Sequence[int], whole: Tensor) -> Tensor:
+    """`whole`, (N, out, room..), after each of `columns`, (taps, N, out, samples..), was added where its tap falls."""
+    for column, tap in zip(columns, product(*map(range, kernel)), strict=True):
+        starts = [t * dilation for t, dilation in zip(tap, dilations, strict=True)]
+        spans = zip(starts, strides, column.shape[2:], strict=True)
+        where = [slice(start, start + (n - 1) * stride + 1, stride) for start, stride, n in spans]
+        whole[(slice(None), slice(None), *where)].add_(column)
+    return whole
