@@ -15,12 +15,13 @@ from cases.blurs import BOX, blurred, photograph
 from cases.operators import random
 from unconv.errors import DtypeError, NonFinite, PictureError, ShapeError
 from unconv.inverse import Convolution, psf
-from unconv.inverse.fields.image.table import METHODS
 from unconv.inverse.fields.image.restore import deblur, super_resolve
+from unconv.inverse.fields.image.table import METHODS
 from unconv.inverse.fields.image.tiles import forecast
 from unconv.inverse.metrics import psnr
 from unconv.inverse.noise import estimate_noise
-from unconv.pictures.measured import measured, save
+from unconv.pictures.encode import save
+from unconv.pictures.measured import measured
 
 BOUNDED = ("similar", "tikhonov", "richardson-lucy")  # some of the methods that take every boundary
 
@@ -69,6 +70,7 @@ KINDS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", KINDS)
 def test_what_comes_back_is_of_the_kind_that_was_given(name):
     given = KINDS[name]()
@@ -86,6 +88,7 @@ def test_what_comes_back_is_of_the_kind_that_was_given(name):
         assert (made[..., 3] == given[..., 3]).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", ["png", "tif", "npy"])
 def test_files_are_restored_as_arrays_of_their_depth(tmp_path, suffix):
     given = {"png": (grey() * 250).numpy().astype(np.uint16)}.get(suffix, grey().numpy().astype(np.float32))
@@ -105,6 +108,7 @@ def test_bytes_of_a_restored_picture_are_rounded_and_clipped_and_not_more():
     assert abs(found - exact.clip(0, 255).round()).max() <= 1
 
 
+@pytest.mark.slow
 def test_pictures_of_a_stack_are_restored_one_by_one():
     one, other = blurred()[1].float(), 50 * blurred(which=1)[1].float()
     both = deblur(torch.stack([one, other] * 2), BOX, noise=1.0, steps=3).picture
@@ -126,6 +130,7 @@ def test_a_psf_of_three_axes_makes_a_volume_of_a_stack():
 # Laws
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("boundary", ["circular", "unknown"])
 def test_every_method_brings_a_photograph_nearer_to_the_truth(method, boundary):
@@ -159,6 +164,7 @@ def test_a_picture_on_its_side_is_restored_on_its_side(boundary):
     assert_close(turned.T, once, rtol=1e-6, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_three_equal_colours_are_restored_as_the_grey_they_are():
     y = blurred("unknown", side=48)[1]
     for method in METHODS:
@@ -169,6 +175,7 @@ def test_three_equal_colours_are_restored_as_the_grey_they_are():
             assert_close(together[0], alone, rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_nothing_is_assumed_of_an_unknown_boundary_and_that_pays():
     truth, y = blurred("unknown")
     for method in ("similar", "tv", "wiener"):
@@ -176,6 +183,7 @@ def test_nothing_is_assumed_of_an_unknown_boundary_and_that_pays():
         assert psnr(truth, honest, 255) > psnr(truth, wrong, 255) + 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("boundary", ["zero", "reflect"])
 @pytest.mark.parametrize("method", BOUNDED)
 def test_a_boundary_that_is_known_is_not_worse_than_an_unknown_one(boundary, method):
@@ -184,6 +192,7 @@ def test_a_boundary_that_is_known_is_not_worse_than_an_unknown_one(boundary, met
     assert psnr(truth, told, 255) > psnr(truth, untold, 255) - 0.1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("boundary", ["circular", "unknown"])
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("size", [(4, 6), (5, 4)])
@@ -193,6 +202,7 @@ def test_nothing_is_shifted_by_an_even_psf(boundary, method, size):
     assert shift(truth, deblur(y, kernel, noise=1.0, boundary=boundary, method=method, steps=6).picture) == (0, 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("boundary", ["circular", "unknown", "zero", "reflect"])
 def test_a_stated_centre_puts_things_where_they_were(boundary):
     wide = torch.zeros(7, 9, dtype=torch.double)
@@ -209,6 +219,7 @@ def test_a_stated_centre_puts_things_where_they_were(boundary):
 # What was not observed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("boundary, method", [("circular", "tv"), *(("unknown", method) for method in METHODS)])
 def test_samples_that_are_nan_are_filled_in(boundary, method):
     truth, y = blurred(boundary)
@@ -238,6 +249,7 @@ def test_one_observed_sample_is_enough_and_none_is_not():
         deblur(torch.stack([y, y * nan] * 2), BOX, noise=1.0, steps=1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
 def test_no_two_observed_samples_need_be_neighbours(method):
     truth, observed = blurred("unknown")
@@ -349,6 +361,7 @@ def test_odd_psfs_are_warned_of_and_noted():
 # Tiles and memory
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["similar", "tv"])
 def test_tiles_leave_no_seam(method):
     y = blurred("unknown", side=160, noise=2.0)[1].float()
@@ -361,6 +374,7 @@ def test_tiles_leave_no_seam(method):
     assert float(lines.max()) < 9 * 3 * float(difference.mean())
 
 
+@pytest.mark.slow
 def test_tiles_of_colours_are_put_together():
     y = torch.full((3, 200, 200), 50.0)
     found = deblur(y, BOX, 1.0, method="wiener", memory=forecast((130, 130), BOX.shape, "wiener", 3))
@@ -377,6 +391,7 @@ def test_the_forecast_grows_with_the_picture_and_its_channels(method):
 # What comes with the picture
 
 
+@pytest.mark.slow
 def test_before_and_after_are_shown_side_by_side():
     for given in (grey(), colours().float(), torch.stack([grey()] * 4), KINDS["with alpha"](), KINDS["PIL colour"]()):
         found = deblur(given, BOX, 1.0, method="wiener")
@@ -391,6 +406,7 @@ def coarse(truth, factor):
     return truth.unflatten(-1, (-1, factor)).mean(-1).unflatten(-2, (-1, factor)).mean(-2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("which", [0, 3])
 def test_a_finer_grid_is_nearer_to_the_truth_than_bicubic_interpolation(which):
     truth = photograph(128, which)
@@ -400,6 +416,7 @@ def test_a_finer_grid_is_nearer_to_the_truth_than_bicubic_interpolation(which):
     assert psnr(truth, found.picture.double(), 255) > psnr(truth, cubic, 255) + 0.5
 
 
+@pytest.mark.slow
 def test_a_finer_grid_needs_no_noise():
     truth = photograph(64)
     y = coarse(truth, 2)
@@ -407,6 +424,7 @@ def test_a_finer_grid_needs_no_noise():
     assert little > some - 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("factor", [2, 3])
 @pytest.mark.parametrize("method", METHODS)
 def test_a_finer_grid_lies_where_the_coarse_one_lay(method, factor):
@@ -417,6 +435,7 @@ def test_a_finer_grid_lies_where_the_coarse_one_lay(method, factor):
     assert float((coarse(found.picture, factor) - coarse(truth, factor)).square().mean().sqrt()) < 8
 
 
+@pytest.mark.slow
 def test_kinds_come_back_from_a_finer_grid():
     for name in ("grey bytes", "with alpha", "PIL colour", "stack of colours"):
         given = KINDS[name]()

@@ -1,1 +1,1 @@
-"""Pictures: files and arrays to tensors and back. The one room that reads what strangers wrote."""
+"""Pictures: files and arrays to tensors and back. The one place that reads pictures that strangers wrote."""

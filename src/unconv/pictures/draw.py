@@ -1,4 +1,4 @@
-"""Tensors drawn: as pictures, as signed signals on a common scale, in a grid."""
+"""Draw tensors: as pictures, as signed signals on a common scale, in a grid."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from torch import Tensor
 
 
 def picture_of(image: Tensor) -> Image.Image:
-    """(C, H, W) between 0 and 1 as a picture; other channel counts than 1 and 3 are averaged."""
+    """Draw (C, H, W) between 0 and 1; other numbers of channels than 1 and 3 are averaged."""
     image = image if len(image) in (1, 3) else image.mean(0, keepdim=True)
     array = (image.clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy()
     return Image.fromarray(array[0] if len(array) == 1 else np.ascontiguousarray(array.transpose(1, 2, 0)))
 
 
 def signed_picture(signal: Tensor, scale: float) -> Image.Image:
-    """A signed signal (C, H, W): mid-grey is zero, `scale` is white, `-scale` is black."""
+    """Draw a signed signal (C, H, W): mid-grey is zero, `scale` is white, `-scale` is black."""
     return picture_of(signal.detach().float() / (2 * scale or 1.0) + 0.5)
 
 
 def common_scale(signals: Sequence[Tensor]) -> float:
-    """One scale for a grid of signals: 99 in 100 of their samples that are not zero lie within it.
+    """Choose one scale for a grid of signals: 99 in 100 of their samples that are not zero lie within it.
 
     The few largest would otherwise leave the rest too pale to see; they are drawn as white or black.
     """
@@ -36,7 +36,7 @@ def common_scale(signals: Sequence[Tensor]) -> float:
 
 
 def grid(tiles: Sequence[Image.Image], columns: int, gap: int = 4) -> Image.Image:
-    """Pictures in rows, each centred in a cell of the largest's size."""
+    """Lay pictures in rows, each centred in a cell of the largest's size."""
     width, height = max(tile.width for tile in tiles), max(tile.height for tile in tiles)
     columns = min(columns, len(tiles))
     rows = -(-len(tiles) // columns)

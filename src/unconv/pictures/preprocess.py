@@ -1,4 +1,4 @@
-"""From a picture to what a network wants, and back to how it looked."""
+"""Preprocess a picture as a network wants it, and show how it looked."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _LARGE = 50_000_000  # pixels that a resized picture may have
 
 @dataclass(frozen=True)
 class Preprocess:
-    """From a picture to what a network wants: resize, crop the centre, scale, normalise.
+    """Make of a picture what a network wants: resize, crop the centre, scale, normalise.
 
     Args:
         size: (height, width) cropped from the centre; None keeps all.
@@ -53,7 +53,7 @@ class Preprocess:
 
     @classmethod
     def like(cls, known: Any, size: tuple[int, int]) -> Preprocess:
-        """What is known of another preprocessing: torchvision's presets tell all; `size` where it does not."""
+        """Copy what another preprocessing tells of itself, as torchvision's presets do; crop to `size` where it tells no crop."""
         if isinstance(known, cls):
             return known
         crop, short = getattr(known, "crop_size", None), getattr(known, "resize_size", None)
@@ -62,7 +62,7 @@ class Preprocess:
         return cls((crop[0], crop[-1]) if crop else size, short[0] if short else None, mean, std)
 
     def __call__(self, picture: Image.Image) -> Tensor:
-        """(C, height, width), float32."""
+        """Return (C, height, width), float32."""
         picture = picture.convert("L" if len(self.mean) == 1 else "RGB")
         short = self.resize or self._short_side(picture)
         if short:
@@ -81,7 +81,7 @@ class Preprocess:
         return -int(-min(picture.size) * grow // 1)
 
     def _middle(self, picture: Image.Image, grow: float) -> Image.Image:
-        """The picture, or, where it is thin and would grow out of bounds, its middle that the crop can see."""
+        """Return the picture or, where it is thin and would grow out of bounds, the middle of it that the crop can see."""
         if picture.width * picture.height * grow**2 < _LARGE:
             return picture
         if self.size is None:
@@ -92,7 +92,7 @@ class Preprocess:
 
 
 def shown(image: Tensor, preprocess: Callable[..., Any] | None) -> Tensor:
-    """A preprocessed image (C, H, W) as it looked, between 0 and 1: the normalisation is undone.
+    """Return a preprocessed image (C, H, W) as it looked, between 0 and 1: the normalisation is undone.
 
     Where `preprocess` does not tell its mean and std, the range of the image's own values is shown.
     """

@@ -17,17 +17,17 @@ _SIGNAL_SIDE = 96  # pixels that a signal's picture has at most; larger maps are
 
 
 def patch_picture(shown: Tensor, box: Sequence[int]) -> Image.Image:
-    """What the unit saw of the picture (C, H, W)."""
+    """Draw the part of the picture (C, H, W) that the unit saw."""
     return _see_through(picture_of(cut(shown, box)), shown, box)
 
 
 def projection_picture(values: Tensor, shown: Tensor, box: Sequence[int], scale: float) -> Image.Image:
-    """A projection's values (C, h, w) in `box`: mid-grey is zero, `scale` white."""
+    """Draw a projection's values (C, h, w) in `box`: mid-grey is zero, `scale` white."""
     return _see_through(signed_picture(values, scale), shown, box)
 
 
 def visible_box(box: Sequence[int], size: Sequence[int]) -> tuple[int, ...]:
-    """What of a box a page shows: all of it, unless along some axis it is larger than the whole picture."""
+    """Return the part of a box that a page shows: along an axis where it is longer than the picture, only what overlaps it."""
     axes = len(size)
     spans = []
     for start, end, n in zip(box[:axes], box[axes:], size, strict=True):
@@ -36,45 +36,41 @@ def visible_box(box: Sequence[int], size: Sequence[int]) -> tuple[int, ...]:
 
 
 def placed(box: Sequence[int], size: Sequence[int]) -> str:
-    """CSS that lays an element over the box, in a frame of the whole picture."""
+    """Return the CSS that lays an element over the box, in a frame of the whole picture."""
     (y0, x0, y1, x1), (height, width) = box, size
     sides = {"left": x0 / width, "top": y0 / height, "width": (x1 - x0) / width, "height": (y1 - y0) / height}
     return ";".join(f"{side}:{100 * share:.3f}%" for side, share in sides.items())
 
 
 def signal_pictures(energy: Tensor, strongest: Tensor) -> tuple[Image.Image, Image.Image]:
-    """A signal's energy over channels (black is none), and its strongest channel (grey is zero); each on its own scale."""
+    """Draw a signal's energy over channels (black is none) and its strongest channel (grey is zero), each on its own scale."""
     energy, strongest = _reduced(energy[None]), _reduced(strongest[None])
     bright = picture_of(energy / energy.max().clamp(min=1e-30))
     return bright, signed_picture(strongest, float(strongest.abs().max()))
 
 
 def map_picture(values: Tensor) -> Image.Image:
-    """A map (rows, columns) of what is not negative: black is none, white its largest."""
+    """Draw a map (rows, columns) without negative values: black is zero, white its largest."""
     top = float(values.max()) or 1.0
     return picture_of((values / top)[None].float())
 
 
 def data_url(picture: Image.Image) -> str:
-    """The picture within the page itself."""
+    """Return the picture as a URL that holds it, so that the page needs no file."""
     return "data:image/png;base64," + base64.b64encode(png(picture)).decode()
 
 
 def _reduced(maps: Tensor) -> Tensor:
-    """(C, h, w) averaged down until it is small; a vector becomes a strip."""
-    maps = maps if maps.ndim == 3 else _strip(maps)
+    """Average (C, h, w) down until it is small; a vector becomes a strip."""
+    maps = maps if maps.ndim == 3 else maps.reshape(1, 1, -1)
     step = -(-max(maps.shape[1:]) // _SIGNAL_SIDE)
     if step == 1:
         return maps.float()
     return torch.nn.functional.avg_pool2d(maps.float()[None], step, ceil_mode=True)[0]
 
 
-def _strip(vector: Tensor) -> Tensor:
-    return vector.reshape(1, 1, -1)
-
-
 def _see_through(picture: Image.Image, shown: Tensor, box: Sequence[int]) -> Image.Image:
-    """Transparent where the box reaches outside the picture."""
+    """Make a picture transparent where the box reaches outside the image."""
     inside = cut(torch.ones_like(shown[:1]), box)
     if bool(inside.all()):
         return picture

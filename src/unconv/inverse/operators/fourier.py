@@ -18,6 +18,7 @@ _SMALL = 2**21  # samples
 
 def rfftn(x: Tensor, lengths: Sequence[int], dims: Sequence[int]) -> Tensor:
     """Transform the real (..., *n, n') to (..., *n, n' // 2 + 1); zeros fill it to `lengths` along `dims`, the last axes."""
+    x = x.contiguous() if 0 in x.stride() else x  # MKL, as torch 2.6 calls it, refuses expanded tensors
     if not _is_small(lengths, x):
         spectrum: Tensor = torch.fft.rfftn(x, lengths, dims)
         return spectrum
