@@ -1,6 +1,6 @@
 # `make demo`, `make quick` and `make test` do everything on a fresh clone: environment, tools, run.
 PYTHON ?= python3
-OLDEST ?= $(firstword $(shell command -v python3.10) $(wildcard $(HOME)/.pyenv/versions/3.10.*/bin/python))
+OLDEST ?= $(firstword $(wildcard $(HOME)/.pyenv/versions/3.10.*/bin/python) $(shell command -v python3.10))
 BIN := .venv/bin
 # Two processes of one thread each run the tests in less time than one process of two.
 PARALLEL := -n 2 --dist worksteal
