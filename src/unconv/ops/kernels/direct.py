@@ -44,14 +44,17 @@ def conv_transpose(
     groups: int = 1,
 ) -> Tensor:
     """The transposed convolution as torch computes it; weight (in, out / groups, kernel..)."""
+    # oneDNN's kernels along three axes, and its gradients, may write beside maps that are shorter than a padded kernel.
+    fragile = len(size) == 3 or planes.requires_grad or weight.requires_grad
     padding, more = [], []
     axes = zip(planes.shape[2:], weight.shape[2:], strides, dilations, first, size, strict=True)
     for n, kernel, stride, dilation, start, length in axes:
         extent = kernel_extent(kernel, dilation)
         needless = (n - 1) * stride + extent - start - length  # samples at the end; below zero, zeros that are missing
         # Padding spares samples that would be cut off, as many at one end as at the other, and output padding gives the
-        # end's back. Not beside maps that are shorter than the kernel: there oneDNN writes outside of them.
-        pad = 0 if extent > length else max(min(start, needless + stride - 1, extent - 1), 0)
+        # end's back.
+        unsafe = fragile and extent > length
+        pad = 0 if unsafe else max(min(start, needless + stride - 1, extent - 1), 0)
         padding.append(pad)
         more.append(max(pad - needless, 0))
     whole = torch.convolution(planes, _differentiable(weight), None, strides, padding, dilations, True, more, groups)
