@@ -158,7 +158,26 @@ def test_every_op_is_on_its_page():
     assert not [name for name in ops.__all__ if f"`{name}`" not in page]
 
 
-@pytest.mark.parametrize("page", [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")], ids=lambda path: path.name)
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
+
+
+def named(page: Path) -> set[str]:
+    """The names of ours on a page that are written with dots; what code imports is run elsewhere."""
+    text = re.sub(r"^ *from unconv.*$", "", page.read_text(), flags=re.M)
+    dotted = set(re.findall(r"(?<![\w./-])unconv(?:\.[A-Za-z_]\w*)+(?!\w*[/:])", text))
+    return {name for name in dotted if not re.search(r"\.(md|py|toml|html)$", name)}
+
+
+def test_every_dotted_name_in_the_docs_is_reached_from_unconv():
+    code = "import sys, operator, unconv\nfor name in sys.argv[1:]: operator.attrgetter(name)(unconv)"
+    names = sorted({name.removeprefix("unconv.") for page in PAGES for name in named(page)})
+    assert {"inverse.psf", "inverse.fields.image.deblur", "load"} <= set(names)
+    # In a process of its own, where nothing but `import unconv` has happened.
+    done = subprocess.run([sys.executable, "-c", code, *names], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
 def test_links_between_pages_lead_somewhere(page):
     links = re.findall(r"\]\(([^)#:]+)\)", page.read_text())
     assert not [link for link in links if not (page.parent / link).exists()]

@@ -1,4 +1,4 @@
-from . import inverse, ops
+from . import box, explain, inverse, measured, ops
 from .errors import (
     DtypeError,
     Inexpressible,
@@ -80,6 +80,7 @@ __all__ = [
     "avg_pool1d",
     "avg_pool2d",
     "avg_pool3d",
+    "box",
     "conv1d",
     "conv1d_transpose",
     "conv2d",
@@ -88,6 +89,7 @@ __all__ = [
     "conv3d_transpose",
     "depthwise_conv2d",
     "depthwise_conv2d_backprop_input",
+    "explain",
     "explain_conv2d_transpose",
     "explain_unpool_avg",
     "explain_unpool_max",
@@ -97,6 +99,7 @@ __all__ = [
     "legal_output_sizes",
     "load",
     "max_pool_with_argmax",
+    "measured",
     "onnx_arguments",
     "ops",
     "output_sizes",
