@@ -16,8 +16,8 @@ from cases.solvers import SOLVERS, picture
 from cases.zoo import FAMILIES
 from unconv.box import demo_pictures
 from unconv.inverse import Convolution, SimilarBlocks, SlidingDct, admm_tv, estimate_kernel, hqs, last, richardson_lucy
-from unconv.inverse.fields.image.table import METHODS
 from unconv.inverse.fields.image.restore import deblur, super_resolve
+from unconv.inverse.fields.image.table import METHODS
 from unconv.inverse.metrics import isnr
 from unconv.inverse.operators.operator import inner
 

@@ -53,7 +53,7 @@ class Preprocess:
 
     @classmethod
     def like(cls, known: Any, size: tuple[int, int]) -> Preprocess:
-        """Copy what another preprocessing tells of itself, as torchvision's presets do; crop to `size` where it tells no crop."""
+        """Copy what another preprocessing tells of itself, as torchvision's presets do; crop to `size` where it does not."""
         if isinstance(known, cls):
             return known
         crop, short = getattr(known, "crop_size", None), getattr(known, "resize_size", None)
