@@ -148,7 +148,7 @@ class _Planner:
     def _settled(self, step: OnnxStep, row: Operator) -> tuple[Any, ...]:
         """What comes of constants alone: first without samples, which shows how many there will be."""
         arguments = [self._argument(step, row, k) for k in range(len(step.inputs))]
-        options = step.options
+        options = {**step.options, **({"constant": True} if "constant" in row.asks else {})}
         try:
             bare = [a.to("meta") if isinstance(a, Tensor) and k not in self._still(row) else a for k, a in enumerate(arguments)]
             size = sum(value.numel() for value in _tuple(row.function(*bare, **options)))

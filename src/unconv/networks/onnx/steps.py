@@ -88,7 +88,7 @@ def step_of(node: Any, file: OnnxFile) -> OnnxStep:
                 f"load: {file.path} has {title} with the attribute {key}, which unconv does not know. Export it without."
             )
         options[key] = _value(attribute, file, title, key in row.types)
-    for key, value in {"opset": file.opset, "outputs": len(outputs)}.items():
+    for key, value in {"opset": file.opset, "outputs": len(outputs), "constant": False}.items():
         if key in row.asks:
             options[key] = value
     return OnnxStep(name, title, row, inputs, outputs, options)

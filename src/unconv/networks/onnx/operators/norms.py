@@ -20,6 +20,7 @@ def batch_norm(
     mean: Tensor,
     variance: Tensor,
     *,
+    constant: bool,
     epsilon: float = 1e-5,
     is_test: int = 1,
     momentum: float = 0.9,
@@ -27,12 +28,18 @@ def batch_norm(
     outputs: int,
     spatial: int = 1,
     training_mode: int = 0,
-) -> Tensor:
-    """Each channel by the mean and variance in the file.
+) -> Tensor | tuple[Tensor, ...]:
+    """Each channel by the mean and variance in the file; of weights, where the file says so, by their own.
 
     Raises:
-        UnconvError: it is in training mode.
+        UnconvError: it takes the picture's own, as in training.
     """
+    if training_mode and constant:
+        normed = F.batch_norm(x, None, None, weight, bias, True, 0.0, epsilon)
+        axes = [axis for axis in range(x.ndim) if axis != 1]
+        measured = (x.mean(axes), x.var(axes, correction=0))
+        kept = (old * momentum + new * (1 - momentum) for old, new in zip((mean, variance), measured, strict=True))
+        return normed if outputs == 1 else (normed, *kept)[:outputs]
     if training_mode or (opset < 7 and not is_test) or outputs > 1:
         raise UnconvError("it takes its statistics from the picture, as in training; export the model after model.eval()")
     if not spatial and x.ndim > 2:

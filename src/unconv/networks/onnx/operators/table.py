@@ -33,11 +33,12 @@ class Operator:
 
     Args:
         function: takes the node's inputs by position, its attributes by keyword; and, if it has arguments called so,
-            `opset`, and `outputs`, how many results the node names. It returns a tensor, or a tuple of them.
+            `opset`, `outputs`, how many results the node names, and `constant`, whether no input comes from the image.
+            It returns a tensor, or a tuple of them.
         inputs: the names of its positional arguments.
         variadic: whether any number of inputs follows.
         attributes: the names of the attributes that it takes.
-        asks: which of `opset` and `outputs` it takes.
+        asks: which of `opset`, `outputs` and `constant` it takes.
         settings: inputs that are numbers to it, not signals: a constant is passed as a number or a list.
         scalars: inputs that are passed as a number if they are a constant of no axes, or of one sample.
         statistics: inputs that were measured, not learned.
@@ -60,6 +61,8 @@ class Operator:
             return self.inputs[position]
         return f"inputs_{position - len(self.inputs)}"
 
+
+_ASKED = {"opset", "outputs", "constant"}
 
 _ROWS: dict[str, Operator] = {}
 
@@ -84,8 +87,8 @@ def operator(
             function,
             inputs,
             any(p.kind is p.VAR_POSITIONAL for p in parameters),
-            frozenset(options - {"opset", "outputs"} | {*settings, *scalars}),
-            frozenset(options & {"opset", "outputs"}),
+            frozenset(options - _ASKED | {*settings, *scalars}),
+            frozenset(options & _ASKED),
             *map(frozenset, (settings, scalars, statistics, types)),
         )
         _ROWS.update(dict.fromkeys(names, row))
