@@ -194,15 +194,18 @@ def _pull(step: Step, index: int, signal: Window, at: Sequence[Tensor] | None) -
         output: Tensor = result[index] if isinstance(result, tuple | list) else result
         return output
 
-    points = [
-        torch.zeros(shape(step.inputs[k]), dtype=dtype, device=device) if at is None else at[k].to(dtype) for k in flowing
-    ]
     output = step.outputs[index]
     assert output is not None
-    # A linear operation has the same adjoint everywhere, so that zeros serve as the point. One pullback serves all units.
-    pullback = torch.func.vjp(forward, *points)[1]
-    units = len(signal.values)
-    parts = torch.func.vmap(pullback)(signal.values.reshape(units, *shape(output)))
+    units, values = len(signal.values), signal.values
+    # Under inference mode, in which walks run, torch 2.6 gives zeros for a derivative, without a word.
+    with torch.inference_mode(False):
+        values = values.clone() if values.is_inference() else values
+        # A linear operation has the same adjoint everywhere, so that zeros serve as the point. One pullback serves all units.
+        points = [
+            torch.zeros(shape(step.inputs[k]), dtype=dtype, device=device) if at is None else at[k].to(dtype) for k in flowing
+        ]
+        pullback = torch.func.vjp(forward, *points)[1]
+        parts = torch.func.vmap(pullback)(values.reshape(units, *shape(output)))
     below = [step.inputs[k] for k in flowing]
     batched = [part[:, 0] if value.shape[:1] == (1,) else part for part, value in zip(parts, below, strict=True)]
     return [Window(part, signal.corner) for part in batched]
