@@ -80,7 +80,7 @@ def _keeps(tags: Any) -> bool:
 def _by_tifffile(path: Path) -> tuple[np.ndarray[Any, Any], str]:
     """Read the one series of pictures in the file; copies of reduced size are passed over."""
     tifffile = import_tifffile(f"measured: {path} is a TIFF file that Pillow cannot read whole")
-    with _complaints() as complaints, tifffile.TiffFile(path) as file:
+    with _complaints(tifffile) as complaints, tifffile.TiffFile(path) as file:
         series = [found for found in file.series if not found.keyframe.is_reduced]
         if len(series) != 1:
             raise PictureError(
@@ -129,8 +129,11 @@ def _check(path: Path, series: Any) -> None:
 
 
 @contextmanager
-def _complaints() -> Iterator[list[str]]:
-    """Collect what tifffile only logs while it goes on with fewer pages, and keep it from the screen."""
+def _complaints(tifffile: Any) -> Iterator[list[str]]:
+    """Collect what tifffile only logs while it goes on with fewer pages, and keep it from the screen.
+
+    Its own error becomes a ValueError, which it is since 2025, and which our reader takes for damage.
+    """
     heard: list[str] = []
 
     class Listener(logging.Handler):
@@ -143,6 +146,8 @@ def _complaints() -> Iterator[list[str]]:
     logger.addHandler(listener)
     try:
         yield heard
+    except tifffile.TiffFileError as error:
+        raise ValueError(str(error)) from error
     finally:
         logger.removeHandler(listener)
         logger.propagate = propagates
