@@ -11,6 +11,7 @@ import torch.nn.functional as F
 import torch.nn.modules.module as torch_hooks
 from torch import Tensor, nn
 
+from cases.calls import Calls
 from unconv.errors import ModelError, NonFinite, NoRule
 from unconv.reverse.methods import DECONVNET, GRADIENT
 from unconv.reverse.places import find
@@ -19,19 +20,6 @@ from unconv.reverse.tape.record import record
 from unconv.reverse.tape.step import Tape
 from unconv.reverse.walking.walk import path, refuse_unknown, walk
 from unconv.reverse.window import Window
-
-
-class Calls(nn.Module):
-    """A function as a module; what `layers` names is called as `m.name`."""
-
-    def __init__(self, function: Callable[..., object], **layers: nn.Module | Tensor):
-        super().__init__()
-        self.function = function
-        for name, layer in layers.items():
-            (self.register_buffer if isinstance(layer, Tensor) else self.add_module)(name, layer)
-
-    def forward(self, x: Tensor) -> object:
-        return self.function(self, x)
 
 
 def picture(*shape: int) -> Tensor:
