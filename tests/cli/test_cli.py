@@ -306,6 +306,7 @@ def test_bench_prints_only_json(here, unconv_command):
     numbers = json.loads(printed)
     assert status == 0 and [row["place"] for row in numbers["places"]] == ["1", "4"]
     assert numbers["convolution_rate"] > 0 and numbers["total"]["units"] == 9
+    assert numbers["dtype"] == "bfloat16" and all(row["error"] is not None for row in numbers["places"])
 
 
 @pytest.mark.slow

@@ -137,10 +137,10 @@ def test_each_way_is_taken_where_it_pays(monkeypatch):
         way = getattr(choice, name)
         monkeypatch.setattr(choice, name, lambda *a, name=name, way=way: taken.append(name) or way(*a))
     none = [(1, 1), (1, 1)]
-    for above, below, side, dtype in product((64, 512), (3, 512), (4, 70), (torch.float32, torch.bfloat16)):
-        values = torch.ones(1, above, side, side, dtype=dtype).contiguous(memory_format=torch.channels_last)
+    for above, below, width, dtype in product((64, 512), (3, 512), (4, 70), (torch.float32, torch.bfloat16)):
+        values = torch.ones(1, above, 4, width, dtype=dtype).contiguous(memory_format=torch.channels_last)
         filters = Filters(torch.ones(above, below, 3, 3), dtype, (1, 1), (1, 1), 1)
         taken.clear()
         transposed(values, filters, none)
-        tiled = above == 512 and below == 512 and side == 70 and dtype == torch.float32
-        assert taken == (["gemm_col2im_by_rows"] if below == 3 and side == 70 else ["winograd"] if tiled else [])
+        tiled = above == 512 and below == 512 and width == 70 and dtype == torch.float32
+        assert taken == (["gemm_col2im_by_rows"] if below == 3 and width == 70 else ["winograd"] if tiled else [])
