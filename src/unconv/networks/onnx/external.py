@@ -48,17 +48,18 @@ class DataFiles:
     def _read(self, tensor: str, location: str, start: int, size: int) -> np.ndarray:
         path = self._path(tensor, location)
         try:
-            # The file that was looked at is the one that is read, whatever its name stands for a moment later.
-            file = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0))
+            # What is looked at is what is read, whatever the name stands for a moment later. A pipe does not hold us up.
+            number = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0))
         except OSError as error:
             raise self._refusal(
                 tensor, f"is in {location!r}, which cannot be opened ({error.strerror}): its data files are missing"
             ) from error
-        with os.fdopen(file, "rb") as opened:
-            facts = os.fstat(opened.fileno())
-            if not stat.S_ISREG(facts.st_mode) or facts.st_nlink > 1:
-                kind = "has a second name (a hard link)" if stat.S_ISREG(facts.st_mode) else "is no regular file"
-                raise self._refusal(tensor, f"is in {location!r}, which {kind}; put a copy of it beside the model")
+        facts = os.fstat(number)
+        if not stat.S_ISREG(facts.st_mode) or facts.st_nlink > 1:
+            os.close(number)
+            kind = "has a second name (a hard link)" if stat.S_ISREG(facts.st_mode) else "is no regular file"
+            raise self._refusal(tensor, f"is in {location!r}, which {kind}; put a copy of it beside the model")
+        with os.fdopen(number, "rb") as opened:
             left = self.left.setdefault(location, facts.st_size)
             if start + size > facts.st_size:
                 raise self._refusal(

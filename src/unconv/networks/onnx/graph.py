@@ -13,7 +13,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from unconv.errors import ModelError
-from unconv.networks.onnx.operators import Operator
+from unconv.networks.onnx.operators import OPERATORS
 
 
 @dataclass(frozen=True)
@@ -38,23 +38,21 @@ class OnnxNode(nn.Module):
     """One node: an operator, its weights and its attributes.
 
     Args:
+        operator: its row, by name.
         arguments: for each input `Given`, `Stored` or a value.
         options: what the operator gets by keyword: `Stored` or a value.
         tensors: what is stored, by name: parameters are learned, other tensors are buffers.
-        passing: names of buffers that are no part of the state dict.
     """
 
     def __init__(
         self,
-        operator: Operator,
+        operator: str,
         arguments: Sequence[Given | Stored | Any],
         options: Mapping[str, Any],
         tensors: Mapping[str, Tensor],
-        kind: str,
     ):
         super().__init__()
         self._operator, self._arguments, self._options = operator, tuple(arguments), dict(options)
-        self._kind = kind
         for name, tensor in tensors.items():
             if isinstance(tensor, nn.Parameter):
                 self._parameters[name] = tensor
@@ -67,7 +65,7 @@ class OnnxNode(nn.Module):
         values = iter(given)
         arguments = [self._held(a, values) for a in self._arguments]
         options = {name: self._held(option, values) for name, option in self._options.items()}
-        return self._operator.function(*self._in_one_place(arguments), **options)
+        return OPERATORS[self._operator].function(*self._in_one_place(arguments), **options)
 
     def _held(self, argument: Any, given: Iterator[Tensor | None]) -> Any:
         if isinstance(argument, Given):
@@ -87,7 +85,7 @@ class OnnxNode(nn.Module):
 
     def extra_repr(self) -> str:
         """The operator's name."""
-        return self._kind
+        return self._operator
 
 
 class Branch(nn.Module):
@@ -181,6 +179,10 @@ class OnnxGraph(nn.Module):
         if found is None:
             raise AttributeError(f"the graph has no node {target!r}")
         return found
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        # As of any object: a node that is called like an attribute, `training`, is not in its way.
+        object.__setattr__(self, name, value)
 
     def __getattr__(self, name: str) -> Any:
         # Python, torch and notebooks look for methods by names with `_`: none of them is a node's to answer.

@@ -10,7 +10,7 @@ import torch
 
 from unconv.errors import DtypeError, ModelError, ShapeError
 from unconv.networks.onnx.operators import LARGEST
-from unconv.networks.onnx.reading import OnnxFile
+from unconv.networks.onnx.reading import OnnxFile, shown
 from unconv.networks.onnx.tensors import torch_type
 
 # Samples along an axis whose length the graph leaves open: the usual ones first, then those that networks are made for.
@@ -65,28 +65,28 @@ def image_input(file: OnnxFile) -> ImageInput:
         ShapeError: it takes no single image, or one too large.
     """
     if len(file.inputs) != 1:
-        names = ", ".join(value.name for value in file.inputs)
+        names = ", ".join(shown(value.name) for value in file.inputs)
         raise ModelError(
             f"load: {file.path} takes {len(file.inputs)} inputs ({names}), but one image was needed. Export it with one."
         )
     (value,) = file.inputs
     tensor = value.type.tensor_type
-    kind = torch_type(tensor.elem_type, f"load: {file.path}: the input {value.name}")
+    kind = torch_type(tensor.elem_type, f"load: {file.path}: the input {shown(value.name)}")
     if not kind.is_floating_point:
         raise DtypeError(
-            f"load: {file.path} takes {value.name} of {kind}, but an image of floating numbers was needed. "
+            f"load: {file.path} takes {shown(value.name)} of {kind}, but an image of floating numbers was needed. "
             "Export it without what turns whole numbers into them."
         )
     # A batch, or a side, left open is a name, nothing, or a number below 1.
     lengths = tuple(dim.dim_value if dim.dim_value > 0 else None for dim in tensor.shape.dim)
     if len(lengths) not in (3, 4, 5) or (lengths[0] or 1) != 1:
         raise ShapeError(
-            f"load: {file.path} takes {value.name} of {lengths}, but one image was needed: (1, channels, samples..). "
+            f"load: {file.path} takes {shown(value.name)} of {lengths}, but one image was needed: (1, channels, samples..). "
             "Export it with a batch of 1, or one left open."
         )
     if prod(length or 1 for length in lengths) > LARGEST:
         raise ShapeError(
-            f"load: {file.path} takes {value.name} of {lengths}, but at most {LARGEST:,} samples were expected. "
+            f"load: {file.path} takes {shown(value.name)} of {lengths}, but at most {LARGEST:,} samples were expected. "
             "Export it for a smaller image."
         )
     last = lengths[-1] in (1, 3) and lengths[1] not in (1, 3)

@@ -7,7 +7,7 @@ from pathlib import Path
 from unconv.errors import WeightsError
 from unconv.networks.onnx.image import ImageInput, image_input
 from unconv.networks.onnx.planning import Misfit, Plan, plan, refusal
-from unconv.networks.onnx.reading import OnnxFile, read_onnx
+from unconv.networks.onnx.reading import OnnxFile, damaged, read_onnx
 from unconv.networks.opened import Opened
 
 
@@ -27,9 +27,12 @@ def open_onnx(file: str, weights: str | None) -> Opened:
     if weights is not None:
         raise WeightsError(f"load: weights {weights!r} came with onnx:{file}; an ONNX file holds its own. Pass none.")
     path = Path(file)
-    read = read_onnx(path)
-    image = image_input(read)
-    found, shape = _planned(read, image)
+    try:
+        read = read_onnx(path)
+        image = image_input(read)
+        found, shape = _planned(read, image)
+    except UnicodeDecodeError as error:  # a name that is no text shows only when it is looked at
+        raise damaged(path, error) from error
     module = found.module(image, read.outputs)
     size = (shape[-1], *shape[1:-1]) if image.channels_last else shape[1:]
     return Opened(module.eval(), f"onnx:{path.name}", "those in the file", None, size)

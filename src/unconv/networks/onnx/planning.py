@@ -203,7 +203,7 @@ class _Planner:
                 tensors[key] = option
                 option = Stored(key)
             options[key] = option
-        return OnnxNode(row, arguments, options, tensors, step.title), given
+        return OnnxNode(step.operator, arguments, options, tensors), given
 
     @staticmethod
     def _still(row: Operator) -> set[int]:
@@ -230,7 +230,7 @@ class _Planner:
 
     def _name(self, step: OnnxStep) -> str:
         """A name for the step's node that no other has, as near its own as that is possible."""
-        base = name = step.name.lstrip("/").replace(".", "_") or step.title.split()[2]
+        base = name = step.name.lstrip("/").replace(".", "_") or step.operator
         while name in self.nodes:
             count = self.doublets[base] = self.doublets.get(base, 0) + 1
             name = base + "_" * count if count < 10 else f"{base}_{count}"
@@ -254,16 +254,15 @@ class _Planner:
         return Plan(self.nodes, lines, constants)
 
     def _bound(self, lines: Sequence[Line]) -> None:
-        live: dict[str, int] = {}
+        live = self._size(self.image.name)
         for line in lines:
-            live.update({name: self._size(name) for name in line.outputs if name})
-            if sum(live.values()) > _LARGEST_TOGETHER:
+            live += sum(self._size(name) for name in line.outputs if name)
+            if live > _LARGEST_TOGETHER:
                 raise ShapeError(
-                    f"load: {self.file.path} needs {sum(live.values()):,} samples at one time, but at most "
-                    f"{_LARGEST_TOGETHER:,} were expected. Export it for a smaller image."
+                    f"load: {self.file.path} needs {live:,} samples at one time, but at most {_LARGEST_TOGETHER:,} were "
+                    "expected. Export it for a smaller image."
                 )
-            for name in line.last:
-                live.pop(name, None)
+            live -= sum(self._size(name) for name in line.last)
 
     def _size(self, name: str) -> int:
         value = self.values.get(name)

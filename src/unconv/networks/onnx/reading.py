@@ -39,6 +39,12 @@ class OnnxFile:
     files: DataFiles
 
 
+def shown(name: str) -> str:
+    """A name in the file as it may stand in an error: cut short, and what a terminal would obey is written out."""
+    printable = "".join(c if c.isprintable() else repr(c)[1:-1] for c in name[:100])
+    return printable if len(name) <= 100 else f"{printable}.."
+
+
 def read_onnx(path: Path) -> OnnxFile:
     """The graph in an ONNX file.
 
@@ -67,13 +73,26 @@ def _parsed(onnx: Any, path: Path) -> Any:
         # The format is said, as a name ending in .json or .txt would choose another; data beside it is read by us.
         model = onnx.load(str(path), format="protobuf", load_external_data=False)
     except Exception as error:  # protobuf raises its own, and others for what is no protobuf
-        raise _damaged(path, error) from error
+        raise damaged(path, error) from error
+    if any(isinstance(text, bytes) for text in _texts(model)):  # what is no text is given out as bytes
+        raise damaged(path, ValueError("a name in it is no text"))
     if not model.graph.node or not model.opset_import:
         raise WeightsError(f"load: {path} holds no whole graph. Export the model again.")
     return model
 
 
-def _damaged(path: Path, error: Exception) -> WeightsError:
+def _texts(message: Any) -> Iterator[str | bytes]:
+    """All names and other words in a message of protobuf."""
+    for field, value in message.ListFields():
+        if field.type == field.TYPE_STRING:
+            yield from [value] if isinstance(value, str | bytes) else value
+        elif field.type == field.TYPE_MESSAGE:
+            for inner in value if hasattr(value, "__len__") else [value]:
+                yield from _texts(inner)
+
+
+def damaged(path: Path, error: Exception) -> WeightsError:
+    """The error of a file that is no ONNX, or no longer whole."""
     return WeightsError(
         f"load: {path} cannot be read as ONNX; it is damaged or cut off: {' '.join(str(error).split())[:300]}. "
         "Export the model again."
@@ -103,7 +122,7 @@ def _check(onnx: Any, model: Any, path: Path) -> None:
     try:
         onnx.checker.check_model(bare)
     except Exception as error:  # ValidationError, and what protobuf raises of a model above 2 GiB
-        raise _damaged(path, error) from error
+        raise damaged(path, error) from error
 
 
 def _tensors(node: Any) -> Iterator[Any]:
@@ -150,9 +169,9 @@ def _functions_in_place(onnx: Any, model: Any, path: Path) -> Any:
     if count(model.graph.node, ()) > _MOST_NODES:
         raise ModelError(f"load: {path} comes to more than {_MOST_NODES:,} nodes. Export the model without functions.")
     try:
-        made = onnx.inliner.inline_local_functions(model)
+        made = library("onnx.inliner", "onnx").inline_local_functions(model)
     except Exception as error:  # the inliner is C++ and raises what it likes
-        raise _damaged(path, error) from error
+        raise damaged(path, error) from error
     if made.functions:
         raise UnconvError(f"load: {path} holds functions that cannot be put in place. Export the model without functions.")
     return made

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from unconv.errors import DtypeError, UnconvError
 from unconv.networks.onnx.operators import OPERATORS, Operator
-from unconv.networks.onnx.reading import OnnxFile
+from unconv.networks.onnx.reading import OnnxFile, shown
 from unconv.networks.onnx.tensors import read_tensor, torch_type
 
 _SEQUENCES = "Sequence", "Optional", "String"
@@ -23,6 +23,7 @@ class OnnxStep:
 
     Args:
         name: what it is called: the node's own name, or that of its first output, as it stands in the file.
+        operator: ONNX' name for what it does.
         title: the operator, opset and node, in words, for errors.
         inputs: the names of the values that it reads; "" where an optional one is left out.
         outputs: the names of those it makes; "" where nothing reads one.
@@ -31,6 +32,7 @@ class OnnxStep:
     """
 
     name: str
+    operator: str
     title: str
     row: Operator | None
     inputs: tuple[str, ...]
@@ -70,12 +72,16 @@ def step_of(node: Any, file: OnnxFile) -> OnnxStep:
     name = node.name or next((output for output in node.output if output), "") or node.op_type
     plain = node.domain in ("", "ai.onnx")
     operator = node.op_type if plain else f"{node.domain}.{node.op_type}"
-    title = f"the operator {operator} (opset {file.opset}) at {name}" if plain else f"the operator {operator} at {name}"
+    title = (
+        f"the operator {operator} (opset {file.opset}) at {shown(name)}"
+        if plain
+        else f"the operator {shown(operator)} at {shown(name)}"
+    )
     attributes = {attribute.name: attribute for attribute in node.attribute}
     inputs, outputs = tuple(node.input), tuple(node.output)
     if plain and node.op_type == "If":
         branches = {"True": attributes["then_branch"].g, "False": attributes["else_branch"].g}
-        return OnnxStep(name, title, None, inputs, outputs, {}, branches)
+        return OnnxStep(name, operator, title, None, inputs, outputs, {}, branches)
     row = OPERATORS.get(node.op_type) if plain else None
     if row is None:
         raise UnconvError(f"load: {file.path} has {title}, which unconv does not run. {_instead(node.op_type, plain)}")
@@ -85,13 +91,13 @@ def step_of(node: Any, file: OnnxFile) -> OnnxStep:
             continue
         if key not in row.attributes:
             raise UnconvError(
-                f"load: {file.path} has {title} with the attribute {key}, which unconv does not know. Export it without."
+                f"load: {file.path} has {title} with the attribute {shown(key)}, which unconv does not know. Export it without."
             )
         options[key] = _value(attribute, file, title, key in row.types)
     for key, value in {"opset": file.opset, "outputs": len(outputs), "constant": False}.items():
         if key in row.asks:
             options[key] = value
-    return OnnxStep(name, title, row, inputs, outputs, options)
+    return OnnxStep(name, operator, title, row, inputs, outputs, options)
 
 
 def _instead(operator: str, plain: bool) -> str:
@@ -113,7 +119,7 @@ def constant_of(node: Any, file: OnnxFile) -> Tensor:
         UnconvError: it holds none.
     """
     (attribute,) = [a for a in node.attribute if a.name.startswith(("value", "sparse_value"))][:1] or [None]
-    title = f"the operator Constant (opset {file.opset}) at {node.name or node.output[0]}"
+    title = f"the operator Constant (opset {file.opset}) at {shown(node.name or node.output[0])}"
     kinds: dict[str, torch.dtype] = {
         "value_float": torch.float32,
         "value_floats": torch.float32,
@@ -144,7 +150,7 @@ def _value(attribute: Any, file: OnnxFile, title: str, is_type: bool) -> Any:
     }
     if attribute.type not in kinds:
         raise DtypeError(
-            f"load: {file.path} has {title} with the attribute {attribute.name}, which holds neither numbers nor words. "
+            f"load: {file.path} has {title} with the attribute {shown(attribute.name)}, which holds neither numbers nor words. "
             "Export the model without it."
         )
     value = kinds[attribute.type]()

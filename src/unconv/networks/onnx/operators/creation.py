@@ -36,7 +36,7 @@ def arange(start: Tensor, limit: Tensor, delta: Tensor) -> Tensor:
     first, last, step = (known(number).reshape(()).item() for number in (start, limit, delta))
     if step == 0:
         raise ShapeError("its numbers are 0 apart")
-    (count,) = bounded([max(ceil((last - first) / step), 0)])
+    (count,) = bounded([max(ceil((last - first) / step), 0)], 2**24)
     return torch.arange(count, device=start.device).to(start.dtype) * delta + start
 
 
@@ -64,6 +64,7 @@ def dequantize(
             return settings.view(-1, *[1] * (x.ndim - 1 - axis_of(axis, x.ndim)))
         if settings.ndim > 1 and block_size:
             along = axis_of(axis, x.ndim)
+            bounded([settings.numel(), block_size])
             return settings.repeat_interleave(block_size, along).narrow(along, 0, x.shape[along])
         return settings
 

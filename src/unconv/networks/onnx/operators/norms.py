@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from unconv.errors import ShapeError, UnconvError
-from unconv.networks.onnx.operators.table import axis_of, operator
+from unconv.networks.onnx.operators.table import axis_of, bounded, operator
 
 
 @operator("BatchNormalization", statistics=("mean", "variance"))
@@ -105,6 +105,7 @@ def local_response_norm(x: Tensor, *, alpha: float = 1e-4, beta: float = 0.75, b
     """Each sample by the squares of the channels beside its own."""
     if size < 1:
         raise ShapeError(f"its size is {size}, but at least 1 was needed")
+    bounded([x.shape[0], x.shape[1] + size, *x.shape[2:]])
     if size % 2:
         return F.local_response_norm(x, size, alpha, beta, bias)
     # Of an even window torch has the odd channel before, ONNX after: the same with the channels in reverse order.

@@ -74,6 +74,7 @@ def _order(n: int, before: int, after: int, mode: str) -> list[int]:
     """Which of n samples stands at each place of the longer axis."""
     if n == 0:
         raise ShapeError(f"an axis without samples cannot be padded by mode {mode!r}")
+    bounded([before + n + after], 2**20)
     places = range(-before, n + after)
     if mode == "edge":
         return [min(max(place, 0), n - 1) for place in places]

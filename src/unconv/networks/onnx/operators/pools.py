@@ -43,7 +43,7 @@ def max_pool(
         return made.to(x.dtype) if isinstance(made, Tensor) else (made[0].to(x.dtype), made[1])
     size, ceil = x.shape[2:], bool(ceil_mode) and not auto_pad.startswith("SAME")
     padding: tuple[int, ...] = tuple(before for before, _ in over.pads)
-    if not over.symmetric or any(2 * pad > extent for pad, extent in zip(padding, over.extent, strict=True)):
+    if not over.symmetric or any(2 * pad > k for pad, k in zip(padding, over.kernel, strict=True)):
         # torch pads both sides alike, and by half a window at most. What is smaller than any sample is never chosen.
         x, padding = padded(x, _fitting(x, over, ceil), float("-inf")), (0,) * len(padding)
         ceil = False
@@ -117,7 +117,7 @@ def _counts(x: Tensor, over: Windows, ceil: bool, padding: bool) -> Tensor:
     for n, k, s, d, e, pads in zip(x.shape[2:], over.kernel, over.stride, over.dilation, over.extent, over.pads, strict=True):
         windows_along, _ = counted(n, e, s, pads, ceil)
         low, high = (-pads[0], n + pads[1]) if padding else (0, n)
-        starts = torch.arange(bounded([windows_along])[0], device="cpu") * s - pads[0]
+        starts = torch.arange(bounded([windows_along, k], 2**24)[0], device="cpu") * s - pads[0]
         taps = starts[:, None] + torch.arange(k, device="cpu") * d
         counts = counts[..., None] * ((taps >= low) & (taps < high)).sum(1)
     return counts.to(x.device, x.dtype)

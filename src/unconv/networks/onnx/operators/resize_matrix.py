@@ -15,6 +15,8 @@ from torch import Tensor
 
 from unconv.networks.onnx.operators.table import bounded, chosen
 
+_LONGEST = 2**20  # samples along an axis that is resized
+
 
 @dataclass(frozen=True)
 class Stretch:
@@ -39,6 +41,7 @@ class Stretch:
 
 def positions(n: int, out: int, scale: float, crop: tuple[float, float], how: Stretch) -> Tensor:
     """Where each of `out` new samples lies among the n old ones."""
+    bounded([out], _LONGEST)
     y = torch.arange(out, dtype=torch.float64, device="cpu")
     width = scale * n  # before it was rounded to `out`
     start, end = crop
@@ -77,7 +80,7 @@ def weights(at: Tensor, n: int, scale: float, how: Stretch) -> Tensor:
     """(out, n): what each old sample gives to each new one."""
     shrunk = min(scale, 1.0) if how.antialias else 1.0
     reach = {"linear": 1, "cubic": 2}[how.mode] / shrunk
-    bounded([len(at) + 1, n + 2 * ceil(reach) + 2])
+    bounded([len(at) + 1, n + 2 * ceil(reach) + 2], 2**26)
     first = at.floor()
     taps = torch.arange(floor(-reach) + 1, ceil(reach) + 1, dtype=torch.float64, device="cpu")
     places = (first[:, None] + taps).long()

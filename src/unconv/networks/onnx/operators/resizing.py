@@ -117,6 +117,8 @@ def _asked(
 
 
 def _resized(x: Tensor, axes: Sequence[_Along], how: Stretch) -> Tensor:
+    # What becomes shorter goes first, so that nothing between is larger than what comes in or out.
+    axes = sorted(axes, key=lambda a: a.out / max(x.shape[a.axis], 1))
     changed = [a for a in axes if a.out != x.shape[a.axis] or not math.isclose(a.scale, 1.0) or a.crop != (0.0, 1.0)]
     shape = list(x.shape)
     for a in changed:

@@ -74,7 +74,9 @@ def split(
     axis = axis_of(axis, x.ndim)
     if split is not None:
         return tuple(x.split(integers(split), axis))
-    count, n = num_outputs or outputs, x.shape[axis]
+    count, n = outputs, x.shape[axis]
+    if num_outputs not in (None, count):
+        raise ShapeError(f"it makes {num_outputs} parts, but {count} are named")
     longest = -(-n // count)
     lengths = [min(longest, max(n - longest * part, 0)) for part in range(count)]
     return tuple(x.split(lengths, axis))

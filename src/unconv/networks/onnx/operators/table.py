@@ -127,15 +127,15 @@ def known(tensor: Tensor) -> Tensor:
     return tensor
 
 
-def bounded(shape: Iterable[int]) -> list[int]:
+def bounded(shape: Iterable[int], most: int = LARGEST) -> list[int]:
     """The shape of a tensor about to be made, in whole numbers.
 
     Raises:
-        ShapeError: it has a negative length, or more samples than `LARGEST`.
+        ShapeError: it has a negative length, or more than `most` samples.
     """
     lengths = list(shape)
-    if any(n < 0 for n in lengths) or prod(lengths) > LARGEST:
-        raise ShapeError(f"it asks for a tensor of {tuple(lengths)}, but at most {LARGEST:,} samples were expected")
+    if any(n < 0 for n in lengths) or prod(lengths) > most:
+        raise ShapeError(f"it asks for a tensor of {tuple(lengths)}, but at most {most:,} samples were expected")
     return lengths
 
 
