@@ -191,6 +191,24 @@ def test_a_copy_in_float64_reckons_in_float64(tmp_path):
     assert {name for name, _ in module.named_parameters()} == {"h.weight", "h.bias", "out.weight"}
 
 
+def test_shapes_are_reckoned_on_the_processor_wherever_the_signals_are(tmp_path):
+    """The device without memory stands for any other."""
+    nodes = [
+        node("Conv", "image w", "maps"),
+        node("Shape", "maps", "s"),
+        node("Gather", "s last", "n"),
+        node("Cast", "n", "f", to=onnx.TensorProto.FLOAT),
+        node("Mul", "maps f", "scaled"),
+        node("Concat", "one all n", "shape", axis=0),
+        node("Reshape", "scaled shape"),
+    ]
+    weights = {"w": KERNEL, "last": long(3), "one": long(1), "all": long(-1)}
+    module = unconv.load(write(tmp_path / "net.onnx", nodes, weights, (1, 3, "h", "w"))).module
+    assert module(IMAGE).shape == (1, 12, 6)
+    made = module.to("meta")(IMAGE.to("meta"))
+    assert made.is_meta and made.shape == (1, 12, 6)
+
+
 def test_weights_packed_in_bytes_are_unpacked(tmp_path):
     packed = DRAW.integers(-128, 128, KERNEL.shape).astype(np.int8)
     scale = np.float32([0.01, 0.02])

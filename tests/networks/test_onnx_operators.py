@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 import pytest
 import torch
@@ -11,7 +13,7 @@ onnx = pytest.importorskip("onnx", reason="ONNX is not installed: pip install on
 from oracles.onnx_files import computed, node_cases, opened  # noqa: E402
 from unconv.networks.onnx.operators import OPERATORS  # noqa: E402
 
-CASES = node_cases()
+pytestmark = pytest.mark.slow  # loading ONNX' tests runs them all, which takes ten seconds
 
 # What torch has no numbers for, or what the opener refuses on purpose: their cases are not run.
 REFUSED_TYPES = {"object", "float8_e4m3fn", "float8_e4m3fnuz", "float8_e5m2", "float8_e5m2fnuz", "float8_e8m0fnu"} | {
@@ -20,10 +22,10 @@ REFUSED_TYPES = {"object", "float8_e4m3fn", "float8_e4m3fnuz", "float8_e5m2", "f
     "uint2",
 }
 REFUSED = {
-    "training mode": {name for name in CASES if name.startswith("test_training_dropout")},
-    "a condition that hangs on the picture": {"test_if", "test_if_opt", "test_if_seq"},
+    "training mode": "test_training_dropout",
+    "a condition that hangs on the picture": "test_if",
     # See tests/ops/test_onnx_nodes.py, which shows it to be answered as by torch.
-    "disputed": {"test_maxunpool_export_with_output_shape"},
+    "disputed": "test_maxunpool_export_with_output_shape",
 }
 # In half precision a sum depends on its order; the tests ask for more digits than the type has.
 HALF = {
@@ -49,8 +51,25 @@ def refused_type(case):
     return any(value.dtype.name in REFUSED_TYPES for value in values)
 
 
-OURS = {name for name, case in CASES.items() if operators(case) <= {*OPERATORS, "Constant", "If"}}
-RUN = sorted(name for name in OURS if not refused_type(CASES[name]) and not any(name in names for names in REFUSED.values()))
+@cache
+def cases():
+    return node_cases()
+
+
+@cache
+def ours() -> set[str]:
+    """The tests whose operators are all in the table."""
+    return {name for name, case in cases().items() if operators(case) <= {*OPERATORS, "Constant", "If"}}
+
+
+@cache
+def run() -> list[str]:
+    return sorted(name for name in ours() if not refused_type(cases()[name]) and not name.startswith(tuple(REFUSED.values())))
+
+
+def run_of(operator: str) -> list[str]:
+    """Each test once: under the first of its operators."""
+    return [name for name in run() if min(operators(cases()[name])) == operator]
 
 
 def assert_as_wanted(case, made):
@@ -58,38 +77,44 @@ def assert_as_wanted(case, made):
     for found, wanted in zip(made, case.data_sets[0][1], strict=True):
         found = (found.float() if found.dtype == torch.bfloat16 else found).detach().numpy()
         wanted = np.asarray(wanted)
-        assert found.shape == wanted.shape
+        assert found.shape == wanted.shape, case.name
         np.testing.assert_allclose(
             found.astype(np.float64) if found.dtype.kind == "f" else found,
             wanted.astype(np.float64) if found.dtype.kind == "f" else wanted,
             rtol=max(min(case.rtol, 1e-3), tolerance),
             atol=max(case.atol, tolerance),
+            err_msg=case.name,
         )
 
 
 @pytest.mark.skipif(onnx.__version__ != "1.23.2", reason="the counts are those of onnx 1.23.2")
 def test_all_of_them_are_run():
-    assert len(CASES) == 1884
-    assert len(OURS) == 1354
-    assert len(RUN) == 1161
+    assert len(cases()) == 1884
+    assert len(ours()) == 1354
+    assert len(run()) == 1161
 
 
 @pytest.mark.skipif(onnx.__version__ != "1.23.2", reason="the counts are those of onnx 1.23.2")
 def test_an_operator_without_a_node_test_is_known():
-    tested = set().union(*(operators(CASES[name]) for name in RUN))
+    tested = set().union(*(operators(cases()[name]) for name in run()))
     assert set(OPERATORS) - tested == {"GlobalLpPool"}
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", RUN)
-def test_a_node_test_passes_as_a_file(name):
-    case = CASES[name]
-    inputs = dict(zip([value.name for value in case.model.graph.input], case.data_sets[0][0], strict=False))
-    floats = [key for key, value in inputs.items() if np.asarray(value).dtype.kind == "f"]
-    image = None if name in BY_FILE_ONLY else next(iter([*floats, *inputs]), None)
-    assert_as_wanted(case, opened(case, image))
+each = pytest.mark.parametrize("operator", sorted({*OPERATORS, "Constant", "If"}))
 
 
-@pytest.mark.parametrize("name", [name for name in RUN if "If" not in operators(CASES[name]) and name not in BY_FILE_ONLY])
-def test_a_node_test_passes_with_settings_that_the_graph_computes(name):
-    assert_as_wanted(CASES[name], computed(CASES[name]))
+@each
+def test_its_node_tests_pass_as_files(operator):
+    for name in run_of(operator):
+        case = cases()[name]
+        inputs = dict(zip([value.name for value in case.model.graph.input], case.data_sets[0][0], strict=False))
+        floats = [key for key, value in inputs.items() if np.asarray(value).dtype.kind == "f"]
+        image = None if name in BY_FILE_ONLY else next(iter([*floats, *inputs]), None)
+        assert_as_wanted(case, opened(case, image))
+
+
+@each
+def test_its_node_tests_pass_with_settings_that_the_graph_computes(operator):
+    for name in run_of(operator):
+        if "If" not in operators(cases()[name]) and name not in BY_FILE_ONLY:
+            assert_as_wanted(cases()[name], computed(cases()[name]))

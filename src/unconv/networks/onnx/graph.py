@@ -6,10 +6,11 @@ there is no code made: the graph is a list, gone through from its first line to 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from unconv.errors import ModelError
@@ -52,36 +53,50 @@ class OnnxNode(nn.Module):
         tensors: Mapping[str, Tensor],
     ):
         super().__init__()
-        self._operator, self._arguments, self._options = operator, tuple(arguments), dict(options)
+        self._operator, self._options = operator, dict(options)
+        self._arguments = [None if isinstance(a, Given | Stored) else a for a in arguments]
+        self._given = [k for k, a in enumerate(arguments) if isinstance(a, Given)]
+        self._stored = [(k, a.name) for k, a in enumerate(arguments) if isinstance(a, Stored)]
+        self._kept = [(name, option.name) for name, option in options.items() if isinstance(option, Stored)]
+        self._still = {k for k, a in enumerate(arguments) if isinstance(a, Given) and not a.moves}
         for name, tensor in tensors.items():
             if isinstance(tensor, nn.Parameter):
                 self._parameters[name] = tensor
             else:
                 self._buffers[name] = tensor
-        self._non_persistent_buffers_set.update(value.name for value in self._options.values() if isinstance(value, Stored))
+        self._non_persistent_buffers_set.update(name for _, name in self._kept)
 
     def forward(self, *given: Tensor | None) -> Any:
         """What the operator makes of its inputs, of which the constants are the node's own."""
-        values = iter(given)
-        arguments = [self._held(a, values) for a in self._arguments]
-        options = {name: self._held(option, values) for name, option in self._options.items()}
-        return OPERATORS[self._operator].function(*self._in_one_place(arguments), **options)
+        # This runs for every node of every picture: lists are filled, nothing is looked up that is known beforehand.
+        arguments = self._arguments.copy()
+        for k, value in zip(self._given, given, strict=True):
+            arguments[k] = value
+        for k, name in self._stored:
+            arguments[k] = self._tensor(name)
+        options = self._options
+        if self._kept:
+            options = {**options, **{key: self._tensor(name) for key, name in self._kept}}
+        if len(arguments) > 1:
+            self._bring_together(arguments)
+        return OPERATORS[self._operator].function(*arguments, **options)
 
-    def _held(self, argument: Any, given: Iterator[Tensor | None]) -> Any:
-        if isinstance(argument, Given):
-            return next(given)
-        if isinstance(argument, Stored):
-            return self._parameters[argument.name] if argument.name in self._parameters else self._buffers[argument.name]
-        return argument
+    def _tensor(self, name: str) -> Tensor | None:
+        return self._parameters[name] if name in self._parameters else self._buffers[name]
 
-    def _in_one_place(self, arguments: list[Any]) -> list[Any]:
-        """The arguments, with what was reckoned from shapes, on the processor, moved to where the signals are."""
-        devices = {a.device for a in arguments if isinstance(a, Tensor)}
-        if len(devices) < 2:
-            return arguments
-        target = next(device for device in devices if device.type != "cpu")
-        stay = (isinstance(a, Given) and not a.moves for a in self._arguments)
-        return [a.to(target) if isinstance(a, Tensor) and not stays else a for a, stays in zip(arguments, stay, strict=True)]
+    def _bring_together(self, arguments: list[Any]) -> None:
+        """Move what was reckoned from shapes, on the processor, to where the signals are; settings stay."""
+        first: torch.device | None = None
+        for k, argument in enumerate(arguments):
+            if isinstance(argument, Tensor) and k not in self._still:
+                if first is None:
+                    first = argument.device
+                elif argument.device != first:
+                    target = argument.device if first.type == "cpu" else first
+                    arguments[:] = [
+                        a.to(target) if isinstance(a, Tensor) and i not in self._still else a for i, a in enumerate(arguments)
+                    ]
+                    return
 
     def extra_repr(self) -> str:
         """The operator's name."""

@@ -24,6 +24,7 @@ from unconv.networks.onnx.steps import OnnxStep, constant_of, live_nodes, step_o
 
 _LARGEST_TOGETHER = 2**30  # samples of all values that are needed at one time
 _LONGEST_SETTING = 2**16  # numbers of a constant that is passed as a list
+_FEW = 64  # whole numbers
 
 # What torch raises of a shape or a type that does not fit.
 _MISFITS = (RuntimeError, ValueError, IndexError, TypeError, LookupError, ArithmeticError, AssertionError)
@@ -193,7 +194,8 @@ class _Planner:
                 given.append(name)
                 continue
             argument = self._argument(step, row, k)
-            if isinstance(argument, Tensor):
+            # A few whole numbers are most often lengths: they stay on the processor, where they are reckoned with.
+            if isinstance(argument, Tensor) and (argument.is_floating_point() or argument.numel() > _FEW):
                 tensors[role] = self._store(argument, role in row.statistics)
                 argument = Stored(role)
             arguments.append(argument)
