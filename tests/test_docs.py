@@ -168,6 +168,7 @@ def named(page: Path) -> set[str]:
     return {name for name in dotted if not re.search(r"\.(md|py|toml|html)$", name)}
 
 
+@pytest.mark.slow
 def test_every_dotted_name_in_the_docs_is_reached_from_unconv():
     code = "import sys, operator, unconv\nfor name in sys.argv[1:]: operator.attrgetter(name)(unconv)"
     names = sorted({name.removeprefix("unconv.") for page in PAGES for name in named(page)})

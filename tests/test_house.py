@@ -81,6 +81,7 @@ def test_imports_point_down():
     assert not sorted(wrong)
 
 
+@pytest.mark.slow
 def test_no_two_files_import_each_other_even_by_way_of_others():
     graph = {name: imports(name) - DOORS for name in MODULES if name not in DOORS}
     circles, done = [], set()
@@ -106,6 +107,7 @@ LIGHT = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("statement", LIGHT)
 def test_what_a_room_needs_is_all_that_it_loads(statement):
     code = f"{statement}; import sys; print(*sorted(set({LIGHT[statement]!r}) & set(sys.modules)))"

@@ -141,6 +141,7 @@ def test_every_method_brings_a_photograph_nearer_to_the_truth(method, boundary):
     assert found.method == method and found.noise == 1.0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("a", [2.0**-16, 2.0**12])
 def test_a_brighter_picture_with_more_noise_is_brighter_and_nothing_else(method, a):
@@ -258,6 +259,7 @@ def test_no_two_observed_samples_need_be_neighbours(method):
     assert psnr(truth, restored, 255.0) > 26
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("value", [0.0, 7.0])
 def test_a_picture_of_one_value_stays_as_it_is(method, value):

@@ -65,6 +65,7 @@ def test_iterates_are_those_of_the_formula_in_matrices(boundary, masked, backgro
     assert_close(restored.estimate, torch.from_numpy(by_matrix(operator, y, mask, background, 7)), rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.slow
 def test_iterates_are_those_of_skimage():
     # skimage has no sensitivity; with a dark margin it needs none.
     restoration = pytest.importorskip("skimage.restoration")
@@ -84,6 +85,7 @@ def test_likelihood_never_falls_without_acceleration(boundary):
     assert all(after <= before + 1e-9 * abs(before) for before, after in itertools.pairwise(values))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("boundary", BOUNDARIES)
 @pytest.mark.parametrize("shape", [(40,), (24, 21), (10, 9, 11)])
 def test_forty_accelerated_steps_are_as_likely_as_a_hundred_plain_ones(boundary, shape):

@@ -36,15 +36,6 @@ def test_the_table_and_its_help_texts_load_no_torch():
     assert run(f"{code}; import sys; print(*{{'torch', 'numpy', 'PIL'}} & set(sys.modules))") == []
 
 
-@pytest.mark.parametrize(
-    "name", ["inverse.fields.image.deblur", "inverse.psf.gaussian", "inverse.Convolution", "inverse.fields"]
-)
-def test_names_are_reached_by_their_dots(name):
-    assert run(f"import unconv; print(unconv.{name}.__name__)") == [
-        name.rpartition(".")[2] if name != "inverse.fields" else f"unconv.{name}"
-    ]
-
-
 @pytest.mark.parametrize("name", METHODS)
 def test_a_row_names_a_function_and_says_what_it_does_in_one_line(name):
     method = METHODS[name]
@@ -174,6 +165,7 @@ def test_a_file_is_decoded_once(photo, restore, monkeypatch):
     assert len(opened) == 1
 
 
+@pytest.mark.slow
 def test_what_was_measured_is_not_read_again(photo, monkeypatch):
     given = measured(photo)
     wanted = deblur(photo, BOX, 1.0, method="wiener"), super_resolve(photo, 2, noise=1.0, method="wiener")

@@ -130,6 +130,7 @@ def test_the_predictive_risk_is_that_of_dense_matrices(axes, name):
         assert risk(strength) == pytest.approx(wanted, rel=1e-2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(256,), (40, 44), (12, 14, 13)])
 @pytest.mark.parametrize("boundary", ["circular", "unknown"])
 @pytest.mark.parametrize("first", [1e-2, 1e2])

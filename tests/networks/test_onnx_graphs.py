@@ -346,6 +346,7 @@ def test_pools_and_convolutions_agree_with_onnx(tmp_path, seed):
 COORDINATES = ["half_pixel", "half_pixel_symmetric", "pytorch_half_pixel", "align_corners", "asymmetric"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("coordinates", COORDINATES)
 @pytest.mark.parametrize("mode", ["nearest", "linear", "cubic"])
 def test_resizing_agrees_with_onnx(tmp_path, mode, coordinates):

@@ -56,6 +56,7 @@ def test_timms_models_bring_their_preprocessing_and_classes(timm):
     assert network.preprocess.resize_size == [int(224 / 0.95)]
 
 
+@pytest.mark.slow
 def test_timms_preprocessing_is_its_own(timm):
     from PIL import Image
 

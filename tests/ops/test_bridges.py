@@ -79,6 +79,7 @@ def keras():
     return pytest.importorskip("keras")
 
 
+@pytest.mark.slow
 def test_keras_layers_give_the_same_or_cannot(keras):
     counts = {"same": 0, "cannot": 0}
 

@@ -127,6 +127,7 @@ def run_or_tuple(made):
     return made if isinstance(made, tuple) else (made,)
 
 
+@pytest.mark.slow
 def test_an_exported_program_gives_the_same():
     class Decoder(torch.nn.Module):
         def forward(self, image, filters):
@@ -137,6 +138,7 @@ def test_an_exported_program_gives_the_same():
     assert_close(torch.export.export(Decoder(), arguments).module()(*arguments), Decoder()(*arguments))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lost", [torch.nan, -torch.inf])
 def test_values_that_are_not_finite_compile_to_the_same(lost):
     image = randn(2, 6, 6, 3)

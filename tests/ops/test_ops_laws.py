@@ -15,6 +15,7 @@ from unconv.axis import Axis
 from unconv.ops import adjoint as choice
 
 
+@pytest.mark.slow
 @law
 @given(calls(), some.integers(1, 2), some.integers(1, 2), some.integers(1, 2))
 def test_a_convolution_is_its_definition(call, batch, inside, out):
@@ -174,6 +175,7 @@ def test_maxima_are_the_first_largest_of_their_windows(call, channels, tied, los
             assert_close(output[(n, c, *window)], x[(n, *best, c)], rtol=0, atol=0, equal_nan=True)
 
 
+@pytest.mark.slow
 @law
 @given(calls(dilated=False))
 def test_averages_count_no_padding(call):
@@ -228,6 +230,7 @@ def test_the_mean_of_large_copies_in_half_precision_is_no_infinity():
     assert torch.equal(ops.unpool_avg(pooled, (1, 4, 1), 3, 1, "SAME", "mean"), pooled)
 
 
+@pytest.mark.slow
 @law
 @given(calls(dilated=False), some.sampled_from(["sum", "overwrite", "mean"]))
 def test_averages_are_copied_into_their_windows(call, duplicates):
