@@ -107,6 +107,15 @@ def rows_of_norm(m: nn.Module, x: Tensor) -> Tensor:
     return m.c(m.b(x).unsqueeze(1))
 
 
+def scaled_without_gradients(_m: nn.Module, x: Tensor) -> Tensor:
+    with torch.no_grad():
+        size = x.abs().amax((1, 2, 3), keepdim=True)
+    return x / size
+
+
+SOME, HERE = torch.tensor([4, 0, 2]), torch.tensor([3, 1, 6, 0]).view(1, 1, 4, 1).expand(1, 2, 4, 6)
+
+
 def ramp(*shape: int) -> Tensor:
     """A constant that differs everywhere, of both signs, never zero."""
     return torch.linspace(-1.7, 2.3, prod(shape), dtype=torch.float64).view(shape)
@@ -279,7 +288,11 @@ CASES = {
     "nearest to any size": calls(lambda m, x: aten.upsample_nearest2d.default(x, [9, 5])),
     "nearest 1-D": layer(nn.Upsample, scale_factor=3, shape=(2, 7)),
     "nearest 3-D": layer(nn.Upsample, scale_factor=2, shape=(2, 3, 2, 4)),
+    "nearest by a broken factor": calls(lambda m, x: F.interpolate(x, scale_factor=1.1)),
     "nearest exact": calls(lambda m, x: F.interpolate(x, size=(11, 9), mode="nearest-exact")),
+    "nearest exact 1-D": layer(nn.Upsample, scale_factor=1.7, mode="nearest-exact", shape=(2, 7)),
+    "nearest exact 3-D": layer(nn.Upsample, scale_factor=1.4, mode="nearest-exact", shape=(2, 3, 2, 4)),
+    "picked without a check of bounds": bent(lambda x: aten._unsafe_index.Tensor(x, [None, torch.tensor([1, 0, 1])])),
     "linear 1-D": layer(nn.Upsample, scale_factor=3, mode="linear", shape=(2, 7)),
     "bilinear": layer(nn.Upsample, scale_factor=2, mode="bilinear"),
     "bilinear, corners aligned, smaller": layer(nn.Upsample, (3, 4), mode="bilinear", align_corners=True),
@@ -302,6 +315,25 @@ CASES = {
     "max unpool 3-D": Case(lambda: Calls(unpooled_3d), (2, 4, 4, 6)),
     "adaptive max pool": layer(nn.AdaptiveMaxPool2d, (3, 2)),
     "adaptive max pool 3-D": layer(nn.AdaptiveMaxPool3d, (2, 1, 3), shape=(2, 4, 3, 5)),
+    # values in the place of others
+    "masked fill": bent(lambda x: x.masked_fill(x > 0.3, 2.0) + x.masked_fill(x < 0, torch.tensor(0.7, dtype=x.dtype))),
+    "index add and copy": calls(lambda m, x: x.index_add(2, SOME, 2 * x[:, :, :3]) - x.index_copy(3, SOME, x[..., :3].flip(2))),
+    "index fill and put": calls(
+        lambda m, x: x.index_fill(2, SOME, 1.5) + aten.index_put.default(x, [None, None, SOME], x[:, :, :3] * 3, True)
+    ),
+    "scatter": calls(
+        lambda m, x: (
+            x.scatter(2, HERE, x.flip(2)[:, :, :4]) + x.scatter(2, HERE, 1.5) * 2 + x.scatter_add(2, HERE, 3 * x[:, :, :4])
+        )
+    ),
+    "slice and select scatter": calls(
+        lambda m, x: torch.slice_scatter(x, x[:, :, 1:4] * 2, 2, 3, 6) + torch.select_scatter(x, x[:, 1] * 3, 1, 0)
+    ),
+    "fill and zero in place": calls(lambda m, x: (x * 2).fill_(3) + (x * 3).zero_() + x),
+    "fill with the signal": calls(lambda m, x: torch.fill(x, x[0, 1, 2, 3]) + x),
+    "copy in place": calls(lambda m, x: (x * 2).copy_(x.flip(2)) + torch.zeros_like(x).copy_(x[:, :1])),
+    # without gradients
+    "a block without gradients": Case(lambda: Calls(scaled_without_gradients), (2, 7, 6), affine=False),
     # functions of each sample
     "sigmoid": bent(torch.sigmoid),
     "tanh": bent(torch.tanh),

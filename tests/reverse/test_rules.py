@@ -282,3 +282,18 @@ def test_each_consumer_rectifies_for_itself():
     assert arrived(tape, down, DECONVNET).tolist() == [[[[1, 1]]]]  # relu(-2) + 1
     assert arrived(tape, up, GUIDED).tolist() == [[[[1, -1]]]]
     assert arrived(tape, down, GRADIENT).tolist() == [[[[-1, 1]]]]
+
+
+@pytest.mark.parametrize("kind", ["scatter", "scatter_add"])
+def test_of_a_source_longer_than_its_index_the_rest_gets_nothing(kind):
+    """Where torch's own derivative fails."""
+    index = torch.tensor([3, 1, 6]).view(1, 1, 3, 1).expand(1, 2, 3, 6)
+    shape = (2, 7, 6)
+    x = torch.randn(1, *shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+
+    def sent(take: Callable[[Tensor], Tensor]) -> Tensor:
+        model = Calls(lambda m, x: getattr(x * 1, kind)(2, index, take(x.flip(3) * 2)))
+        tape = record(model, x, KEEPERS)
+        return arrived(tape, Window(torch.linspace(-1, 1, x.numel(), dtype=torch.float64).view(x.shape)))
+
+    assert torch.equal(sent(lambda source: source), sent(lambda source: source[:, :, :3]))

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-import copy
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 import torch.nn.modules.module as hooks
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
+from torch.overrides import TorchFunctionMode
 
 from unconv.reverse.methods import Rules
 from unconv.reverse.model import Model, Recording
 from unconv.reverse.places import Place, find
 from unconv.reverse.tape.precision import full_precision
-from unconv.reverse.tape.record import outputs
+from unconv.reverse.tape.record import outputs, record
 from unconv.reverse.tape.step import Value
+from unconv.reverse.tape.untouched import watched
 from unconv.reverse.walking.walk import walk
 from unconv.reverse.window import Window
 
@@ -42,10 +44,10 @@ class Law:
 
 def trial(model: Model) -> tuple[Model, torch.dtype]:
     """Return a copy of the model in float64, where it runs in that, else itself; and the type its numbers are precise to."""
-    precise = copy.copy(model)
     try:
         with torch.random.fork_rng(devices=[]):
-            precise.module = copy.deepcopy(model.module).double()
+            precise = model.copied("check", "to be run in float64")
+            precise.module.double()
             precise.others = {name: _double(value) for name, value in model.others.items()}
             tape = precise.record(model.noise()).tape
     except Exception:  # whatever a module of the user's has against being copied, or against float64
@@ -92,6 +94,44 @@ def laws(model: Model, recording: Recording, rules: Rules, places: Sequence[Plac
     yield Law("windows = full walk", f"{rules.name} over windows is that over whole maps, {own}", errors["windows"], limit)
     yield Law("zero seed", "nothing gives exactly nothing", errors["zero"], 0.0)
     yield Law("support", "nothing but rounding arrives outside the receptive field", errors["support"], limit)
+    changed, spread = _recorded_apart(model, recording)
+    yield Law("recording = model", "what the model computes is the same, bit for bit, while it is recorded", changed, spread)
+
+
+class _Through(TorchFunctionMode):
+    """Changes nothing; torch takes other ways through some layers where any such mode is on, as it is for a recording."""
+
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return function(*args, **(kwargs or {}))
+
+
+def _recorded_apart(model: Model, recording: Recording) -> tuple[float, float]:
+    """Return how far the model's outputs are from those under a recording, and how far from those of another run."""
+    image, caught = recording.tape.image, dict[str, Tensor]()
+
+    def call(image: Tensor) -> Any:
+        returned = model.call(image)
+        caught.update({name: tensor.detach().clone() for name, tensor in outputs(returned).items()})
+        return returned
+
+    def plain() -> dict[str, Tensor]:
+        with watched(model.module, model.others), torch.no_grad(), _Through(), full_precision(image.device):
+            return {name: tensor.detach().clone() for name, tensor in outputs(model.call(image.clone())).items()}
+
+    record(model.module, image, {}, call=call, others=model.others)
+    first, second = plain(), plain()
+    return _apart(caught, first), _apart(second, first)
+
+
+def _apart(mine: Mapping[str, Tensor], right: Mapping[str, Tensor]) -> float:
+    """Return the largest difference between outputs of one name; infinity if they differ in kind."""
+    if mine.keys() != right.keys() or any(mine[n].shape != right[n].shape or mine[n].dtype != right[n].dtype for n in mine):
+        return float("inf")
+    floats = [name for name in mine if mine[name].is_floating_point() and mine[name].numel()]
+    others = [name for name in mine if name not in floats]
+    if not all(torch.equal(mine[name], right[name]) for name in others):
+        return float("inf")
+    return max((_difference(mine[name], right[name]) for name in floats), default=0.0)
 
 
 def _seeds(units: Sequence[Sequence[int | None]], values: Tensor, value: Value) -> Tensor:
@@ -132,18 +172,20 @@ def _autograd(model: Model, recording: Recording, value: Value, seed: Tensor) ->
 
     handle = hooks.register_module_forward_hook(keep)
     try:
-        with torch.inference_mode(False), torch.enable_grad():
+        # The way back reads what the forward pass wrote into buffers: the model gets them back after it.
+        with watched(model.module, model.others), torch.inference_mode(False), torch.enable_grad():
             image = recording.tape.image.detach().clone().requires_grad_(True)
             returned = model.call(image.clone())
+            handle.remove()
+            kept |= {name: tensor for name, tensor in outputs(returned).items() if name in names}
+            name = next((name for name in names if name in kept and kept[name].requires_grad), None)
+            if name is None:
+                return None
+            out, rows = kept[name], seed.movedim(1, -1) if name in recording.tape.turned else seed
+            _lay_out(out)
+            found = [torch.autograd.grad(out, image, row[None], retain_graph=True, allow_unused=True)[0] for row in rows]
     finally:
         handle.remove()
-    kept |= {name: tensor for name, tensor in outputs(returned).items() if name in names}
-    name = next((name for name in names if name in kept and kept[name].requires_grad), None)
-    if name is None:
-        return None
-    out, rows = kept[name], seed.movedim(1, -1) if name in recording.tape.turned else seed
-    _lay_out(out)
-    found = [torch.autograd.grad(out, image, row[None], retain_graph=True, allow_unused=True)[0] for row in rows]
     return torch.cat([torch.zeros_like(image) if gradient is None else gradient for gradient in found])
 
 
@@ -162,7 +204,7 @@ def _lay_out(out: Tensor) -> None:
 
 def fingerprint(module: nn.Module) -> list[Any]:
     """What a run may not change: each tensor's version, modes, hooks, gradients; the random numbers to come."""
-    tensors = [*module.named_parameters(), *module.named_buffers()]
+    tensors = [(n, t) for n, t in (*module.named_parameters(), *module.named_buffers()) if not is_lazy(t)]
     states = [(n, id(t), -1 if t.is_inference() else t._version, t.requires_grad, t.grad is None, t.dtype) for n, t in tensors]
     modes = [
         (n, m.training, len(m._forward_hooks), len(m._forward_pre_hooks), len(m._backward_hooks))

@@ -34,7 +34,11 @@ METHODS: dict[Method, Row] = {
         {"relu": "pointwise:rectify"},
         skip=True,
     ),
-    "gradient": Row("exact backpropagation of the activation", freeze=False),
+    "gradient": Row(
+        "exact backpropagation of the activation",
+        {"no_grad": "shape:detach"},
+        freeze=False,
+    ),
     "guided": Row(
         "rectified, and held to where the forward pass was positive (Springenberg et al. 2015)",
         {"relu": "pointwise:rectify_passed"},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -28,6 +29,7 @@ from unconv.reverse.rules.table import is_rectifier
 from unconv.reverse.seed import Channels, Seeds, Unit, choose
 from unconv.reverse.tape.record import Keep, record
 from unconv.reverse.tape.step import Step, Tape
+from unconv.reverse.tape.untouched import shares, watched
 from unconv.reverse.walking.stream import Units
 from unconv.reverse.walking.walk import Route
 
@@ -74,7 +76,7 @@ class Model:
         tensor, own = self._tensor(image), method_named(method).keepers
         keep: Keep = is_rectifier if places is None else [name_of(place) for place in listed(places)]
         try:
-            tape = record(self.module, tensor, KEEPERS, keep, self.call, own)
+            tape = record(self.module, tensor, KEEPERS, keep, self.call, own, self.others)
         except (RuntimeError, IndexError, TypeError, ValueError, AssertionError) as error:
             if isinstance(error, UnconvError):
                 raise
@@ -89,6 +91,28 @@ class Model:
         """Return what the module makes of a preprocessed image (1, C, samples..)."""
         named = {} if self.argument is None else {self.argument: image}
         return self.module(*([] if named else [image]), **named, **self.others)
+
+    def copied(self, where: str, purpose: str) -> Model:
+        """Return the same with a deep copy of the module, which shares nothing with it.
+
+        Args:
+            where: who asks; `purpose`: what for.
+
+        Raises:
+            ModelError: the module cannot be copied, or only in part.
+        """
+        twin = copy.copy(self)
+        try:
+            with watched(self.module):
+                twin.module = copy.deepcopy(self.module)
+        except Exception as error:  # whatever a module of the user's has against being copied
+            raise ModelError(f"{where}: {self.name} cannot be copied, {purpose}: {error}.") from error
+        if shares(self.module, twin.module):
+            raise ModelError(
+                f"{where}: a deep copy of {self.name} shares modules or weights with it, so that a change of the copy would "
+                "change it, but it is to stay as it is. Give it a __deepcopy__ that copies them."
+            )
+        return twin
 
     def noise(self) -> Tensor:
         """Return an image of `input_size` that stands for any, always the same."""
@@ -202,6 +226,11 @@ class Recording:
             prepared: shared between the places of one recording, if method and dtype are the same.
         """
         name = name_of(place)
+        if self.tape.outdated:
+            raise ModelError(
+                f"project: weights of {self.model.name} were written since this recording was made, but its switches are those "
+                "of the old ones. Record the image again."
+            )
         step, value = find(self.tape, name)
         activation, rules = self.activation(name), method_named(method)
         frozen = self.frozen(rules)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from unconv.errors import NoSuchLayer, ShapeError, nearest
+from unconv.errors import ModelError, NoSuchLayer, ShapeError, nearest
 from unconv.reverse.receptive_field import ReceptiveField
 from unconv.reverse.rules.table import ROLES, is_rectifier
 from unconv.reverse.tape.step import Step, Tape, Value
@@ -62,9 +62,15 @@ def find(tape: Tape, name: str) -> tuple[Step, Value]:
     Raises:
         NoSuchLayer: there is none; the nearest three are named.
         ShapeError: it has no channels to choose from.
+        ModelError: the module returned what had been written through a view.
     """
     by_name = {step.place: step.outputs[0] for step in tape.steps}
     value = by_name.get(name) or tape.modules.get(name)
+    if value is None and name in tape.lost:
+        raise ModelError(
+            f"place: {name} returned what {tape.lost[name]} had written in place through a view; which values the image "
+            "reached can no longer be told. Have it write the result to a new tensor (torch.cat, torch.where, clone()) instead."
+        )
     made = {output.index: step for step in tape.steps for output in step.outputs if output}
     if value is None or value.index not in made:
         names = dict.fromkeys(name for name in (*by_name, *tape.modules) if name)

@@ -6,7 +6,7 @@ complete.
 
 from __future__ import annotations
 
-from unconv.reverse.rules import gate, linear, norm, pointwise, pool, resample, shape
+from unconv.reverse.rules import gate, linear, norm, overwrite, pointwise, pool, resample, shape
 from unconv.reverse.rules.table import KEEPERS, REACHES, ROLES, RULES, Rule, local, rule, takes_one_channel
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "linear",
     "local",
     "norm",
+    "overwrite",
     "pointwise",
     "pool",
     "resample",

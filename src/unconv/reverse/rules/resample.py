@@ -34,6 +34,25 @@ def resampled(step: Step, *signals: Window | None) -> list[Window | None]:
     return adjoint(step, *on_whole(step, signals))
 
 
+_EXACT = {
+    aten._upsample_nearest_exact1d.default: aten._upsample_nearest_exact1d_backward.default,
+    aten._upsample_nearest_exact2d.default: aten._upsample_nearest_exact2d_backward.default,
+    aten._upsample_nearest_exact3d.default: aten._upsample_nearest_exact3d_backward.default,
+}
+
+
+@rule(*_EXACT, gate="kept")
+def nearest_exact(step: Step, r: Window) -> Window:
+    """What each sample gave to the samples above comes back and adds up."""
+    # By the operation itself, units as a batch: torch has no way to run its derivative for many units at once.
+    source, out = step.inputs[0], step.outputs[0]
+    assert out is not None
+    _x, size, *scales = step.args
+    signals = r.whole(out.shape).values.reshape(-1, *out.shape[1:])
+    back = _EXACT[step.operation](signals, size, [len(signals), *source.shape[1:]], *scales)
+    return Window(back if source.shape[0] == 1 else back.reshape(-1, *source.shape))
+
+
 @rule(aten._unsafe_index.Tensor, keep=Before(point), gate="kept")
 @rule(
     aten.gather.default,

@@ -11,6 +11,7 @@ from torch.utils._pytree import tree_leaves
 
 from unconv.errors import NoRule
 from unconv.reverse.rules.table import Role, Rule, adjoint, along, local, on_whole, on_whole_first, rule
+from unconv.reverse.tape.barriers import NO_GRAD, WRITTEN
 from unconv.reverse.tape.step import Step, Value
 from unconv.reverse.window import Reach, Window, cropped
 
@@ -97,7 +98,7 @@ def detach(_step: Step, _r: Window) -> list[Window | None]:
     return [None]
 
 
-@rule(aten.alias.default, aten.clone.default, aten._to_copy.default, reach=local, role="move")
+@rule(aten.alias.default, aten.clone.default, aten._to_copy.default, NO_GRAD, WRITTEN, reach=local, role="move")
 def same(_step: Step, r: Window) -> Window:
     """A copy: the signal as it is."""
     return r

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch._ops import OpOverload
-from torch.utils._pytree import tree_leaves
+
+from unconv.reverse.tape.memory import tensors_in
 
 aten = torch.ops.aten
 
@@ -51,25 +53,53 @@ def kind(operation: OpOverload) -> str:
     return "attention" if "attention" in name else _NAMES.get(name) or name.strip("_")
 
 
+@cache
 def is_factory(func: OpOverload) -> bool:
     """Whether only the argument's shape matters: `zeros_like`, `new_empty`."""
     name = func._schema.name.split("::")[1]
     return name.endswith("_like") or name.startswith("new_")
 
 
+@cache
+def is_composite(func: OpOverload) -> bool:
+    """Whether torch computes an operation by others, in C++.
+
+    The operations that torch takes apart in Python instead, for its compiler, are not meant: those parts round otherwise,
+    and the nearest neighbour of a sample may be another.
+    """
+    return torch._C._dispatch_has_kernel_for_dispatch_key(func.name(), _COMPOSITE)
+
+
+def taken_apart(func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    """Return what a composite operation returns, by the operations that torch itself makes of it."""
+    return func._op_dk(_COMPOSITE, *args, **kwargs)
+
+
+_COMPOSITE = torch._C.DispatchKey.CompositeImplicitAutograd
+
+
+@cache
+def _named(func: OpOverload) -> tuple[tuple[str, Any], ...]:
+    return tuple((a.name, a.default_value) for a in func._schema.arguments)
+
+
 def arguments(func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Any, ...]:
     """All arguments in the order of the schema, defaults filled in."""
-    named = func._schema.arguments[len(args) :]
-    return (*args, *(kwargs.get(a.name, a.default_value) for a in named))
+    return (*args, *(kwargs.get(name, default) for name, default in _named(func)[len(args) :]))
+
+
+@cache
+def _writes(func: OpOverload) -> tuple[int, ...]:
+    """Where the arguments stand that an operation writes."""
+    return tuple(at for at, a in enumerate(func._schema.arguments) if a.alias_info and a.alias_info.is_write)
 
 
 def written_by(func: OpOverload, full: tuple[Any, ...]) -> list[Tensor]:
     """The tensors that the operation writes in place."""
-    pairs = zip(func._schema.arguments, full, strict=True)
-    written = [value for argument, value in pairs if argument.alias_info and argument.alias_info.is_write]
-    return [t for t in tree_leaves(written) if isinstance(t, Tensor)]
+    return [tensor for at in _writes(func) for tensor in tensors_in(full[at])]
 
 
+@cache
 def functional(func: OpOverload) -> OpOverload:
     """The form of an in-place operation that returns a new tensor; others as they are."""
     namespace, name = func._schema.name.split("::")

@@ -68,12 +68,13 @@ class Step:
     def again(self, inputs: Sequence[Tensor]) -> Any:
         """The operation's result with `inputs` where its values were; its weights follow their type."""
         queue = list(inputs)
+        dtype = next((given.dtype for given in queue if given.is_floating_point()), None)
 
         def fill(argument: Any) -> Any:
             if isinstance(argument, Value):
                 return queue.pop(0)
             if isinstance(argument, Tensor) and argument.is_floating_point():
-                return argument.to(inputs[0].dtype)
+                return argument if dtype is None else argument.to(dtype)
             return argument
 
         filled = tree_map(fill, self.args)
@@ -94,6 +95,8 @@ class Tape:
         kept: by index of their values, the outputs that were asked for, (1, ...).
         own: the user's own keepers that were asked.
         turned: names of modules that returned their value with its channels last.
+        lost: names of modules that returned what had been written through a view, and where.
+        weights: the model's tensors that steps refer to, and which version of each was used.
     """
 
     image: Tensor
@@ -103,3 +106,10 @@ class Tape:
     kept: Mapping[int, Tensor]
     own: Keepers = field(default_factory=dict)
     turned: frozenset[str] = frozenset()
+    lost: Mapping[str, str] = field(default_factory=dict)
+    weights: tuple[tuple[Tensor, int], ...] = ()
+
+    @property
+    def outdated(self) -> bool:
+        """Whether a weight was written since, so that switches and weights would be those of two networks."""
+        return any(tensor._version != version for tensor, version in self.weights)

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from unconv.pictures.boxes import cut
 from unconv.reverse.model import Recording
 from unconv.reverse.reconstruction import Reconstructions
+from unconv.reverse.tape.untouched import watched
 from unconv.reverse.trust.sending import positions
 from unconv.reverse.walking.stream import Units
 
@@ -134,7 +135,7 @@ def _activation(recording: Recording, image: Tensor, units: Units) -> Tensor:
         return model.record(image, [place]).activation(place)
     handle = hooks.register_module_forward_hook(stop)
     try:
-        with torch.no_grad():
+        with watched(model.module, model.others), torch.no_grad():
             model.call(image[None].clone())
     except _Enough:
         pass

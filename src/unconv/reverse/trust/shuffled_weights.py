@@ -6,14 +6,12 @@ Source:
 
 from __future__ import annotations
 
-import copy
 import re
 from collections.abc import Iterator, Mapping
 
 import torch
 from torch import nn
 
-from unconv.errors import ModelError
 from unconv.reverse.model import Model, Recording
 from unconv.reverse.reconstruction import Reconstructions
 from unconv.reverse.trust.sending import cosine, position, sent
@@ -29,11 +27,7 @@ def shuffled(recording: Recording, units: Units, found: Reconstructions) -> Iter
     layers = _layers(model.module, units.route)
     if not layers:
         return
-    twin = copy.copy(model)
-    try:
-        twin.module = copy.deepcopy(model.module)
-    except Exception as error:  # whatever a module of the user's has against being copied
-        raise ModelError(f"trust: {model.name} cannot be copied, to have its weights shuffled: {error}.") from error
+    twin = model.copied("trust", "to have its weights shuffled")
     stops = torch.linspace(0, len(layers) - 1, min(_STAGES, len(layers))).round().long().unique().tolist()
     generator = torch.Generator().manual_seed(0)
     for number, layer in enumerate(layers):

@@ -105,7 +105,7 @@ class Journey:
         if arrived is None:
             return torch.zeros(image.shape[1], *lengths, dtype=dtype, device=image.device)
         framed = arrived.units(slice(unit, unit + 1)).framed(torch.tensor([box[:axes]]), lengths)
-        return framed.values[0].to(dtype)
+        return framed.values[0].to(dtype).detach()
 
 
 def _inferring(parts: Iterator[Any]) -> Iterator[Any]:

@@ -138,7 +138,7 @@ def walk_apart(
 def _take(method: Rules, step: Step, pending: dict[int, Window], units: Tensor, watch: Watch | None) -> None:
     """One step: the signals at its outputs become those at its inputs, joined to what is there."""
     signals = [pending.pop(output.index, None) if output else None for output in step.outputs]
-    if not any(signals):
+    if not any(signals) or not any(below.dtype.is_floating_point for below in step.inputs):
         return
     rule = method[step.operation]
     for index, (output, signal) in enumerate(zip(step.outputs, signals, strict=True)):

@@ -1,0 +1,48 @@
+"""Places on the tape where autograd would go another way than the operations say.
+
+No operation of torch stands for them: a block that ran without gradients, a tensor that was written in such a block, and
+a custom `torch.autograd.Function` whose backward pass is its own. Each is a step of the tape, so that only what passes it
+is concerned.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from unconv.reverse.tape.step import Step
+from unconv.reverse.tape.whole import define
+
+
+def _as_it_is(x: Tensor) -> Tensor:
+    return x.clone()
+
+
+NO_GRAD = define("no_grad(Tensor x) -> Tensor", _as_it_is)
+"""What a block under `no_grad` or inference mode made is used outside of it: autograd takes it as a constant."""
+
+WRITTEN = define("written_without_grad(Tensor x) -> Tensor", _as_it_is)
+"""What was overwritten in such a block is used outside: autograd goes on as if it had never been written."""
+
+FUNCTION = define("custom_function(Tensor[] x, str name) -> Tensor", lambda x, name: x[0].clone())
+"""What a custom autograd function returned whose backward pass is not the derivative of its forward pass."""
+
+
+def refusal_of_gradient(step: Step) -> str | None:
+    """Return why exact backpropagation cannot pass a step; None if it can."""
+    if step.operation is not WRITTEN:
+        return None
+    return (
+        f"{step.place}: a signal was overwritten under torch.no_grad(), and autograd goes on as if it had not been; "
+        "the gradient would not be that of what the model computes. Write the result to a new tensor"
+    )
+
+
+def refusal_of_function(step: Step) -> str | None:
+    """Return why no method can pass a step; None if it is no custom function."""
+    if step.operation is not FUNCTION:
+        return None
+    return (
+        f"{step.place} runs the torch.autograd.Function {step.args[1]}, whose backward pass is not the derivative of its "
+        "forward pass on this image, so that its operations do not tell what goes back. Replace it by its plain operations, "
+        "or project a place before it"
+    )

@@ -1,0 +1,433 @@
+"""The dispatch mode that writes the tape while a model runs under it."""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+import torch.nn.modules.module as hooks
+from torch import Tensor, nn
+from torch._ops import OpOverload
+from torch.autograd import Function
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils.weak import WeakIdKeyDictionary
+
+from unconv.errors import ModelError, NonFinite
+from unconv.reverse.tape.barriers import FUNCTION, NO_GRAD, WRITTEN
+from unconv.reverse.tape.functions import goes_back_as_it_came, name_of_function, recomputes
+from unconv.reverse.tape.memory import Memory, storage_of, tensors_in
+from unconv.reverse.tape.schema import arguments, functional, is_composite, is_factory, kind, plain, taken_apart, written_by
+from unconv.reverse.tape.step import Before, Keepers, Step, Tape, Value
+from unconv.reverse.tape.untouched import Guard
+
+Keep = Collection[str] | Callable[[OpOverload], bool]
+"""Whose outputs a tape keeps: those of places by name, or of operations."""
+
+
+@dataclass
+class _Frame:
+    """A module being run."""
+
+    name: str
+    leaf: bool
+    first: int  # the number of steps before it
+
+
+class Recorder(TorchDispatchMode):
+    """Writes the tape while the model runs under it."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        keepers: Keepers,
+        keep: Keep,
+        own: Keepers,
+        guard: Guard,
+    ):
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.keepers = keepers
+        self.own = own
+        self.guard = guard
+        self.keep: Collection[str] = () if callable(keep) else keep
+        self.keeps_operation: Callable[[OpOverload], bool] = keep if callable(keep) else _none_of_them
+        self.steps: list[Step] = []
+        self.modules: dict[str, Value] = {}
+        self.frames: list[_Frame] = []
+        self.leaves: set[int] = set()  # steps that have a module's own name
+        self.thread = threading.get_ident()
+        self.names = {id(module): name for name, module in model.named_modules()}
+        # A place's number is not known before all its namesakes have run: keep them all until then.
+        self.wanted = {*self.keep, *(re.sub(r"_\d+$", "", name) for name in self.keep)}
+        self.count = 0
+        self.values = WeakIdKeyDictionary()  # tensor -> Value, of what the image reached
+        self.memory = Memory()
+        self.lost: dict[str, str] = {}  # modules that returned what had been written through a view -> where
+        self.off: set[int] = set()  # values made without gradients
+        self.crossed: dict[int, Value] = {}  # of such values, what stands for them where gradients are on
+        self.returned: list[Tensor] = []  # by the custom function that ran last
+        self.forced = 0  # functions that are passed as if gradients were on
+        self.held: dict[int, Tensor] = {}  # outputs that may have been asked for, by index of their value
+        self.weights: dict[int, Tensor] = {}  # the model's own, by their id
+        self.sums: list[tuple[int, Tensor]] = []
+
+    def begin(self, image: Tensor) -> Value:
+        value = self._value(image)
+        self.values[image] = value
+        self.memory.live(image)
+        return value
+
+    def finish(self, image: Tensor, value: Value) -> Tape:
+        self._copy_constants(self.guard.written)
+        if not self.steps:
+            raise ModelError("record: the model ran no operation on the image. Does its forward use its argument?")
+        steps = tuple(_numbered(self.steps, self.leaves))
+        self._refuse_nonfinite(steps)
+        asked = self._asked(steps)
+        kept = {index: self._own(tensor) for index, tensor in self.held.items() if index in asked}
+        return Tape(image, steps, value, self.modules, kept, self.own, lost=self.lost, weights=self._versions())
+
+    def _versions(self) -> tuple[tuple[Tensor, int], ...]:
+        """Return the model's tensors that steps refer to, and which version of each; of what it wrote they have copies."""
+        used = [t for t in self.weights.values() if storage_of(t) not in self.guard.written and not t.is_inference()]
+        return tuple((tensor, tensor._version) for tensor in used)
+
+    def _own(self, tensor: Tensor) -> Tensor:
+        """Return a tensor for the tape to keep: no part of a graph or of the model, and the user's to change."""
+        alone = not tensor.is_inference() and storage_of(tensor) not in self.guard.storages
+        return tensor.detach() if alone else tensor.detach().clone()
+
+    def _asked(self, steps: Sequence[Step]) -> set[int]:
+        """Return the indices of the values whose tensors the tape is to keep."""
+        places = {step.place: step.outputs[0] for step in steps}
+        found = [places.get(name) or self.modules.get(name) for name in self.keep]
+        found += [step.outputs[0] for step in steps if self.keeps_operation(step.operation)]
+        return {value.index for value in found if value is not None}
+
+    # -- which module is running ------------------------------------------------------------------
+
+    @contextmanager
+    def following(self) -> Iterator[None]:
+        """Follow which module runs, through torch's global hooks: the model's own stay as they are."""
+        handles = [
+            hooks.register_module_forward_pre_hook(self._enter),
+            hooks.register_module_forward_hook(self._leave, always_call=True),
+        ]
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def _enter(self, module: nn.Module, _args: Any) -> None:
+        if self._ours(module):
+            leaf = next(module.children(), None) is None
+            self.frames.append(_Frame(self.names[id(module)], leaf, len(self.steps)))
+
+    def _leave(self, module: nn.Module, _args: Any, output: Any) -> None:
+        if not self._ours(module):
+            return
+        frame = self.frames.pop()
+        for tensor in tree_leaves(output):
+            value = self.values.get(tensor) if isinstance(tensor, Tensor) else None
+            if value is not None:
+                self.modules.pop(frame.name, None)
+                self.lost.pop(frame.name, None)
+                written = self._written_since(tensor)
+                if written is not None:
+                    self.lost[frame.name] = written
+                    return
+                self.modules[frame.name] = value
+                if frame.name in self.wanted:
+                    self.held[value.index] = tensor
+                if frame.leaf and frame.name:
+                    self._name(value, frame)
+                return
+
+    def _name(self, value: Value, frame: _Frame) -> None:
+        """Give a leaf's name to the step that made what it returned."""
+        for index in range(len(self.steps) - 1, frame.first - 1, -1):
+            if value == self.steps[index].outputs[0]:
+                self.steps[index] = replace(self.steps[index], place=frame.name)
+                self.leaves.add(index)
+                return
+
+    def _ours(self, module: nn.Module) -> bool:
+        return id(module) in self.names and threading.get_ident() == self.thread
+
+    def _where(self, operation: OpOverload) -> str:
+        name = self.frames[-1].name if self.frames else ""
+        return f"{name}.{kind(operation)}" if name else kind(operation)
+
+    def name_outputs(self, found: Mapping[str, Tensor]) -> None:
+        """Call what the model returned `output`, or, of several, `output.0`, `output.aux`."""
+        for name, tensor in found.items():
+            if tensor in self.values:
+                self.modules.setdefault(name, self.values[tensor])
+                if name in self.wanted:
+                    self.held[self.values[tensor].index] = tensor
+
+    # -- which operation is running ---------------------------------------------------------------
+
+    def __torch_dispatch__(self, func: OpOverload, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if is_composite(func):
+            with self:
+                return taken_apart(func, args, kwargs)
+        tensors = [*tensors_in(args), *tensors_in(kwargs)]
+        self.refuse_stale(tensors, func)
+        self._refuse_random(func)
+        written = written_by(func, arguments(func, args, kwargs))
+        if any(t in self.values for t in tensors) and not is_factory(func):
+            return self._write(func, args, kwargs, written)
+        if written:
+            self._overwrite(written, func, over_live=False)
+        return func(*args, **kwargs)
+
+    def _write(self, func: OpOverload, args: Any, kwargs: Any, written: Sequence[Tensor]) -> Any:
+        """Run an operation that the image flows through, and write its line."""
+        self._refuse_own_statistics(func, args)
+        full, on = arguments(func, args, kwargs), self._gradients_on(func, args)
+        step, entered, constants = self._step(func, full, written, on)
+        keepers = (self.keepers.get(step.operation), self.own.get(step.operation))
+        kept = [asked.keep(step, entered) if isinstance(asked, Before) else None for asked in keepers]
+        replaced = not on and any(t in self.values and self.values[t].index not in self.off for t in written)
+        if written:
+            self._overwrite(written, func, over_live=True)
+        result = func(*args, **kwargs)
+        # An operation on the image may return no tensor (a comparison, `item`): nothing flows on from it.
+        results = tuple(result) if isinstance(result, tuple | list) else (result,)
+        if not any(isinstance(r, Tensor) for r in results):
+            return result
+        made = tuple(self._value(r) if isinstance(r, Tensor) else None for r in results)
+        late = [asked(full, results) if asked and not isinstance(asked, Before) else None for asked in keepers]
+        kept = [before if after is None else after for before, after in zip(kept, late, strict=True)]
+        self.memory.use((*constants, *tensors_in(kept)), len(self.steps))
+        self.steps.append(replace(step, outputs=made, kept=kept[0], own=kept[1]))
+        self._hold(results[0], made[0], step.operation)
+        for tensor, value in zip(results, made, strict=True):
+            if value is not None:
+                self._watch(tensor, step.operation, step.operation is not func)
+                if replaced:  # autograd goes on as if nothing had been written
+                    value = self._behind(WRITTEN, value, tensor)
+                elif not on:
+                    self.off.add(value.index)
+                self.values[tensor] = value
+                self.memory.live(tensor)
+        return result
+
+    def _step(
+        self, func: OpOverload, full: tuple[Any, ...], written: Sequence[Tensor], on: bool
+    ) -> tuple[Step, tuple[Any, ...], list[Tensor]]:
+        """Return an operation's line before it has run, its arguments in the line's order, and the constants it refers to."""
+        live = {id(t): self._read(t, on) for t in tensors_in(full) if t in self.values}
+        inputs = tuple(live[id(t)] for t in tensors_in(full) if id(t) in live)
+        doomed = {storage_of(t) for t in written}
+        constants: list[Tensor] = []
+
+        def named_as(tensor: Tensor) -> Value | Tensor:
+            if id(tensor) in live:
+                return live[id(tensor)]
+            storage = storage_of(tensor)
+            if storage in self.guard.storages:
+                self.weights[id(tensor)] = tensor
+            # What the image has not reached, and is overwritten, stands on the tape as it was: copy it first.
+            constant = tensor.clone() if storage in doomed else tensor
+            constants.append(constant.detach() if constant.requires_grad else constant)
+            return constants[-1]
+
+        named = tuple(_mapped(argument, named_as) for argument in full)
+        operation, args = plain(functional(func), named)
+        at = next((k for k, argument in enumerate(named) if argument is args[0]), 0)
+        entered = full if args is named else (full[at], *args[1:])
+        return Step(operation, args, inputs, (), self._where(func)), entered, constants
+
+    def _gradients_on(self, func: OpOverload, args: Any) -> bool:
+        """Whether autograd would follow an operation."""
+        # Of some results of a custom function torch makes a view before it hands them out, with gradients still off.
+        handed_out = func in _VIEWS and any(args[0] is found for found in self.returned)
+        if not handed_out:
+            self.returned = []
+        return torch.is_grad_enabled() or self.forced > 0 or handed_out
+
+    def _read(self, tensor: Tensor, on: bool) -> Value:
+        """Return the value that a tensor holds; past a barrier, if it was made without gradients and is used with them."""
+        value: Value = self.values[tensor]
+        if not on or value.index not in self.off or not value.dtype.is_floating_point:
+            return value
+        if value.index not in self.crossed:
+            self.crossed[value.index] = self._behind(NO_GRAD, value, tensor)
+        return self.crossed[value.index]
+
+    def _behind(self, barrier: OpOverload, value: Value, tensor: Tensor) -> Value:
+        """Return what stands for a value behind a barrier."""
+        made = self._value(tensor)
+        self.steps.append(Step(barrier, (value,), (value,), (made,), self._where(barrier)))
+        return made
+
+    def _value(self, tensor: Tensor) -> Value:
+        self.count += 1
+        return Value(self.count - 1, tuple(tensor.shape), tensor.dtype)
+
+    def _overwrite(self, written: Sequence[Tensor], func: OpOverload, over_live: bool) -> None:
+        """Tensors are about to be written in place: save what we hold of them, and doubt all that share their memory."""
+        self.guard.before_writing(written)
+        storages = {storage for t in written if (storage := storage_of(t)) is not None}
+        self._copy_constants(storages)
+        for index, tensor in self.held.items():
+            if storage_of(tensor) in storages:
+                self.held[index] = tensor.clone()
+        # A constant that is written, such as a mask, is no matter, unless the image lies in the same memory.
+        if over_live or self.memory.holds_live(storages):
+            for tensor in written:
+                self.memory.write(tensor, self.count, self._where(func))
+
+    def _copy_constants(self, storages: set[int]) -> None:
+        """Have the steps written so far keep a copy of what is about to be overwritten."""
+
+        def copied(argument: Any) -> Any:
+            hit = isinstance(argument, Tensor) and storage_of(argument) in storages
+            return argument.clone() if hit else argument
+
+        for at in self.memory.released(storages):
+            step = self.steps[at]
+            args, kept, own = (tree_map(copied, found) for found in (step.args, step.kept, step.own))
+            self.steps[at] = replace(step, args=args, kept=kept, own=own)
+
+    # -- custom functions -------------------------------------------------------------------------
+
+    def run_function(self, function: type[Function], forward: Callable[..., Any], args: Any, kwargs: Any, on: bool) -> Any:
+        """Run a custom autograd function's forward pass; what it returns stands behind a barrier, if it goes back otherwise.
+
+        Args:
+            on: whether gradients were on where the function was applied.
+        """
+        live = [t for t in tensors_in(args) if t in self.values and t.is_floating_point()]
+        if not live:
+            return forward(*args, **kwargs)
+        on = on or self.forced > 0
+        inputs = tuple(self._read(t, on) for t in live)
+        entered = {id(t): self.values[t].index for t in live}
+        if recomputes(function) or goes_back_as_it_came(function, args, live):
+            self.forced += on  # torch turns gradients off for the forward pass
+            try:
+                result = forward(*args, **kwargs)
+            finally:
+                self.forced -= on
+            self.returned = [found for found in tensors_in(result) if on]
+            return result
+
+        def behind(found: Any) -> Any:
+            if not isinstance(found, Tensor) or not found.is_floating_point():
+                return found
+            if entered.get(id(found)) == self.values.get(found, _NOWHERE).index:  # an argument, which is read elsewhere too
+                found = found.view_as(found)
+            made = self.values[found] = self._value(found)
+            self.off |= set() if on else {made.index}
+            step = Step(FUNCTION, (list(inputs), name_of_function(function)), inputs, (made,), self._where(FUNCTION))
+            self.steps.append(step)
+            self.memory.live(found)
+            self._hold(found, made, FUNCTION)
+            return found
+
+        return tree_map(behind, forward(*args, **kwargs))
+
+    def _watch(self, tensor: Tensor, operation: OpOverload, written: bool) -> None:
+        """Remember a sum that shows, once the model is through, whether every sample was finite."""
+        pads = kind(operation) == "constant_pad_nd"  # -inf around a max pool is no accident
+        if tensor.is_floating_point() and (written or not tensor._is_view()) and not pads:
+            narrow = tensor.dtype in (torch.float16, torch.bfloat16)
+            total = tensor.sum(dtype=torch.float32 if narrow else None)
+            self.sums.append((len(self.steps) - 1, total))
+
+    def _hold(self, tensor: Any, value: Value | None, operation: OpOverload) -> None:
+        frame = self.frames[-1] if self.frames else None
+        names = {self._where(operation)} | ({frame.name} if frame and frame.leaf else set())
+        if value is not None and (names & self.wanted or self.keeps_operation(operation)):
+            self.held[value.index] = tensor
+
+    # -- what cannot be recorded ------------------------------------------------------------------
+
+    def refuse_stale(self, tensors: Iterable[Any], reader: str | OpOverload) -> None:
+        """Refuse to read tensors whose memory was written through another one."""
+        if not self.memory.written:
+            return
+        for tensor in tensors:
+            written = self._written_since(tensor) if isinstance(tensor, Tensor) else None
+            if written is not None:
+                where = reader if isinstance(reader, str) else self._where(reader)
+                raise ModelError(
+                    f"record: {written} wrote in place through a view, and {where} reads the memory under "
+                    "it; which values the image reached can no longer be told. Write the result to a new tensor "
+                    "(torch.cat, torch.where, clone()) instead."
+                )
+
+    def _written_since(self, tensor: Tensor) -> str | None:
+        """Return where a tensor's memory was written since its value was made."""
+        value = self.values.get(tensor)
+        return self.memory.written_after(tensor, -1 if value is None else value.index)
+
+    def _refuse_random(self, func: OpOverload) -> None:
+        name = func._schema.name
+        if torch.Tag.nondeterministic_seeded in func.tags and "attention" not in name:
+            raise ModelError(
+                f"record: the model drew random numbers ({func} at {self._where(func)}), so that it answers "
+                "differently each time. Call model.eval() first, or take the randomness out."
+            )
+
+    def _refuse_own_statistics(self, func: OpOverload, args: Any) -> None:
+        if "batch_norm" not in func._schema.name:
+            return
+        names = [argument.name for argument in func._schema.arguments]
+        if "training" in names and args[names.index("training")]:
+            raise ModelError(
+                f"record: the batch norm at {self._where(func)} takes its statistics from the picture itself "
+                "(training mode, or no running statistics). Call model.eval() first."
+            )
+
+    def _refuse_nonfinite(self, steps: Sequence[Step]) -> None:
+        for index, total in self.sums:
+            if not torch.isfinite(total):
+                step = steps[index]
+                raise NonFinite(
+                    f"record: {step.place} ({step.kind}) gave NaN or infinite values. "
+                    "Check the weights, the precision and the scale of the picture."
+                )
+
+
+def _numbered(steps: Sequence[Step], leaves: Collection[int]) -> Iterator[Step]:
+    """Return the steps with unique places: the second `relu` of a module becomes `relu_1`; a module's own name is its own."""
+    first = {steps[index].place: index for index in sorted(leaves, reverse=True)}
+    taken, last = {step.place for step in steps}, Counter[str]()
+    named: set[str] = set()
+    for index, step in enumerate(steps):
+        name = step.place
+        if name in named or first.get(name, index) != index:
+            while (name := f"{step.place}_{last[step.place] + 1}") in taken:
+                last[step.place] += 1
+            taken.add(name)
+        named.add(name)
+        yield replace(step, place=name)
+
+
+def _none_of_them(_operation: OpOverload) -> bool:
+    return False
+
+
+def _mapped(found: Any, change: Callable[[Tensor], Any]) -> Any:
+    """Return arguments with each tensor changed."""
+    if isinstance(found, Tensor):
+        return change(found)
+    if isinstance(found, list | tuple):
+        return type(found)(_mapped(part, change) for part in found)
+    return found
+
+
+_NOWHERE = Value(-1, (), torch.bool)
+_VIEWS = (torch.ops.aten.view.default, torch.ops.aten.alias.default)
