@@ -43,18 +43,21 @@ def network():
 ONCE = {"decodes": 1, "forward passes": 1, "receptive fields": 1, "freezings": 1}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("places", [(), ("features.1", "features.6", "features.13")])
 def test_a_report_reads_its_picture_and_runs_its_network_once(network, counts, tmp_path, places):
     report(network, demo_pictures()[1], tmp_path, Request(places, "top:2"), lambda *_: None)
     assert counts == ONCE
 
 
+@pytest.mark.slow
 def test_the_command_does_too(unconv_command, counts, tmp_path):
     arguments = ("project", "unconv:caltech", demo_pictures()[1], "--channels", "top:1", "-o", tmp_path / "out", "--json")
     assert unconv_command(*arguments)[0] == 0
     assert counts == ONCE
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("places", [None, ["features.1", "features.6"]])
 def test_a_stream_records_each_picture_once(network, counts, places):
     pictures = demo_pictures()[:2]
@@ -62,6 +65,7 @@ def test_a_stream_records_each_picture_once(network, counts, places):
     assert counts == dict.fromkeys(ONCE, 2)
 
 
+@pytest.mark.slow
 def test_the_gradient_costs_one_pass_more_as_it_freezes_nothing(network, counts):
     recording = network.record(demo_pictures()[1], None)
     for place in recording.rectified():

@@ -131,12 +131,14 @@ def test_options_choose_the_units(here, unconv_command, options, units):
     assert_all_links_resolve(here / "unconv-out")
 
 
+@pytest.mark.slow
 def test_a_place_without_maps_makes_pages_too(here, unconv_command):
     status, _, _ = unconv_command(*PROJECT, "--at", "7", "--at", "4", "-o", "pages")
     assert status == 0
     assert_all_links_resolve(here / "pages")
 
 
+@pytest.mark.slow
 def test_a_run_over_an_earlier_one_leaves_working_pages(here, unconv_command):
     unconv_command(*PROJECT, "-o", "pages")
     assert unconv_command(*PROJECT, "--at", "4", "--channels", "1", "-o", "pages")[0] == 0
@@ -156,6 +158,7 @@ def test_options_change_the_preprocessing(here, unconv_command):
     assert numbers["layers"][0]["units"][0]["activation"] == pytest.approx(float(found.values[0]))
 
 
+@pytest.mark.slow
 def test_naming_a_networks_own_mean_changes_nothing(here, unconv_command):
     run = ("project", "torchvision:squeezenet1_1", PICTURE, "--at", "features.1", "--channels", "0")
     unconv_command(*run, "-o", "plain")
@@ -163,6 +166,7 @@ def test_naming_a_networks_own_mean_changes_nothing(here, unconv_command):
     assert (here / "plain" / "picture.png").read_bytes() == (here / "named" / "picture.png").read_bytes()
 
 
+@pytest.mark.slow
 def test_random_weights_are_said_to_be_random_but_not_into_the_json(here, unconv_command):
     run = ("project", "torchvision:squeezenet1_1", PICTURE, "--at", "features.1", "--channels", "0")
     assert "unconv: the weights are random, and so are the pictures" in unconv_command(*run)[2]
@@ -225,6 +229,7 @@ def test_wrong_usage_is_status_2(here, unconv_command, arguments, words):
     assert not (here / "unconv-out").exists()
 
 
+@pytest.mark.slow
 def test_quiet_keeps_remarks_and_what_libraries_say_from_standard_error(here, unconv_command):
     (here / "chatty.py").write_text(
         TINY.replace("def make():", "import sys\n\ndef make():\n    print('loading', file=sys.stderr)")

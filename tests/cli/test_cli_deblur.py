@@ -38,6 +38,7 @@ def run(*arguments):
     return CliRunner().invoke(cli.app, ["deblur", *arguments])
 
 
+@pytest.mark.slow
 def test_a_picture_is_restored_beside_itself_with_a_before_and_after(here):
     before = (here / "soft.png").read_bytes()
     result = run("soft.png", "--psf", "disk:2", "--method", "tv")
@@ -48,6 +49,7 @@ def test_a_picture_is_restored_beside_itself_with_a_before_and_after(here):
     assert result.output.startswith("tv: noise ")
 
 
+@pytest.mark.slow
 def test_float_tiff_stays_float_and_json_is_all_that_is_printed(here):
     result = run("soft.tif", "--psf", "disk:2", "--method", "wiener", "--json")
     assert result.exit_code == 0, result.output
@@ -56,6 +58,7 @@ def test_float_tiff_stays_float_and_json_is_all_that_is_printed(here):
     assert measured(here / "soft-restored.tif").dtype == np.float32
 
 
+@pytest.mark.slow
 def test_a_psf_from_a_file_is_the_psf(here, blurred):
     np.save(here / "psf.npy", psf.disk(2).numpy())
     assert run("soft.tif", "--psf", "psf.npy", "--method", "wiener", "-o", "a.tif").exit_code == 0

@@ -72,6 +72,7 @@ def test_explain_writes_every_form(unconv_command, tmp_path, suffix):
             picture.load()
 
 
+@pytest.mark.slow
 def test_explain_prints_only_json(unconv_command, tmp_path):
     status, out, err = unconv_command("explain", "--json", "-o", tmp_path / "a.png")
     numbers = json.loads(out)

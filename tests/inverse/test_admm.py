@@ -75,6 +75,7 @@ def test_where_it_stops_by_itself_it_is_near_the_minimum(kind):
     assert objective(operator, y, found.estimate, 0.1) < best * (1 + 1e-3)
 
 
+@pytest.mark.slow
 def test_an_unknown_boundary_is_a_mask_of_what_goes_round():
     unknown, _, y = problem("unknown")
     seen = torch.zeros(12, 12, dtype=torch.bool)
@@ -86,6 +87,7 @@ def test_an_unknown_boundary_is_a_mask_of_what_goes_round():
         assert_close(last(admm_tv(circular, masked, **how)).estimate, last(admm_tv(unknown, y, **how)).estimate)
 
 
+@pytest.mark.slow
 def test_a_mask_that_hides_nothing_and_a_window_of_everything_change_nothing():
     operator, _, y = problem("circular")
     plain = last(admm_tv(operator, y, noise=0.3)).estimate
@@ -103,6 +105,7 @@ def test_a_brighter_picture_with_more_noise_is_brighter_and_nothing_else(kind, a
     assert often.strength == pytest.approx(a * once.strength)
 
 
+@pytest.mark.slow
 def test_pictures_side_by_side_are_restored_as_one_by_one():
     operator, _, y = problem("unknown")
     ys = torch.stack([y, 100 * y.flip(0), y.T])
@@ -127,6 +130,7 @@ def test_it_comes_nearer_to_the_truth(kind):
     assert psnr(truth[inside], found[inside], 5) > psnr(truth[inside], y, 5) + 6
 
 
+@pytest.mark.slow
 def test_the_strength_is_the_one_that_the_estimate_s_own_gradient_asks_for():
     operator, _, y = problem("circular", 32)
     found = last(admm_tv(operator, y, noise=0.3, steps=200, tolerance=0))
@@ -144,6 +148,7 @@ def test_a_start_at_the_end_stays_there_and_is_not_written_to():
     assert objective(operator, y, again, 0.1) < objective(operator, y, end, 0.1) * (1 + 1e-5)
 
 
+@pytest.mark.slow
 def test_volumes_and_lines_are_restored_too():
     for shape in ((40,), (10, 11, 12)):
         truth = torch.zeros(shape, dtype=torch.double)

@@ -62,6 +62,7 @@ def test_a_motion_blur_is_found(seen):
     assert likeness(ended.kernel, motion()) > 0.9
 
 
+@pytest.mark.slow
 def test_restoring_with_the_kernel_found_improves_the_picture(seen):
     truth, y, iterates = seen
     assert iterates[-1].restored.shape == y.shape

@@ -224,6 +224,7 @@ def test_of_blocks_all_alike_the_reference_itself_comes_first():
     assert torch.equal(rows, number // band.columns * 4) and torch.equal(columns, number % band.columns * 4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rows", [4, 40])
 def test_bands_of_similar_blocks_do_not_show(monkeypatch, rows):
     y = noisy(side=80)
@@ -270,6 +271,7 @@ def test_boxes_are_blocks_of_ones():
     assert_close(boxes(weights, 9), torch.from_numpy(total))
 
 
+@pytest.mark.slow
 def test_another_picture_is_not_denoised_with_the_groups_of_the_one_before():
     used, truth, y = SimilarBlocks(), photograph(2), noisy(2)
     for _ in range(3):

@@ -101,6 +101,7 @@ def test_files_are_restored_as_arrays_of_their_depth(tmp_path, suffix):
     assert_close(measured(tmp_path / f"made.{suffix}").samples.numpy(), measured(found.picture).samples.numpy())
 
 
+@pytest.mark.slow
 def test_bytes_of_a_restored_picture_are_rounded_and_clipped_and_not_more():
     given = grey().numpy().astype(np.uint8)
     exact = deblur(given.astype(np.float32), BOX, noise=1.0, method="wiener").picture
@@ -157,6 +158,7 @@ def test_a_brighter_ground_changes_nothing_else(method):
     assert_close(deblur(y + 100, BOX, noise=1.0, method=method, steps=4).picture, once + 100, rtol=0, atol=0.1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("boundary", ["circular", "unknown"])
 def test_a_picture_on_its_side_is_restored_on_its_side(boundary):
     y, kernel = blurred(boundary, side=48)[1], psf.gaussian((1.0, 2.0), (5, 9))
@@ -232,6 +234,7 @@ def test_samples_that_are_nan_are_filled_in(boundary, method):
     assert float(error[hole].mean()) < 2 * float(error[~hole].mean())
 
 
+@pytest.mark.slow
 def test_a_colour_that_is_nan_hides_the_sample():
     y = blurred("unknown", colour=True, side=48)[1].float()
     one, all_three = y.clone(), y.clone()
@@ -306,6 +309,7 @@ def test_a_denoiser_of_ones_own_is_used_and_named():
     assert told == sorted(told, reverse=True) and told[0] > 4 * told[-1]
 
 
+@pytest.mark.slow
 def test_progress_is_told_step_by_step():
     said = []
     deblur(torch.stack([grey()] * 4).float(), BOX, 1.0, steps=2, progress=lambda *news: said.append(news))
@@ -350,6 +354,7 @@ def test_infinite_samples_are_refused():
         deblur(y, BOX, 1.0)
 
 
+@pytest.mark.slow
 def test_odd_psfs_are_warned_of_and_noted():
     edge = torch.tensor([[0.0, 1.0, -1.0]])
     with pytest.warns(UserWarning, match="negative"), pytest.warns(UserWarning, match="it sums to 0; kept as given"):

@@ -79,6 +79,7 @@ def test_the_wavelet_prox_is_soft_thresholding_of_details():
     assert float(Wavelet(0.3, "db2", 2).value(x)) == pytest.approx(cost)
 
 
+@pytest.mark.slow
 def test_wavelets_restore_more_than_nothing():
     pytest.importorskip("pywt")
     truth = torch.zeros(32, 32, dtype=torch.double)

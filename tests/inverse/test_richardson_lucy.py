@@ -121,6 +121,7 @@ def test_restored_scales_with_the_counts():
         assert_close(1000 * one, many)
 
 
+@pytest.mark.slow
 def test_a_batch_is_its_pictures_one_by_one():
     operator, _, y = counted("unknown")
     batch = torch.stack([y, y.flip(0) * 20, torch.zeros_like(y)])[:, None]
@@ -156,6 +157,7 @@ def test_a_sample_that_nobody_saw_keeps_its_start():
     assert torch.equal(last(richardson_lucy(operator, y, steps=10, mask=mask, start=start)).estimate[:8], start[:8])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("accelerate", [True, False])
 def test_poisson_discrepancy_stops_where_the_truth_fits(accelerate):
     operator, truth, y = counted("unknown", light=400)

@@ -245,6 +245,7 @@ def test_the_objective_ends_lower_than_anything_near():
     assert all(objective((found + 0.01 * random(6, 7, seed=s)).clamp(min=0)) > objective(found) for s in range(20))
 
 
+@pytest.mark.slow
 def test_positivity_gives_the_non_negative_least_squares():
     optimize = pytest.importorskip("scipy.optimize")
     operator, y = blur(2, "zero"), random(6, 7, seed=1)

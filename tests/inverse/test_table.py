@@ -155,6 +155,7 @@ def photo(tmp_path):
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "restore", [lambda p: deblur(p, BOX, 1.0, method="wiener"), lambda p: super_resolve(p, 2, noise=1.0, method="wiener")]
 )

@@ -147,6 +147,7 @@ def test_upre_ends_where_brute_force_finds_the_least_risk(shape, boundary, first
     assert best / 10**0.25 < found < best * 10**0.25
 
 
+@pytest.mark.slow
 def test_the_strength_of_upre_restores_nearly_as_well_as_the_best_one():
     truth = picture(64)[0]
     operator = Convolution(torch.ones(5, 5, dtype=torch.double) / 25, truth.shape, "unknown")
@@ -159,6 +160,7 @@ def test_the_strength_of_upre_restores_nearly_as_well_as_the_best_one():
     assert chosen.strength == pytest.approx(upre_strength(operator, y, 0.3))
 
 
+@pytest.mark.slow
 def test_wiener_estimates_the_noise_where_it_is_not_told_and_a_mask_hides_samples():
     truth = 100 + picture(96)[0]
     seen = torch.ones(96, 96)

@@ -367,6 +367,7 @@ def test_preprocessing_and_size_can_be_replaced():
     assert network.places()[0].size == (6, 6)
 
 
+@pytest.mark.slow
 def test_video_models_take_frames_and_no_pictures():
     network = unconv.load("torchvision:r3d_18")
     assert network.input_size == (3, 16, 112, 112)

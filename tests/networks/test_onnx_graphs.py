@@ -424,6 +424,7 @@ def test_a_segmentation_head_with_open_lengths_agrees_at_every_size(tmp_path, op
         torch.testing.assert_close(network.module(image), module(image), atol=1e-6, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_decoder_projects_as_the_network_it_was_written_from(tmp_path):
     torch.manual_seed(0)
     twin = nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1), nn.ReLU(), nn.Upsample(scale_factor=2), nn.Conv2d(8, 4, 3), nn.ReLU())

@@ -66,6 +66,7 @@ def test_timms_preprocessing_is_its_own(timm):
     assert torch.allclose(network.preprocess(picture), theirs(picture), atol=1e-6)
 
 
+@pytest.mark.slow
 def test_timms_model_of_one_seed_is_that_of_timm(timm):
     torch.manual_seed(5)
     theirs = timm.create_model("resnet18").state_dict()
@@ -74,6 +75,7 @@ def test_timms_model_of_one_seed_is_that_of_timm(timm):
     assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
 
 
+@pytest.mark.slow
 def test_timms_model_takes_weights_from_a_file_and_no_random_numbers(timm, tmp_path):
     state = timm.create_model("resnet18").state_dict()
     save_file(state, tmp_path / "mine.safetensors")

@@ -100,6 +100,7 @@ def test_vgg16_projects_as_torchvisions_with_the_same_weights():
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("wrap", [unconv.load, lambda model: unconv.Network(model, input_size=(3, 16, 20))])
 def test_a_live_model_projects_as_its_twin(wrap):
     model = small()
@@ -276,6 +277,7 @@ def test_several_inputs_are_refused_by_name():
 # -- names and files ------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_an_application_brings_its_preprocessing():
     network = unconv.load("keras:MobileNet")
     assert (network.name, network.weights, network.input_size, len(network.classes)) == (

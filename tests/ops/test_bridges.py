@@ -104,6 +104,7 @@ def test_keras_layers_give_the_same_or_cannot(keras):
     assert min(counts.values()) > 20
 
 
+@pytest.mark.slow
 @law
 @given(calls())
 def test_keras_can_whenever_some_setting_of_its_gives_the_size_and_place(call):
@@ -156,6 +157,7 @@ def test_a_bridge_refuses_what_the_function_refuses(name):
         bridge((1, 4, 4, 3), (3, 3), (1, 8, 8, 5), 2)
 
 
+@pytest.mark.slow
 @law
 @given(calls())
 def test_every_listed_size_is_what_the_libraries_make_of_it(call):

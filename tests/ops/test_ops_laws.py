@@ -27,6 +27,7 @@ def test_a_convolution_is_its_definition(call, batch, inside, out):
     exactly(made, layout.back(slow_conv(x, filters, axes).movedim(-1, 1)))
 
 
+@pytest.mark.slow
 @law
 @given(calls(), some.integers(1, 2), some.integers(1, 3), some.integers(1, 3))
 def test_a_transposed_convolution_passes_the_dot_test_with_the_convolution(call, batch, inside, out):
@@ -98,6 +99,7 @@ def test_one_channel_last_in_memory_and_one_window_along_the_width(size, kernel,
     assert_close(found.double(), small, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.slow
 @law
 @given(calls(), some.integers(1, 12), some.integers(1, 5))
 def test_every_way_to_compute_a_transposed_convolution_gives_the_same(call, inside, out):
@@ -189,6 +191,7 @@ def test_averages_count_no_padding(call):
         exactly(made[(slice(None), *window)], samples.mean(0))
 
 
+@pytest.mark.slow
 @law
 @given(calls(dilated=False), some.booleans())
 def test_unpooling_maxima_is_the_adjoint_of_pooling_with_the_indices_held(call, counted):
@@ -201,6 +204,7 @@ def test_unpooling_maxima_is_the_adjoint_of_pooling_with_the_indices_held(call, 
     exactly(back, torch.autograd.grad(pooled, x, signal)[0])
 
 
+@pytest.mark.slow
 @law
 @given(calls(dilated=False))
 def test_overwriting_brings_the_maxima_back_unchanged(call):
@@ -251,6 +255,7 @@ def test_averages_are_copied_into_their_windows(call, duplicates):
     exactly(layout.channels_first(made).movedim(1, -1), expected)
 
 
+@pytest.mark.slow
 @law
 @given(
     n=some.integers(1, 9),

@@ -229,6 +229,7 @@ def test_a_unit_that_fails_leaves_what_was_written_whole(tmp_path, monkeypatch):
             assert link.startswith(("data:", "#")) or (page.parent / link.split("#")[0]).is_file()
 
 
+@pytest.mark.slow
 def test_several_pictures_that_are_stopped_have_their_page(tmp_path):
     for name in ("one", "two", "three"):
         Image.new("RGB", (56, 40), "red").save(tmp_path / f"{name}.png")

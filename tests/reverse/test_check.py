@@ -66,6 +66,7 @@ def test_the_share_of_switches_that_meet_is_counted():
     assert (pool.overlaps, pool.collisions) == (False, 0.0)
 
 
+@pytest.mark.slow
 def test_a_transformer_is_refused_with_the_reason_but_for_its_stem():
     model = models.VisionTransformer(32, 8, 2, 2, 16, 32).eval()
     network = unconv.Network(model, input_size=(3, 32, 32))

@@ -36,6 +36,7 @@ def test_projections_lie_within_their_patch_and_are_not_empty(squeezenet, place)
     assert not outside.any()
 
 
+@pytest.mark.slow
 def test_deep_projections_stand_on_structure_and_not_on_flat_ground(squeezenet):
     """The energy of a deep unit's projection lies where the picture changes, more than chance would have it."""
     found = squeezenet.project(PUMA, "features.12.expand3x3_activation", "top:9")

@@ -307,6 +307,7 @@ def test_networks_of_any_number_of_axes_list_their_pools(axes):
 LAYER = st.tuples(st.integers(1, 4), st.integers(1, 3), st.integers(0, 2), st.booleans()).filter(lambda s: s[0] >= s[1])
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=40, derandomize=True)
 @given(st.lists(LAYER, min_size=1, max_size=4), st.integers(14, 22))
 def test_a_chains_field_is_what_plain_counting_gives_and_the_gradient_reaches(layers, size):

@@ -62,6 +62,7 @@ def cases(draw):
     return values, filters, cut
 
 
+@pytest.mark.slow
 @law
 @given(cases())
 def test_it_is_the_transposed_convolution_without_what_is_cut(case):

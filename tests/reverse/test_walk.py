@@ -50,6 +50,7 @@ def test_parts_hold_every_unit_once_and_fit_the_room(case, room, standing, price
         assert len(part) == 1 or len(part) * (standing + 4 * hull(first[part], end[part])) <= room
 
 
+@pytest.mark.slow
 @law
 @given(windows())
 def test_a_cut_saves_what_it_says(case):

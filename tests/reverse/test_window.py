@@ -66,6 +66,7 @@ def copied(window: Window) -> Window:
     return Window(window.values.clone(), window.corner.clone())
 
 
+@pytest.mark.slow
 @law
 @given(st.data())
 def test_the_whole_map_is_the_signal_written_sample_by_sample(data):
@@ -76,6 +77,7 @@ def test_the_whole_map_is_the_signal_written_sample_by_sample(data):
     assert torch.equal(whole.values, on_map(dense(window, shape), shape))
 
 
+@pytest.mark.slow
 @law
 @given(st.data())
 def test_a_larger_frame_and_back_is_the_identity(data):
@@ -89,6 +91,7 @@ def test_a_larger_frame_and_back_is_the_identity(data):
     assert torch.equal(larger.framed(window.corner, window.lengths).values, window.values)
 
 
+@pytest.mark.slow
 @law
 @given(st.data())
 def test_any_frame_holds_what_stands_there_and_zero_elsewhere(data):
@@ -99,6 +102,7 @@ def test_any_frame_holds_what_stands_there_and_zero_elsewhere(data):
     assert torch.equal(framed.values, in_frame(dense(window, shape), frame.corner, frame.lengths))
 
 
+@pytest.mark.slow
 @law
 @given(st.data())
 def test_a_whole_map_in_a_frame_holds_what_stands_there_and_zero_elsewhere(data):
@@ -108,6 +112,7 @@ def test_a_whole_map_in_a_frame_holds_what_stands_there_and_zero_elsewhere(data)
     assert torch.equal(Window(values).framed(frame.corner, frame.lengths).values, in_frame(right, frame.corner, frame.lengths))
 
 
+@pytest.mark.slow
 @law
 @given(st.data())
 def test_a_window_made_whole_and_cut_out_again_has_lost_what_was_outside(data):
@@ -118,6 +123,7 @@ def test_a_window_made_whole_and_cut_out_again_has_lost_what_was_outside(data):
     assert torch.equal(again.values, window.values * inside)
 
 
+@pytest.mark.slow
 @law
 @given(st.data())
 def test_inside_keeps_what_is_on_the_map_and_nothing_else(data):
@@ -129,6 +135,7 @@ def test_inside_keeps_what_is_on_the_map_and_nothing_else(data):
     assert inside.values.abs().sum() == right.abs().sum()
 
 
+@pytest.mark.slow
 @law
 @given(st.data())
 def test_inside_is_the_whole_map_or_smaller(data):
@@ -140,6 +147,7 @@ def test_inside_is_the_whole_map_or_smaller(data):
     assert inside.inside(shape) is inside or inside.corner is not None
 
 
+@pytest.mark.slow
 @law
 @given(st.data())
 def test_what_no_unit_has_on_the_map_is_cut_off(data):
@@ -153,6 +161,7 @@ def test_what_no_unit_has_on_the_map_is_cut_off(data):
         assert inside.values.shape[2 + axis] in (needed, size if inside.corner is None else needed)
 
 
+@pytest.mark.slow
 @law
 @given(st.data(), st.sampled_from(["full", "one channel", "per channel", "number", "one row", "batch of one number"]))
 def test_a_factor_meets_the_samples_it_stands_over(data, kind):
@@ -174,6 +183,7 @@ def test_a_factor_meets_the_samples_it_stands_over(data, kind):
     assert torch.equal(product.whole(shape).values, right)
 
 
+@pytest.mark.slow
 @law
 @given(st.data())
 def test_what_is_cut_out_of_a_recorded_map_is_what_stands_there_on_the_map(data):
@@ -185,6 +195,7 @@ def test_what_is_cut_out_of_a_recorded_map_is_what_stands_there_on_the_map(data)
     assert torch.equal(pieces[right > 0], right[right > 0].long())
 
 
+@pytest.mark.slow
 @law
 @given(st.data())
 def test_joining_commutes_and_is_the_sum_of_the_whole_maps(data):
@@ -195,6 +206,7 @@ def test_joining_commutes_and_is_the_sum_of_the_whole_maps(data):
     assert torch.equal(join(b, a, shape).whole(shape).values, right)
 
 
+@pytest.mark.slow
 @law
 @given(st.data())
 def test_windows_that_move_together_are_joined_as_a_window(data):
@@ -208,6 +220,7 @@ def test_windows_that_move_together_are_joined_as_a_window(data):
     assert joined.values.abs().sum() == joined.whole(shape).values.abs().sum()
 
 
+@pytest.mark.slow
 @law
 @given(st.data())
 def test_a_whole_map_joins_a_window(data):
@@ -219,6 +232,7 @@ def test_a_whole_map_joins_a_window(data):
     assert torch.equal(join(Window(values), Window(values), shape).values, 2 * values)
 
 
+@pytest.mark.slow
 @law
 @given(st.data())
 def test_joining_is_associative_and_nothing_is_its_zero(data):
@@ -229,6 +243,7 @@ def test_joining_is_associative_and_nothing_is_its_zero(data):
     assert join(None, a, shape) is a
 
 
+@pytest.mark.slow
 @law
 @given(st.data())
 def test_only_inside_changes_a_window_in_place(data):
