@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
 from unconv.errors import ModelError
-from unconv.networks.keras.layers import OPERATIONS, ROWS
+from unconv.networks.keras.layers import LAYERS, OPERATIONS
 from unconv.networks.keras.layout import Facts, Layer, Layout
 from unconv.networks.opened import library
 
@@ -31,7 +31,7 @@ class _Wire:
 
 @dataclass(frozen=True)
 class _Call:
-    """One layer run: its name, what it is given, and where its results go."""
+    """One run of a layer: its name, its arguments, and the wires of its results."""
 
     name: str
     args: tuple[Any, ...]
@@ -72,7 +72,7 @@ class KerasGraph(nn.Module):
         self.outputs = [number(tensor) for tensor in function.outputs]
 
     def _add(self, operation: Any, node: Any, layout: Layout) -> str:
-        """The name of a new child that does what `operation` does; two of one name are told apart."""
+        """Add a child that does what `operation` does, and return its name; two of one name are told apart."""
         name = base = _plain(operation.name)
         count = 0
         while hasattr(self, name):
@@ -82,7 +82,7 @@ class KerasGraph(nn.Module):
         return name
 
     def forward(self, *images: Any, **_options: Any) -> Any:
-        """What the model returns, channels first; several results come as a list."""
+        """Run the model, channels first; several results come as a list."""
         known: dict[int, Tensor] = dict(zip(self.inputs, tree_leaves(images), strict=True))
 
         def filled(argument: Any) -> Any:
@@ -96,7 +96,7 @@ class KerasGraph(nn.Module):
 
 
 def graph_of(operation: Any) -> Any:
-    """The functional model behind a Keras model; None if it has no graph."""
+    """Return the functional model behind a Keras model; None if it has no graph."""
     function = getattr(operation, "_functional", operation)
     return function if hasattr(function, "_nodes_by_depth") else None
 
@@ -106,7 +106,7 @@ def _is_symbolic(argument: Any) -> bool:
 
 
 def adapted(model: Any) -> nn.Module:
-    """A Keras model as a module of torch that takes (1, C, samples..).
+    """Write a Keras model anew as a module of torch that takes (1, C, samples..).
 
     A subclassed model is followed through its `call`, with Keras' symbolic tensors.
 
@@ -136,7 +136,7 @@ def adapted(model: Any) -> nn.Module:
 
 
 def built_shape(model: Any) -> tuple[int | None, ...] | None:
-    """The shape that a Keras model without a graph was built for, batch first; None if that is not known."""
+    """Return the shape that a Keras model without a graph was built for, batch first; None if that is not known."""
     shape = (model.get_build_config() or {}).get("input_shape")
     flat = isinstance(shape, list | tuple) and all(length is None or isinstance(length, int) for length in shape)
     return tuple(shape) if shape and flat else None
@@ -155,9 +155,9 @@ def _child(operation: Any, node: Any, layout: Layout) -> nn.Module:
 
 
 def _traced(model: Any, shape: tuple[int | None, ...], layout: Layout) -> KerasGraph | None:
-    """The graph that a model's, or a layer's, `call` makes of its own layers; None if it makes none.
+    """Trace the graph that a model's, or a layer's, `call` makes of its own layers; None if it makes none.
 
-    What Keras notes down of that in the layers is taken back.
+    The nodes that Keras adds to the layers meanwhile are removed again.
     """
     keras = library("keras", "keras")
     known = [(layer, len(layer._inbound_nodes), len(layer._outbound_nodes)) for layer in model._flatten_layers()]
@@ -197,27 +197,27 @@ class _Foreign:
 
 
 def _translated(operation: Any, node: Any, layout: Layout) -> Layer:
-    """The module that does what a Keras layer, or an operation of `keras.ops`, does."""
-    made = _by_row(operation, node, layout)
-    if made is not None:
-        return made
+    """Make the module that does what a Keras layer, or an operation of `keras.ops`, does."""
+    known = _by_row(operation, node, layout)
+    if known is not None:
+        return known
     variables = getattr(operation, "variables", ())
     return Layer(_Foreign(operation, layout), {_plain(variable.path): variable for variable in variables})
 
 
 def _by_row(operation: Any, node: Any, layout: Layout) -> Layer | None:
     home = type(operation).__module__
-    row = (OPERATIONS if home.startswith("keras.src.ops") else ROWS).get(type(operation).__name__)
+    row = (OPERATIONS if home.startswith("keras.src.ops") else LAYERS).get(type(operation).__name__)
     altered = getattr(operation, "quantization_mode", None) or getattr(operation, "lora_enabled", False)
     if row is None or altered or not home.startswith("keras.src.") or not layout.fits(operation):
         return None
-    given = node.arguments.args, node.arguments.kwargs
-    settled = (argument for argument in tree_leaves(given) if not _is_symbolic(argument))
+    arguments = node.arguments.args, node.arguments.kwargs
+    settled = (argument for argument in tree_leaves(arguments) if not _is_symbolic(argument))
     if not all(argument is None or isinstance(argument, bool | int | float) for argument in settled):
         return None  # a constant would have to be turned
     return row(operation, Facts(tuple(len(tensor.shape) for tensor in node.input_tensors), layout))
 
 
 def _plain(name: str) -> str:
-    """A name that a child or a parameter of a module may have."""
+    """Turn a name into one that a child or a parameter of a module may have."""
     return name.replace(".", "_").replace("/", "_")

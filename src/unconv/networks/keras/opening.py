@@ -26,7 +26,7 @@ _MODES = {
 
 
 def open_keras(name: str, weights: str | None) -> Opened:
-    """Keras' application called `name` ("VGG16"), random if `weights` is None; or the model in a file `name`.keras.
+    """Open Keras' application called `name` ("VGG16"), random if `weights` is None; or a file, if that ends in .keras.
 
     Args:
         weights: "DEFAULT" or "imagenet", which download; or a file `.keras` or `.weights.h5`.
@@ -49,7 +49,7 @@ def open_keras(name: str, weights: str | None) -> Opened:
 
 
 def open_keras_file(file: str, weights: str | None) -> Opened:
-    """The model in a `.keras` file; no code in it runs."""
+    """Open the model in a `.keras` file; no code in it runs."""
     keras, path = _keras(), Path(file)
     model, origin = _file(keras, path), path.name
     if weights is not None:
@@ -58,13 +58,13 @@ def open_keras_file(file: str, weights: str | None) -> Opened:
 
 
 def open_keras_live(model: Any, weights: str | None) -> Opened:
-    """A live Keras model; weights from a file `.keras` or `.weights.h5` are written into it."""
+    """Open a live Keras model; weights from a file `.keras` or `.weights.h5` are written into it."""
     origin = "as given" if weights is None else _filled(_keras(), model, Path(weights))
     return Opened(adapted(model), model.name, origin, None, input_size(model))
 
 
 def is_keras(module: Any) -> bool:
-    """Whether this is a live Keras model or layer; Keras is not imported for it.
+    """Say whether this is a live Keras model or layer; Keras is not imported for it.
 
     Raises:
         UnconvError: it is one on another backend than torch.
@@ -77,7 +77,7 @@ def is_keras(module: Any) -> bool:
 
 
 def input_size(model: Any) -> tuple[int, ...]:
-    """(C, samples..) of a Keras model; 224 samples along an axis that it leaves open."""
+    """Return (C, samples..) of a Keras model; 224 samples along an axis that it leaves open."""
     function = graph_of(model)
     built = function.inputs[0].shape if function is not None else built_shape(model)
     shape = tuple(built[1:]) if built else (None, None, 3)
@@ -131,7 +131,7 @@ def _file(keras: Any, path: Path) -> Any:
 
 
 def _filled(keras: Any, model: Any, path: Path) -> str:
-    """Give the model the weights of a file; says where they came from."""
+    """Load the weights of a file into the model, and say where they came from."""
     if path.name.endswith(".keras"):
         values = _file(keras, path).get_weights()
     elif not path.is_file():
@@ -147,7 +147,7 @@ def _filled(keras: Any, model: Any, path: Path) -> str:
 
 
 def _preprocess(family: str, size: tuple[int, ...]) -> Preprocess:
-    """What `keras.applications.<family>.preprocess_input` does.
+    """Return what `keras.applications.<family>.preprocess_input` does.
 
     Source:
         Keras 3.15, `keras.applications.imagenet_utils.preprocess_input`.
@@ -164,7 +164,7 @@ def _preprocess(family: str, size: tuple[int, ...]) -> Preprocess:
 
 
 def _classes(model: Any) -> tuple[str, ...]:
-    """What the channels of a last layer of ImageNet's size are called; all of Keras' applications keep its order."""
+    """Name the channels of a last layer of ImageNet's size; all of Keras' applications keep its order."""
     from torchvision.models import VGG16_Weights
 
     shapes = [tuple(tensor.shape) for tensor in model.outputs]
