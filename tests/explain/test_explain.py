@@ -116,7 +116,7 @@ def test_every_frame_adds_up_to_its_sample():
         window, kernel, products = (torch.tensor([[float(n) for n in line] for line in card.cells]) for card in frame.cards)
         assert torch.equal(window * kernel, products)
         assert products.sum() == explanation.output[0, row, column, 0]
-        said = re.search(r"row (\d+), column (\d+): (.*)\.", frame.says.replace("\u00a0", " "))
+        said = re.search(r"row (\d+), column (\d+): (.*)\.", frame.caption.replace("\u00a0", " "))
         assert (int(said[1]), int(said[2])) == (row, column)
         if "=" in said[3]:
             terms, total = said[3].rsplit(" = ", 1)
@@ -181,6 +181,7 @@ def test_it_saves_itself_in_every_form(name, tmp_path):
     assert not list(tmp_path.glob(".*"))
 
 
+@pytest.mark.slow
 @every
 def test_colours_tell_the_cells_apart(name):
     explanation = EXPLANATIONS[name]()
@@ -202,7 +203,7 @@ def test_a_page_holds_its_frames_as_data_and_in_words():
     page = classic().page((1, 2)).decode()
     frames = json.loads(re.search(r"const frames = (.*);\n", page)[1])
     assert len(frames) == 16
-    assert [frame["says"] for frame in frames] == [frame.says for frame in classic().story().frames]
+    assert [frame["caption"] for frame in frames] == [frame.caption for frame in classic().story().frames]
     assert 'value="6"' in page
     assert page.count("<li") == 16
     assert "http" not in page.replace("http://www.w3.org/2000/svg", "")
@@ -252,6 +253,7 @@ def test_averages_that_meet_are_said_to():
     assert "At row 0, column 1, 2 windows meet: the mean of 1.5, 2.5 is 2." in text
 
 
+@pytest.mark.slow
 def test_a_notebook_shows_the_page_and_else_the_picture():
     html = classic()._repr_html_()
     assert html.startswith("<iframe srcdoc=") and "&lt;svg" in html
@@ -301,34 +303,34 @@ def test_the_slider_steps_through_the_page(tmp_path):
 
     explanation = classic()
     explanation.save(tmp_path / "steps.html", (0, 0))
-    says = [frame.says for frame in explanation.story().frames]
+    says = [frame.caption for frame in explanation.story().frames]
     with sync_playwright() as play:
         browser = play.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox"])
         page = browser.new_page(viewport={"width": 1280, "height": 900})
         errors = []
         page.on("pageerror", lambda error: errors.append(error))
         page.goto((tmp_path / "steps.html").as_uri())
-        assert page.locator("#says").inner_text() == says[0]
+        assert page.locator("#caption").inner_text() == says[0]
         page.locator("#step").fill("9")
-        assert page.locator("#says").inner_text() == says[9]
+        assert page.locator("#caption").inner_text() == says[9]
         shown = page.locator(".cards text").all_text_contents()
         assert shown[:9] == [word for row in explanation.story().frames[9].cards[0].cells for word in row]
         assert page.locator("#number").inner_text() == "Step 10 of 16"
         page.locator("#step").press("ArrowRight")
-        assert page.locator("#says").inner_text() == says[10]
+        assert page.locator("#caption").inner_text() == says[10]
         x, y, width, height = (
             float(page.locator(".marks rect").last.get_attribute(name)) for name in ("x", "y", "width", "height")
         )
         drawing = page.locator("#story svg")
         scale = drawing.bounding_box()["width"] / float(drawing.get_attribute("width"))
         drawing.click(position={"x": scale * (x - width / 2), "y": scale * (y + height / 2)})
-        assert page.locator("#says").inner_text() == says[9]
+        assert page.locator("#caption").inner_text() == says[9]
         page.locator("#play").click()
-        page.wait_for_function(f"document.getElementById('says').textContent === {json.dumps(says[10])}")
+        page.wait_for_function(f"document.getElementById('caption').textContent === {json.dumps(says[10])}")
         assert not errors
         plain = browser.new_context(java_script_enabled=False).new_page()
         plain.goto((tmp_path / "steps.html").as_uri())
-        assert plain.locator("#says").inner_text() == says[0]
+        assert plain.locator("#caption").inner_text() == says[0]
         assert not plain.locator("#step").is_visible()
         browser.close()
 

@@ -1,4 +1,4 @@
-"""Why the result of a transposed convolution looks as it does: four steps, as tensors and as pictures."""
+"""A transposed convolution in four steps, as tensors and as pictures."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from unconv.axis import Axis
 from unconv.errors import NoSuchUnit
-from unconv.explain.explanation import Telling, alike, before_and_after, cells, each, product_words, refuse_not_finite
+from unconv.explain.explanation import Illustration, before_and_after, by_axis, cells, product_words, refuse_not_finite, uniform
 from unconv.explain.story import Frame, Frames, Panel, Story, cell
 from unconv.ops.arguments import Layout, axes_of, axis_words, floats, layout_of, listed, shape_argument, transposed_size
 from unconv.ops.conv import conv2d, refuse_empty_filters
@@ -24,7 +24,7 @@ _NAMES = ("height", "width")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Explanation(Telling):
+class Explanation(Illustration):
     """A transposed convolution in four steps, each a tensor. It prints, draws and saves itself.
 
     Args:
@@ -64,7 +64,7 @@ class Explanation(Telling):
 
     @property
     def residual(self) -> tuple[int, ...]:
-        """Of height and width, the zeros after all others that tell the legal output sizes apart: r."""
+        """r of height and width: the zeros after all others, which tell the legal output sizes apart."""
         return tuple(axis.rest(n) for axis, n in zip(self.axes, self.places, strict=True))
 
     @property
@@ -74,7 +74,7 @@ class Explanation(Telling):
 
     @property
     def hits(self) -> Tensor:
-        """(H, W) int64: of each sample of the output, how many samples of the input reach it."""
+        """(H, W) int64: how many samples of the input reach each sample of the output."""
         counts = []
         for axis, n, size in zip(self.axes, self.layout.size(self.input.shape), self.places, strict=True):
             count = torch.zeros(size, dtype=torch.int64)
@@ -87,7 +87,8 @@ class Explanation(Telling):
 
     @property
     def checkerboard(self) -> str | None:
-        """A warning where neighbouring samples of the output are reached unevenly; None where evenly."""
+        """Warn where neighbouring samples of the output are reached unevenly; None where all are reached alike."""
+        # Away from the border, sample p of the output is reached by the taps t with t · dilation = p modulo the stride.
         turns = []
         for axis, n in zip(self.axes, self.layout.size(self.input.shape), strict=True):
             phases = [tap * axis.dilation % axis.stride for tap in range(axis.kernel)]
@@ -95,7 +96,9 @@ class Explanation(Telling):
         if all(len(set(taps)) == 1 for taps in turns):
             return None
         uneven = [axis for axis, taps in zip(self.axes, turns, strict=True) if len(set(taps)) > 1]
-        words = each(_NAMES, (f"by {_and(taps)} in turn" if len(set(taps)) > 1 else "evenly" for taps in turns), "along the ")
+        words = by_axis(
+            _NAMES, (f"by {_and(taps)} in turn" if len(set(taps)) > 1 else "evenly" for taps in turns), "along the "
+        )
         shared = next((axis for axis in uneven if gcd(axis.stride, axis.dilation) > 1), None)
         remedy = (
             "a kernel that is a multiple of the stride reaches all alike"
@@ -145,23 +148,23 @@ class Explanation(Telling):
         kernel = self.filters[:, :, out, inside].detach().double().cpu()
         inserted, around = self._inserted_kinds(), self._padded_kinds()
         panels = [
-            Panel(f"Input, {_size(input)}{self._channel(-1, inside)}", cells(input), alike(input, "value")),
-            Panel(f"Kernel, {_size(kernel)}", cells(kernel), alike(kernel, "kernel")),
-            Panel("1. Flip the kernel", cells(kernel.flip(0, 1)), alike(kernel, "kernel")),
+            Panel(f"Input, {_size(input)}{self._channel(-1, inside)}", cells(input), uniform(input, "value")),
+            Panel(f"Kernel, {_size(kernel)}", cells(kernel), uniform(kernel, "kernel")),
+            Panel("1. Flip the kernel", cells(kernel.flip(0, 1)), uniform(kernel, "kernel")),
             Panel(f"2. Insert zeros, {_size(zero_inserted)}", cells(zero_inserted), inserted, self._gaps()),
             Panel(f"3. Pad, {_size(padded)}", cells(padded), around, self._pads()),
             Panel(
                 f"4. Convolve, {_size(output)}{self._channel(-2, out)}",
                 cells(output),
-                alike(output, "output"),
+                uniform(output, "output"),
                 "stride 1, no padding",
                 (0, 0),
             ),
-            Panel("Input samples that reach it", cells(self.hits), alike(self.hits, "count"), "", (0, 0)),
+            Panel("Input samples that reach it", cells(self.hits), uniform(self.hits, "count"), "", (0, 0)),
         ]
         flipped, (rows, columns) = kernel.flip(0, 1), self.places
         frames = Frames(rows * columns, lambda n: self._frame(*divmod(n, columns), padded, flipped, output, around))
-        return Story(self.title(), panels, frames, self._facts(), turn=5, breaks=True)
+        return Story(self.title(), panels, frames, self._facts(), cards_at=5, breaks=True)
 
     def _plane(self, tensor: Tensor, image: int, channel: int) -> Tensor:
         return self.layout.channels_first(tensor)[image, channel].detach().double().cpu()
@@ -169,23 +172,23 @@ class Explanation(Telling):
     def title(self) -> str:
         """The sizes and settings."""
         sizes = " to ".join(" × ".join(map(str, self.layout.size(tensor.shape))) for tensor in (self.input, self.output))
-        return f"Transposed convolution, {sizes}: {each(_NAMES, map(axis_words, self.axes))}"
+        return f"Transposed convolution, {sizes}: {by_axis(_NAMES, map(axis_words, self.axes))}"
 
     def _channel(self, axis: int, shown: int) -> str:
         """Which channel a panel shows, where there are several."""
         return f", channel {shown} of {self.filters.shape[axis]}" if self.filters.shape[axis] > 1 else ""
 
     def _gaps(self) -> str:
-        return each(_NAMES, (f"{axis.stride - 1} between" for axis in self.axes))
+        return by_axis(_NAMES, (f"{axis.stride - 1} between" for axis in self.axes))
 
     def _pads(self) -> str:
         pads = zip(self.transposed_padding, self.residual, strict=True)
-        return each(
+        return by_axis(
             _NAMES, (f"{_crop(before)} before, {_crop(after)} after{f' (r = {r})' if r else ''}" for (before, after), r in pads)
         )
 
     def _inserted_kinds(self) -> list[list[str]]:
-        """Of the cells of step 2: a value, a zero between, or what step 3 cuts off."""
+        """The kinds of the cells of step 2: a value, an inserted zero, or a sample that step 3 cuts off."""
         rows, columns = self.layout.size(self.zero_inserted.shape)
         keeps = [
             range(max(-before, 0), n - max(-after, 0))
@@ -201,7 +204,7 @@ class Explanation(Telling):
         return [[kind(row, column) for column in range(columns)] for row in range(rows)]
 
     def _padded_kinds(self) -> list[list[str]]:
-        """Of the cells of step 3: as in step 2, or padding."""
+        """The kinds of the cells of step 3: as in step 2, or padding."""
         inside = self._inserted_kinds()
         (top, _), (left, _) = self.transposed_padding
         rows, columns = self.layout.size(self.padded.shape)
@@ -216,16 +219,17 @@ class Explanation(Telling):
         return [[kind(row, column) for column in range(columns)] for row in range(rows)]
 
     def _frame(self, row: int, column: int, padded: Tensor, kernel: Tensor, output: Tensor, kinds: list[list[str]]) -> Frame:
-        """The window of step 4 that makes one sample of the output."""
+        """Show the window of step 4 that makes one sample of the output."""
         high, wide = (axis.dilation for axis in self.axes)
         at = [[(row + y * high, column + x * wide) for x in range(kernel.shape[1])] for y in range(len(kernel))]
         window = torch.tensor([[padded[place].item() for place in line] for line in at], dtype=torch.float64)
         found = [[kinds[y][x] for y, x in line] for line in at]
+        # A dilated window has gaps: its cells are marked one by one.
         marks = [(4, row, column, *kernel.shape)] if high == wide == 1 else [(4, *place, 1, 1) for line in at for place in line]
         products = window * kernel
         cards = [
             Panel("Window", cells(window), found),
-            Panel("Flipped kernel", cells(kernel), alike(kernel, "kernel")),
+            Panel("Flipped kernel", cells(kernel), uniform(kernel, "kernel")),
             Panel("Products", cells(products), [["output" if k == "value" else k for k in line] for line in found]),
         ]
         factors = [
@@ -237,11 +241,11 @@ class Explanation(Telling):
             [*marks, (6, row, column, 1, 1), (5, row, column, 1, 1)],
             cards,
             ["", "×", "="],
-            self._says(row, column, factors, output),
+            self._caption(row, column, factors, output),
         )
 
-    def _says(self, row: int, column: int, factors: list[tuple[float, float]], output: Tensor) -> str:
-        """The sum in words."""
+    def _caption(self, row: int, column: int, factors: list[tuple[float, float]], output: Tensor) -> str:
+        """Write out the sum that makes one sample, as far as it comes from the channel that is shown."""
         whole, place = output[row, column].item(), f"Output at row {row}, column {column}"
         part = sum(a * b for a, b in factors)
         channels = self.filters.shape[-1]
@@ -256,7 +260,7 @@ class Explanation(Telling):
         span = "kernel − 1" if all(axis.dilation == 1 for axis in self.axes) else "(kernel − 1) · dilation"
         more = ", and r more after" if any(self.residual) else ""
         return [
-            ("Possible output sizes", each(_NAMES, map(listed, self.legal_output_sizes))),
+            ("Possible output sizes", by_axis(_NAMES, map(listed, self.legal_output_sizes))),
             ("Padding of the forward convolution", before_and_after(_NAMES, self.forward_padding)),
             ("Padding in step 3", f"{self._pads()}: {span} less the forward convolution's{more}"),
             ("Checkerboard", self.checkerboard or "no: every sample away from the border is reached alike"),
@@ -273,7 +277,7 @@ def explain_conv2d_transpose(
     data_format: str = "NHWC",
     dilations: Any = None,
 ) -> Explanation:
-    """The four steps by which `conv2d_transpose` with the same arguments can be understood.
+    """Take `conv2d_transpose` with the same arguments apart into four steps.
 
     It is not how the result is computed: most of these products have an inserted zero in them.
 
@@ -282,7 +286,7 @@ def explain_conv2d_transpose(
 
     Raises:
         ShapeError, DtypeError: as `conv2d_transpose`.
-        NonFinite: NaN or infinity, of which no picture tells where they come from.
+        NonFinite: NaN or infinity; no picture could show where they come from.
 
     Source:
         Dumoulin & Visin, "A guide to convolution arithmetic for deep learning" (2016), arXiv 1603.07285, chapter 4.
@@ -305,6 +309,7 @@ def explain_conv2d_transpose(
     size = transposed_size(where, layout, axes, input.shape, filters.shape, shape)
     planes = layout.channels_first(input)
     flipped = filters.flip(0, 1).transpose(-1, -2)
+    # Zeros between the samples, none after the last: what comes after is padding, and depends on the output's size.
     spread = planes.new_zeros(
         *planes.shape[:2], *(max((n - 1) * a.stride + 1, 0) for n, a in zip(planes.shape[2:], axes, strict=True))
     )

@@ -1,4 +1,4 @@
-"""What every explanation can do: print itself, draw itself, save itself, show itself in a notebook."""
+"""An illustrated explanation, which prints, draws and saves itself and shows itself in a notebook."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from unconv.pictures.encode import png
 _UNBROKEN = "\u00a0"  # a space at which no line ends
 
 
-class Telling(ABC):
-    """A story with a frame for each place of a grid, one of which is where to begin."""
+class Illustration(ABC):
+    """An explanation told as a story that has a frame for each place of a grid; `start` is the first one shown."""
 
     input: Tensor
 
@@ -32,7 +32,7 @@ class Telling(ABC):
 
     @abstractmethod
     def title(self) -> str:
-        """What is explained, in a line."""
+        """The operation that is explained, and its settings, in one line."""
 
     @abstractmethod
     def numbers(self) -> dict[str, Any]:
@@ -41,7 +41,7 @@ class Telling(ABC):
     @property
     @abstractmethod
     def places(self) -> tuple[int, int]:
-        """(rows, columns) of the grid whose places have a frame each."""
+        """(rows, columns) of the grid; each of its places has a frame."""
 
     @property
     @abstractmethod
@@ -50,12 +50,12 @@ class Telling(ABC):
 
     def text(self, at: tuple[int, int] | None = None) -> str:
         """The explanation in plain characters, at one place (row, column)."""
-        story, frame = self._told(at)
+        story, frame = self._frame_at(at)
         return text(story, frame)
 
     def picture(self, at: tuple[int, int] | None = None) -> Image.Image:
         """The explanation drawn, with the place (row, column) marked: grids of at most 48 cells along a side."""
-        return sheet.picture(*self._told(at))
+        return sheet.picture(*self._frame_at(at))
 
     def animation(self) -> bytes:
         """A GIF that goes through all places."""
@@ -81,7 +81,7 @@ class Telling(ABC):
         path = Path(path)
         writers: dict[str, Callable[[], bytes]] = {
             ".png": lambda: png(self.picture(at)),
-            ".svg": lambda: sheet.svg(sheet.compose(*self._told(at))).encode(),
+            ".svg": lambda: sheet.svg(sheet.compose(*self._frame_at(at))).encode(),
             ".gif": self.animation,
             ".html": lambda: self.page(at),
             ".txt": lambda: f"{self.text(at)}\n".encode(),
@@ -111,7 +111,7 @@ class Telling(ABC):
         except ShapeError:
             return None
 
-    def _told(self, at: tuple[int, int] | None) -> tuple[Story, Frame]:
+    def _frame_at(self, at: tuple[int, int] | None) -> tuple[Story, Frame]:
         number = self._number(at)
         story = self.story()
         return story, story.frames[number]
@@ -138,30 +138,30 @@ class Telling(ABC):
 
 
 def refuse_not_finite(where: str, **tensors: Tensor) -> None:
-    """An explanation adds up numbers; of NaN and infinity it would tell nonsense."""
+    """Refuse NaN and infinity: an explanation adds up numbers, and these leave nothing to follow."""
     for name, tensor in tensors.items():
         if not bool(tensor.isfinite().all()):
             raise NonFinite(f"{where}: {name} has NaN or infinite values, but finite ones were needed. Replace them first.")
 
 
 def cells(values: Tensor) -> list[list[str]]:
-    """The words in the cells of a grid (rows, columns)."""
+    """Format the values of a grid (rows, columns) for its cells."""
     return [[cell(value) for value in row] for row in values.tolist()]
 
 
-def alike(values: Tensor, kind: str) -> list[list[str]]:
-    """Cells of one kind everywhere."""
+def uniform(values: Tensor, kind: str) -> list[list[str]]:
+    """Give all cells of a grid one kind."""
     return [[kind] * values.shape[1] for _ in range(len(values))]
 
 
 def product_words(factors: list[tuple[float, float]]) -> str:
-    """1·4 + 2·(-3)."""
+    """Write a sum of products: 1·4 + 2·(-3)."""
     terms = [f"{_UNBROKEN}·{_UNBROKEN}".join(f"({cell(n)})" if n < 0 else cell(n) for n in pair) for pair in factors]
     return " + ".join(terms)
 
 
-def each(names: Sequence[str], words: Iterable[object], before: str = "") -> str:
-    """The words of each axis, said once where they are the same: "2 before", or "height 2 before, width 1 before"."""
+def by_axis(names: Sequence[str], words: Iterable[object], before: str = "") -> str:
+    """Join the words of each axis, or say them once where they are the same: "2 before", "height 2 before; width 1 before"."""
     said = [str(word) for word in words]
     if len(set(said)) == 1:
         return said[0]
@@ -169,5 +169,5 @@ def each(names: Sequence[str], words: Iterable[object], before: str = "") -> str
 
 
 def before_and_after(names: Sequence[str], pads: Iterable[tuple[int, int]]) -> str:
-    """Padding in words."""
-    return each(names, (f"{before} before, {after} after" for before, after in pads))
+    """Say in words how each axis is padded."""
+    return by_axis(names, (f"{before} before, {after} after" for before, after in pads))

@@ -21,7 +21,7 @@ from unconv.version import __version__
 
 _INKS = {"ink": ("#1d1c1a", "#ebe7df"), "quiet": ("#6b675f", "#a09a8f"), "mark": ("#c2410c", "#ff9d5c")}
 _PAPER = ("#fcfbf8", "#161514")
-# The font within Pillow has no more than these.
+# Pillow's own font lacks these characters.
 _PLAIN = str.maketrans({"×": "x", "−": "-", "→": ">", "≤": "<", "…": "...", "\u00a0": " "})
 _WIDTH, _NARROW, _MARGIN, _GAP, _SIDE = 1180, 760, 24, 40, 42
 _HEAD, _TICKS = 26, 15  # from a panel's title to its cells; the room for the numbers of rows and columns
@@ -64,12 +64,12 @@ class Sheet:
 
 
 def picture(story: Story, frame: Frame, scale: int = 2) -> Image.Image:
-    """The story at one frame, with its facts and what its colours mean."""
+    """Draw the story at one frame, with its facts and a legend of its colours."""
     return _painted(compose(story, frame), scale)
 
 
 def animation(story: Story, seconds: float = 0.8) -> bytes:
-    """The frames one after another, as a GIF that never ends."""
+    """Draw the frames one after another, as a GIF that repeats without end."""
     if len(story.frames) > _FRAMES // 4:
         raise ShapeError(
             f"animation: {len(story.frames)} frames are more than the {_FRAMES // 4} that an animation may have. "
@@ -86,36 +86,38 @@ def animation(story: Story, seconds: float = 0.8) -> bytes:
 
 
 def story_page(story: Story, at: int) -> bytes:
-    """One file to open in a browser: a slider goes through the frames, beginning with number `at`.
+    """Make one file to open in a browser: a slider goes through the frames and begins with number `at`.
 
-    Without JavaScript the frame stands still, and all are told below it in words.
+    Without JavaScript the frame stands still, and below it all captions can be read.
     """
     if len(story.frames) > _FRAMES:
         raise ShapeError(
             f"page: {len(story.frames)} frames are more than the {_FRAMES} that a page may have. Explain a smaller input, or "
             "save the text of one place (.txt)."
         )
-    told = list(story.frames)
+    frames = list(story.frames)
     side = _side(story)
-    moments = [_moment(story, frame, side, _MARGIN) for frame in told]
-    frames = [
+    moments = [_moment(story, frame, side, _MARGIN) for frame in frames]
+    # All frames have as many cards of the same size, so the script only changes their words and colours, and moves the
+    # marks; where a frame has fewer marks than others, the rest shrink to nothing.
+    steps = [
         {
             "marks": [[mark.x, mark.y, mark.width, mark.height] for mark in moment.marks],
             "cards": [[shape.text, shape.kind, round(shape.size, 2)] for shape in moment.cards if isinstance(shape, Words)],
-            "says": frame.says,
+            "caption": frame.caption,
         }
-        for moment, frame in zip(moments, told, strict=True)
+        for moment, frame in zip(moments, frames, strict=True)
     ]
-    sheet, most = compose(story, told[at], words=False), max(len(moment.marks) for moment in moments)
+    sheet, most = compose(story, frames[at], words=False), max(len(moment.marks) for moment in moments)
     shown = replace(sheet, marks=[*sheet.marks, *[Rect(0, 0, 0, 0, "mark")] * (most - len(sheet.marks))])
     facts = {"style": Markup(stylesheet().decode()), "version": __version__}
     return page(
-        "story.html", story=story, svg=Markup(svg(shown)), frames=frames, at=at, data=Markup(_script_json(frames)), **facts
+        "story.html", story=story, svg=Markup(svg(shown)), frames=steps, at=at, data=Markup(_script_json(steps)), **facts
     )
 
 
 def svg(sheet: Sheet) -> str:
-    """The sheet as SVG, in colours for day and night; what changes from frame to frame carries a class."""
+    """Write the sheet as SVG, in colours for day and night; cards and marks, which change, are in groups of their own."""
     shapes = [_svg_shape(shape) for shape in sheet.shapes]
     cards = "".join(_svg_shape(shape) for shape in sheet.cards)
     marks = "".join(_svg_shape(mark) for mark in sheet.marks)
@@ -128,7 +130,7 @@ def svg(sheet: Sheet) -> str:
 
 
 def compose(story: Story, frame: Frame, words: bool = True) -> Sheet:
-    """The story at one frame, laid out; with `words`, also what is said, the facts and the legend."""
+    """Lay out the story at one frame; with `words`, also its title, caption and facts."""
     side = _side(story)
     moment = _moment(story, frame, side, _MARGIN + (46 if words else 0))
     shapes: list[Rect | Words] = [Words(_MARGIN, _MARGIN + 12, story.title, 22, "ink")] if words else []
@@ -139,7 +141,7 @@ def compose(story: Story, frame: Frame, words: bool = True) -> Sheet:
     key, height = _key(story, moment.bottom + 20, width)
     shapes += key
     if words:
-        lines = [(line, 17, "ink") for line in wrap(frame.says, int(width / 9))]
+        lines = [(line, 17, "ink") for line in wrap(frame.caption, int(width / 9))]
         lines += [(line, 14, "quiet") for what, fact in story.facts for line in wrap(f"{what}: {fact}", int(width / 7.3))]
         for line, size, ink in lines:
             shapes.append(Words(_MARGIN, height + size / 2, line, size, ink))
@@ -149,7 +151,7 @@ def compose(story: Story, frame: Frame, words: bool = True) -> Sheet:
 
 @dataclass(frozen=True)
 class _Moment:
-    """What of a sheet a frame decides: where the panels stand and end, the heads and cells of the cards, the marks."""
+    """The part of a sheet that depends on the frame: the corners of the panels and their lower end, cards and marks."""
 
     corners: Sequence[tuple[float, float]]
     bottom: float
@@ -159,7 +161,7 @@ class _Moment:
 
 
 def _moment(story: Story, frame: Frame, side: float, top: float) -> _Moment:
-    turn, count = story.turn, len(frame.cards)
+    turn, count = story.cards_at, len(frame.cards)
     flow = [*story.panels[:turn], *frame.cards, *story.panels[turn:]]
     signs = [*[""] * turn, *frame.signs, *[""] * (len(story.panels) - turn)]
     corners, bottom = _flow(flow, side, top, signs, turn if story.breaks else 0)
@@ -177,12 +179,12 @@ def _moment(story: Story, frame: Frame, side: float, top: float) -> _Moment:
 
 
 def _end(shape: Rect | Words) -> float:
-    """Where a shape ends on the right."""
+    """The right end of a shape."""
     return shape.x + (shape.width if isinstance(shape, Rect) else 0 if shape.middle else _length(shape.text, shape.size))
 
 
 def _side(story: Story) -> float:
-    """How long a cell's side is: as the largest panel allows."""
+    """The side of a cell: the longest that the largest panel allows."""
     rows, columns = (max(panel.size[axis] for panel in story.panels) for axis in (0, 1))
     if max(rows, columns) > _LARGEST:
         raise ShapeError(
@@ -195,7 +197,7 @@ def _side(story: Story) -> float:
 def _flow(
     panels: Sequence[Panel], side: float, top: float, signs: Sequence[str], breaks: int
 ) -> tuple[list[tuple[float, float]], float]:
-    """The corner of each panel, in lines from left to right, one of which begins at number `breaks`; and their end."""
+    """Set the panels in lines from left to right, one of which begins at number `breaks`: their corners and lower end."""
     corners, x, y, tallest = [], float(_MARGIN), top, 0.0
     for index, (panel, sign) in enumerate(zip(panels, signs, strict=True)):
         ticks = _TICKS if panel.first else 0
@@ -228,7 +230,7 @@ def _panel(panel: Panel, x: float, y: float, side: float) -> list[Rect | Words]:
 
 
 def _cells_at(panel: Panel, x: float, y: float) -> tuple[float, float]:
-    """Where the cells begin of a panel whose corner is at (x, y)."""
+    """The corner of the cells of a panel whose own corner is at (x, y)."""
     ticks = _TICKS if panel.first else 0
     return x + ticks, y + _HEAD + ticks
 
@@ -240,7 +242,7 @@ def _marked(mark: tuple[int, int, int, int, int], panel: Panel, corner: tuple[fl
 
 
 def _key(story: Story, y: float, width: float) -> tuple[list[Rect | Words], float]:
-    """What the colours mean, and where that ends."""
+    """The legend of the colours, and its lower end."""
     shapes: list[Rect | Words] = []
     x = float(_MARGIN)
     for kind, words, _sign in legend(story):

@@ -1,7 +1,7 @@
-"""A story told in grids of numbers, and its plainest telling: text. `sheet.py` draws it.
+"""A story told in grids of numbers, and how it reads as plain text. `sheet.py` draws it.
 
-Nothing here knows what is told. Panels are grids that stay; a frame says which of their cells to mark, and shows
-small grids of its own, the cards, and a sentence.
+Nothing here knows which operation is explained. Panels are grids that stay. A frame marks some of their cells, and adds
+small grids of its own, the cards, and a caption.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Kind:
-    """What a cell can be: in words, as a sign where text has no colour, and its (fill, ink) by day and by night."""
+    """A kind of cell: its name in words, its sign in text, which has no colours, and its (fill, ink) by day and by night."""
 
     words: str
     sign: str
@@ -39,8 +39,8 @@ KINDS = {
 
 @dataclass(frozen=True)
 class Panel:
-    """A grid of numbers with a title: the words in its cells, what each cell is, and a line below it. Where `first` is
-    given, rows and columns are numbered from there."""
+    """A grid with a title, the words and the kind of each cell, and a note below it. With `first`, rows and columns are
+    numbered, from there on."""
 
     title: str
     cells: Sequence[Sequence[str]]
@@ -56,17 +56,17 @@ class Panel:
 
 @dataclass(frozen=True)
 class Frame:
-    """One moment: marked rectangles of cells (panel, row, column, rows, columns), cards with the signs between them,
-    and what is said."""
+    """One step: marked rectangles of cells (panel, row, column, rows, columns), cards with the signs between them, and a
+    caption."""
 
     marks: Sequence[tuple[int, int, int, int, int]]
     cards: Sequence[Panel]
     signs: Sequence[str]
-    says: str
+    caption: str
 
 
 class Frames(Sequence[Frame]):
-    """Frames that are made when they are looked at: who asks for one waits for one."""
+    """Frames that are made one by one when they are looked at: the text of one place waits for no other."""
 
     def __init__(self, count: int, make: Callable[[int], Frame]) -> None:
         self._numbers, self._make = range(count), make
@@ -82,37 +82,37 @@ class Frames(Sequence[Frame]):
 
 @dataclass(frozen=True)
 class Story:
-    """Panels that stay, frames that go by, and facts (what, words) that hold throughout.
+    """Panels that stay, frames that follow each other, and facts (name, words) that hold throughout.
 
-    `turn` is the panel before which a frame's cards stand; with `breaks`, they begin a line.
+    `cards_at` is the number of the panel before which a frame's cards stand; with `breaks`, they begin a line.
     """
 
     title: str
     panels: Sequence[Panel]
     frames: Sequence[Frame]
     facts: Sequence[tuple[str, str]]
-    turn: int
+    cards_at: int
     breaks: bool
 
 
 def cell(value: float) -> str:
-    """A number short enough for a cell."""
+    """Format a number so that it fits into a cell."""
     if math.isfinite(value) and value == round(value) and abs(value) < 1e5:
         return f"{int(value)}"
     return f"{value:.4g}"
 
 
 def text(story: Story, frame: Frame) -> str:
-    """The story at one frame in plain characters; signs stand for what colours tell in a picture."""
+    """Write the story at one frame in plain characters; signs stand for the colours of a picture."""
     blocks = [story.title, ""]
     for index, panel in enumerate(story.panels):
-        if index == story.turn:
+        if index == story.cards_at:
             for card in frame.cards:
                 blocks += _block(card, set())
         marks = [mark for mark in frame.marks if mark[0] == index]
         spans = [(range(y, y + rows), range(x, x + columns)) for _, y, x, rows, columns in marks]
         blocks += _block(panel, {place for span in spans for place in product(*span)})
-    blocks += [frame.says.replace("\u00a0", " "), ""]
+    blocks += [frame.caption.replace("\u00a0", " "), ""]
     blocks += [f"{what}: {words}" for what, words in story.facts]
     blocks += ["Rows and columns are counted from 0."]
     signs = [f"{sign} {words}" for _kind, words, sign in legend(story) if sign]
@@ -120,7 +120,7 @@ def text(story: Story, frame: Frame) -> str:
 
 
 def legend(story: Story) -> list[tuple[str, str, str]]:
-    """(kind, words, sign) of the kinds of cells that the panels have."""
+    """List the kinds of cells that the panels have: (kind, words, sign)."""
     panels = [*story.panels, *(card for frame in story.frames[:1] for card in frame.cards)]
     found = {kind for panel in panels for row in panel.kinds for kind in row}
     return [(name, kind.words, kind.sign) for name, kind in KINDS.items() if name in found]

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from unconv.axis import Axis
 from unconv.errors import NoSuchUnit
-from unconv.explain.explanation import Telling, alike, before_and_after, cells, each, refuse_not_finite
+from unconv.explain.explanation import Illustration, before_and_after, by_axis, cells, refuse_not_finite, uniform
 from unconv.explain.story import Frame, Frames, Panel, Story, cell
 from unconv.ops.arguments import Layout, axes_of, axis_words, floats, layout_of, per_axis
 from unconv.ops.pool import avg_pool2d, max_pool_with_argmax
@@ -21,7 +21,7 @@ _NAMES = ("height", "width")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class PoolExplanation(Telling):
+class PoolExplanation(Illustration):
     """A pool and the unpooling of its result, each a tensor. It prints, draws and saves itself.
 
     Args:
@@ -80,38 +80,41 @@ class PoolExplanation(Telling):
         """The pool, its result put back, and a frame for each window."""
         input, pooled, output = (self._plane(tensor) for tensor in (self.input, self.pooled, self.output))
         padded, kinds = self._padded(input)
-        came: dict[tuple[int, int], list[tuple[int, int]]] = {}  # of each sample of the result, the windows that lead there
+        # For each sample of the result, the windows whose values come there: several where windows overlap.
+        sources: dict[tuple[int, int], list[tuple[int, int]]] = {}
         for place in self._windows():
-            for goal in self._goals(*place):
-                came.setdefault(goal, []).append(place)
+            for target in self._targets(*place):
+                sources.setdefault(target, []).append(place)
         height, width = output.shape
-        back = [["output" if (row, column) in came else "nothing" for column in range(width)] for row in range(height)]
+        back = [["output" if (row, column) in sources else "nothing" for column in range(width)] for row in range(height)]
         (above, _), (before, _) = self.padding
         result = "maxima" if self.argmax is not None else "averages"
         panels = [
             Panel(f"Input, {_size(input)}{self._more()}", padded, kinds, self._pads(), (-above, -before)),
-            Panel(f"{result.capitalize()}, {_size(pooled)}", cells(pooled), alike(pooled, "value"), "", (0, 0)),
+            Panel(f"{result.capitalize()}, {_size(pooled)}", cells(pooled), uniform(pooled, "value"), "", (0, 0)),
             Panel(f"Unpooled, {_size(output)}", cells(output), back, "", (0, 0)),
         ]
         if self.argmax is not None:
             index = self._plane(self.argmax)
-            panels.insert(2, Panel("Their indices", cells(index), alike(index, "count")))
+            panels.insert(2, Panel("Their indices", cells(index), uniform(index, "count")))
         rows, columns = self.places
 
-        def frame(number: int) -> Frame:
-            made = self._frame(divmod(number, columns), padded, kinds, pooled)
-            return replace(made, says=made.says + self._meeting(self._goals(*divmod(number, columns)), came, pooled, output))
+        def frame_at(number: int) -> Frame:
+            frame = self._frame(divmod(number, columns), padded, kinds, pooled)
+            return replace(
+                frame, caption=frame.caption + self._overlap(self._targets(*divmod(number, columns)), sources, pooled, output)
+            )
 
-        frames = Frames(rows * columns, frame)
-        return Story(self.title(), panels, frames, self._facts(), turn=1, breaks=False)
+        frames = Frames(rows * columns, frame_at)
+        return Story(self.title(), panels, frames, self._facts(), cards_at=1, breaks=False)
 
     def title(self) -> str:
         """The kind of pool and its settings."""
         kind = "Max" if self.argmax is not None else "Average"
-        return f"{kind} pooling and back: {each(_NAMES, map(axis_words, self.axes))}"
+        return f"{kind} pooling and back: {by_axis(_NAMES, map(axis_words, self.axes))}"
 
     def _more(self) -> str:
-        """What else the input's panel shows: padding, and which channel where there are several."""
+        """Say what else the input's panel shows: padding, and which channel, where there are several."""
         channels = self.input.shape[self.layout.channel]
         padded = ", padded" if any(map(any, self.padding)) else ""
         return padded + (f", channel {self.shown[1]} of {channels}" if channels > 1 else "")
@@ -124,7 +127,7 @@ class PoolExplanation(Telling):
         return self.layout.channels_first(tensor)[self.shown].detach().double().cpu()
 
     def _padded(self, input: Tensor) -> tuple[list[list[str]], list[list[str]]]:
-        """The words and kinds of the input's cells, with its padding around."""
+        """The words and the kinds of the input's cells and of the padding around them."""
         (top, bottom), (left, right) = self.padding
         height, width = input.shape
         words, kinds = cells(input), []
@@ -141,8 +144,8 @@ class PoolExplanation(Telling):
         starts = [i * axis.stride - pad[0] for i, axis, pad in zip((row, column), self.axes, self.padding, strict=True)]
         return [range(max(s, 0), min(s + axis.kernel, n)) for s, axis, n in zip(starts, self.axes, size, strict=True)]
 
-    def _goals(self, row: int, column: int) -> list[tuple[int, int]]:
-        """Where the value of one window goes back to, row by row."""
+    def _targets(self, row: int, column: int) -> list[tuple[int, int]]:
+        """The samples that the value of one window goes back to, row by row."""
         if self.argmax is None:
             rows, columns = self._spans(row, column)
             return list(product(rows, columns))
@@ -150,15 +153,15 @@ class PoolExplanation(Telling):
         return [divmod(index // self.input.shape[self.layout.channel], self.layout.size(self.input.shape)[1])]
 
     def _frame(self, place: tuple[int, int], padded: list[list[str]], kinds: list[list[str]], pooled: Tensor) -> Frame:
-        """One window, its value, and where that goes."""
+        """Show one window, its value, and where that goes back to."""
         row, column = place
         high, wide = (axis.kernel for axis in self.axes)
         top, left = (i * axis.stride for i, axis in zip(place, self.axes, strict=True))
         rows, columns = range(top, top + high), range(left, left + wide)
         window = [[padded[y][x] for x in columns] for y in rows]
         found = [[kinds[y][x] for x in columns] for y in rows]
-        goals = self._goals(row, column)
-        (y, x), (last_y, last_x) = goals[0], goals[-1]
+        targets = self._targets(row, column)
+        (y, x), (last_y, last_x) = targets[0], targets[-1]
         marks = [(0, top, left, high, wide)]
         if self.argmax is None:
             marks.append((2, y, x, last_y - y + 1, last_x - x + 1))
@@ -167,28 +170,28 @@ class PoolExplanation(Telling):
             (above, _), (before, _) = self.padding
             found[y + above - top][x + before - left] = "largest"
         marks.append((1, row, column, 1, 1))
-        return Frame(marks, [Panel("Window", window, found)], [""], self._says(row, column, pooled[row, column].item()))
+        return Frame(marks, [Panel("Window", window, found)], [""], self._caption(row, column, pooled[row, column].item()))
 
-    def _meeting(
+    def _overlap(
         self,
-        goals: list[tuple[int, int]],
-        came: dict[tuple[int, int], list[tuple[int, int]]],
+        targets: list[tuple[int, int]],
+        sources: dict[tuple[int, int], list[tuple[int, int]]],
         pooled: Tensor,
         output: Tensor,
     ) -> str:
-        """What happens at the first of these places to which other windows lead too."""
-        for goal in goals:
-            if len(came[goal]) > 1:
-                values, result = [cell(pooled[place].item()) for place in came[goal]], cell(output[goal].item())
+        """Say what happens at the first of `targets` where other windows' values come too; "" where there is none."""
+        for target in targets:
+            if len(sources[target]) > 1:
+                values, result = [cell(pooled[place].item()) for place in sources[target]], cell(output[target].item())
                 sentence = {
                     "sum": f"{' + '.join(values)} = {result}",
                     "mean": f"the mean of {', '.join(values)} is {result}",
                     "overwrite": f"of {', '.join(values)} the last one stays",
                 }[self.duplicates]
-                return f" At row {goal[0]}, column {goal[1]}, {len(values)} windows meet: {sentence}."
+                return f" At row {target[0]}, column {target[1]}, {len(values)} windows meet: {sentence}."
         return ""
 
-    def _says(self, row: int, column: int, value: float) -> str:
+    def _caption(self, row: int, column: int, value: float) -> str:
         height, width = self._spans(row, column)
         plane = self._plane(self.input)
         samples = ", ".join(cell(plane[place].item()) for place in product(height, width))
@@ -199,7 +202,7 @@ class PoolExplanation(Telling):
             )
         equal = sum(plane[place].item() == value for place in product(height, width))
         first = f", the first of {equal} equal ones," if equal > 1 else ","
-        ((y, x),), channels, channel = self._goals(row, column), self.input.shape[self.layout.channel], self.shown[1]
+        ((y, x),), channels, channel = self._targets(row, column), self.input.shape[self.layout.channel], self.shown[1]
         index = (y * plane.shape[1] + x) * channels + channel
         index_words = f"({y}\u00a0·\u00a0{plane.shape[1]} + {x})\u00a0·\u00a0{channels} + {channel} = {index}"
         return (
@@ -224,7 +227,7 @@ class PoolExplanation(Telling):
 def explain_unpool_max(
     input: Tensor, ksize: Any, strides: Any, padding: Any, duplicates: str = "sum", data_format: str = "NHWC"
 ) -> PoolExplanation:
-    """`max_pool_with_argmax`, and its result put back by `unpool_max`, as pictures.
+    """Show `max_pool_with_argmax`, and how `unpool_max` puts its result back.
 
     Args:
         As for `max_pool_with_argmax` and `unpool_max`.
@@ -247,7 +250,7 @@ def explain_unpool_max(
 def explain_unpool_avg(
     input: Tensor, ksize: Any, strides: Any, padding: Any, duplicates: str = "sum", data_format: str = "NHWC"
 ) -> PoolExplanation:
-    """`avg_pool2d`, and its result copied back by `unpool_avg`, as pictures.
+    """Show `avg_pool2d`, and how `unpool_avg` copies its result back.
 
     Args:
         As for `avg_pool2d` and `unpool_avg`.

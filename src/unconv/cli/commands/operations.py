@@ -15,7 +15,7 @@ from unconv.cli.parsing import read_grid, read_lengths, read_paddings, read_plac
 from unconv.cli.progress import print_table
 
 if TYPE_CHECKING:
-    from unconv.explain.explanation import Telling
+    from unconv.explain.explanation import Illustration
 
 GROUP = Group("Operations", 2)
 
@@ -116,7 +116,7 @@ def _refuse_given(operation: str, options: dict[str, str | None]) -> None:
             raise typer.BadParameter(f"{option} means nothing to {operation}. Leave it out.")
 
 
-def _explained_conv(input: str, kernel: str, stride: str, padding: str, output: str | None, dilation: str) -> Telling:
+def _explained_conv(input: str, kernel: str, stride: str, padding: str, output: str | None, dilation: str) -> Illustration:
     from unconv import ops
 
     image, filters = read_grid("--input", input)[None, :, :, None], read_grid("--kernel", kernel)[:, :, None, None]
@@ -132,7 +132,7 @@ def _explained_conv(input: str, kernel: str, stride: str, padding: str, output: 
     return ops.explain_conv2d_transpose(image, filters, (1, *size * (3 - len(size)), 1), strides, pads, dilations=dilations)
 
 
-def _explained_pool(operation: str, input: str, kernel: str, stride: str, padding: str, duplicates: str) -> Telling:
+def _explained_pool(operation: str, input: str, kernel: str, stride: str, padding: str, duplicates: str) -> Illustration:
     from unconv import ops
 
     told = ops.explain_unpool_max if operation == "unpool_max" else ops.explain_unpool_avg
