@@ -6,17 +6,12 @@ from dataclasses import dataclass
 
 
 def kernel_extent(kernel: int, dilation: int = 1) -> int:
-    """Samples from the first to the last tap of a dilated kernel, both counted."""
+    """Count the samples from the first to the last tap of a dilated kernel, both included."""
     return dilation * (kernel - 1) + 1
 
 
-def conv_transpose_length(n: int, kernel: int, stride: int = 1, padding: int = 0, dilation: int = 1) -> int:
-    """Samples along one axis after a transposed convolution of `n` samples, without output padding."""
-    return (n - 1) * stride - 2 * padding + kernel_extent(kernel, dilation)
-
-
 def pool_length(n: int, kernel: int, stride: int, padding: int, ceil_mode: bool) -> int:
-    """Windows along one axis of a torch pool over `n` samples.
+    """Count the windows of a torch pool over `n` samples, along one axis.
 
     Ceil mode adds a last window that hangs over the end, if it begins before the padding there.
 
@@ -31,7 +26,7 @@ def pool_length(n: int, kernel: int, stride: int, padding: int, ceil_mode: bool)
 
 
 def pool_divisor(out: int, n: int, kernel: int, stride: int, padding: int, count_include_pad: bool) -> list[int]:
-    """By how many samples each of `out` windows of an average pool divides, along one axis.
+    """Return the number by which each of `out` windows of an average pool divides, along one axis.
 
     A window that ceil mode lets hang over the padded end counts only what lies before that end.
 
@@ -47,7 +42,7 @@ def pool_divisor(out: int, n: int, kernel: int, stride: int, padding: int, count
 
 
 def adaptive_windows(n: int, out: int) -> tuple[int, int] | None:
-    """(kernel, stride) of an adaptive pool of `n` samples into `out`; None where its windows are uneven."""
+    """Return (kernel, stride) of an adaptive pool of `n` samples into `out`; None where its windows are uneven."""
     return (n // out, n // out) if n % out == 0 else None
 
 
@@ -75,39 +70,39 @@ class Axis:
         return kernel_extent(self.kernel, self.dilation)
 
     def small(self, large: int) -> int:
-        """Windows on `large` samples; 0 where not even one fits."""
+        """Count the windows on `large` samples; 0 where not even one fits."""
         if self.padding is None:
             return -(-large // self.stride)
         return max((large + sum(self.padding) - self.extent) // self.stride + 1, 0)
 
     def legal(self, small: int) -> range:
-        """Every number of samples on which there are `small` windows; empty where padding leaves none."""
+        """Return every number of samples on which there are `small` windows; empty where padding leaves none."""
         least = (small - 1) * self.stride + (1 if self.padding is None else self.extent - sum(self.padding))
         return range(max(least, 0), max(least + self.stride, 0))
 
     def span(self, small: int) -> int:
-        """Samples from the first window's start to the last one's end."""
+        """Count the samples from the first window's start to the last one's end."""
         return (small - 1) * self.stride + self.extent
 
     def pads(self, large: int) -> tuple[int, int]:
-        """Padding before and after `large` samples. Of an odd SAME padding the odd one comes after."""
+        """Return the padding before and after `large` samples. Where SAME pads by an odd number, one more comes after."""
         if self.padding is not None:
             return self.padding
         total = max(self.span(self.small(large)) - large, 0)
         return total // 2, total - total // 2
 
     def rest(self, large: int) -> int:
-        """Padded samples at the end that no window reaches: what tells the legal sizes of a small side apart."""
+        """Count the padded samples at the end that no window reaches; they tell the legal sizes of a small side apart."""
         return large + sum(self.pads(large)) - self.span(self.small(large))
 
     def transposed_pads(self, large: int) -> tuple[int, int]:
-        """Zeros before and after the zero-inserted small side, from which a stride-1 convolution makes
-        `large` samples; below zero, samples are cut off instead."""
+        """Return the zeros before and after the zero-inserted small side, from which a convolution of stride 1 makes `large`
+        samples; below zero, samples are cut off instead."""
         before, after = self.pads(large)
         return self.extent - 1 - before, self.extent - 1 - after + self.rest(large)
 
     def unstrided(self, large: int) -> tuple[Axis, int]:
-        """(axis, samples): where there is one window, itself without a stride, and the samples that it can see.
+        """Drop the stride where there is one window: return the axis without it, and the samples that the window can see.
 
         A stride of one window means nothing, and some of oneDNN's kernels get it wrong: see `ops.conv`.
         """
@@ -117,15 +112,14 @@ class Axis:
         seen = min(large, self.extent - before)
         return Axis(self.kernel, 1, (before, self.extent - before - seen), self.dilation), seen
 
-    def torch_settings(self, large: int, unpadded: bool = False) -> tuple[int, int, int]:
-        """(padding, output_padding, first) for torch's transposed convolution: `large` samples of its result, from
-        `first` on, are ours. Its padding is the same on both sides, which ours is not; the slice makes up for it, and
-        for all of the padding if `unpadded`.
+    def torch_settings(self, large: int) -> tuple[int, int, int]:
+        """Return (padding, output_padding, first) for torch's transposed convolution: `large` samples of its result, from
+        `first` on, are ours. Its padding is the same on both sides, ours is not; the slice makes up for that.
 
         Source:
             `torch.nn.ConvTranspose2d`, PyTorch 2.6: output_padding below the stride.
         """
         before, after = self.pads(large)
         rest = self.rest(large)
-        padding = 0 if unpadded else min(before, after - rest + self.stride - 1)
+        padding = min(before, after - rest + self.stride - 1)
         return padding, max(padding + rest - after, 0), before - padding

@@ -35,10 +35,10 @@ class Caltech(nn.Module):
         self.classifier = nn.Linear(channels, classes)
 
     def forward(self, image):  # type: ignore[no-untyped-def]
-        """(N, 3, 96, 96), normalised, to (N, classes) scores."""
+        """Score (N, 3, 96, 96), normalised: (N, classes)."""
         return self.classifier(self.pool(self.features(image)).flatten(1))
 
 
 def demo_pictures() -> list[Path]:
-    """The photographs that ship, in order of name."""
+    """List the photographs that ship, in order of name."""
     return sorted(PICTURES.glob("*.jpg"))

@@ -14,7 +14,7 @@ from unconv.pictures.preprocess import Preprocess
 
 
 def open_caltech(_name: str, weights: str | None) -> Opened:
-    """The network in the box, with the weights that ship; or with those of a file."""
+    """Open the network in the box, with the weights that ship or those of a file."""
     preprocess = Preprocess((box.SIZE, box.SIZE), box.RESIZE, box.MEAN, box.STD)
     with safetensors.safe_open(box.WEIGHTS, "pt") as file:
         classes = tuple(json.loads(file.metadata()["classes"]))

@@ -15,7 +15,10 @@ from unconv.networks.weights import loaded
 
 
 def open_factory(spec: str, weights: str | None) -> Opened:
-    """The module that `spec`, a "FILE.py:factory", makes; the file is run. Weights from a file replace its own."""
+    """Run a file and open the module that its function makes; `spec` is "FILE.py:factory".
+
+    Weights from a file replace the module's own.
+    """
     file, _, factory = spec.rpartition(":")
     path = Path(file)
     opened = Opened(_module(path, factory), f"{path.name}:{factory}", "the factory's own", None, (3, 224, 224))
@@ -23,7 +26,7 @@ def open_factory(spec: str, weights: str | None) -> Opened:
 
 
 def _module(path: Path, factory: str) -> nn.Module:
-    """The module that the function `factory` of a Python file returns, or a module of that name."""
+    """Return what the function `factory` of a Python file returns, or the module that is called so."""
     if not path.is_file():
         raise UnconvError(f"load: there is no file {path}. Pass FILE.py:factory.")
     specification = importlib.util.spec_from_file_location(f"unconv_factory_{path.stem}", path)

@@ -13,7 +13,7 @@ from unconv.networks.weights import loaded
 
 
 def is_live(spec: Any) -> bool:
-    """Whether `spec` is a model itself, and not the name of one.
+    """Say whether `spec` is a model itself, and not the name of one.
 
     Raises:
         UnconvError: it is a Keras model on another backend than torch.
@@ -22,7 +22,7 @@ def is_live(spec: Any) -> bool:
 
 
 def open_live(model: Any, weights: str | None) -> Opened:
-    """A live model as it is, out of its wrappers; weights from a file are written into it."""
+    """Open a live model as it is, without its wrappers; weights from a file are written into it."""
     if is_keras(model):
         return open_keras_live(model, weights)
     opened = Opened(unwrap(model), type(model).__name__, "as given", None, (3, 224, 224))
@@ -30,7 +30,7 @@ def open_live(model: Any, weights: str | None) -> Opened:
 
 
 def unwrap(module: nn.Module) -> nn.Module:
-    """The model itself, out of DataParallel or torch.compile; a Keras model as a module that torch can follow."""
+    """Take DataParallel and torch.compile off a model; write a Keras model anew as a module that torch can follow."""
     if is_keras(module):
         return adapted(module)
     wrapped = isinstance(module, nn.DataParallel | nn.parallel.DistributedDataParallel)

@@ -1,4 +1,4 @@
-"""What an opened model is, and how the libraries that open one are found."""
+"""An opened model, and the import of the libraries that open one."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Opened:
 
 
 def library(name: str, extra: str) -> Any:
-    """The module called `name`, which comes with an extra of ours.
+    """Import the library called `name`, which comes with an extra of ours.
 
     Raises:
         UnconvError: it is not installed.

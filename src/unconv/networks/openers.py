@@ -26,7 +26,7 @@ _Documented = TypeVar("_Documented", bound=Callable[..., object])
 
 @dataclass(frozen=True)
 class Opener:
-    """One way to write a network's name, and the function that opens what is written so.
+    """One way to write a network's name, and the function that opens it.
 
     Args:
         form: as the user writes it, where NAME, FILE and factory stand for the user's own words.
@@ -50,14 +50,14 @@ class Opener:
     example: str = ""
 
     def argument(self, spec: str) -> str | None:
-        """What the function is called with if `spec` is written in this form; None if it is not."""
+        """Return the argument for the function if `spec` is written in this form; None if it is not."""
         pattern = re.escape(self.form).replace("NAME", ".+").replace("FILE", ".+").replace("factory", "[^:]*")
         if not re.fullmatch(pattern, spec, re.DOTALL):
             return None
         return spec if self.form.startswith("FILE") else spec.partition(":")[2]
 
     def open(self, argument: str, weights: str | None) -> Opened:
-        """The model that the function opens; the function's module is imported now."""
+        """Open a model by the function; its module is imported only now."""
         module, _, name = self.function.partition(":")
         opened: Opened = getattr(importlib.import_module(module), name)(argument, weights)
         return opened
@@ -112,7 +112,7 @@ OPENERS = [
 
 
 def find_opener(spec: str) -> tuple[Opener, str]:
-    """The row that `spec` is written for, and what its function is to be called with.
+    """Find the row in whose form `spec` is written, and the argument for its function.
 
     Raises:
         UnconvError: no row fits.
@@ -125,13 +125,13 @@ def find_opener(spec: str) -> tuple[Opener, str]:
 
 
 def model_help() -> str:
-    """How a network's name is written, for `--help`."""
+    """List the ways to write a network's name, for `--help`."""
     *most, last = _forms()
     return f"{', '.join(most)}, or {last}."
 
 
 def weights_help() -> str:
-    """What may be passed as weights, for `--help`."""
+    """List what may be passed as weights, for `--help`."""
     usual = OPENERS[0].files
     others: dict[tuple[str, ...], list[str]] = {}
     for opener in OPENERS:

@@ -18,7 +18,7 @@ from unconv.networks.openers import find_opener, lists_openers
 
 @lists_openers
 def open_network(spec: str | Path | nn.Module, weights: str | Path | WeightsEnum | None = None) -> Opened:
-    """The model that `spec` names, in evaluation mode.
+    """Open the model that `spec` names, in evaluation mode.
 
     Args:
         spec: a name in one of the forms of `unconv.networks.openers.OPENERS`, such as "torchvision:vgg16"; or a live

@@ -16,7 +16,7 @@ from unconv.networks.weights import loaded
 
 
 def open_timm(name: str, weights: str | None) -> Opened:
-    """timm's model called `name` ("resnet50", "resnet50.a1_in1k"), random if `weights` is None.
+    """Open timm's model called `name` ("resnet50", "resnet50.a1_in1k"), random if `weights` is None.
 
     Args:
         weights: "DEFAULT", or a tag of timm's such as "a1_in1k", which download; or a file.
@@ -61,7 +61,7 @@ def _made(timm: Any, name: str, pretrained: bool) -> nn.Module:
 
 
 def _preprocessing(timm: Any, config: dict[str, Any]) -> Preprocessing:
-    """What timm does to a picture before its evaluation: torchvision's preset where that is the same."""
+    """Return what timm does to a picture at evaluation; torchvision's preset where that is the same."""
     _, height, width = config["input_size"]
     if config["crop_mode"] != "center" or height != width or len(config["mean"]) != 3:
         made: Preprocessing = timm.data.create_transform(**config)

@@ -17,7 +17,7 @@ _FRAMES = 16  # of a video, what all of torchvision's models take
 
 
 def open_torchvision(name: str, weights: str | None) -> Opened:
-    """torchvision's model called `name`, random if `weights` is None."""
+    """Open torchvision's model called `name`, random if `weights` is None."""
     from torchvision import models
 
     if name not in models.list_models():

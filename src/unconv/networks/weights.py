@@ -35,7 +35,7 @@ _DAMAGE = (
 
 
 def loaded(opened: Opened, weights: str | Path, origin: str | None = None) -> Opened:
-    """The model with the weights of a file, which must fit it.
+    """Load the weights of a file into a model; they must fit it.
 
     Args:
         origin: where they came from, in words; None: the file's name.
@@ -50,7 +50,7 @@ def loaded(opened: Opened, weights: str | Path, origin: str | None = None) -> Op
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """The tensors of a .safetensors, .pth or .pt file; no code in it runs.
+    """Read the tensors of a .safetensors, .pth or .pt file; no code in it runs.
 
     A checkpoint that holds its weights under "state_dict" or "model" is opened.
     """

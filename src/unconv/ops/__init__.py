@@ -66,7 +66,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """An explanation's name, fetched when first used: it draws, and what draws is heavy and stands above this room."""
+    """Import an explanation when it is first used: it draws, and what draws is heavy and stands above this room."""
     if name not in __all__:
         raise AttributeError(f"module 'unconv.ops' has no attribute {name!r}")
     return getattr(import_module("unconv.explain"), name)

@@ -20,7 +20,7 @@ from unconv.ops.spatial import grown, nothing
 
 
 def adjoint(planes: Tensor, weight: Tensor, axes: Sequence[Axis], size: Sequence[int], groups: int = 1) -> Tensor:
-    """(N, out, size..) from (N, in, samples..) and torch's weight (in, out / groups, kernel..).
+    """Return (N, out, size..) from (N, in, samples..) and torch's weight (in, out / groups, kernel..).
 
     On the CPU, torch's own kernels are slow in three cases: filters that are larger than the map, because they are first
     put into another order; few output channels; and, for the same reason as the first, filters laid out as TensorFlow's.
@@ -53,8 +53,10 @@ def adjoint(planes: Tensor, weight: Tensor, axes: Sequence[Axis], size: Sequence
 
 
 def has_even_phases(axes: Sequence[Axis], size: Sequence[int]) -> bool:
-    """Whether every phase of the strides has as many taps. Filled up with zeros instead, an infinite sample would make NaN
-    of its neighbours."""
+    """Say whether every phase of the strides has as many taps.
+
+    If zeros filled up the others, an infinite sample would make NaN of its neighbours.
+    """
     return any(axis.stride > 1 for axis in axes) and all(
         axis.dilation == 1 and axis.kernel % axis.stride == 0 and not axis.rest(large)
         for axis, large in zip(axes, size, strict=True)
@@ -62,8 +64,10 @@ def has_even_phases(axes: Sequence[Axis], size: Sequence[int]) -> bool:
 
 
 def input_first(weight: Tensor) -> Tensor:
-    """A large weight with its input channels slowest in memory: one plain transposition of the filters as TensorFlow
-    has them, where torch would copy sample by sample."""
+    """Lay out a large weight with its input channels slowest in memory; a small one stays as it is.
+
+    That is one plain transposition of the filters as TensorFlow has them, where torch would copy sample by sample.
+    """
     if weight.is_contiguous() or weight.numel() < 2**20:
         return weight
     taps = weight.movedim((0, 1), (-1, -2))

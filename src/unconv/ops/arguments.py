@@ -1,4 +1,4 @@
-"""TensorFlow's many ways of writing an argument, read into one: the checks that every public function makes."""
+"""Reading and checking arguments: TensorFlow's many ways to write one come down to one here."""
 
 from __future__ import annotations
 
@@ -35,35 +35,35 @@ class Layout:
 
     @property
     def axes(self) -> int:
-        """How many spatial axes there are."""
+        """The number of spatial axes."""
         return len(self.spatial)
 
     def axis_name(self, index: int) -> str:
-        """What the axis at a position is called."""
+        """Name the axis at a position."""
         return AXIS_NAMES[self.name[index]]
 
     def words(self) -> str:
-        """All axes by name, for a message."""
+        """Name all axes, for a message."""
         return ", ".join(self.axis_name(index) for index in range(len(self.name)))
 
     def size(self, shape: Sequence[int]) -> tuple[int, ...]:
-        """The spatial lengths of a shape."""
+        """Return the spatial lengths of a shape."""
         return tuple(shape[index] for index in self.spatial)
 
     def shape(self, batch: int, size: Sequence[int], channels: int) -> tuple[int, ...]:
-        """The shape of a tensor in this layout."""
+        """Return the shape of a tensor in this layout."""
         return (batch, channels, *size) if self.channel == 1 else (batch, *size, channels)
 
     def channels_first(self, tensor: Tensor) -> Tensor:
-        """A view with the channels right after the batch, as torch wants them."""
+        """View a tensor with its channels right after the batch, as torch wants them."""
         return tensor if self.channel == 1 else tensor.movedim(-1, 1)
 
     def channels_last(self, tensor: Tensor) -> Tensor:
-        """A view with the channels at the end, as TensorFlow counts them."""
+        """View a tensor with its channels at the end, as TensorFlow counts them."""
         return tensor.movedim(1, -1) if self.channel == 1 else tensor
 
     def back(self, planes: Tensor) -> Tensor:
-        """The view of (N, C, samples..) in this layout."""
+        """View (N, C, samples..) in this layout."""
         return planes if self.channel == 1 else planes.movedim(1, -1)
 
 
@@ -73,7 +73,7 @@ LAYOUTS = {
 
 
 def layout_of(where: str, data_format: Any, axes: int | None = None) -> Layout:
-    """The layout that `data_format` names, with `axes` spatial axes if that is given."""
+    """Return the layout that `data_format` names; it must have `axes` spatial axes, unless that is None."""
     layout = LAYOUTS.get(data_format) if isinstance(data_format, str) else None
     if layout is not None and axes in (None, layout.axes):
         return layout
@@ -82,12 +82,12 @@ def layout_of(where: str, data_format: Any, axes: int | None = None) -> Layout:
 
 
 def shape_of(tensor_or_shape: Any) -> Any:
-    """The shape of a tensor, or the shape itself."""
+    """Return the shape of a tensor, or the shape itself."""
     return getattr(tensor_or_shape, "shape", tensor_or_shape)
 
 
 def floats(where: str, layout: Layout, **tensors: Any) -> None:
-    """Refuse what is not a floating tensor of the layout's rank, and tensors of two types or devices."""
+    """Refuse anything but floating tensors of the layout's rank, all of one type and on one device."""
     for name, tensor in tensors.items():
         if not isinstance(tensor, Tensor):
             raise DtypeError(
@@ -116,7 +116,7 @@ def floats(where: str, layout: Layout, **tensors: Any) -> None:
 
 
 def integers(where: str, name: str, value: Any, least: int = -_LARGEST) -> tuple[int, ...]:
-    """Whole numbers from a number, a sequence or a tensor of them."""
+    """Read whole numbers from a number, a sequence or a tensor of them."""
     items = value.tolist() if isinstance(value, Tensor) else value
     items = items if hasattr(items, "__iter__") else [items]
     if isinstance(items, (str, bytes, dict, set)):  # torch 2.6 compiles no other way to write it
@@ -148,8 +148,10 @@ def _index(where: str, name: str, item: Any) -> int:
 
 
 def per_axis(where: str, name: str, value: Any, layout: Layout, least: int = 1) -> tuple[int, ...]:
-    """A stride, dilation or window for each spatial axis, written as TensorFlow allows it: one number for all, one for
-    each spatial axis, or one for each axis with 1 for batch and channels."""
+    """Read a stride, dilation or window for each spatial axis, as TensorFlow lets one write it.
+
+    That is one number for all, one for each spatial axis, or one for each axis with 1 for batch and channels.
+    """
     numbers = integers(where, name, value, least)
     if len(numbers) == 1:
         return numbers * layout.axes
@@ -171,7 +173,7 @@ def per_axis(where: str, name: str, value: Any, layout: Layout, least: int = 1) 
 
 
 def paddings(where: str, padding: Any, layout: Layout) -> tuple[tuple[int, int] | None, ...]:
-    """For each spatial axis, samples before and after it; None where SAME computes them."""
+    """Read the padding before and after each spatial axis; None where SAME computes it."""
     if isinstance(padding, str):
         if padding.upper() not in ("SAME", "VALID"):
             raise ShapeError(
@@ -208,14 +210,14 @@ def _pairs(where: str, padding: Any) -> list[Any]:
 def axes_of(
     where: str, layout: Layout, kernel: Sequence[int], strides: Any, padding: Any, dilations: Any = None
 ) -> tuple[Axis, ...]:
-    """How the windows lie along each spatial axis."""
+    """Read how the windows lie along each spatial axis."""
     stride = per_axis(where, "strides", strides, layout)
     dilation = per_axis(where, "dilations", 1 if dilations is None else dilations, layout)
     return tuple(map(Axis, kernel, stride, paddings(where, padding, layout), dilation))
 
 
 def counts(where: str, layout: Layout, axes: Sequence[Axis], size: Sequence[int]) -> tuple[int, ...]:
-    """How many windows there are along each axis of `size` samples; refused where TensorFlow refuses.
+    """Count the windows along each axis of `size` samples; refuse what TensorFlow refuses.
 
     TensorFlow's result is empty where the kernel is a little too long, by less than two strides, and an
     error beyond that.
@@ -230,7 +232,7 @@ def counts(where: str, layout: Layout, axes: Sequence[Axis], size: Sequence[int]
 
 
 def shape_argument(where: str, name: str, value: Any, layout: Layout) -> tuple[int, ...]:
-    """A whole shape: batch, channels and spatial lengths."""
+    """Read a whole shape: batch, channels and spatial lengths."""
     if value is None:
         raise DtypeError(
             f"{where}: {name} is None, but a shape was needed: {layout.words()}. legal_output_sizes tells which are possible."
@@ -251,7 +253,7 @@ def shape_argument(where: str, name: str, value: Any, layout: Layout) -> tuple[i
 def transposed_size(
     where: str, layout: Layout, axes: Sequence[Axis], input: Sequence[int], filters: Sequence[int], shape: Sequence[int]
 ) -> tuple[int, ...]:
-    """The spatial lengths in `shape`, refused unless a transposed convolution leads there from these input and filters."""
+    """Return the spatial lengths in `shape`; refuse those that no transposed convolution of input and filters has."""
     channels, (out, depth) = input[layout.channel], filters[-2:]
     made = shape[layout.channel]
     if (depth, out) != (channels, made):
@@ -273,7 +275,7 @@ def transposed_size(
 
 
 def other_channels(layout: Layout, input: Sequence[int], filters: Sequence[int]) -> str:
-    """What to do about a convolution's filters that do not fit the input's channels: the likeliest mistake."""
+    """Advise on a convolution's filters that do not fit the input's channels, by the likeliest mistake."""
     channels = input[layout.channel]
     if filters[1] == channels and _as_in_torch(filters):
         return f"They look like torch's, [out, in, kernel..]: {_as_tensorflow(layout, 'in, out')}"
@@ -283,7 +285,7 @@ def other_channels(layout: Layout, input: Sequence[int], filters: Sequence[int])
 
 
 def _as_in_torch(filters: Sequence[int]) -> bool:
-    """Whether the lengths after the first two can be a kernel's: shorter than there are channels."""
+    """Say whether the lengths after the first two may be a kernel's: shorter than there are channels."""
     return max(filters[2:]) < max(filters[:2])
 
 
@@ -293,7 +295,7 @@ def _as_tensorflow(layout: Layout, channels: str) -> str:
 
 
 def _other_channel(layout: Layout) -> int:
-    """Where the channels are in the other layout."""
+    """Return the position of the channels in the other layout."""
     return layout.axes + 1 if layout.channel == 1 else 1
 
 
@@ -303,7 +305,7 @@ def _other_format(layout: Layout) -> str:
 
 
 def refuse_other_batch(where: str, name: str, shape: Sequence[int], given_name: str, given: Sequence[int]) -> None:
-    """A shape asked for has the batch of the tensor given."""
+    """Refuse a shape with another batch than the tensor that `given_name` names."""
     if shape[0] != given[0]:
         raise ShapeError(
             f"{where}: {name} is {tuple(shape)}, a batch of {shape[0]} (axis 0), but {given_name} {tuple(given)} is a "
@@ -314,7 +316,7 @@ def refuse_other_batch(where: str, name: str, shape: Sequence[int], given_name: 
 def legal_size(
     where: str, name: str, layout: Layout, axes: Sequence[Axis], small: Sequence[int], shape: Sequence[int]
 ) -> tuple[int, ...]:
-    """The spatial lengths in `shape`, refused unless the windows on them number `small`."""
+    """Return the spatial lengths in `shape`; refuse those on which the number of windows is not `small`."""
     size = layout.size(shape)
     for index, axis, n, large in zip(layout.spatial, axes, small, size, strict=True):
         if large < 0 or axis.small(large) != n:
@@ -327,7 +329,7 @@ def legal_size(
 
 
 def axis_words(axis: Axis) -> str:
-    """An axis' settings in words."""
+    """Write an axis' settings in words."""
     padding = (
         "SAME" if axis.padding is None else "VALID" if axis.padding == (0, 0) else f"{axis.padding[0]} + {axis.padding[1]}"
     )
@@ -336,7 +338,7 @@ def axis_words(axis: Axis) -> str:
 
 
 def listed(legal: range) -> str:
-    """All legal lengths, in words."""
+    """List all legal lengths in words."""
     if not legal:
         return "none"
     few = _either(legal) if len(legal) <= 16 else f"{legal[0]} to {legal[-1]}, every one"

@@ -17,13 +17,13 @@ _MODULES: dict[int, type[nn.Module]] = {1: nn.ConvTranspose1d, 2: nn.ConvTranspo
 
 @dataclass(frozen=True)
 class TorchArguments:
-    """What `torch.nn.ConvTranspose1d`, `2d` or `3d` needs, and the crop of its result. As text, lines to paste.
+    """The arguments of `torch.nn.ConvTranspose1d`, `2d` or `3d`, and the crop of its result. As text, lines to paste.
 
     Args:
         in_channels, out_channels, kernel_size, stride, padding, output_padding, dilation: the module's own.
-        crop: of each spatial axis, the samples to keep.
+        crop: the samples to keep, along each spatial axis.
         needs_crop: whether that is less than all. torch pads both sides alike, TensorFlow does not.
-        permutation: of the filters' axes, to torch's weight (in, out, kernel..). No kernel is flipped.
+        permutation: the order of the filters' axes in torch's weight (in, out, kernel..). No kernel is flipped.
         channels_last: whether the call has its channels last; torch wants them first.
     """
 
@@ -40,7 +40,7 @@ class TorchArguments:
     channels_last: bool
 
     def module(self, filters: Tensor) -> nn.Module:
-        """The module with a copy of `filters`, without bias; channels first, its result is still to be cropped."""
+        """Make the module with a copy of `filters`, without bias. It takes channels first; crop its result."""
         settings = (self.kernel_size, self.stride, self.padding, self.output_padding)
         module = _MODULES[len(self.stride)](
             self.in_channels, self.out_channels, *settings, bias=False, dilation=self.dilation
@@ -62,7 +62,7 @@ class TorchArguments:
 
 @dataclass(frozen=True)
 class KerasArguments:
-    """What `keras.layers.Conv1DTranspose`, `2D` or `3D` needs; its kernel is the filters as they are. As text, a line."""
+    """The arguments of `keras.layers.Conv1DTranspose`, `2D` or `3D`; its kernel is the filters as they are. As text, a line."""
 
     filters: int
     kernel_size: tuple[int, ...]
@@ -91,7 +91,7 @@ class OnnxArguments:
 
     @property
     def attributes(self) -> dict[str, list[int]]:
-        """For `onnx.helper.make_node("ConvTranspose", ..)`: pads are all firsts, then all ends."""
+        """Attributes for `onnx.helper.make_node("ConvTranspose", ..)`: in `pads` all firsts, then all ends."""
         names = ("kernel_shape", "strides", "pads", "output_padding", "dilations")
         return {name: list(getattr(self, name)) for name in names}
 
@@ -109,7 +109,7 @@ def torch_arguments(
     data_format: str | None = None,
     dilations: Any = None,
 ) -> TorchArguments:
-    """What makes torch compute the transposed convolution that these arguments mean to TensorFlow.
+    """Return the arguments with which torch computes the transposed convolution that these mean to TensorFlow.
 
     Args:
         input, filters: the tensors, or their shapes; 1 to 3 spatial axes.
@@ -153,7 +153,7 @@ def keras_arguments(
     data_format: str | None = None,
     dilations: Any = None,
 ) -> KerasArguments:
-    """What makes Keras compute the transposed convolution that these arguments mean to TensorFlow.
+    """Return the arguments with which Keras computes the transposed convolution that these mean to TensorFlow.
 
     Args:
         As for `torch_arguments`.
@@ -161,7 +161,7 @@ def keras_arguments(
     Raises:
         ShapeError: as `conv2d_transpose`.
         Inexpressible: Keras has no arguments for it: explicit padding that is neither "same" nor "valid", dilation
-            together with a stride, or sizes of which one needs output_padding=None and another a number.
+            together with a stride, or one size that needs output_padding=None beside another that needs a number.
 
     Source:
         `keras.layers.Conv2DTranspose`, Keras 3.15.
@@ -207,7 +207,7 @@ def onnx_arguments(
     data_format: str | None = None,
     dilations: Any = None,
 ) -> OnnxArguments:
-    """The attributes with which ONNX' ConvTranspose means what these arguments mean to TensorFlow.
+    """Return the attributes with which ONNX' ConvTranspose computes what these arguments mean to TensorFlow.
 
     Every call can be expressed, by `pads` and `output_padding`; the attribute `output_shape` splits an odd
     padding the other way and would shift the result. ONNX wants the channels first.
@@ -238,7 +238,7 @@ def onnx_arguments(
 
 
 def keras_ways(axis: Axis, n: int, large: int) -> dict[str, list[int | None]]:
-    """Under which of Keras' paddings, and with which output_padding, `n` samples lead to these `large` along one axis.
+    """List Keras' paddings, each with its output_paddings, by which `n` samples lead to these `large` along one axis.
 
     The padding before the first sample says where the result lies, and its length where it ends.
     """
@@ -253,7 +253,7 @@ def keras_ways(axis: Axis, n: int, large: int) -> dict[str, list[int | None]]:
 
 @dataclass(frozen=True)
 class _Call:
-    """The arguments of a transposed convolution, read and found to fit."""
+    """The arguments of a transposed convolution, read and checked."""
 
     axes: tuple[Axis, ...]
     small: tuple[int, ...]
@@ -278,11 +278,11 @@ class _Call:
 def _read(
     where: str, input: Any, filters: Any, output_shape: Any, strides: Any, padding: Any, data_format: str | None, dilations: Any
 ) -> _Call:
-    given, kernel = integers(where, "input", shape_of(input)), integers(where, "filters", shape_of(filters), least=1)
-    if data_format is None and len(given) in (3, 4, 5):
-        data_format = FORMATS[len(given) - 3]
+    samples, kernel = integers(where, "input", shape_of(input)), integers(where, "filters", shape_of(filters), least=1)
+    if data_format is None and len(samples) in (3, 4, 5):
+        data_format = FORMATS[len(samples) - 3]
     layout = layout_of(where, data_format)
-    for name, shape in (("input", given), ("filters", kernel)):
+    for name, shape in (("input", samples), ("filters", kernel)):
         if len(shape) != len(layout.name):
             raise ShapeError(
                 f"{where}: {name} is {shape}, but {len(layout.name)} lengths were needed for {layout.name}. "
@@ -290,5 +290,5 @@ def _read(
             )
     axes = axes_of(where, layout, kernel[:-2], strides, padding, dilations)
     shape = shape_argument(where, "output_shape", output_shape, layout)
-    size = transposed_size(where, layout, axes, given, kernel, shape)
-    return _Call(axes, layout.size(given), size, given[layout.channel], kernel[-2], layout.channel != 1)
+    size = transposed_size(where, layout, axes, samples, kernel, shape)
+    return _Call(axes, layout.size(samples), size, samples[layout.channel], kernel[-2], layout.channel != 1)

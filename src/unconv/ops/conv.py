@@ -17,14 +17,14 @@ from unconv.ops.spatial import cut, nothing
 def conv1d(
     input: Tensor, filters: Tensor, strides: Any, padding: Any, data_format: str = "NWC", dilations: Any = None
 ) -> Tensor:
-    """The convolution of (N, W, C) with filters [kernel, in, out]; otherwise as `conv2d`."""
+    """Convolve (N, W, C) with filters [kernel, in, out]; otherwise as `conv2d`."""
     return _conv("conv1d", input, filters, strides, padding, layout_of("conv1d", data_format, 1), dilations)
 
 
 def conv2d(
     input: Tensor, filters: Tensor, strides: Any, padding: Any, data_format: str = "NHWC", dilations: Any = None
 ) -> Tensor:
-    """The convolution of each window of `input` with `filters`, as a cross-correlation: no kernel is flipped.
+    """Convolve `input` with `filters`, as a cross-correlation: no kernel is flipped.
 
     Args:
         input: (N, H, W, C), or (N, C, H, W) with data_format "NCHW"; floating.
@@ -57,14 +57,14 @@ def conv2d(
 def conv3d(
     input: Tensor, filters: Tensor, strides: Any, padding: Any, data_format: str = "NDHWC", dilations: Any = None
 ) -> Tensor:
-    """The convolution of (N, D, H, W, C) with filters [kernel.., in, out]; otherwise as `conv2d`."""
+    """Convolve (N, D, H, W, C) with filters [kernel.., in, out]; otherwise as `conv2d`."""
     return _conv("conv3d", input, filters, strides, padding, layout_of("conv3d", data_format, 3), dilations)
 
 
 def depthwise_conv2d(
     input: Tensor, filters: Tensor, strides: Any, padding: Any, data_format: str = "NHWC", dilations: Any = (1, 1)
 ) -> Tensor:
-    """The convolution of every channel with kernels of its own.
+    """Convolve every channel with kernels of its own.
 
     Stride and dilation may both exceed 1, which TensorFlow computes wrongly.
 
@@ -94,7 +94,7 @@ def depthwise_conv2d(
 
 
 def refuse_other_depth(where: str, filters: Tensor, channels: int) -> None:
-    """Depthwise filters have a kernel for each channel."""
+    """Refuse depthwise filters that do not have a kernel for each channel."""
     if filters.shape[2] != channels:
         raise ShapeError(
             f"{where}: filters {tuple(filters.shape)} are for {filters.shape[2]} channels, axis 2, but there are {channels}. "
@@ -103,7 +103,7 @@ def refuse_other_depth(where: str, filters: Tensor, channels: int) -> None:
 
 
 def refuse_empty_filters(where: str, filters: Tensor) -> None:
-    """Filters have at least one tap and one channel on both sides."""
+    """Refuse filters without a tap, or without a channel on either side."""
     if 0 in filters.shape:
         raise ShapeError(f"{where}: filters is {tuple(filters.shape)}; no axis may be 0. Pass filters with values.")
 
@@ -123,15 +123,15 @@ def _conv(where: str, input: Tensor, filters: Tensor, strides: Any, padding: Any
 
 
 def _windows(where: str, input: Tensor, weight: Tensor, axes: Sequence[Axis], layout: Layout, groups: int) -> Tensor:
-    """The convolution with torch's weight (out, in / groups, kernel..)."""
-    made = counts(where, layout, axes, layout.size(input.shape))
-    if not all(made):
-        return nothing(layout.shape(input.shape[0], made, len(weight)), input, weight)
+    """Convolve with torch's weight (out, in / groups, kernel..)."""
+    windows = counts(where, layout, axes, layout.size(input.shape))
+    if not all(windows):
+        return nothing(layout.shape(input.shape[0], windows, len(weight)), input, weight)
     return layout.back(_torch_conv(layout.channels_first(input), weight, axes, groups))
 
 
 def _torch_conv(planes: Tensor, weight: Tensor, axes: Sequence[Axis], groups: int) -> Tensor:
-    """torch's convolution of (N, C, samples..).
+    """Convolve (N, C, samples..) by torch.
 
     With a stride along the last axis, one window there, and a single channel that lies last in memory, oneDNN 3.12 (torch
     2.14, AVX-512) reads and writes beside its tensors; without the stride, which means nothing then, it does not.

@@ -36,7 +36,7 @@ def conv1d_transpose(
     dilations: Any = None,
     name: str | None = None,
 ) -> Tensor:
-    """The adjoint of `conv1d`, for (N, W, C) and filters [kernel, out, in]; otherwise as `conv2d_transpose`."""
+    """Apply the adjoint of `conv1d` to (N, W, C) and filters [kernel, out, in]; otherwise as `conv2d_transpose`."""
     layout = layout_of("conv1d_transpose", data_format, 1)
     return _transposed("conv1d_transpose", input, filters, output_shape, strides, padding, layout, dilations)
 
@@ -51,7 +51,7 @@ def conv2d_transpose(
     dilations: Any = None,
     name: str | None = None,
 ) -> Tensor:
-    """The adjoint of `conv2d` with the same filters and settings, from its result's shape back to `output_shape`.
+    """Apply the adjoint of `conv2d` with the same filters and settings: from its result's shape back to `output_shape`.
 
     Several sizes lead to one size under a strided convolution, so `output_shape` must say which is
     meant. Under "SAME" another size also shifts the result, because the padding is computed from it.
@@ -97,7 +97,7 @@ def conv3d_transpose(
     dilations: Any = None,
     name: str | None = None,
 ) -> Tensor:
-    """The adjoint of `conv3d`, for (N, D, H, W, C) and filters [kernel.., out, in]; otherwise as `conv2d_transpose`."""
+    """Apply the adjoint of `conv3d` to (N, D, H, W, C) and filters [kernel.., out, in]; otherwise as `conv2d_transpose`."""
     layout = layout_of("conv3d_transpose", data_format, 3)
     return _transposed("conv3d_transpose", input, filters, output_shape, strides, padding, layout, dilations)
 
@@ -111,7 +111,7 @@ def depthwise_conv2d_backprop_input(
     data_format: str = "NHWC",
     dilations: Any = None,
 ) -> Tensor:
-    """The adjoint of `depthwise_conv2d` with the same filters and settings.
+    """Apply the adjoint of `depthwise_conv2d` with the same filters and settings.
 
     Args:
         input_sizes: (N, H, W, C) of the convolution's input, in the order of `data_format`.
@@ -167,7 +167,7 @@ def _transposed(
 def transposed(
     where: str, input: Tensor, filters: Tensor, axes: Sequence[Axis], shape: Sequence[int], layout: Layout
 ) -> Tensor:
-    """The transposed convolution to `shape`, once its settings are read; what does not fit is refused."""
+    """Compute the transposed convolution to `shape`, once its settings are read; refuse what does not fit."""
     size = transposed_size(where, layout, axes, input.shape, filters.shape, shape)
     weight = filters.movedim((-1, -2), (0, 1))
     return layout.back(adjoint(layout.channels_first(input), weight, axes, size))

@@ -22,7 +22,7 @@ def keras_conv_transpose(
     data_format: str | None = "channels_last",
     dilation_rate: Any = 1,
 ) -> Tensor:
-    """The transposed convolution whose output size is inferred by Keras' rule: TensorFlow's values for that size.
+    """Compute a transposed convolution whose output size Keras' rule infers; its values are TensorFlow's for that size.
 
     Args:
         inputs: (N, samples.., in), or (N, in, samples..) with data_format "channels_first"; 1 to 3 spatial axes.
@@ -71,7 +71,7 @@ def keras_conv_transpose(
 
 
 def keras_length(axis: Axis, n: int, output_padding: int | None) -> int:
-    """The length that Keras infers along one axis."""
+    """Infer the length along one axis as Keras does."""
     if output_padding is None:
         return n * axis.stride if axis.padding is None else axis.span(n) + max(axis.stride - axis.extent, 0)
     return (axis.span(n) if axis.padding is not None else (n - 1) * axis.stride + axis.extent % 2) + output_padding

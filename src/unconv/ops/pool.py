@@ -30,7 +30,7 @@ def max_pool_with_argmax(
     output_dtype: torch.dtype | str = torch.int64,
     include_batch_in_index: bool = False,
 ) -> tuple[Tensor, Tensor]:
-    """The maximum of each window, and where in the input it was.
+    """Return the maximum of each window, and where in the input it was.
 
     Of equal samples the first in row-major order is taken. As in TensorFlow, NaN is passed over, unless it
     is a window's first sample, which it then stays.
@@ -80,12 +80,12 @@ def max_pool_with_argmax(
 
 
 def avg_pool1d(input: Tensor, ksize: Any, strides: Any, padding: Any, data_format: str = "NWC") -> Tensor:
-    """The average of each window of (N, W, C); otherwise as `avg_pool2d`."""
+    """Return the average of each window of (N, W, C); otherwise as `avg_pool2d`."""
     return _average("avg_pool1d", input, ksize, strides, padding, layout_of("avg_pool1d", data_format, 1).name)
 
 
 def avg_pool2d(input: Tensor, ksize: Any, strides: Any, padding: Any, data_format: str = "NHWC") -> Tensor:
-    """The average of each window's samples; padding is no sample and does not count.
+    """Return the average of each window's samples; padding is no sample and does not count.
 
     Args:
         input: (N, H, W, C), or (N, C, H, W) with data_format "NCHW"; floating.
@@ -108,12 +108,12 @@ def avg_pool2d(input: Tensor, ksize: Any, strides: Any, padding: Any, data_forma
 
 
 def avg_pool3d(input: Tensor, ksize: Any, strides: Any, padding: Any, data_format: str = "NDHWC") -> Tensor:
-    """The average of each window of (N, D, H, W, C); otherwise as `avg_pool2d`."""
+    """Return the average of each window of (N, D, H, W, C); otherwise as `avg_pool2d`."""
     return _average("avg_pool3d", input, ksize, strides, padding, layout_of("avg_pool3d", data_format, 3).name)
 
 
 def traced(*tensors: Tensor) -> bool:
-    """Whether values cannot be looked at: while compiling, under `vmap`, on meta and fake tensors, in a CUDA graph."""
+    """Say whether values cannot be looked at: while compiling, under `vmap`, on meta and fake tensors, in a CUDA graph."""
     if torch.compiler.is_compiling() or (tensors[0].is_cuda and torch.cuda.is_current_stream_capturing()):
         return True
     wrapped = torch._C._functorch.is_functorch_wrapped_tensor
@@ -150,19 +150,19 @@ def _averages(planes: Tensor, axes: Sequence[Axis]) -> Tensor:
     if planes.is_cpu and planes.dtype in (torch.float16, torch.bfloat16):  # torch has no such pool along three axes
         return _averages(planes.float(), axes).to(planes.dtype)
     kernel, strides = [axis.kernel for axis in axes], [axis.stride for axis in axes]
-    given, before, padding, ceil_mode = _fitted(planes, axes, 0.0)
-    if given is planes:
+    fitted, before, padding, ceil_mode = _fitted(planes, axes, 0.0)
+    if fitted is planes:
         return _AVERAGES[len(axes)](planes, kernel, strides, padding, ceil_mode, False)
-    made = _AVERAGES[len(axes)](given, kernel, strides)
+    averages = _AVERAGES[len(axes)](fitted, kernel, strides)
     for index, (axis, n, first) in enumerate(zip(axes, planes.shape[2:], before, strict=True)):
         counted = pool_divisor(axis.small(n), n, axis.kernel, axis.stride, first, False)
         share = axis.kernel / torch.tensor(counted, dtype=planes.dtype, device=planes.device)
-        made = made * share.view(-1, *[1] * (len(axes) - 1 - index))
-    return made
+        averages = averages * share.view(-1, *[1] * (len(axes) - 1 - index))
+    return averages
 
 
 def _maxima(planes: Tensor, axes: Sequence[Axis]) -> tuple[Tensor, Tensor]:
-    """The maxima of (N, C, samples..) and their indices into one plane.
+    """Return the maxima of (N, C, samples..) and their indices into one plane.
 
     torch lets NaN win, and loses count where a window holds nothing but minus infinity; where neither occurs, and the
     sum tells, its answer stands.
@@ -184,15 +184,15 @@ def _maxima(planes: Tensor, axes: Sequence[Axis]) -> tuple[Tensor, Tensor]:
 
 
 def _torch_maxima(planes: Tensor, axes: Sequence[Axis]) -> tuple[Tensor, Tensor]:
-    """torch's own maxima and their indices into one plane."""
+    """Return torch's own maxima and their indices into one plane."""
     kernel, strides = [axis.kernel for axis in axes], [axis.stride for axis in axes]
-    given, before, padding, ceil_mode = _fitted(planes, axes, -torch.inf)
-    pooled, switches = _MAXIMA[len(axes)](given, kernel, strides, padding, 1, ceil_mode, True)
-    return pooled, switches if given is planes else _moved(switches, given.shape[2:], before, planes.shape[2:])
+    fitted, before, padding, ceil_mode = _fitted(planes, axes, -torch.inf)
+    pooled, switches = _MAXIMA[len(axes)](fitted, kernel, strides, padding, 1, ceil_mode, True)
+    return pooled, switches if fitted is planes else _moved(switches, fitted.shape[2:], before, planes.shape[2:])
 
 
 def _moved(switches: Tensor, padded: Sequence[int], before: Sequence[int], size: Sequence[int]) -> Tensor:
-    """Indices into a padded plane as indices into the plane itself; those of padding, as of the sample next to it."""
+    """Turn indices into a padded plane into indices into the plane itself; one of padding becomes the nearest sample's."""
     moved, pitch = torch.zeros_like(switches), 1
     for n, first, length in zip(reversed(padded), reversed(before), reversed(size), strict=True):
         moved += (switches % n - first).clamp(0, length - 1) * pitch
@@ -201,7 +201,7 @@ def _moved(switches: Tensor, padded: Sequence[int], before: Sequence[int], size:
 
 
 def _firsts(planes: Tensor, axes: Sequence[Axis]) -> Tensor:
-    """Of each window, the index of its first sample that is no padding."""
+    """Return the index of the first sample of each window that is no padding."""
     first = torch.zeros([1] * len(axes), dtype=torch.int64, device=planes.device)
     for index, (axis, n) in enumerate(zip(axes, planes.shape[2:], strict=True)):
         starts = torch.arange(axis.small(n), device=planes.device) * axis.stride - axis.pads(n)[0]
@@ -210,7 +210,7 @@ def _firsts(planes: Tensor, axes: Sequence[Axis]) -> Tensor:
 
 
 def _fitted(planes: Tensor, axes: Sequence[Axis], fill: float) -> tuple[Tensor, list[int], list[int], bool]:
-    """What makes torch's pool see the same windows: the planes, padding by hand before each axis, torch's padding, ceil mode.
+    """Have torch's pool see the same windows: (planes, padding by hand before each axis, torch's padding, ceil mode).
 
     torch pads both sides alike, by half a kernel at most, and takes no kernel longer than the map; ceil mode makes up for
     one sample more at the end wherever the stride is not 1.

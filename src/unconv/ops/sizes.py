@@ -1,4 +1,4 @@
-"""Which sizes a transposed convolution can have."""
+"""The sizes that a transposed convolution can have."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from unconv.ops.bridges import keras_ways
 def legal_output_sizes(
     input_size: Any, kernel_size: Any, strides: Any = 1, padding: Any = "SAME", dilations: Any = None
 ) -> tuple[range, ...]:
-    """Every size that `output_shape` may have, for each spatial axis.
+    """List every size that `output_shape` may have, for each spatial axis.
 
     Args:
         input_size: spatial lengths of the transposed convolution's input, without batch and channels; one
@@ -41,7 +41,7 @@ def legal_output_sizes(
 
 @dataclass(frozen=True)
 class OutputSize:
-    """One output size that is possible along one axis, and what other libraries call it.
+    """One possible output size along one axis, and what other libraries call it.
 
     Args:
         axis, input, output: "height", and its samples before and after.
@@ -67,7 +67,7 @@ class OutputSize:
 def output_sizes(
     input_size: Any, kernel_size: Any, strides: Any = 1, padding: Any = "SAME", dilations: Any = None
 ) -> list[OutputSize]:
-    """Every size that `output_shape` may have, axis by axis, with the settings that lead there in other libraries.
+    """List every size that `output_shape` may have, axis by axis, with the settings that lead there in other libraries.
 
     Args:
         As for `legal_output_sizes`.
@@ -106,7 +106,7 @@ def _output_size(name: str, axis: Axis, n: int, large: int) -> OutputSize:
 def sized_axes(
     where: str, input_size: Any, kernel_size: Any, strides: Any, padding: Any, dilations: Any
 ) -> tuple[tuple[int, ...], Layout, tuple[Axis, ...]]:
-    """Spatial lengths and axes from settings without tensors; the layout is the one with channels last."""
+    """Read spatial lengths and axes from settings without tensors; the layout is the one with channels last."""
     size = integers(where, "input_size", input_size, least=1)
     if len(size) not in (1, 2, 3):
         raise ShapeError(

@@ -10,17 +10,17 @@ from torch.nn import functional as F
 
 
 def cut(planes: Tensor, first: Sequence[int], size: Sequence[int]) -> Tensor:
-    """`size` samples from `first` on, along the spatial axes."""
+    """Return `size` samples from `first` on, along the spatial axes."""
     parts: tuple[Any, ...] = tuple(slice(start, start + n) for start, n in zip(first, size, strict=True))
     return planes[(..., *parts)]
 
 
 def grown(tensor: Tensor, shape: Sequence[int]) -> Tensor:
-    """A tensor filled up to `shape` with zeros at the end of each axis."""
+    """Fill a tensor up to `shape` with zeros at the end of each axis."""
     return F.pad(tensor, [edge for n, m in zip(reversed(shape), reversed(tensor.shape), strict=True) for edge in (0, n - m)])
 
 
 def nothing(shape: Sequence[int], *sources: Tensor) -> Tensor:
-    """A tensor without values, of that shape, to which gradients still lead from `sources`."""
+    """Return a tensor of a shape without values, through which gradients still reach `sources`."""
     first, *others = (source.reshape(-1)[:0].reshape(tuple(shape)) for source in sources)
     return sum(others, start=first)

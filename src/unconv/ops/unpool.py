@@ -27,7 +27,7 @@ def unpool_max(
 ) -> Tensor:
     """Send each pooled value to the place its index points at; zero elsewhere.
 
-    With "sum" this is the adjoint of `max_pool_with_argmax` with its indices held fixed: where windows
+    With "sum" this is the adjoint of `max_pool_with_argmax` with its indices frozen: where windows
     overlap and two values point at one place, they add. With "overwrite" the last one in row-major order
     stays, so that the values straight from the pool come back unchanged.
 
@@ -73,11 +73,11 @@ def unpool_max(
     if not places.is_cpu:
         _refuse_outside(where, places, room)
     try:
-        made = _scattered(samples, places, room, duplicates)
+        result = _scattered(samples, places, room, duplicates)
     except RuntimeError:  # on the CPU torch itself looks at every index; elsewhere it would end the process
         _refuse_outside(where, places, room)
         raise
-    return layout.back(made.view(shape[0], *layout.size(shape), shape[layout.channel]).movedim(-1, 1))
+    return layout.back(result.view(shape[0], *layout.size(shape), shape[layout.channel]).movedim(-1, 1))
 
 
 def unpool_avg(
@@ -188,7 +188,7 @@ def _refuse_outside(where: str, places: Tensor, room: int) -> None:
 
 
 def _scattered(samples: Tensor, places: Tensor, room: int, duplicates: str) -> Tensor:
-    """Row by row, `room` places with the samples at theirs."""
+    """Put the samples of each row at their places among `room`."""
     if duplicates == "overwrite":
         order = torch.arange(places.shape[1], device=places.device).expand_as(places)
         last = torch.full_like(places[:, :1], -1).expand(-1, room).clone().scatter_reduce_(1, places, order, "amax")
@@ -197,7 +197,7 @@ def _scattered(samples: Tensor, places: Tensor, room: int, duplicates: str) -> T
 
 
 def _blocks(values: Tensor, positions: Sequence[int], kernels: Sequence[int], strides: Sequence[int]) -> Tensor:
-    """Every value `kernel` times along the axis at each position, then zeros up to the stride."""
+    """Repeat every value `kernel` times along the axis at each position, and add zeros up to the stride."""
     windows = dict(zip(positions, zip(kernels, strides, strict=True), strict=True))
     sizes, gaps, shape = [], [], []
     for index, n in enumerate(values.shape):
@@ -214,7 +214,7 @@ def _blocks(values: Tensor, positions: Sequence[int], kernels: Sequence[int], st
 
 
 def _overlapping(values: Tensor, index: int, axis: Axis, duplicates: str) -> Tensor:
-    """Values copied into windows that may overlap, along one axis; copies along several axes are copies along each.
+    """Copy values into windows that may overlap, along one axis; copies along several axes are copies along each.
 
     A window longer than the stride is laid out in layers of one stride, each of which meets no other window's.
     """
@@ -238,7 +238,7 @@ def _overlapping(values: Tensor, index: int, axis: Axis, duplicates: str) -> Ten
 
 
 def _padded(values: Tensor, index: int, before: int, after: int) -> Tensor:
-    """Zeros before and after, along one axis."""
+    """Pad with zeros before and after, along one axis."""
     if before <= 0 and after <= 0:
         return values
     return F.pad(values, [0, 0] * (values.ndim - 1 - index) + [max(before, 0), max(after, 0)])

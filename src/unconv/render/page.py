@@ -23,23 +23,23 @@ def _templates() -> Environment:
 
 
 def page(template: str, **facts: Any) -> bytes:
-    """The page that `template` makes of `facts`."""
+    """Fill `template` with `facts`."""
     return _templates().get_template(template).render(**facts).encode()
 
 
 def stylesheet() -> bytes:
-    """What all pages share."""
+    """Return the stylesheet that all pages share."""
     source, _, _ = _templates().loader.get_source(_templates(), "style.css")  # type: ignore[union-attr]
     return source.encode()
 
 
 def number(value: float) -> str:
-    """Three digits, without needless zeros; exponents only where zeros would be many."""
+    """Write a number with three digits, without needless zeros; with an exponent only where zeros would be many."""
     rounded = float(f"{value:.3g}")
     plain = 1e-4 <= abs(rounded) < 1e6 or not rounded
     return (f"{rounded:,.10g}" if plain else f"{value:.3g}").replace("-", "−")
 
 
 def size(lengths: Any) -> str:
-    """Lengths as one writes them: 14 × 14."""
+    """Write lengths as a person does: 14 × 14."""
     return " × ".join(str(n) for n in lengths) or "1"

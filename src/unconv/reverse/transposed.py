@@ -25,7 +25,7 @@ from unconv.reverse.window import Cut, cropped
 class Filters:
     """A convolution's weight (above, below / groups, kernel..) as its reverse wants it.
 
-    What is derived from the weight is made on first use and kept: share one over all units of a walk.
+    Forms derived from the weight are computed on first use and stay: share one `Filters` over all units of a walk.
     """
 
     def __init__(self, weight: Tensor, dtype: torch.dtype, stride: Sequence[int], dilation: Sequence[int], groups: int) -> None:
@@ -41,7 +41,7 @@ class Filters:
 
     @property
     def plain(self) -> bool:
-        """Whether the kernels' taps lie side by side and so do the places they are put."""
+        """Whether stride and dilation are 1 and there are no groups."""
         return self.groups == 1 and {*self.stride, *self.dilation} == {1}
 
     @cached_property
@@ -69,7 +69,7 @@ class Filters:
 
 
 def transposed(values: Tensor, filters: Filters, cut: Cut) -> Tensor:
-    """(B, above, samples..) to (B, below, samples..), without the samples `cut`.
+    """Run a convolution backwards: (B, above, samples..) to (B, below, samples..), without the samples `cut`.
 
     Args:
         values: channels last in memory.
@@ -90,7 +90,7 @@ def transposed(values: Tensor, filters: Filters, cut: Cut) -> Tensor:
 
 
 def from_one_channel(values: Tensor, channel: Tensor, filters: Filters, cut: Cut) -> Tensor | None:
-    """As `transposed`, of windows that hold one channel each; None where it is no cheaper than with all of them.
+    """Do as `transposed` with windows of one channel each; None where that is no cheaper than with all of them.
 
     A single unit's result is a slice of the weights.
 
@@ -114,12 +114,12 @@ def from_one_channel(values: Tensor, channel: Tensor, filters: Filters, cut: Cut
         seen = seen.unfold(axis + 1, k, 1)
     lengths = seen.shape[1 : axes + 1]
     columns = seen.reshape(len(values), prod(lengths), prod(kernel)).flip(-1)
-    made = torch.bmm(columns, rows.reshape(len(values), prod(kernel), -1))
-    return made.view(len(values), *lengths, -1).movedim(-1, 1)
+    results = torch.bmm(columns, rows.reshape(len(values), prod(kernel), -1))
+    return results.view(len(values), *lengths, -1).movedim(-1, 1)
 
 
 def call_price(weight: Tensor) -> int:
-    """What one more call of a convolution costs, in samples that it could have done instead.
+    """Price one more call of a convolution, in samples that it could have done instead.
 
     It reads the weight again, and torch's library may have to write a kernel for a size it has not met, 1 to 2 ms.
     """
@@ -127,7 +127,7 @@ def call_price(weight: Tensor) -> int:
 
 
 def _winograd_pays(values: Tensor, filters: Filters, size: Sequence[int]) -> bool:
-    """Whether Winograd is quicker than torch's convolution: what each takes, in multiplications' time, as it was measured."""
+    """Say whether Winograd is quicker than torch's convolution, by what each took in measurements, in multiplications' time."""
     units, above = values.shape[:2]
     below = filters.weight.shape[1]
     if tuple(filters.weight.shape[2:]) != (3, 3) or values.dtype not in (torch.float32, torch.float64):

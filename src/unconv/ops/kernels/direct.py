@@ -22,7 +22,7 @@ def convolve(
     dilations: Sequence[int],
     groups: int = 1,
 ) -> Tensor:
-    """The convolution of (N, in, samples..) with `pads` zeros before and after; weight (out, in / groups, kernel..)."""
+    """Convolve (N, in, samples..) with `pads` zeros before and after; weight (out, in / groups, kernel..)."""
     # torch pads both ends alike; what is more at one end is padded beforehand. So are maps that are shorter than the
     # kernel: oneDNN's gradients along three axes write beside those.
     spans = zip(weight.shape[2:], dilations, planes.shape[2:], strict=True)
@@ -43,7 +43,7 @@ def conv_transpose(
     size: Sequence[int],
     groups: int = 1,
 ) -> Tensor:
-    """The transposed convolution as torch computes it; weight (in, out / groups, kernel..)."""
+    """Compute the transposed convolution by torch; weight (in, out / groups, kernel..)."""
     # oneDNN's kernels along three axes, and its gradients, may write beside maps that are shorter than a padded kernel.
     fragile = len(size) == 3 or planes.requires_grad or weight.requires_grad
     padding, more = [], []
@@ -62,5 +62,5 @@ def conv_transpose(
 
 
 def _differentiable(weight: Tensor) -> Tensor:
-    """The weight as torch can differentiate by it: some of its kernels take no view of a single filter."""
+    """Return the weight as torch can differentiate by it: some of its kernels take no view of a single filter."""
     return weight.contiguous() if len(weight) == 1 else weight

@@ -12,7 +12,7 @@ from unconv.ops.kernels.direct import convolve
 
 
 def flipped(planes: Tensor, weight: Tensor, dilations: Sequence[int], first: Sequence[int], size: Sequence[int]) -> Tensor:
-    """The transposed convolution of stride 1, where it needs padding and no cropping; weight (in, out, kernel..).
+    """Compute a transposed convolution of stride 1 that needs padding and no cropping; weight (in, out, kernel..).
 
     Pays where torch would first put the weight into another order: turned around, it is almost as torch wants it.
     """

@@ -20,7 +20,7 @@ def gemm_col2im(
     first: Sequence[int],
     size: Sequence[int],
 ) -> Tensor:
-    """The transposed convolution by a product for each tap of the kernel; weight (in, out, kernel..).
+    """Compute the transposed convolution by a product for each tap of the kernel; weight (in, out, kernel..).
 
     Pays where a map has fewer positions than channels: the weight is used as it lies in memory.
     """
@@ -37,7 +37,7 @@ def gemm_col2im(
 def gemm_col2im_by_rows(
     planes: Tensor, taps: Tensor, kernel: Sequence[int], first: Sequence[int], size: Sequence[int]
 ) -> Tensor:
-    """The transposed convolution of stride 1 along two axes, by a product for each row of the map.
+    """Compute the transposed convolution of stride 1 along two axes, by a product for each row of the map.
 
     Pays where there are few output channels: the lanes of a vector register hold the samples of a row in their stead.
 
@@ -47,11 +47,11 @@ def gemm_col2im_by_rows(
     """
     units, inside, height, width = planes.shape
     rows = planes.permute(0, 2, 3, 1).reshape(units * height, width, inside)
-    made = torch.bmm(taps.expand(len(rows), *taps.shape), rows.mT)
-    columns = made.view(units, height, kernel[0] * kernel[1], -1, width).permute(2, 0, 3, 1, 4)
+    products = torch.bmm(taps.expand(len(rows), *taps.shape), rows.mT)
+    columns = products.view(units, height, kernel[0] * kernel[1], -1, width).permute(2, 0, 3, 1, 4)
     plain = (1, 1)
     room = _room(planes, kernel, plain, plain, first, size)
-    return cut(_col2im(columns, kernel, plain, plain, made.new_zeros(*columns.shape[1:3], *room)), first, size)
+    return cut(_col2im(columns, kernel, plain, plain, products.new_zeros(*columns.shape[1:3], *room)), first, size)
 
 
 def _room(
@@ -62,13 +62,13 @@ def _room(
     first: Sequence[int],
     size: Sequence[int],
 ) -> list[int]:
-    """The samples of the full result along each axis, and of the zeros after it that are asked for."""
+    """Count the samples of the full result along each axis, and of the zeros after it that are asked for."""
     axes = zip(planes.shape[2:], kernel, strides, dilations, first, size, strict=True)
     return [max((n - 1) * s + d * (k - 1) + 1, start + length) for n, k, s, d, start, length in axes]
 
 
 def _col2im(columns: Tensor, kernel: Sequence[int], strides: Sequence[int], dilations: Sequence[int], whole: Tensor) -> Tensor:
-    """`whole`, (N, out, room..), after each of `columns`, (taps, N, out, samples..), was added where its tap falls."""
+    """Add each of `columns`, (taps, N, out, samples..), to `whole`, (N, out, room..), where its tap falls."""
     for column, tap in zip(columns, product(*map(range, kernel)), strict=True):
         starts = [t * dilation for t, dilation in zip(tap, dilations, strict=True)]
         spans = zip(starts, strides, column.shape[2:], strict=True)

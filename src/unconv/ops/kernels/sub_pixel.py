@@ -12,7 +12,7 @@ from unconv.ops.spatial import cut, grown
 
 
 def sub_pixel_kernels(weight: Tensor, strides: Sequence[int]) -> Tensor:
-    """(out times strides, in, ..) from (in, out, kernel..): kernels of stride 1 that make every phase of the strides.
+    """Split kernels (in, out, kernel..) into (out times strides, in, ..), of stride 1, that make every phase of the strides.
 
     A kernel whose length the stride does not divide is filled up with zeros. Then an infinite sample makes NaN where it
     did not reach before: refuse such kernels where samples may be infinite.
@@ -29,7 +29,7 @@ def sub_pixel_kernels(weight: Tensor, strides: Sequence[int]) -> Tensor:
 
 
 def sub_pixel(planes: Tensor, kernels: Tensor, strides: Sequence[int], first: Sequence[int], size: Sequence[int]) -> Tensor:
-    """The transposed convolution by one convolution of stride 1, with the kernels that `sub_pixel_kernels` makes.
+    """Compute the transposed convolution by one convolution of stride 1, with the kernels that `sub_pixel_kernels` makes.
 
     Pays where there are few output channels: they leave most lanes of a vector register empty, the phases fill them.
 
@@ -37,9 +37,9 @@ def sub_pixel(planes: Tensor, kernels: Tensor, strides: Sequence[int], first: Se
         Shi et al., "Is the deconvolution layer the same as a convolutional layer?" (2016), arXiv 1609.07009.
     """
     count, plain = len(strides), [1] * len(strides)
-    made = convolve(planes, kernels, [(part - 1, part - 1) for part in kernels.shape[2:]], plain, plain)
-    lengths = made.shape[2:]
-    split = made.reshape(len(made), -1, *strides, *lengths)
+    parts = convolve(planes, kernels, [(part - 1, part - 1) for part in kernels.shape[2:]], plain, plain)
+    lengths = parts.shape[2:]
+    split = parts.reshape(len(parts), -1, *strides, *lengths)
     # (N, out, phases.., samples..): each axis' phases go right after its samples.
     paired = split.permute(0, 1, *(axis for i in range(count) for axis in (2 + count + i, 2 + i)))
     whole = paired.reshape(*paired.shape[:2], *(n * stride for n, stride in zip(lengths, strides, strict=True)))

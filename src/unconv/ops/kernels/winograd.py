@@ -14,14 +14,14 @@ _BLOCK = 256  # tiles that are computed together: what they take stays in the ca
 
 
 def winograd_kernels(weight: Tensor) -> Tensor:
-    """(36, in, out): the transformed kernels of a weight (in, out, 3, 3)."""
+    """Transform a weight (in, out, 3, 3): (36, in, out)."""
     transform, _, _ = _transforms(weight.dtype)
     flipped = weight.flip(2, 3).permute(2, 3, 0, 1).reshape(9, -1)
     return (transform @ flipped).view(-1, *weight.shape[:2])
 
 
 def winograd(planes: Tensor, kernels: Tensor, first: Sequence[int], size: Sequence[int]) -> Tensor:
-    """The transposed convolution of stride 1 with 3 by 3 kernels, as `winograd_kernels` transforms them.
+    """Compute the transposed convolution of stride 1 with 3 by 3 kernels, as `winograd_kernels` transforms them.
 
     Source:
         Lavin & Gray, "Fast Algorithms for Convolutional Neural Networks" (2016), section 4.
@@ -54,7 +54,7 @@ def winograd(planes: Tensor, kernels: Tensor, first: Sequence[int], size: Sequen
 
 @cache
 def _transforms(dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
-    """Of kernels (36, 9), of tiles of samples (36, 36) and of results (16, 36).
+    """Return the transforms of kernels (36, 9), of tiles of samples (36, 36) and of results (16, 36).
 
     Along one axis, four samples of a convolution with three taps come from six products: of polynomials, at the points
     0, 1, -1, 1/2, -2 and infinity. These points lose no more digits than the convolution itself; the usual 2 and -2 do.
