@@ -24,7 +24,7 @@ FLOORS = [
     {"explain", "reverse", "inverse"},
     {"render", "networks"},
     {"ops", "pictures", "box"},
-    {"axis", "errors", "files", "version"},
+    {"axis", "errors", "files", "kinds", "version"},
 ]
 # Doors give users names from rooms above them, on first use. Nothing inside goes through one, except the command.
 DOORS = {"unconv", "unconv.ops", "unconv.measured"}

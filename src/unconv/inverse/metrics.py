@@ -9,8 +9,10 @@ from torch import Tensor
 
 from unconv.errors import ShapeError
 from unconv.inverse.operators.convolution import Convolution
+from unconv.kinds import checks_kinds
 
 
+@checks_kinds
 def psnr(truth: Tensor, estimate: Tensor, peak: float | None = None) -> float:
     """Return the peak signal-to-noise ratio, 10 log10(peak^2 / mean square error), in dB; infinite where all samples are equal.
 
@@ -21,6 +23,7 @@ def psnr(truth: Tensor, estimate: Tensor, peak: float | None = None) -> float:
     return _decibels(_peak(truth, peak) ** 2, _error(truth, estimate) / truth.numel())
 
 
+@checks_kinds
 def isnr(truth: Tensor, observed: Tensor, estimate: Tensor) -> float:
     """Return the dB gained over `observed`: 10 log10(|truth - observed|^2 / |truth - estimate|^2)."""
     _alike("isnr", truth, observed)
@@ -28,6 +31,7 @@ def isnr(truth: Tensor, observed: Tensor, estimate: Tensor) -> float:
     return _decibels(_error(truth, observed), _error(truth, estimate))
 
 
+@checks_kinds
 def ssim(truth: Tensor, estimate: Tensor, peak: float | None = None, axes: int = 2) -> float:
     """Return the mean structural similarity, at most 1, wherever a window of 11 samples (Gaussian, sigma 1.5) fits.
 

@@ -8,11 +8,13 @@ import torch
 from torch import Tensor
 
 from unconv.errors import NonFinite, ShapeError
+from unconv.kinds import checks_kinds
 
 _SIDE = 8  # samples of a block along every axis
 _MANY = 2**14  # with so many samples the last cosine alone is enough; with fewer the last two count
 
 
+@checks_kinds
 def estimate_noise(observed: Tensor, axes: int = 2) -> float:
     """Estimate the standard deviation of white noise, in the units of `observed`.
 

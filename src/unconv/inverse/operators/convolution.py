@@ -17,6 +17,7 @@ from unconv.inverse.operators.boundaries import BOUNDARIES
 from unconv.inverse.operators.extension import extend, extend_adjoint, mirror, mirror_adjoint
 from unconv.inverse.operators.fourier import fast_length, irfftn, rfftn
 from unconv.inverse.operators.operator import Operator, fits
+from unconv.kinds import checks_kinds
 
 # Taps up to which the plain sum is faster than the FFT: in one dimension, and of small inputs in more.
 _DIRECT_LINE, _DIRECT_PLANE, _SMALL = 16, 9, 2**14
@@ -48,6 +49,7 @@ class Convolution(Operator):
         DtypeError: a kernel of integers that is no tensor of numbers.
     """
 
+    @checks_kinds
     def __init__(
         self,
         kernel: Any,

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from unconv.errors import DtypeError, ShapeError
+from unconv.kinds import checks_kinds
 
 
 class Operator:
@@ -53,6 +54,7 @@ class Composition(Operator):
         ShapeError: `inner` does not make the shape that `outer` takes.
     """
 
+    @checks_kinds
     def __init__(self, outer: Operator, inner: Operator) -> None:
         if outer.shape_in != inner.shape_out:
             raise ShapeError(
@@ -76,6 +78,7 @@ class Sum(Operator):
         ShapeError: none given, or shapes differ.
     """
 
+    @checks_kinds
     def __init__(self, operators: Sequence[Operator]) -> None:
         self.operators = _alike("Sum", operators)
         self.shape_in, self.shape_out = operators[0].shape_in, operators[0].shape_out
@@ -96,6 +99,7 @@ class Stack(Operator):
         ShapeError: none given, or shapes differ (crop the larger ones first).
     """
 
+    @checks_kinds
     def __init__(self, operators: Sequence[Operator]) -> None:
         self.operators = _alike("Stack", operators)
         self.shape_in = operators[0].shape_in
@@ -115,6 +119,7 @@ class Stack(Operator):
 class Scaling(Operator):
     """Every sample times one number, real or complex."""
 
+    @checks_kinds
     def __init__(self, factor: complex, shape: Sequence[int]) -> None:
         self.factor = factor
         self.shape_in = self.shape_out = tuple(shape)
@@ -140,11 +145,13 @@ def fits(where: str, x: Tensor, shape: tuple[int, ...]) -> None:
         )
 
 
+@checks_kinds
 def inner(x: Tensor, y: Tensor) -> Tensor:
     """The inner product of two tensors of one shape, conjugate in the first: a number."""
     return torch.vdot(x.flatten(), y.flatten()) if x.dtype == y.dtype else (x.conj() * y).sum()
 
 
+@checks_kinds
 def norm(operator: Operator, steps: int = 30, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> float:
     """Estimate the largest singular value from below, by power iteration on `device` from a fixed start."""
     x = torch.randn(operator.shape_in, generator=torch.Generator().manual_seed(0), dtype=dtype).to(device)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from unconv.errors import ShapeError
 from unconv.inverse.operators.operator import Operator, fits
+from unconv.kinds import checks_kinds
 
 
 class Selection(Operator):
@@ -49,6 +50,7 @@ class Window(Selection):
         ShapeError: the window does not lie in `shape`.
     """
 
+    @checks_kinds
     def __init__(
         self, shape: Sequence[int], start: Sequence[int], size: Sequence[int], step: Sequence[int] | None = None
     ) -> None:
@@ -81,6 +83,7 @@ class Window(Selection):
 class Crop(Window):
     """Take `size` samples of the last axes, from `start` on."""
 
+    @checks_kinds
     def __init__(self, shape: Sequence[int], start: Sequence[int], size: Sequence[int]) -> None:
         super().__init__(shape, start, size)
 
@@ -95,6 +98,7 @@ class Downsample(Window):
         axes: how many of the last axes; by default as many as `factor` has, or all.
     """
 
+    @checks_kinds
     def __init__(
         self, shape: Sequence[int], factor: int | Sequence[int], phase: int | Sequence[int] = 0, axes: int | None = None
     ) -> None:

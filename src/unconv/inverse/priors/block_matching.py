@@ -21,6 +21,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from unconv.inverse.priors.sliding_dct import SIDE, SlidingDct, Workspace, add_boxes, at_once, cosines, lattice
+from unconv.kinds import checks_kinds
 
 _REFERENCES = 512  # groups worked on at once
 _FRAME_STEP, _OWN = 3, 0.6  # the first estimate: the lattice of its DCT frame, and the share of the groups
@@ -71,6 +72,7 @@ class SimilarBlocks:
         thorough_below: a standard deviation of the noise.
     """
 
+    @checks_kinds
     def __init__(
         self,
         members: int = 16,
@@ -87,6 +89,7 @@ class SimilarBlocks:
         self._last: tuple[torch.Size, float, bool] = (torch.Size(), 0.0, False)
         self._matches: list[Matches] = []
 
+    @checks_kinds
     def __call__(self, noisy: Tensor, deviation: float) -> Tensor:
         """(..., H, W) without white noise of this standard deviation; the picture goes round at its edges."""
         flat = noisy.reshape(-1, *noisy.shape[-2:])

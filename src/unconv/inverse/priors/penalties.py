@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from unconv.errors import DtypeError, ShapeError, UnconvError, nearest
+from unconv.kinds import check_fields, checks_kinds
 
 
 class Penalty(Protocol):
@@ -40,10 +41,15 @@ class L1:
     weight: float | Tensor
     positive: bool = False
 
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+    @checks_kinds
     def value(self, x: Tensor) -> Tensor:
         cost = (x.abs() * self.weight).sum()
         return cost + Positive().value(x) if self.positive else cost
 
+    @checks_kinds
     def prox(self, x: Tensor, step: float) -> Tensor:
         if self.positive:
             _ordered("L1(positive=True)", x)
@@ -58,10 +64,15 @@ class Box:
     low: float
     high: float
 
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+    @checks_kinds
     def value(self, x: Tensor) -> Tensor:
         inside = ((x >= self.low) & (x <= self.high)).all()
         return torch.where(inside, 0.0, torch.inf)
 
+    @checks_kinds
     def prox(self, x: Tensor, step: float) -> Tensor:
         _ordered("Box", x)
         return x.clamp(self.low, self.high)
@@ -96,10 +107,15 @@ class Wavelet:
     levels: int | None = None
     axes: int = 2
 
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+    @checks_kinds
     def value(self, x: Tensor) -> Tensor:
         coefficients, details, _ = self.analyse(x)
         return self.weight * coefficients[details].abs().sum()
 
+    @checks_kinds
     def prox(self, x: Tensor, step: float) -> Tensor:
         coefficients, details, back = self.analyse(x)
         return self.synthesise(torch.where(details, soft(coefficients, self.weight * step), coefficients), back).to(x.device)

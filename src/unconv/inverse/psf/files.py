@@ -11,10 +11,12 @@ import torch
 from torch import Tensor
 
 from unconv.errors import DtypeError, NonFinite, PictureError, ShapeError, UnconvError, nearest
+from unconv.kinds import checks_kinds_but
 from unconv.pictures.decode import DAMAGE, reading, refuse_missing
 from unconv.pictures.measured import measured
 
 
+@checks_kinds_but("source")
 def open_psf(
     source: str | Path | np.ndarray[Any, Any] | Tensor, ndim: int | None = None, *, name: str | None = None
 ) -> tuple[Tensor, list[str]]:
@@ -39,6 +41,7 @@ def open_psf(
     return checked(source, ndim, where=where)
 
 
+@checks_kinds_but("psf")
 def checked(psf: np.ndarray[Any, Any] | Tensor, ndim: int | None = None, *, where: str = "psf") -> tuple[Tensor, list[str]]:
     """The PSF in float64, divided by its sum; and notes on what is odd about it, each also a `UserWarning`.
 

@@ -16,12 +16,14 @@ import torch
 from torch import Tensor
 
 from unconv.errors import ShapeError
+from unconv.kinds import checks_kinds, checks_kinds_but
 
 Size = int | Sequence[int]
 
 _FIRST_ZERO = 3.8317059702075125  # of the Bessel function J1
 
 
+@checks_kinds_but("size")
 def gaussian(sigma: float | Sequence[float], size: Size | None = None, ndim: int = 2) -> Tensor:
     """A Gaussian sampled at the centres of the samples.
 
@@ -44,6 +46,7 @@ def gaussian(sigma: float | Sequence[float], size: Size | None = None, ndim: int
     return kernel / kernel.sum()
 
 
+@checks_kinds_but("size")
 def uniform(size: Size, ndim: int = 2) -> Tensor:
     """A box of equal weights, `size` samples wide, one or one per axis."""
     ndim = len(size) if isinstance(size, Sequence) else ndim
@@ -51,6 +54,7 @@ def uniform(size: Size, ndim: int = 2) -> Tensor:
     return torch.full(lengths, 1 / math.prod(lengths), dtype=torch.float64)
 
 
+@checks_kinds
 def disk(radius: float) -> Tensor:
     """A disk of `radius` samples, as out-of-focus lenses give: each sample weighs the area that the disk covers of it.
 
@@ -66,6 +70,7 @@ def disk(radius: float) -> Tensor:
     return area / area.sum()
 
 
+@checks_kinds
 def motion(length: float, angle: float = 0.0) -> Tensor:
     """A straight even motion over `length` samples; 1 is no motion.
 
@@ -93,6 +98,7 @@ def motion(length: float, angle: float = 0.0) -> Tensor:
     return weight / weight.sum()
 
 
+@checks_kinds_but("size")
 def airy(first_zero: float, size: Size | None = None) -> Tensor:
     """The diffraction pattern of a round aperture, (2 J1(v) / v)**2, sampled at the centres of the samples.
 
@@ -110,6 +116,7 @@ def airy(first_zero: float, size: Size | None = None) -> Tensor:
     return kernel / kernel.sum()
 
 
+@checks_kinds
 def airy_radius(wavelength: float, numerical_aperture: float, pixel: float) -> float:
     """Radius of the Airy pattern's first dark ring in pixels: 1.22 wavelength / (2 numerical aperture).
 
@@ -123,6 +130,7 @@ def airy_radius(wavelength: float, numerical_aperture: float, pixel: float) -> f
     return _FIRST_ZERO / (2 * math.pi) * wavelength / numerical_aperture / pixel
 
 
+@checks_kinds_but("size")
 def gibson_lanni(
     size: tuple[int, int, int],
     *,

@@ -17,6 +17,7 @@ from unconv.inverse.operators.split import split
 from unconv.inverse.solvers.fit import nearest_observed
 from unconv.inverse.solvers.iterate import Iterate
 from unconv.inverse.solvers.problems import admit, refuse_complex, sizes, spread
+from unconv.kinds import checks_kinds
 
 _BALANCED = 5  # steps between changes of the penalties
 _SETTLED = 20  # before this step residuals depend on the start, and penalties that follow them oscillate
@@ -26,6 +27,7 @@ _SLOPE = 0.35  # the strength, in units of noise² over the mean length of the g
 
 
 @torch.no_grad()
+@checks_kinds
 def admm_tv(
     operator: Operator,
     observed: Tensor,

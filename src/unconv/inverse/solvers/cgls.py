@@ -12,10 +12,12 @@ from unconv.errors import ShapeError
 from unconv.inverse.operators.operator import Operator
 from unconv.inverse.solvers.iterate import Iterate
 from unconv.inverse.solvers.problems import admit, dots, quotient, rademacher, sizes, spread
+from unconv.kinds import checks_kinds
 
 STOPS = ("tolerance", "discrepancy", "gcv")
 
 
+@checks_kinds
 def cgls(
     operator: Operator,
     observed: Tensor,

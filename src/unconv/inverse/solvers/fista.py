@@ -14,8 +14,10 @@ from unconv.inverse.operators.selection import Selection
 from unconv.inverse.priors.penalties import Penalty
 from unconv.inverse.solvers.iterate import Iterate
 from unconv.inverse.solvers.problems import admit, dots, sizes, spread
+from unconv.kinds import checks_kinds
 
 
+@checks_kinds
 def fista(
     operator: Operator,
     observed: Tensor,

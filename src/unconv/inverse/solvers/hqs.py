@@ -14,6 +14,7 @@ from unconv.inverse.operators.split import split
 from unconv.inverse.solvers.fit import Fit
 from unconv.inverse.solvers.iterate import Iterate
 from unconv.inverse.solvers.problems import admit, refuse_complex
+from unconv.kinds import checks_kinds
 
 Denoiser = Callable[[Tensor, float], Tensor]
 
@@ -23,6 +24,7 @@ _INNER, _ENOUGH = 30, 1e-3  # at most so many conjugate gradients a step, to thi
 
 
 @torch.no_grad()
+@checks_kinds
 def hqs(
     operator: Operator,
     observed: Tensor,

@@ -13,6 +13,7 @@ from torch import Tensor
 from unconv.errors import NonFinite, UnconvError
 from unconv.inverse.operators.operator import Operator
 from unconv.inverse.solvers.problems import is_finite
+from unconv.kinds import checks_kinds
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,7 @@ class Iterate:
         return float((self.operator.forward(self.estimate) - self.observed).norm() / size)
 
 
+@checks_kinds
 def last(iterates: Iterable[Iterate]) -> Iterate:
     """Run a solver to its end, and return its last iterate.
 

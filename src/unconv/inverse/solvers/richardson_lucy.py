@@ -14,6 +14,7 @@ from unconv.inverse.operators.convolution import Convolution
 from unconv.inverse.operators.operator import Composition, Operator, fits
 from unconv.inverse.operators.selection import Mask
 from unconv.inverse.solvers.iterate import Iterate
+from unconv.kinds import checks_kinds
 
 # A sample with less than this part of the greatest sensitivity was hardly observed (Bertero & Boccacci 2005).
 _UNSEEN = 1e-2
@@ -26,6 +27,7 @@ _EVEN, _EQUAL = 1e-4, 1e-5
 
 
 @torch.no_grad()
+@checks_kinds
 def richardson_lucy(
     operator: Operator,
     observed: Tensor,

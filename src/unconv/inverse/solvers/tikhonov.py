@@ -21,6 +21,7 @@ from unconv.inverse.solvers.fit import Fit
 from unconv.inverse.solvers.iterate import Iterate, last
 from unconv.inverse.solvers.problems import admit, dots, quotient, rademacher, refuse_complex, sizes, spread
 from unconv.inverse.solvers.search import bisection, golden_section
+from unconv.kinds import checks_kinds
 
 _ROUGHLY = 1e-4  # how well the search for a strength solves: the score is flat at its minimum
 _AROUND, _HALVINGS = 12.0, 16  # the interval of a strength's logarithm, to each side of the first; bisections of it
@@ -29,6 +30,7 @@ _NEAR = 0.01  # a misfit so close to the discrepancy meets it: less than the noi
 PENALTIES = ("identity", "gradient", "laplacian")
 
 
+@checks_kinds
 def tikhonov(
     operator: Operator,
     observed: Tensor,

@@ -20,12 +20,14 @@ from unconv.inverse.solvers.fit import Fit
 from unconv.inverse.solvers.iterate import Iterate
 from unconv.inverse.solvers.problems import admit, quotient, refuse_complex, spread
 from unconv.inverse.solvers.upre import upre
+from unconv.kinds import checks_kinds
 
 # Frequencies that the fit of the signal's spectrum looks at; more change it by less than its own error.
 _ENOUGH = 2**16
 _INFINITE = 1e8  # of N / S, in shares of the largest |H|^2: a frequency without signal
 
 
+@checks_kinds
 def wiener(
     operator: Operator,
     observed: Tensor,

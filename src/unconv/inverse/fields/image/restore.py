@@ -31,6 +31,7 @@ from unconv.inverse.operators.boundaries import BOUNDARIES
 from unconv.inverse.psf.files import open_psf
 from unconv.inverse.solvers.hqs import Denoiser
 from unconv.inverse.solvers.iterate import Iterate, finite
+from unconv.kinds import checks_kinds, checks_kinds_but
 from unconv.pictures.decode import Source
 from unconv.pictures.measured import Measured, measured
 
@@ -53,6 +54,7 @@ def _with_methods(function: F) -> F:
 
 
 @_with_methods
+@checks_kinds
 def deblur(
     picture: Source | Measured,
     psf: Psf,
@@ -114,6 +116,7 @@ def deblur(
     return _restored(given, ready, name, notes, limit(memory, given.samples.device), progress)
 
 
+@checks_kinds_but("factor")
 def super_resolve(
     picture: Source | Measured,
     factor: int,

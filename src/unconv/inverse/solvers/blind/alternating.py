@@ -20,6 +20,7 @@ from unconv.inverse.solvers.blind.picture import (
     with_margins,
     wrap_around,
 )
+from unconv.kinds import checks_kinds
 
 # Of pictures between 0 and 1: the price of an edge in the first step of a level, its fall from step to step, and its
 # least value (Pan et al. 2014, after Xu, Zheng & Jia 2013).
@@ -29,6 +30,7 @@ _STILL = 0.1  # converged: the kernel's last change, in norms of the kernel
 
 
 @torch.no_grad()
+@checks_kinds
 def blind(
     observed: Tensor,
     size: int | Sequence[int],
@@ -82,6 +84,7 @@ def blind(
     yield BlindIterate(_valid(kernel, observed), observed, picture, number + 1, still, price, kernel)
 
 
+@checks_kinds
 def estimate_kernel(observed: Tensor, size: int | Sequence[int], *, steps: int = 5, levels: int | None = None) -> Tensor:
     """Estimate the kernel that blurred a picture: (*size), not negative, sums to 1, its centroid at size // 2.
 

@@ -13,9 +13,11 @@ from unconv.inverse.operators.operator import fits
 from unconv.inverse.solvers.blind.iterate import BlindIterate, refuse_unfit
 from unconv.inverse.solvers.iterate import last
 from unconv.inverse.solvers.richardson_lucy import richardson_lucy
+from unconv.kinds import checks_kinds
 
 
 @torch.no_grad()
+@checks_kinds
 def richardson_lucy_blind(
     observed: Tensor,
     kernel_size: Sequence[int],
