@@ -15,6 +15,8 @@ def write(path: Path, content: bytes) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         partial.write_bytes(content)
         os.replace(partial, path)
+    except ValueError as error:
+        raise UnconvError(f"write: {str(path)!r} can be no file's name: {error}. Choose another.") from error
     except OSError as error:
         raise UnconvError(f"write: cannot write {path}: {error.strerror}. Choose another folder.") from error
     finally:

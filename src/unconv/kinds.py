@@ -55,9 +55,9 @@ def checks_kinds_but(*own: str) -> Callable[[Callable[_P, _R]], Callable[_P, _R]
 
         @wraps(function)
         def checked(*args: _P.args, **kwargs: _P.kwargs) -> _R:
-            arguments = signature.bind(*args, **kwargs).arguments
-            _refuse(path, function, {name: value for name, value in arguments.items() if name not in own})
-            return function(*args, **kwargs)
+            bound = signature.bind(*args, **kwargs)
+            bound.arguments |= _taken(path, function, {k: v for k, v in bound.arguments.items() if k not in own})
+            return function(*bound.args, **bound.kwargs)
 
         return checked
 
@@ -66,15 +66,35 @@ def checks_kinds_but(*own: str) -> Callable[[Callable[_P, _R]], Callable[_P, _R]
 
 def check_fields(record: Any) -> None:
     """Compare a dataclass's fields with their annotations, as `checks_kinds` does with arguments; for its `__post_init__`."""
-    _refuse(type(record).__name__, type(record), {field.name: getattr(record, field.name) for field in fields(record)})
+    values = {field.name: getattr(record, field.name) for field in fields(record)}
+    for name, value in _taken(type(record).__name__, type(record), values).items():
+        object.__setattr__(record, name, value)  # also where it is frozen
 
 
-def _refuse(where: str, owner: Any, arguments: Mapping[str, Any]) -> None:
+def _taken(where: str, owner: Any, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Return arguments as they are, but numbers and lists of numbers out of the tensors they came in."""
     hints = _hints(owner)
     for name, value in arguments.items():
         hint = hints.get(name, Any)
         if not fits_kind(value, hint):
             raise DtypeError(f"{where}: {name} is {shown(value)}, but {kind_words(hint)} was needed. Pass one.")
+    return {name: _plain(value, hints.get(name, Any)) for name, value in arguments.items()}
+
+
+def _plain(value: Any, hint: Any) -> Any:
+    if hint is Any:
+        return value
+    if isinstance(value, np.generic) and not isinstance(value, str | bytes):
+        return value.item()
+    if not isinstance(value, Tensor | np.ndarray) or any(fits_kind(value, h) for h in _arrays(hint)):
+        return value
+    return tuple(value.tolist()) if value.ndim else value.item()
+
+
+def _arrays(hint: Any) -> list[Any]:
+    """Return what of an annotation takes a tensor or an array as it is."""
+    parts = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
+    return [part for part in parts if part in (Tensor, Any) or get_origin(part) is np.ndarray or part is np.ndarray]
 
 
 @cache
@@ -122,7 +142,7 @@ def _is_number(value: Any, kind: type) -> bool:
         real = not value.is_complex() or kind is Complex
         return real and (kind is not Integral or not (value.is_floating_point() or value.is_complex()))
     if isinstance(value, np.ndarray):
-        return value.ndim == 0 and value.dtype.kind in ("iu" if kind is Integral else "iuf") and _is_number(value[()], kind)
+        return False
     if isinstance(value, bool | np.bool_) or not isinstance(value, kind):
         return False
     return not isinstance(value, Integral) or abs(int(value)) <= _MOST

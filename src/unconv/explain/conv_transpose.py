@@ -16,7 +16,18 @@ from unconv.axis import Axis
 from unconv.errors import NoSuchUnit
 from unconv.explain.explanation import Illustration, before_and_after, by_axis, cells, product_words, refuse_not_finite, uniform
 from unconv.explain.story import Frame, Frames, Panel, Story, cell
-from unconv.ops.arguments import Layout, axes_of, axis_words, floats, layout_of, listed, shape_argument, transposed_size
+from unconv.kinds import checks_kinds
+from unconv.ops.arguments import (
+    Layout,
+    axes_of,
+    axis_words,
+    floats,
+    layout_of,
+    listed,
+    refuse_large,
+    shape_argument,
+    transposed_size,
+)
 from unconv.ops.conv import conv2d, refuse_empty_filters
 from unconv.ops.spatial import cut
 
@@ -119,6 +130,7 @@ class Explanation(Illustration):
         row, column = divmod(int(self.hits.argmax()), self.places[1])
         return row, column
 
+    @checks_kinds
     def select(self, image: int = 0, input_channel: int = 0, output_channel: int = 0) -> Explanation:
         """The same explanation, with pictures of other channels, or of another image of the batch."""
         shown = (image, input_channel, output_channel)
@@ -310,11 +322,13 @@ def explain_conv2d_transpose(
     planes = layout.channels_first(input)
     flipped = filters.flip(0, 1).transpose(-1, -2)
     # Zeros between the samples, none after the last: what comes after is padding, and depends on the output's size.
+    pads = [axis.transposed_pads(n) for axis, n in zip(axes, size, strict=True)]
+    lengths = [(n - 1) * axis.stride + 1 for n, axis in zip(planes.shape[2:], axes, strict=True)]
+    refuse_large(where, planes, [max(n, n + sum(pad)) for n, pad in zip(lengths, pads, strict=True)])
     spread = planes.new_zeros(
         *planes.shape[:2], *(max((n - 1) * a.stride + 1, 0) for n, a in zip(planes.shape[2:], axes, strict=True))
     )
     spread[..., :: axes[0].stride, :: axes[1].stride] = planes
-    pads = [axis.transposed_pads(n) for axis, n in zip(axes, size, strict=True)]
     padded = F.pad(spread, [max(edge, 0) for pad in reversed(pads) for edge in pad])
     crops = [(max(-before, 0), max(-after, 0)) for before, after in pads]
     lengths = [n - sum(crop) for n, crop in zip(padded.shape[2:], crops, strict=True)]

@@ -12,10 +12,11 @@ from typing import Any
 from PIL import Image
 from torch import Tensor
 
-from unconv.errors import NonFinite, NoSuchUnit, ShapeError
+from unconv.errors import DtypeError, NonFinite, NoSuchUnit, ShapeError
 from unconv.explain import sheet
 from unconv.explain.story import Frame, Story, cell, text
 from unconv.files import write
+from unconv.kinds import fits_kind, shown
 from unconv.pictures.encode import png
 
 _UNBROKEN = "\u00a0"  # a space at which no line ends
@@ -128,8 +129,11 @@ class Illustration(ABC):
 
     def _number(self, at: tuple[int, int] | None) -> int:
         self._refuse_empty()
-        row, column = self.start if at is None else at
         rows, columns = self.places
+        place = self.start if at is None else at
+        if not fits_kind(place, tuple[int, int]):
+            raise NoSuchUnit(f"explain: at is {shown(at)}, but a place (row, column) was needed. Pass two whole numbers.")
+        row, column = (int(edge) for edge in place)
         if not (0 <= row < rows and 0 <= column < columns):
             raise NoSuchUnit(
                 f"explain: there is no place {at}; rows are 0 to {rows - 1}, columns 0 to {columns - 1}. Pass (row, column)."
@@ -140,6 +144,8 @@ class Illustration(ABC):
 def refuse_not_finite(where: str, **tensors: Tensor) -> None:
     """Refuse NaN and infinity: an explanation adds up numbers, and these leave nothing to follow."""
     for name, tensor in tensors.items():
+        if not fits_kind(tensor, Tensor):
+            raise DtypeError(f"{where}: {name} is {shown(tensor)}, but a dense tensor with values was needed. Pass one.")
         if not bool(tensor.isfinite().all()):
             raise NonFinite(f"{where}: {name} has NaN or infinite values, but finite ones were needed. Replace them first.")
 

@@ -13,6 +13,7 @@ from unconv.axis import Axis
 from unconv.errors import NoSuchUnit
 from unconv.explain.explanation import Illustration, before_and_after, by_axis, cells, refuse_not_finite, uniform
 from unconv.explain.story import Frame, Frames, Panel, Story, cell
+from unconv.kinds import checks_kinds
 from unconv.ops.arguments import Layout, axes_of, axis_words, floats, layout_of, per_axis
 from unconv.ops.pool import avg_pool2d, max_pool_with_argmax
 from unconv.ops.unpool import unpool_avg, unpool_max
@@ -61,6 +62,7 @@ class PoolExplanation(Illustration):
         """The first window."""
         return 0, 0
 
+    @checks_kinds
     def select(self, image: int = 0, channel: int = 0) -> PoolExplanation:
         """The same explanation, with pictures of another channel, or of another image of the batch."""
         shown = (image, channel)

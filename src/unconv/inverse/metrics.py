@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from math import inf, log10
+from math import inf, isnan, log10, nan
 
 import torch
 from torch import Tensor
 
-from unconv.errors import ShapeError
+from unconv.errors import DtypeError, ShapeError
 from unconv.inverse.operators.convolution import Convolution
 from unconv.kinds import checks_kinds
 
@@ -45,7 +45,7 @@ def ssim(truth: Tensor, estimate: Tensor, peak: float | None = None, axes: int =
         gaussian_weights=True, sigma=1.5, use_sample_covariance=False.
     """
     _alike("ssim", truth, estimate)
-    if truth.ndim < axes or min(truth.shape[-axes:]) < 11:
+    if axes < 1 or truth.ndim < axes or min(truth.shape[-axes:]) < 11:
         raise ShapeError(f"ssim: pictures of {tuple(truth.shape)}, but 11 samples along the last {axes} axes were needed.")
     line = torch.exp(-torch.arange(-5.0, 6.0, dtype=torch.double).square() / (2 * 1.5**2))
     window = torch.ones((), dtype=torch.double)
@@ -70,12 +70,17 @@ def _error(x: Tensor, y: Tensor) -> float:
 
 
 def _decibels(above: float, below: float) -> float:
+    if isnan(above) or isnan(below):
+        return nan
     if below == 0:
         return inf
-    return 10 * log10(above / below) if above > 0 else -inf
+    return 10 * (log10(above) - log10(below)) if 0 < above < inf and below < inf else inf if below < inf and above > 0 else -inf
 
 
 def _alike(where: str, truth: Tensor, other: Tensor) -> None:
+    for x in (truth, other):
+        if x.dtype is torch.bool or x.is_complex():
+            raise DtypeError(f"{where}: a picture is {x.dtype}, but real numbers were needed. Pass x.float().")
     if truth.shape != other.shape or truth.numel() == 0:
         raise ShapeError(
             f"{where}: the truth is {tuple(truth.shape)} and the other {tuple(other.shape)}, but one shape was needed. "

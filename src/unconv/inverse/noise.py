@@ -7,7 +7,7 @@ from math import pi
 import torch
 from torch import Tensor
 
-from unconv.errors import NonFinite, ShapeError
+from unconv.errors import DtypeError, NonFinite, ShapeError
 from unconv.kinds import checks_kinds
 
 _SIDE = 8  # samples of a block along every axis
@@ -33,7 +33,9 @@ def estimate_noise(observed: Tensor, axes: int = 2) -> float:
         Donoho & Johnstone, "Ideal spatial adaptation by wavelet shrinkage" (1994), sec. 4.2: the median over 0.6745;
         on cosines of blocks: Ponomarenko et al., "An automatic approach to lossy compression of AVIRIS images" (2007).
     """
-    if observed.ndim < axes or min(observed.shape[-axes:]) < _SIDE:
+    if not observed.is_floating_point():
+        raise DtypeError(f"estimate_noise: the samples are {observed.dtype}, but real floats were needed. Pass x.float().")
+    if axes < 1 or observed.ndim < axes or min(observed.shape[-axes:]) < _SIDE:
         raise ShapeError(
             f"estimate_noise: got {tuple(observed.shape)}, but at least {_SIDE} samples along each of the last {axes} axes "
             "were needed. Give the noise as a number."

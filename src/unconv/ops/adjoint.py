@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from unconv.axis import Axis
+from unconv.ops.arguments import refuse_large
 from unconv.ops.kernels.direct import conv_transpose
 from unconv.ops.kernels.flipped import flipped
 from unconv.ops.kernels.gemm_col2im import gemm_col2im
@@ -28,6 +29,7 @@ def adjoint(planes: Tensor, weight: Tensor, axes: Sequence[Axis], size: Sequence
     if 0 in planes.shape[2:] or 0 in size:
         empty = nothing((len(planes), weight.shape[1] * groups, *[0] * len(axes)), planes, weight)
         return grown(empty, (*empty.shape[:2], *size))
+    refuse_large("conv_transpose", planes, [len(planes), weight.shape[1] * groups, *size])
     if len(axes) == 1:  # along one axis torch copies what is not channels first; along two it does not
         return adjoint(planes.unsqueeze(2), weight.unsqueeze(2), (Axis(1), *axes), (1, *size), groups).squeeze(2)
     axes, seen = zip(*(axis.unstrided(large) for axis, large in zip(axes, size, strict=True)), strict=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import Any, cast
 
 import torch
@@ -16,6 +17,7 @@ from unconv.errors import DtypeError, ShapeError
 FORMATS = ("NWC", "NHWC", "NDHWC", "NCW", "NCHW", "NCDHW")
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 AXIS_NAMES = {"N": "batch", "C": "channels", "D": "depth", "H": "height", "W": "width"}
+_ROOM = 2**28  # samples that may be laid out for windows
 _LARGEST = 2**31 - 1  # TensorFlow's sizes are 32-bit too; torch's kernels overflow silently beyond it
 
 
@@ -117,11 +119,20 @@ def floats(where: str, layout: Layout, **tensors: Any) -> None:
 
 def integers(where: str, name: str, value: Any, least: int = -_LARGEST) -> tuple[int, ...]:
     """Read whole numbers from a number, a sequence or a tensor of them."""
-    items = value.tolist() if isinstance(value, Tensor) else value
+    items = _items(where, name, value)
     items = items if hasattr(items, "__iter__") else [items]
     if isinstance(items, (str, bytes, dict, set)):  # torch 2.6 compiles no other way to write it
         raise DtypeError(f"{where}: {name} is {value!r}, but whole numbers were needed. Pass a list of them.")
     return tuple(_integer(where, name, item, value, least) for item in items)
+
+
+def _items(where: str, name: str, value: Any) -> Any:
+    """Return what a tensor or an array holds, as lists; anything else as it is."""
+    if not hasattr(value, "tolist"):
+        return value
+    if isinstance(value, Tensor) and (value.is_meta or value.layout != torch.strided):
+        raise DtypeError(f"{where}: {name} is a tensor without values, but whole numbers were needed. Pass a list of them.")
+    return value.tolist()
 
 
 def _integer(where: str, name: str, item: Any, value: Any, least: int) -> int:
@@ -199,7 +210,7 @@ def paddings(where: str, padding: Any, layout: Layout) -> tuple[tuple[int, int] 
 
 
 def _pairs(where: str, padding: Any) -> list[Any]:
-    items = padding.tolist() if isinstance(padding, Tensor) else padding
+    items = _items(where, "padding", padding)
     if not hasattr(items, "__iter__"):
         raise DtypeError(
             f"{where}: padding is {_shown(padding)}; it must be 'SAME', 'VALID' or a pair of numbers for each axis. Pass one."
@@ -326,6 +337,21 @@ def legal_size(
                 + (f"give {listed(axis.legal(n))}, because {_formula(axis)}. Pass one of these." if axis.legal(n) else _none())
             )
     return size
+
+
+def refuse_no_truth(where: str, name: str, value: Any) -> None:
+    """Refuse anything but True and False."""
+    if not isinstance(value, bool):
+        raise DtypeError(f"{where}: {name} is {_shown(value)}, but True or False was needed. Pass one of them.")
+
+
+def refuse_large(where: str, values: Tensor, shape: Sequence[int]) -> None:
+    """Refuse to lay out so few values over so much memory, before it is taken."""
+    if prod(shape) > max(_ROOM, 64 * values.numel()):
+        raise ShapeError(
+            f"{where}: windows over {tuple(values.shape)} would be laid out in {tuple(shape)}, more than {_ROOM} samples. "
+            "Pass a smaller window or stride: one that is longer than the input sees nothing more."
+        )
 
 
 def axis_words(axis: Axis) -> str:

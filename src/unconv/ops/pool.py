@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from unconv.axis import Axis, pool_divisor, pool_length
 from unconv.errors import DtypeError, ShapeError
-from unconv.ops.arguments import Layout, axes_of, counts, floats, layout_of, per_axis
+from unconv.ops.arguments import Layout, axes_of, counts, floats, layout_of, per_axis, refuse_large, refuse_no_truth
 from unconv.ops.spatial import nothing
 
 _MAXIMA = {2: F.max_pool2d, 3: F.max_pool3d}
@@ -62,6 +62,7 @@ def max_pool_with_argmax(
     where = "max_pool_with_argmax"
     layout, axes = _windows(where, input, ksize, strides, padding, data_format)
     dtype = _INDICES.get(output_dtype) if isinstance(output_dtype, (str, torch.dtype)) else None
+    refuse_no_truth(where, "include_batch_in_index", include_batch_in_index)
     if dtype is None:
         raise DtypeError(f"{where}: output_dtype is {output_dtype}; it must be torch.int32 or torch.int64. Pass one of these.")
     size, channels = layout.size(input.shape), input.shape[layout.channel]
@@ -224,5 +225,6 @@ def _fitted(planes: Tensor, axes: Sequence[Axis], fill: float) -> tuple[Tensor, 
             lengths = zip(size, axes, before, strict=True)
             if windows == [pool_length(n, axis.kernel, axis.stride, first, ceil_mode) for n, axis, first in lengths]:
                 return planes, [0] * len(axes), before, ceil_mode
+    refuse_large("pool", planes, [*planes.shape[:2], *(sum(pad) + n for pad, n in zip(pads, size, strict=True))])
     padded = F.pad(planes, [edge for pad in reversed(pads) for edge in pad], value=fill)
     return padded, before, [0] * len(axes), False

@@ -10,6 +10,8 @@ from unconv.errors import ShapeError
 from unconv.ops.arguments import FORMATS, Layout, axes_of, axis_words, integers, layout_of, per_axis
 from unconv.ops.bridges import keras_ways
 
+_MOST = 10_000  # sizes that are listed
+
 
 def legal_output_sizes(
     input_size: Any, kernel_size: Any, strides: Any = 1, padding: Any = "SAME", dilations: Any = None
@@ -87,6 +89,11 @@ def output_sizes(
                 f"output_sizes: along the {name}, {n} samples with {axis_words(axis)} give no size: the padding takes away "
                 "more than there is. Pass less padding."
             )
+    count = sum(len(axis.legal(n)) for axis, n in zip(axes, size, strict=True))
+    if count > _MOST:
+        raise ShapeError(
+            f"output_sizes: {count} sizes are possible, but {_MOST} at most are listed. Ask legal_output_sizes for ranges."
+        )
     return [
         _output_size(name, axis, n, large)
         for name, axis, n in zip(names, axes, size, strict=True)

@@ -12,7 +12,18 @@ from torch.nn import functional as F
 
 from unconv.axis import Axis
 from unconv.errors import DtypeError, NoSuchUnit, ShapeError
-from unconv.ops.arguments import FORMATS, Layout, axes_of, floats, layout_of, legal_size, per_axis, shape_argument
+from unconv.ops.arguments import (
+    FORMATS,
+    Layout,
+    axes_of,
+    floats,
+    layout_of,
+    legal_size,
+    per_axis,
+    refuse_large,
+    refuse_no_truth,
+    shape_argument,
+)
 from unconv.ops.pool import traced
 from unconv.ops.spatial import grown, nothing
 
@@ -61,11 +72,13 @@ def unpool_max(
     floats(where, layout, pooled=pooled)
     _refuse_other_indices(where, pooled, argmax)
     _refuse_unknown(where, duplicates, ("sum", "overwrite"))
+    refuse_no_truth(where, "include_batch_in_index", include_batch_in_index)
     shape = shape_argument(where, "output_shape", output_shape, layout)
     _refuse_other_sides(where, layout, pooled, shape)
     if 0 in shape:
         _refuse_outside(where, argmax, 0)
         return nothing(shape, pooled)
+    refuse_large(where, pooled, shape)
     rows = 1 if include_batch_in_index else shape[0]
     samples = layout.channels_last(pooled).reshape(rows, pooled.numel() // rows)
     places = layout.channels_last(argmax).reshape(samples.shape).long()
@@ -127,6 +140,8 @@ def unpool_avg(
     if duplicates == "mean" and pooled.dtype in (torch.float16, torch.bfloat16):  # the sum may be more than these hold
         wide = unpool_avg(pooled.float(), shape, ksize, strides, padding, duplicates, data_format)
         return wide.to(pooled.dtype)
+    sides = [layout.spatial.index(k) if k in layout.spatial else None for k in range(pooled.ndim)]
+    refuse_large(where, pooled, [n * (1 if k is None else axes[k].kernel) for n, k in zip(pooled.shape, sides, strict=True)])
     if all(axis.kernel <= axis.stride for axis in axes):
         copies = _blocks(pooled, layout.spatial, [axis.kernel for axis in axes], [axis.stride for axis in axes])
     else:
@@ -146,7 +161,7 @@ def _layout(where: str, pooled: Any, data_format: str | None) -> Layout:
 
 
 def _refuse_unknown(where: str, duplicates: Any, known: Sequence[str]) -> None:
-    if duplicates not in known:
+    if not isinstance(duplicates, str) or duplicates not in known:
         raise ShapeError(f"{where}: duplicates is {duplicates!r}; it must be one of {', '.join(map(repr, known))}. Pass one.")
 
 
@@ -205,6 +220,7 @@ def _blocks(values: Tensor, positions: Sequence[int], kernels: Sequence[int], st
         sizes += [n, kernel] if index in windows else [n]
         gaps += [0, stride - kernel] if index in windows else [0]
         shape.append(n * stride)
+    refuse_large("unpool_avg", values, [n * max(windows.get(index, (1, 1))) for index, n in enumerate(values.shape)])
     for index in reversed(positions):
         values = values.unsqueeze(index + 1)
     spread = values.expand(sizes)

@@ -77,7 +77,11 @@ def refuse_missing(where: str, path: Path) -> None:
     Raises:
         PictureError: it is a folder, or there is nothing.
     """
-    if not path.is_file():
+    try:
+        found = path.is_file()
+    except (OSError, ValueError) as error:  # a name too long, or with a zero byte
+        raise PictureError(f"{where}: {str(path)[:60]!r} can be no file's name: {error}.") from error
+    if not found:
         what = f"{str(path)!r} is a folder; a picture file was needed" if path.exists() else f"there is no file {path}"
         raise PictureError(f"{where}: {what}.")
 

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from unconv.errors import DtypeError, PictureError
 from unconv.files import write
+from unconv.kinds import checks_kinds_but
 from unconv.pictures.measured import Measured, array_of, samples_and_axes
 from unconv.pictures.tiff import import_tifffile
 
@@ -24,6 +25,7 @@ _TIFF = (".tif", ".tiff")
 _SURE = (*_TIFF, ".png", ".npy")  # hold whatever `_encoder` lets through; other formats refuse some modes and sizes
 
 
+@checks_kinds_but("picture")
 def save(picture: np.ndarray[Any, Any] | Tensor | Image.Image, path: str | Path, *, axes: str | None = None) -> None:
     """Write what `Measured.like` gives, whole or not at all, in a format that keeps its type; nothing is scaled.
 
@@ -41,6 +43,7 @@ def save(picture: np.ndarray[Any, Any] | Tensor | Image.Image, path: str | Path,
     write(Path(path), encoded(picture, path, axes=axes))
 
 
+@checks_kinds_but("picture")
 def encoded(picture: np.ndarray[Any, Any] | Tensor | Image.Image, path: str | Path, *, axes: str | None = None) -> bytes:
     """Return the bytes that `save` writes; its arguments and errors."""
     if isinstance(picture, str | Path):

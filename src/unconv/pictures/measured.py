@@ -19,6 +19,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from unconv.errors import DtypeError, NonFinite, PictureError, ShapeError
+from unconv.kinds import checks_kinds_but, shown
 from unconv.pictures.decode import Source, bands, reading
 from unconv.pictures.tiff import read_tiff
 
@@ -103,6 +104,7 @@ class Measured:
         return array if self.mode is None else Image.fromarray(array)
 
 
+@checks_kinds_but("source")
 def measured(source: Source | Measured, *, axes: str | None = None) -> Measured:
     """Return a picture, a stack or a volume with all its samples, in its own units.
 
@@ -173,6 +175,8 @@ def array_of(values: np.ndarray[Any, Any] | Tensor) -> np.ndarray[Any, Any]:
 def _taken(source: Source) -> tuple[np.ndarray[Any, Any] | Tensor, str | None, str | None]:
     """Read the samples in their own type and layout, their axes where the source knows them, the mode of a PIL picture."""
     if isinstance(source, Tensor):
+        if source.layout is not torch.strided or source.is_meta or (source.is_floating_point() and source.itemsize < 2):
+            raise DtypeError(f"measured: {shown(source)} came, but a dense tensor with values was needed. Pass one.")
         return source.detach(), None, None
     if isinstance(source, np.ma.MaskedArray):
         raise DtypeError("measured: a masked array would lose its mask. Pass source.astype(float).filled(numpy.nan).")

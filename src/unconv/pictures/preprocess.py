@@ -13,6 +13,7 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional as vision
 
 from unconv.errors import PictureError, ShapeError
+from unconv.kinds import check_fields, checks_kinds
 
 _LARGE = 50_000_000  # pixels that a resized picture may have
 
@@ -37,6 +38,7 @@ class Preprocess:
     bgr: bool = False
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if len(self.mean) != len(self.std) or len(self.mean) not in (1, 3):
             raise ShapeError(
                 f"Preprocess: {len(self.mean)} means and {len(self.std)} standard deviations; pictures have 1 or 3 "
@@ -61,6 +63,7 @@ class Preprocess:
         std = tuple(getattr(known, "std", None) or (1.0,) * len(mean))
         return cls((crop[0], crop[-1]) if crop else size, short[0] if short else None, mean, std)
 
+    @checks_kinds
     def __call__(self, picture: Image.Image) -> Tensor:
         """Return (C, height, width), float32."""
         picture = picture.convert("L" if len(self.mean) == 1 else "RGB")

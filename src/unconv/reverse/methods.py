@@ -14,6 +14,7 @@ from typing import TypeVar, get_args
 from torch._ops import OpOverload
 
 from unconv.errors import UnconvError, nearest
+from unconv.kinds import checks_kinds
 from unconv.reverse.method_table import METHODS as TABLE
 from unconv.reverse.method_table import Activations, Row
 from unconv.reverse.rules import REACHES, ROLES, RULES, Rule
@@ -47,6 +48,7 @@ class Rules(Mapping[OpOverload, Rule]):
     activations: str
     hold: bool
 
+    @checks_kinds
     def __init__(self, method: str | Rules = "deconvnet", activations: str | None = None, hold: bool | None = None):
         base = method if isinstance(method, Rules) else None
         name: str = base.name if base is not None else str(method)
@@ -182,4 +184,6 @@ DECONVNET, GRADIENT, GUIDED = METHODS["deconvnet"], METHODS["gradient"], METHODS
 
 def method_named(method: str | Rules) -> Rules:
     """The rules of a method."""
-    return method if isinstance(method, Rules) else METHODS[method] if method in METHODS else Rules(method)
+    if isinstance(method, Rules):
+        return method
+    return METHODS[method] if isinstance(method, str) and method in METHODS else Rules(method)

@@ -6,12 +6,15 @@ import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from math import prod
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from unconv.errors import ModelError, NoSuchLayer, ShapeError, UnconvError
+from unconv.errors import DtypeError, ModelError, NoSuchLayer, ShapeError, UnconvError
+from unconv.kinds import checks_kinds_but, fits_kind
+from unconv.kinds import shown as kind_shown
 from unconv.networks.keras.opening import input_size as keras_input_size
 from unconv.networks.keras.opening import is_keras
 from unconv.networks.live import unwrap
@@ -33,6 +36,8 @@ from unconv.reverse.tape.untouched import shares, watched
 from unconv.reverse.walking.stream import Units
 from unconv.reverse.walking.walk import Route
 
+_LARGEST = 2**28  # samples of an image
+
 Places = str | Place | Sequence[str | Place]
 """One place or several, by name or as `places()` gave them."""
 
@@ -40,6 +45,7 @@ Places = str | Place | Sequence[str | Place]
 class Model:
     """A module and its preprocessing, and how it is called. The module is never changed."""
 
+    @checks_kinds_but("module")
     def __init__(
         self,
         module: nn.Module,
@@ -50,8 +56,17 @@ class Model:
         others: Mapping[str, Any] | None = None,
         opened: Opened | None = None,
     ):
+        if not isinstance(module, nn.Module) and not is_keras(module):
+            raise DtypeError(
+                f"Network: module is {kind_shown(module)}, but a torch.nn.Module was needed. unconv.load opens names."
+            )
         if input_size == (3, 224, 224) and is_keras(module):
             input_size = keras_input_size(module)
+        if len(input_size) < 2 or min(input_size) < 1 or prod(input_size) > _LARGEST:
+            raise ShapeError(
+                f"Network: input_size is {tuple(input_size)}, but (channels, samples..) of at least 1 each, at most {_LARGEST} "
+                "samples in all, was needed. Pass the size of one image."
+            )
         self.module = unwrap(module)
         self.argument, self.others = argument, dict(others or {})
         self.input_size = tuple(input_size)
@@ -63,6 +78,7 @@ class Model:
             preprocess = Preprocess((height, width), mean=(0.0,) * channels, std=(1.0,) * channels)
         self.preprocess = preprocess
 
+    @checks_kinds_but("image", "places")
     def record(self, image: Source, places: Places | None = (), method: str | Rules = "deconvnet") -> Recording:
         """Run the network once on `image` and keep what going back needs, and the outputs of `places`.
 
@@ -122,6 +138,8 @@ class Model:
         """Return (1, C, samples..) in the network's type and on its device."""
         if not isinstance(image, Tensor):
             image = self._preprocessed(image)
+        if not fits_kind(image, Tensor):
+            raise DtypeError(f"image: {kind_shown(image)} came, but a dense tensor with values was needed. Pass one.")
         channels, axes = self.input_size[0], len(self.input_size) - 1
         batched = image[None] if image.ndim == axes + 1 else image
         if batched.ndim != axes + 2 or batched.shape[0] != 1 or batched.shape[1] != channels or 0 in batched.shape:
@@ -189,13 +207,15 @@ class Recording:
             self._fields[key] = receptive_fields(self.frozen(rules).tape, rules)
         return self._fields[key]
 
+    @checks_kinds_but("place")
     def activation(self, place: str) -> Tensor:
         """(C, samples..): the output of a place that was asked for."""
-        _, value = find(self.tape, place)
+        _, value = find(self.tape, name_of(place))
         if value.index not in self.tape.kept:
             raise ShapeError(f"place: the recording did not keep {place}; name it in record(image, places).")
         return self.tape.kept[value.index][0]
 
+    @checks_kinds_but("place", "channels", "unit", "dtype", "memory")
     def project(
         self,
         place: str | Place,
@@ -267,7 +287,9 @@ class Recording:
 
 def listed(places: Places) -> list[str | Place]:
     """Return one place or several as a list."""
-    return [places] if isinstance(places, str | Place) else list(places)
+    if isinstance(places, Sequence) and not isinstance(places, str):
+        return list(places)
+    return [places]
 
 
 def name_of(place: str | Place) -> str:

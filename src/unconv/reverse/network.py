@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from unconv.kinds import checks_kinds_but
 from unconv.networks.opened import Preprocessing
 from unconv.networks.openers import lists_openers
 from unconv.networks.opening import open_network
@@ -79,6 +80,7 @@ class Network(Model):
         """
         return self.record(image).rectified()
 
+    @checks_kinds_but("image", "place", "channels", "unit", "dtype", "memory")
     def project(
         self,
         image: Source,
@@ -121,6 +123,7 @@ class Network(Model):
         """
         return self.record(image, [place], method).project(place, channels, unit, method, dtype, trace, memory)
 
+    @checks_kinds_but("images", "places", "channels", "unit", "dtype", "memory")
     def stream(
         self,
         images: Source | Sequence[Source],
@@ -153,6 +156,7 @@ class Network(Model):
 
         return Stream(pictures, prepare)
 
+    @checks_kinds_but("image")
     def check(self, image: Source | None = None, method: str | Rules = "deconvnet") -> Coverage:
         """Whether this network can be run backwards, and proof: run it, list what occurs, try the laws on a few places.
 
@@ -161,6 +165,7 @@ class Network(Model):
         """
         return check(self, image, method)
 
+    @checks_kinds_but("image", "place", "channels", "unit")
     def trust(
         self,
         image: Source,

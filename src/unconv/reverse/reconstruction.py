@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import base64
 import json
+import operator
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from math import prod
 from pathlib import Path
 from typing import Any, overload
 
@@ -14,14 +16,17 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from unconv.errors import ShapeError
+from unconv.errors import NoSuchUnit, ShapeError
 from unconv.files import write
+from unconv.kinds import checks_kinds, fits_kind
 from unconv.pictures.boxes import cut, overlap
 from unconv.pictures.draw import common_scale, grid, picture_of, signed_picture
 from unconv.pictures.encode import png
 from unconv.reverse.places import Place
 from unconv.reverse.seed import Name
 from unconv.reverse.window import slices
+
+_LARGEST = 100_000_000  # samples of a picture or a box
 
 
 @dataclass(frozen=True)
@@ -76,9 +81,15 @@ class Reconstruction:
         )
         return one._repr_html_()
 
+    @checks_kinds
     def within(self, box: Sequence[int]) -> Tensor:
-        """(C, h, w): what of the projection stands in `box`, in pixels of the image; zero where there is none."""
-        axes = len(box) // 2
+        """(C, h, w): what of the projection stands in `box`, in pixels of the image; zero where there is none.
+
+        Raises:
+            ShapeError: no box of this image's axes, or one of more than a hundred million samples.
+        """
+        axes = len(self.box) // 2
+        refuse_box(box, axes)
         shifts = self.box[:axes] * 2
         return cut(self.window, [edge - shift for edge, shift in zip(box, shifts, strict=True)])
 
@@ -128,6 +139,11 @@ class Reconstructions:
             rows = list(range(len(self)))[index]  # torch takes no negative steps
             part = replace(self, values=self.values[rows], boxes=self.boxes[rows])
             return replace(part, units=self.units[index], windows=self.windows[index], signals=self.signals[index])
+        if not fits_kind(index, int):
+            raise NoSuchUnit(f"projections: {repr(index)[:60]} is no place among them; pass a whole number or a slice.")
+        if not -len(self) <= operator.index(index) < len(self):
+            raise NoSuchUnit(f"projections: there is no {index}; there are {len(self)}, from 0 on.")
+        index = operator.index(index)
         box = tuple(self.boxes[index].tolist())
         signals = self.signals[index] if self.signals else ()
         unit, value, window = self.units[index], float(self.values[index]), self.windows[index]
@@ -158,9 +174,11 @@ class Reconstructions:
         """The value drawn white in `picture`: 99 in 100 of the projections' samples that are not zero lie within it."""
         return common_scale(self.windows)
 
+    @checks_kinds
     def picture(self, columns: int = 9, side: int = 96) -> Image.Image:
         """A grid: each projection beside the patch that caused it, all on one scale, grey is zero."""
         self._refuse_flat()
+        refuse_size(len(self), columns, side)
         tiles = []
         for window, box in zip(self.windows, self.boxes.tolist(), strict=True):
             pair = (signed_picture(window, self.scale), self._patch_picture(box))
@@ -251,6 +269,25 @@ def place_numbers(place: Place, method: str, error: float | None, notes: Sequenc
         "receptive_field": list(place.receptive_field),
         "stride": list(place.stride),
     }
+
+
+def refuse_box(box: Sequence[int], axes: int) -> None:
+    """Refuse a box with an end before its start, of other axes, or too large for memory."""
+    lengths = [end - start for start, end in zip(box[:axes], box[axes:], strict=False)]
+    if len(box) != 2 * axes or min(lengths, default=0) < 0 or prod(lengths) > _LARGEST:
+        raise ShapeError(
+            f"within: box is {tuple(box)}, but {axes} firsts and {axes} ends were needed, of at most {_LARGEST} samples. "
+            "Pass (y0, x0, y1, x1), ends excluded."
+        )
+
+
+def refuse_size(count: int, columns: int, side: int) -> None:
+    """Refuse a picture without pixels, or too large for memory."""
+    if columns < 1 or side < 1 or 2 * count * side**2 > _LARGEST:
+        raise ShapeError(
+            f"picture: {columns} columns of {count} projections, {side} pixels a side, but at least 1 of each, and at most "
+            f"{_LARGEST} pixels in all, were needed. Choose a smaller side, or fewer units."
+        )
 
 
 def unit_numbers(unit: Name, value: float, box: Sequence[int], window: Tensor) -> dict[str, Any]:

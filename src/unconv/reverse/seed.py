@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from unconv.errors import NoSuchUnit, ShapeError
+from unconv.kinds import fits_kind
 from unconv.reverse.window import Window
 
 Channels = str | int | Sequence[int] | Tensor
@@ -111,7 +112,12 @@ def _mask(unit: Unit, activation: Tensor) -> Tensor | None:
         return torch.ones(size, dtype=torch.bool, device=activation.device)
     if unit is None or isinstance(unit, str | tuple | list):
         return None
-    mask = torch.as_tensor(unit, device=activation.device)
+    try:
+        mask = torch.as_tensor(unit, device=activation.device)
+    except (TypeError, ValueError, RuntimeError, NotImplementedError) as error:
+        raise ShapeError(
+            f'unit: {repr(unit)[:60]} is not a unit; pass "strongest", "map", a position (y, x) or a mask.'
+        ) from error
     if (
         mask.ndim == 1
         and len(mask) == len(size)
@@ -145,7 +151,7 @@ def _positions(unit: Unit, activation: Tensor) -> Tensor:
 def _integers(what: str, given: Any) -> tuple[int, ...]:
     """`given` as integers; nothing is rounded, and truth values are no numbers."""
     items = list(given) if isinstance(given, Iterable) else [given]
-    if any(isinstance(item, bool) or not hasattr(item, "__index__") for item in items):
+    if not all(fits_kind(item, int) for item in items):
         raise ShapeError(f"{what}: {repr(given)[:60]} came; whole numbers were needed.")
     return tuple(index(item) for item in items)
 

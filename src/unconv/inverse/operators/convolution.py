@@ -17,7 +17,7 @@ from unconv.inverse.operators.boundaries import BOUNDARIES
 from unconv.inverse.operators.extension import extend, extend_adjoint, mirror, mirror_adjoint
 from unconv.inverse.operators.fourier import fast_length, irfftn, rfftn
 from unconv.inverse.operators.operator import Operator, fits
-from unconv.kinds import checks_kinds
+from unconv.kinds import checks_kinds, fits_kind, shown
 
 # Taps up to which the plain sum is faster than the FFT: in one dimension, and of small inputs in more.
 _DIRECT_LINE, _DIRECT_PLANE, _SMALL = 16, 9, 2**14
@@ -267,7 +267,10 @@ def _numbers(kernel: Any) -> Tensor:
         array = np.array(kernel, order="C")
         if array.dtype.kind not in "fciu":
             raise DtypeError(f"Convolution: the kernel is of {array.dtype}, but numbers were needed. Pass a numeric array.")
-        return _numbers(torch.from_numpy(array.astype(array.dtype.newbyteorder("="))))
+        known = array.dtype.itemsize <= (16 if array.dtype.kind == "c" else 8) and array.dtype != np.uint64
+        return _numbers(torch.from_numpy(array.astype(array.dtype.newbyteorder("=") if known else np.float64)))
+    if not fits_kind(kernel, Tensor):
+        raise DtypeError(f"Convolution: the kernel is {shown(kernel)}, but a dense tensor with values was needed. Pass one.")
     if kernel.dtype == torch.bool:
         raise DtypeError("Convolution: the kernel is boolean, but numbers were needed. Pass kernel.float().")
     return kernel.clone() if kernel.is_floating_point() or kernel.is_complex() else kernel.double()

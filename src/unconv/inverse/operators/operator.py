@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from unconv.errors import DtypeError, ShapeError
-from unconv.kinds import checks_kinds
+from unconv.kinds import checks_kinds, fits_kind, shown
 
 
 class Operator:
@@ -125,16 +125,18 @@ class Scaling(Operator):
         self.shape_in = self.shape_out = tuple(shape)
 
     def forward(self, x: Tensor) -> Tensor:
+        fits("Scaling", x, self.shape_in)
         return x * self.factor
 
     def adjoint(self, y: Tensor) -> Tensor:
+        fits("Scaling.adjoint", y, self.shape_out)
         return y * complex(self.factor).conjugate() if isinstance(self.factor, complex) else y * self.factor
 
 
 def fits(where: str, x: Tensor, shape: tuple[int, ...]) -> None:
     """Refuse anything but a floating or complex tensor (..., *shape)."""
-    if not isinstance(x, Tensor) or not (x.is_floating_point() or x.is_complex()):
-        came = str(x.dtype) if isinstance(x, Tensor) else type(x).__name__
+    if not fits_kind(x, Tensor) or not (x.is_floating_point() or x.is_complex()):
+        came = (str(x.dtype) if fits_kind(x, Tensor) else shown(x)) if isinstance(x, Tensor) else type(x).__name__
         raise DtypeError(f"{where}: got {came}, but a floating or complex tensor was needed. Pass x.float() or x.double().")
     if x.dtype in (torch.float16, torch.bfloat16, torch.complex32):
         raise DtypeError(f"{where}: got {x.dtype}, in which the FFT is not computed. Pass x.float().")
@@ -148,6 +150,8 @@ def fits(where: str, x: Tensor, shape: tuple[int, ...]) -> None:
 @checks_kinds
 def inner(x: Tensor, y: Tensor) -> Tensor:
     """The inner product of two tensors of one shape, conjugate in the first: a number."""
+    if x.shape != y.shape:
+        raise ShapeError(f"inner: x is {tuple(x.shape)} and y {tuple(y.shape)}, but one shape was needed. Cut one.")
     return torch.vdot(x.flatten(), y.flatten()) if x.dtype == y.dtype else (x.conj() * y).sum()
 
 

@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from unconv.errors import ShapeError
+from unconv.errors import DtypeError, ShapeError
 from unconv.inverse.operators.operator import Operator, fits
-from unconv.kinds import checks_kinds
+from unconv.kinds import checks_kinds, fits_kind, shown
 
 
 class Selection(Operator):
@@ -32,7 +32,12 @@ class Mask(Selection):
     """
 
     def __init__(self, observed: Tensor) -> None:
-        self.observed = torch.as_tensor(observed) != 0
+        try:
+            self.observed = torch.as_tensor(observed) != 0
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise DtypeError(f"Mask: observed is {shown(observed)}, but a boolean tensor was needed. Pass one.") from error
+        if not fits_kind(self.observed, Tensor):
+            raise DtypeError(f"Mask: observed is {shown(observed)}, but a dense tensor with values was needed. Pass one.")
         self.shape_in = self.shape_out = tuple(self.observed.shape)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -54,7 +59,12 @@ class Window(Selection):
     def __init__(
         self, shape: Sequence[int], start: Sequence[int], size: Sequence[int], step: Sequence[int] | None = None
     ) -> None:
-        steps = tuple(step or (1,) * len(size))
+        steps = (1,) * len(size) if step is None else tuple(step)
+        if not len(start) == len(size) == len(steps) <= len(shape):
+            raise ShapeError(
+                f"Window: shape {tuple(shape)}, start {tuple(start)}, size {tuple(size)} and step {steps} were given, but one "
+                "number for each of the last axes was needed. Pass as many of each."
+            )
         lead = len(shape) - len(size)
         lasts = [s + (n - 1) * k for s, n, k in zip(start, size, steps, strict=True)]
         inside = (
@@ -105,7 +115,12 @@ class Downsample(Window):
         axes = axes or (len(shape) if isinstance(factor, int) else len(factor))
         steps = (factor,) * axes if isinstance(factor, int) else tuple(factor)
         starts = (phase,) * axes if isinstance(phase, int) else tuple(phase)
-        if min(steps) < 1:
+        if not steps or min(steps) < 1:
             raise ShapeError(f"Downsample: factor {factor}; it must be at least 1.")
+        if not len(steps) == len(starts) == axes <= len(shape):
+            raise ShapeError(
+                f"Downsample: factor {factor} and phase {phase} for the last {axes} axes of {tuple(shape)}, but one number, or "
+                "one for each of them, was needed. Pass as many of each."
+            )
         sizes = [-(-(n - start) // step) for n, start, step in zip(shape[-axes:], starts, steps, strict=True)]
         super().__init__(shape, starts, sizes, steps)

@@ -20,7 +20,17 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from unconv.inverse.priors.sliding_dct import SIDE, SlidingDct, Workspace, add_boxes, at_once, cosines, lattice
+from unconv.errors import ShapeError
+from unconv.inverse.priors.sliding_dct import (
+    SIDE,
+    SlidingDct,
+    Workspace,
+    add_boxes,
+    at_once,
+    cosines,
+    lattice,
+    refuse_no_picture,
+)
 from unconv.kinds import checks_kinds
 
 _REFERENCES = 512  # groups worked on at once
@@ -82,6 +92,12 @@ class SimilarBlocks:
         threshold: float = 2.45,
         thorough_below: float = inf,
     ) -> None:
+        if min(members, window, rematch) < 1 or step not in range(_THIN, SIDE + 1, _THIN) or members > (2 * window + 1) ** 2:
+            raise ShapeError(
+                f"SimilarBlocks: members {members}, window {window}, step {step}, rematch {rematch}, but at least 1 of each, "
+                f"an even step of at most {SIDE}, and no more members than the window has places, were needed. "
+                "Leave them at their defaults."
+            )
         self.members, self.window, self.step, self.rematch = members, window, step, rematch
         self.threshold, self.thorough_below = threshold, thorough_below
         self.frame = SlidingDct(_FRAME_STEP, threshold)
@@ -92,7 +108,8 @@ class SimilarBlocks:
     @checks_kinds
     def __call__(self, noisy: Tensor, deviation: float) -> Tensor:
         """(..., H, W) without white noise of this standard deviation; the picture goes round at its edges."""
-        flat = noisy.reshape(-1, *noisy.shape[-2:])
+        refuse_no_picture("SimilarBlocks", noisy, deviation)
+        flat = noisy.detach().reshape(-1, *noisy.shape[-2:])
         pilots = self.frame(flat, deviation)
         if min(flat.shape[-2:]) < 2 * self.window + 2 * SIDE:
             return pilots.reshape(noisy.shape)  # no room to look for similar blocks

@@ -53,7 +53,7 @@ class L1:
     def prox(self, x: Tensor, step: float) -> Tensor:
         if self.positive:
             _ordered("L1(positive=True)", x)
-            return (x - self.weight * step).clamp(min=0)
+            return soft(x, self.weight * step).clamp(min=0)
         return soft(x, self.weight * step)
 
 
@@ -122,6 +122,10 @@ class Wavelet:
 
     def analyse(self, x: Tensor) -> tuple[Tensor, Tensor, Any]:
         """Return (coefficients like x on the CPU, which of them are details, what else `synthesise` needs)."""
+        if not 1 <= self.axes <= x.ndim:
+            raise ShapeError(f"Wavelet: axes is {self.axes}, but 1 to {x.ndim}, as many as {tuple(x.shape)} has, was needed.")
+        if x.dtype not in (torch.float32, torch.float64, torch.complex64, torch.complex128):
+            raise DtypeError(f"Wavelet: the estimate is {x.dtype}, but float32, float64 or complex was needed. Pass x.float().")
         wavelets, last = _pywt(), tuple(range(-self.axes, 0))
         levels = self.levels if self.levels is not None else depth(self, x.shape)
         _check_wavelet(replace(self, levels=levels), x)
@@ -141,10 +145,22 @@ class Wavelet:
 
 def soft(x: Tensor, threshold: float | Tensor) -> Tensor:
     """Soft-threshold: move every sample toward zero by `threshold`, and no further."""
+    if not (x.is_floating_point() or x.is_complex()):
+        raise DtypeError(f"L1: the estimate is {x.dtype}, but a floating or complex tensor was needed. Pass x.float().")
+    if isinstance(threshold, Tensor) and not spreads(threshold.shape, x.shape):
+        raise ShapeError(
+            f"L1: the weight is {tuple(threshold.shape)}, but one number, or one for each sample of {tuple(x.shape)}, was "
+            "needed. Reshape it."
+        )
     if x.is_complex():
         size = x.abs()
         return x * ((size - threshold).clamp(min=0) / torch.where(size > 0, size, 1))
     return x - torch.minimum(torch.maximum(x, -torch.as_tensor(threshold).to(x)), torch.as_tensor(threshold).to(x))
+
+
+def spreads(shape: Sequence[int], over: Sequence[int]) -> bool:
+    """Whether a tensor of a shape spreads over another without making it larger."""
+    return len(shape) <= len(over) and all(n in (1, m) for n, m in zip(reversed(shape), reversed(over), strict=False))
 
 
 def _ordered(where: str, x: Tensor) -> None:

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache
-from math import pi, prod
+from math import inf, pi, prod
 
 import torch
 from torch import Tensor
+
+from unconv.errors import DtypeError, ShapeError
+from unconv.kinds import checks_kinds
 
 SIDE = 8  # samples of a block along each axis
 _BAND = 2**14  # blocks worked on at once: what lies in the processor's cache
@@ -54,13 +57,18 @@ class SlidingDct:
         half-quadratic splitting: Zoran & Weiss (2011). Weights by sparsity: Guleryuz (2007).
     """
 
+    @checks_kinds
     def __init__(self, step: int = 2, threshold: float = 2.7) -> None:
+        if not 1 <= step <= SIDE:
+            raise ShapeError(f"SlidingDct: step is {step}, but 1 to {SIDE} samples were needed. Pass 2 for half the frame.")
         self.step, self.threshold = step, threshold
         self._calls, self._space = 0, Workspace()
 
+    @checks_kinds
     def __call__(self, noisy: Tensor, deviation: float) -> Tensor:
         """(..., H, W) without white noise of this standard deviation; the picture goes round at its edges."""
-        at = lattice(self._calls, self.step)
+        refuse_no_picture("SlidingDct", noisy, deviation)
+        noisy, at = noisy.detach(), lattice(self._calls, self.step)
         self._calls += 1
         flat = noisy.reshape(-1, *noisy.shape[-2:])
         return torch.stack([self.plane(plane, deviation, at) for plane in flat]).reshape(noisy.shape)
@@ -69,6 +77,16 @@ class SlidingDct:
         """(H, W), its lattice starting at `at`."""
         pilot = filter_blocks(noisy, None, hard_threshold(self.threshold * deviation), self.step, at, self._space)
         return filter_blocks(noisy, pilot, empirical_wiener(deviation**2), self.step, at, self._space)
+
+
+def refuse_no_picture(where: str, noisy: Tensor, deviation: float) -> None:
+    """Refuse what has no two axes of real numbers, or a deviation that is none."""
+    if not noisy.is_floating_point():
+        raise DtypeError(f"{where}: the picture is {noisy.dtype}, but real floating samples were needed. Pass x.float().")
+    if noisy.ndim < 2 or 0 in noisy.shape:
+        raise ShapeError(f"{where}: the picture is {tuple(noisy.shape)}, but (..., H, W) with samples was needed. Reshape it.")
+    if not 0 <= deviation < inf:
+        raise ShapeError(f"{where}: the deviation is {deviation}, but a finite number of at least 0 was needed. Measure it.")
 
 
 def lattice(call: int, step: int) -> tuple[int, int]:

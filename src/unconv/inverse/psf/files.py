@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from unconv.errors import DtypeError, NonFinite, PictureError, ShapeError, UnconvError, nearest
-from unconv.kinds import checks_kinds_but
+from unconv.kinds import checks_kinds_but, fits_kind, shown
 from unconv.pictures.decode import DAMAGE, reading, refuse_missing
 from unconv.pictures.measured import measured
 
@@ -109,6 +109,8 @@ def _off_centre(kernel: Tensor, where: str) -> list[str]:
 
 
 def _numbers(psf: np.ndarray[Any, Any] | Tensor, where: str) -> Tensor:
+    if not isinstance(psf, np.ndarray) and not fits_kind(psf, Tensor):
+        raise DtypeError(f"{where}: it is {shown(psf)}, but a file, a dense tensor or an array was needed. Pass np.array(it).")
     kind = str(psf.dtype).removeprefix("torch.")
     if not kind.lstrip("<>=").startswith(("int", "uint", "float", "bfloat", "i", "u", "f")):
         raise DtypeError(f"{where}: its samples are {kind}; integers or floats were needed. Convert them.")

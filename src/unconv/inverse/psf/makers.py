@@ -20,6 +20,7 @@ from unconv.kinds import checks_kinds, checks_kinds_but
 
 Size = int | Sequence[int]
 
+_MOST = 2**26  # samples of a kernel: half a gigabyte
 _FIRST_ZERO = 3.8317059702075125  # of the Bessel function J1
 
 
@@ -37,6 +38,7 @@ def gaussian(sigma: float | Sequence[float], size: Size | None = None, ndim: int
     """
     ndim = next((len(given) for given in (sigma, size) if isinstance(given, Sequence)), ndim)
     sigmas = _per_axis("gaussian", "sigma", sigma, ndim, 0.0)
+    _refuse_large("gaussian", [8 * s + 1 for s in sigmas] if size is None else [1])
     lengths = [2 * math.ceil(4 * s) + 1 for s in sigmas] if size is None else _per_axis("gaussian", "size", size, ndim, 1)
     kernel = torch.ones((), dtype=torch.float64)
     for s, n in zip(sigmas, lengths, strict=True):
@@ -61,7 +63,9 @@ def disk(radius: float) -> Tensor:
     Areas are exact along x and summed over 200 lines a sample along y.
     """
     _positive("disk", radius=radius)
-    half, lines = max(0, math.ceil(radius - 0.5)), 200
+    lines = 200
+    _refuse_large("disk", [2 * radius + 2, 2 * radius + 2, lines])
+    half = max(0, math.ceil(radius - 0.5))
     y = (torch.arange((2 * half + 1) * lines, dtype=torch.float64) + 0.5) / lines - half - 0.5
     chord = (radius**2 - y**2).clamp(min=0).sqrt()[:, None]
     x = torch.arange(-half, half + 1, dtype=torch.float64)
@@ -87,6 +91,7 @@ def motion(length: float, angle: float = 0.0) -> Tensor:
         raise ShapeError(
             f"motion: length is {length} and angle {angle}; a length of at least 1 and a finite angle were needed."
         )
+    _refuse_large("motion", [length + 3, length + 3])
     half = (length - 1) / 2
     dy, dx = -math.sin(math.radians(angle)), math.cos(math.radians(angle))
     height, width = (math.ceil(round(half * abs(d), 9) + 1) - 1 for d in (dy, dx))
@@ -224,11 +229,21 @@ def _squared_radius(height: int, width: int) -> Tensor:
 
 def _per_axis(where: str, what: str, given: Any, ndim: int, least: float) -> list[Any]:
     values = list(given) if isinstance(given, Sequence) else [given] * ndim
-    whole = all(isinstance(value, Integral) for value in values) or least == 0
+    whole = all(isinstance(value, Integral) and not isinstance(value, bool) for value in values) or least == 0
     if len(values) != ndim or ndim < 1 or not whole or not all(least <= value < math.inf for value in values):
         kind = "a whole number of samples" if least else "a finite number"
         raise ShapeError(f"{where}: {what} is {given!r}; {kind} of at least {least:g} was needed, one or {ndim}.")
+    if least:
+        _refuse_large(where, values)
     return values
+
+
+def _refuse_large(where: str, lengths: Sequence[float]) -> None:
+    if math.prod(lengths) > _MOST:
+        raise ShapeError(
+            f"{where}: a kernel of {' × '.join(f'{n:.4g}' for n in lengths)} samples would be made, but at most {_MOST} were "
+            "allowed for. A blur as wide as the picture leaves nothing to restore; pass a smaller one."
+        )
 
 
 def _positive(where: str, **lengths: float) -> None:

@@ -11,7 +11,7 @@ from unconv.errors import ShapeError
 from unconv.inverse.operators.convolution import Convolution
 from unconv.inverse.operators.differences import gradient, gradient_adjoint, laplacian
 from unconv.inverse.operators.fourier import irfftn, rfftn
-from unconv.inverse.operators.operator import Operator
+from unconv.inverse.operators.operator import Operator, fits
 from unconv.inverse.operators.selection import Selection
 from unconv.inverse.operators.split import split
 from unconv.inverse.solvers.fit import nearest_observed
@@ -66,6 +66,8 @@ def admm_tv(
     if (noise is None) == (strength is None):
         raise ShapeError("admm_tv: give either noise or strength, one of them, and not both.")
     circular, chosen = split(operator)
+    if start is not None:
+        fits("admm_tv: start", start, operator.shape_in)
     state = _State(circular, chosen, observed, noise, strength, start)
     for step in range(1, steps + 1):
         moved = state.advance()

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from unconv.errors import ShapeError
-from unconv.inverse.operators.operator import Operator
+from unconv.inverse.operators.operator import Operator, fits
 from unconv.inverse.solvers.iterate import Iterate
 from unconv.inverse.solvers.problems import admit, dots, quotient, rademacher, sizes, spread
 from unconv.kinds import checks_kinds
@@ -61,6 +61,8 @@ def cgls(
     _check(stop, noise, damping)
     inside, outside, samples = len(operator.shape_in), len(operator.shape_out), prod(operator.shape_out)
     toward = operator.adjoint(observed)
+    if start is not None:
+        fits("cgls: start", start, operator.shape_in)
     x = torch.zeros_like(toward) if start is None else start.to(toward).expand_as(toward)
     r = observed if start is None else observed - operator.forward(x)
     s = p = toward if start is None else operator.adjoint(r) - damping**2 * x

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from unconv.errors import ShapeError
 from unconv.inverse.operators.convolution import Convolution
-from unconv.inverse.operators.operator import Composition, Operator, norm
+from unconv.inverse.operators.operator import Composition, Operator, fits, norm
 from unconv.inverse.operators.selection import Selection
 from unconv.inverse.priors.penalties import Penalty
 from unconv.inverse.solvers.iterate import Iterate
@@ -54,6 +54,8 @@ def fista(
             f"fista: the step is {rate}, but a number above zero was needed. Is the operator zero? Else choose a step."
         )
     toward = operator.adjoint(observed)
+    if start is not None:
+        fits("fista: start", start, operator.shape_in)
     x = torch.zeros_like(toward) if start is None else start.to(toward).expand_as(toward)
     z, t = x, torch.ones_like(sizes(x, axes))
     done = torch.zeros_like(t, dtype=torch.bool)

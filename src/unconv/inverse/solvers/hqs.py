@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from unconv.errors import ShapeError
-from unconv.inverse.operators.operator import Operator
+from unconv.inverse.operators.operator import Operator, fits
 from unconv.inverse.operators.split import split
 from unconv.inverse.solvers.fit import Fit
 from unconv.inverse.solvers.iterate import Iterate
@@ -66,6 +66,8 @@ def hqs(
         )
     circular, chosen = split(operator)
     fit = Fit(circular, chosen, observed)
+    if start is not None:
+        fits("hqs: start", start, operator.shape_in)
     x = fit.filled() if start is None else start
     for step, s in enumerate(schedule(observed, noise, steps, first), 1):
         x = denoiser(fit.solved(x, penalty(fit, s / noise), _INNER, _ENOUGH), s)

@@ -13,6 +13,7 @@ from unconv.errors import DtypeError, ShapeError
 from unconv.inverse.operators.convolution import Convolution
 from unconv.inverse.operators.operator import Composition, Operator, fits
 from unconv.inverse.operators.selection import Mask
+from unconv.inverse.priors.penalties import spreads
 from unconv.inverse.solvers.iterate import Iterate
 from unconv.kinds import checks_kinds
 
@@ -194,6 +195,13 @@ def _paced(climb: Tensor, last: Tensor | None, axes: tuple[int, ...]) -> tuple[T
 
 
 def _problem(operator: Operator, observed: Tensor, background: float | Tensor, mask: Tensor | None) -> Problem:
+    for name, given in (("background", background), ("mask", mask)):
+        if isinstance(given, Tensor) and not spreads(given.shape, observed.shape):
+            raise ShapeError(
+                f"richardson_lucy: {name} is {tuple(given.shape)}, but one that spreads over the "
+                f"observed {tuple(observed.shape)} was needed. Cut it."
+            )
+    observed = observed.detach()
     background = background.to(observed) if isinstance(background, Tensor) else background
     shown = observed - background if _is_lit(background) else observed
     whole, seen = operator, prod(operator.shape_out)

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from unconv.axis import kernel_extent
+from unconv.ops.arguments import refuse_large
 from unconv.ops.spatial import cut
 
 _CONVOLUTIONS = {2: F.conv2d, 3: F.conv3d}
@@ -30,6 +31,7 @@ def convolve(
     both = [0 if by_hand else min(pad) for pad, by_hand in zip(pads, short, strict=True)]
     more = [edge - least for pad, least in zip(reversed(pads), reversed(both), strict=True) for edge in pad]
     if any(more):
+        refuse_large("conv", planes, [n + sum(more[2 * k : 2 * k + 2]) for k, n in enumerate(reversed(planes.shape[2:]))])
         planes = F.pad(planes, more)
     return _CONVOLUTIONS[len(both)](planes, _differentiable(weight), None, strides, both, dilations, groups)
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from unconv.errors import ShapeError
 from unconv.inverse.operators.convolution import Convolution
 from unconv.inverse.solvers.blind.iterate import BlindIterate, refuse_unfit
 from unconv.inverse.solvers.blind.kernel import centre, drop_faint_taps, enlarge, fit_kernel, two_taps
@@ -135,5 +136,7 @@ def _valid(kernel: Tensor, picture: Tensor) -> Convolution:
 
 
 def _pair(size: int | Sequence[int]) -> tuple[int, int]:
-    height, width = (size, size) if isinstance(size, int) else size
-    return int(height), int(width)
+    lengths = (size, size) if isinstance(size, int) else tuple(size)
+    if len(lengths) != 2 or min(lengths) < 1:
+        raise ShapeError(f"blind: size is {size}, but one length, or (height, width), of at least 1 was needed. Pass 15.")
+    return int(lengths[0]), int(lengths[1])

@@ -1,0 +1,33 @@
+"""Short forms of the fuzzes in benchmarks/: random networks, and calls with odd arguments."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+
+def script(name: str) -> ModuleType:
+    """A script of benchmarks/ as a module."""
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).parents[1] / "benchmarks" / f"{name}.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("seed", [0, 1_000_000])
+def test_the_gradient_of_random_networks_is_autograd_or_refused(seed):
+    tally, findings = script("fuzz_networks").run(150, seed, seconds=20, shrink=False)
+    assert findings == []
+    assert tally["equal"] > tally["networks"] / 4
+
+
+def test_odd_arguments_give_a_result_or_an_error_of_ours():
+    done, findings = script("fuzz_calls").run(3000, 0, seconds=10, slow=False)
+    assert findings == {}
+    assert done > 100
