@@ -1,37 +1,40 @@
-"""Weights: files read without running code in them, downloads, and whether they fit."""
+"""Weights: files read as data, downloads, and whether they fit."""
 
 from __future__ import annotations
 
-import pickle
 import re
-import struct
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import BinaryIO
 from urllib.error import URLError
 
-import safetensors
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.hub import download_url_to_file, get_dir
 
-from unconv.errors import WeightsError
+from unconv.errors import ModelError, WeightsError
+from unconv.networks.model_files import Unfit, open_regular, shown, size_of
 from unconv.networks.opened import Opened
+from unconv.networks.safetensors_files import describe_safetensors
+from unconv.networks.stored import DTYPES, Stored, read_stored
+from unconv.networks.torch_files import describe_archive, describe_legacy
 
-# What readers of weights raise on damaged files.
-_DAMAGE = (
-    safetensors.SafetensorError,
-    RuntimeError,
-    EOFError,
-    ValueError,
-    LookupError,
-    TypeError,
-    AttributeError,
-    OSError,
-    struct.error,
-)
+# A checkpoint of training keeps optimizer states and averages beside the weights, perhaps in double precision.
+_MOST_TIMES, _MOST_MORE = 8, 1 << 26
+
+_SAVE = "Save model.state_dict() alone, best as .safetensors."
+
+_HEADS = {
+    b"\x89HDF\r\n\x1a\n": "is an HDF5 file, as Keras writes",
+    b"\x93NUMPY": "is an array of NumPy",
+    b"\x1f\x8b": "is compressed by gzip",
+    b"<": "is a page of the web, perhaps the answer to a download that failed",
+    b"version https://git-lfs": "is a note of Git LFS, not the file it stands for",
+}
+"""How files begin that are taken for weights by mistake."""
 
 
 def loaded(opened: Opened, weights: str | Path, origin: str | None = None) -> Opened:
@@ -39,13 +42,25 @@ def loaded(opened: Opened, weights: str | Path, origin: str | None = None) -> Op
 
     Args:
         origin: where they came from, in words; None: the file's name.
+
+    Raises:
+        WeightsError: the file cannot be read as weights, or fits another network.
+        ModelError: the model has no memory for weights yet.
     """
     path = Path(weights)
-    state, wanted = read_weights(path), opened.module.state_dict()
-    if all(key.startswith("module.") for key in state) and not any(key in wanted for key in state):
-        state = {key.removeprefix("module."): value for key, value in state.items()}  # from data-parallel training
-    _refuse_misfit(opened.name, wanted, state, path)
-    opened.module.load_state_dict(state, strict=False)  # all that matters was compared above
+    wanted = _wanted(opened)
+    with _opened(path) as file:
+        # All that can be known before memory is taken is compared first.
+        _refuse_size(path, size_of(file), opened.name, wanted)
+        state = _described(path, file)
+        if all(key.startswith("module.") for key in state) and not any(key in wanted for key in state):
+            state = {key.removeprefix("module."): value for key, value in state.items()}  # from data-parallel training
+        _refuse_misfit(opened.name, wanted, state, path)
+        _refuse_kinds(path, state, wanted)
+        _refuse_ties(path, state, wanted)
+        tensors = _read(path, file, state)
+    _refuse_values(path, tensors, wanted)
+    opened.module.load_state_dict(tensors, strict=False)  # all that matters was compared above
     return replace(opened, weights=origin or path.name)
 
 
@@ -54,44 +69,103 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 
     A checkpoint that holds its weights under "state_dict" or "model" is opened.
     """
-    if not path.is_file():
-        raise WeightsError(f"load: there is no weights file {path}.")
+    with _opened(path) as file:
+        state = _described(path, file)
+        _refuse_kinds(path, state, {})
+        return _read(path, file, state)
+
+
+def _opened(path: Path) -> BinaryIO:
+    return open_regular(path, "weights file", "Pass a file .safetensors, .pth or .pt.")
+
+
+@contextmanager
+def _damage(path: Path) -> Iterator[None]:
+    """Tell what a reader found wrong."""
     try:
-        state = _read(path)
-    except (pickle.UnpicklingError, *_DAMAGE) as error:
-        # torch's own words advise to run the file's code after all; they are not passed on.
-        refused = isinstance(error, pickle.UnpicklingError)
-        what = "only tensors are unpickled" if refused else " ".join(str(error).split())[:300]
+        yield
+    except (Unfit, OSError) as error:
         raise WeightsError(
-            f"load: {path} cannot be read as weights; it is damaged, cut off, or holds more than tensors: {what}. "
-            "Save model.state_dict() alone, best as .safetensors."
+            f"load: {shown(path)} cannot be read as weights; it is damaged, cut off, or holds more than tensors: {error}. "
+            f"{_SAVE}"
         ) from error
-    for key in ("state_dict", "model"):
-        if isinstance(state, Mapping) and isinstance(state.get(key), Mapping):
-            state = state[key]
-    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise WeightsError(f"load: {path} holds no state dict (names to tensors). Save model.state_dict() alone.")
+
+
+def _described(path: Path, file: BinaryIO) -> dict[str, Stored]:
+    """Read which tensors a file holds, and where; checksums are compared."""
+    with _damage(path):
+        head = file.read(32)
+        file.seek(0)
+        if not head:
+            raise Unfit("it is empty")
+        for start, words in _HEADS.items():
+            if head.startswith(start) and head[8:9] != b"{":
+                raise Unfit(f"it {words}")
+        archive, pickled = head.startswith(b"PK"), head.startswith(b"\x80\x02")
+        if path.suffix == ".safetensors":
+            if archive or pickled:
+                raise Unfit("it is what torch.save writes, by its content; its name should end in .pth")
+            state = describe_safetensors(file)
+        elif head[8:9] == b"{":
+            raise Unfit("it is a safetensors file, by its content; its name should end in .safetensors")
+        else:
+            state = describe_archive(file) if archive else describe_legacy(file)
+    if not isinstance(state, dict) or not all(
+        isinstance(key, str | int) and isinstance(value, Stored) for key, value in state.items()
+    ):
+        raise WeightsError(
+            f"load: {shown(path)} holds no state dict (names to tensors), but one was needed. Save model.state_dict() alone."
+        )
     return {str(key): value for key, value in state.items()}
 
 
-def _read(path: Path) -> Any:
-    if path.suffix == ".safetensors":
-        with safetensors.safe_open(path, "pt") as file:
-            return {key: file.get_tensor(key) for key in file.keys()}
-    return torch.load(path, map_location="cpu", weights_only=True)
+def _read(path: Path, file: BinaryIO, state: Mapping[str, Stored]) -> dict[str, Tensor]:
+    with _damage(path):
+        return read_stored(file, state)
 
 
-def _refuse_misfit(name: str, wanted: Mapping[str, Tensor], state: Mapping[str, Tensor], path: Path) -> None:
+def _wanted(opened: Opened) -> dict[str, Tensor]:
+    """Return the tensors that a model wants, which must have memory to write to."""
+    wanted = {key: value for key, value in opened.module.state_dict().items() if isinstance(value, Tensor)}
+    for key, value in wanted.items():
+        odd = (
+            "has no shape yet, as its layer is lazy"
+            if nn.parameter.is_lazy(value)
+            else "is on the meta device and has no memory"
+            if value.device.type == "meta"
+            else "is sparse"
+            if value.layout is not torch.strided
+            else None
+        )
+        if odd:
+            raise ModelError(
+                f"load: {shown(key)} of {opened.name} {odd}, but dense weights to write to were needed. "
+                "Run the model once, or move it with to_empty(device='cpu'), before you load weights into it."
+            )
+    return wanted
+
+
+def _refuse_size(path: Path, size: int, name: str, wanted: Mapping[str, Tensor]) -> None:
+    """Refuse a file far larger than the network's state, before it is read."""
+    needed = sum(value.numel() * value.element_size() for value in wanted.values())
+    if size > _MOST_TIMES * needed + _MOST_MORE:
+        raise WeightsError(
+            f"load: {shown(path)} has {size:,} bytes, but {name} has weights of {needed:,}. "
+            "Name the network it was saved from, or save model.state_dict() alone."
+        )
+
+
+def _refuse_misfit(name: str, wanted: Mapping[str, Tensor], state: Mapping[str, Stored], path: Path) -> None:
     """Say which keys are missing, unexpected and of another shape, the first of each."""
     optional = {key for key in wanted if key.endswith("num_batches_tracked")}
     shapes = [
-        f"{key} is {tuple(state[key].shape)}, not {tuple(wanted[key].shape)}"
+        f"{shown(key)} is {state[key].shape}, not {tuple(wanted[key].shape)}"
         for key in wanted
-        if key in state and state[key].shape != wanted[key].shape
+        if key in state and _has_shape(state[key]) and state[key].shape != tuple(wanted[key].shape)
     ]
     lists = {
-        "missing": [key for key in wanted if key not in state and key not in optional],
-        "unexpected": [key for key in state if key not in wanted],
+        "missing": [shown(key) for key in wanted if key not in state and key not in optional],
+        "unexpected": [shown(key) for key in state if key not in wanted],
         "wrong shape": shapes,
     }
     if any(lists.values()):
@@ -100,10 +174,60 @@ def _refuse_misfit(name: str, wanted: Mapping[str, Tensor], state: Mapping[str, 
             for what, keys in lists.items()
             if keys
         ]
-        raise WeightsError(f"load: {path} does not fit {name}; {'; '.join(parts)}. Name the network it was saved from.")
-    bad = next((key for key, value in state.items() if not torch.isfinite(value).all()), None)
-    if bad:
-        raise WeightsError(f"load: {path}: {bad} holds NaN or infinite values. Save the weights again.")
+        raise WeightsError(f"load: {shown(path)} does not fit {name}; {'; '.join(parts)}. Name the network it was saved from.")
+
+
+def _has_shape(stored: Stored) -> bool:
+    return stored.extent is not None
+
+
+def _refuse_kinds(path: Path, state: Mapping[str, Stored], wanted: Mapping[str, Tensor]) -> None:
+    """Refuse a tensor that would have to be cast to another kind of number, or is no dense tensor of numbers."""
+    for key, stored in state.items():
+        dtype = DTYPES.get(stored.what) if stored.extent is not None else None
+        need = wanted[key].dtype if key in wanted else dtype
+        if dtype is not None and need is not None and _kind(dtype) == _kind(need):
+            continue
+        came = stored.what if " " in stored.what else f"of type {stored.what}"
+        words = f"{_kind(need)} of type {str(need).removeprefix('torch.')}" if need is not None else "a dense tensor of numbers"
+        raise WeightsError(
+            f"load: {shown(path)}: {shown(key)} is {came}, but {words} {'was' if need is None else 'were'} needed. "
+            "Convert it where the file was made (dequantize(), to_dense(), float()) and save it again."
+        )
+
+
+def _kind(dtype: torch.dtype) -> str:
+    if dtype is torch.bool:
+        return "truth values"
+    return "complex numbers" if dtype.is_complex else "dense numbers" if dtype.is_floating_point else "whole numbers"
+
+
+def _refuse_ties(path: Path, state: Mapping[str, Stored], wanted: Mapping[str, Tensor]) -> None:
+    """Refuse one stored tensor for several of the network's, unless they are one there as well."""
+    first: dict[Stored, str] = {}
+    for key, stored in state.items():
+        other = first.setdefault(stored, key)
+        if other != key and 0 not in stored.shape and wanted[other].data_ptr() != wanted[key].data_ptr():
+            raise WeightsError(
+                f"load: {shown(path)}: {shown(key)} shares its bytes with {shown(other)}, but each has its own in the network. "
+                "Save them apart: {key: value.clone() for key, value in model.state_dict().items()}."
+            )
+
+
+def _refuse_values(path: Path, tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> None:
+    """Refuse values that are no numbers, or none of the network's type."""
+    for key, value in tensors.items():
+        dtype = wanted[key].dtype
+        if not (value.is_floating_point() or value.is_complex()):
+            kept = value.dtype is dtype or torch.equal(value.to(dtype).to(torch.int64), value.to(torch.int64))
+            words = None if kept else f"too large for {str(dtype).removeprefix('torch.')}"
+        elif not torch.isfinite(value).all():
+            words = "NaN or infinite values"
+        else:
+            kept = value.dtype is dtype or bool(torch.isfinite(value.to(dtype)).all())
+            words = None if kept else f"values too large for {str(dtype).removeprefix('torch.')}"
+        if words:
+            raise WeightsError(f"load: {shown(path)}: {shown(key)} holds {words}. Save the weights again.")
 
 
 def download(url: str) -> Path:

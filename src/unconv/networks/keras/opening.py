@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -10,11 +11,14 @@ from typing import Any
 from torch import nn
 
 from unconv.errors import UnconvError, WeightsError, nearest
+from unconv.networks.keras.files import fill, read_model
 from unconv.networks.keras.graph import adapted, built_shape, graph_of
 from unconv.networks.keras.layout import Layout
+from unconv.networks.model_files import reason
 from unconv.networks.opened import Opened, library
 from unconv.pictures.preprocess import Preprocess
 
+_LEAST = 3, 13  # the oldest Keras that was tried
 _SIDE = 224  # samples along an axis whose length the model leaves open
 
 # What each of `keras.applications` does to a picture before its model; those not here do it inside, from 0..255.
@@ -42,7 +46,7 @@ def open_keras(name: str, weights: str | None) -> Opened:
     else:
         model, origin = _random(models[name], name), "random"
     if weights is not None and origin == "random":
-        origin = _filled(keras, model, Path(weights))
+        origin = fill(keras, model, Path(weights))
     size = input_size(model)
     preprocess = _preprocess(models[name].__module__.rpartition(".")[2], size)
     return Opened(adapted(model), f"keras:{name}", origin, preprocess, size, _classes(model))
@@ -51,15 +55,15 @@ def open_keras(name: str, weights: str | None) -> Opened:
 def open_keras_file(file: str, weights: str | None) -> Opened:
     """Open the model in a `.keras` file; no code in it runs."""
     keras, path = _keras(), Path(file)
-    model, origin = _file(keras, path), path.name
+    model, origin = read_model(keras, path), path.name
     if weights is not None:
-        origin = _filled(keras, model, Path(weights))
+        origin = fill(keras, model, Path(weights))
     return Opened(adapted(model), path.name, origin, None, input_size(model))
 
 
 def open_keras_live(model: Any, weights: str | None) -> Opened:
     """Open a live Keras model; weights from a file `.keras` or `.weights.h5` are written into it."""
-    origin = "as given" if weights is None else _filled(_keras(), model, Path(weights))
+    origin = "as given" if weights is None else fill(_keras(), model, Path(weights))
     return Opened(adapted(model), model.name, origin, None, input_size(model))
 
 
@@ -67,12 +71,13 @@ def is_keras(module: Any) -> bool:
     """Say whether this is a live Keras model or layer; Keras is not imported for it.
 
     Raises:
-        UnconvError: it is one on another backend than torch.
+        UnconvError: it is one on another backend than torch, or of a Keras that is too old.
     """
     keras = sys.modules.get("keras")
-    if keras is None or not isinstance(module, keras.Layer):
+    layer = getattr(keras, "Layer", None)  # Keras 2 has none there
+    if layer is None or not isinstance(module, layer):
         return False
-    _refuse_backend(keras)
+    _refuse_unsuited(keras)
     return isinstance(module, nn.Module)
 
 
@@ -89,11 +94,22 @@ def _keras() -> Any:
     if "keras" not in sys.modules:
         os.environ.setdefault("KERAS_BACKEND", "torch")
     keras = library("keras", "keras")
-    _refuse_backend(keras)
+    _refuse_unsuited(keras)
     return keras
 
 
-def _refuse_backend(keras: Any) -> None:
+def _refuse_unsuited(keras: Any) -> None:
+    """Refuse a Keras older than was tried, and one on another backend.
+
+    Up to 3.11 Keras unpickles what a file's configuration wraps before its safe mode looks at it.
+    """
+    numbers = re.match(r"(\d+)\.(\d+)", str(getattr(keras, "__version__", "")))
+    if numbers is None or (int(numbers[1]), int(numbers[2])) < _LEAST:
+        raise UnconvError(
+            f"load: Keras {getattr(keras, '__version__', 'of unknown version')} is installed, but "
+            f"{'.'.join(map(str, _LEAST))} or later was needed: the oldest that unconv was tried with. "
+            'Install it with pip install --upgrade "unconv[keras]".'
+        )
     if keras.backend.backend() != "torch":
         raise UnconvError(
             f"load: Keras runs on its {keras.backend.backend()} backend, but torch was needed. "
@@ -105,7 +121,7 @@ def _random(make: Any, name: str) -> Any:
     try:
         return make(weights=None)
     except ValueError as error:
-        raise UnconvError(f"load: Keras does not make {name}: {error} Pass another of its models.") from error
+        raise UnconvError(f"load: Keras does not make {name}: {reason(error)} Pass another of its models.") from error
 
 
 def _downloaded(make: Any, name: str) -> Any:
@@ -113,37 +129,9 @@ def _downloaded(make: Any, name: str) -> Any:
         return make(weights="imagenet")
     except Exception as error:  # Keras raises a bare Exception where a download fails
         raise WeightsError(
-            f"load: cannot download Keras' weights for {name}: {str(error).splitlines()[0]}. "
+            f"load: cannot download Keras' weights for {name}: {reason(error)}. "
             "Fetch them where there is a network and pass the file as weights."
         ) from error
-
-
-def _file(keras: Any, path: Path) -> Any:
-    if not path.is_file():
-        raise WeightsError(f"load: there is no file {path}. Pass FILE.keras.")
-    try:
-        return keras.saving.load_model(path, compile=False, safe_mode=True)
-    except Exception as error:  # of a damaged file Keras raises whatever came up
-        raise WeightsError(
-            f"load: {path} cannot be read as a Keras model; it is damaged, cut off, or holds code, which is not run: "
-            f"{' '.join(str(error).split())[:300]}. Save the model again, or pass it live."
-        ) from error
-
-
-def _filled(keras: Any, model: Any, path: Path) -> str:
-    """Load the weights of a file into the model, and say where they came from."""
-    if path.name.endswith(".keras"):
-        values = _file(keras, path).get_weights()
-    elif not path.is_file():
-        raise WeightsError(f"load: there is no weights file {path}. Pass DEFAULT, FILE.keras or FILE.weights.h5.")
-    try:
-        model.set_weights(values) if path.name.endswith(".keras") else model.load_weights(path)
-    except Exception as error:  # of a misfit Keras raises whatever came up
-        raise WeightsError(
-            f"load: {path} does not fit {model.name}, or is damaged: {' '.join(str(error).split())[:300]}. "
-            "Name the network it was saved from."
-        ) from error
-    return path.name
 
 
 def _preprocess(family: str, size: tuple[int, ...]) -> Preprocess:

@@ -1,0 +1,85 @@
+"""The configuration in a Keras file, looked through before Keras reads it: what it names, how deep and how large it is."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+from unconv.networks.keras.allowed import is_allowed
+from unconv.networks.model_files import Unfit, shown
+
+MOST_BYTES = 1 << 24
+_MOST_DEPTH = 100
+_MOST_ENTRIES = 500_000  # classes named, each as often as its layer is called
+_MOST_SAMPLES = 1 << 28  # of an input
+
+
+def check_config(text: bytes) -> None:
+    """Look through the configuration of a model.
+
+    Raises:
+        Unfit: it is damaged or too large, or names what is not Keras' own; the name is told.
+    """
+    try:
+        config = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise Unfit("its configuration is damaged") from error
+    if not isinstance(config, dict) or "class_name" not in config:
+        raise Unfit("its configuration names no model")
+    config.pop("compile_config", None)  # how it was trained is not read by us, nor by Keras
+    _refuse_foreign(config)
+    if _count(config) > _MOST_ENTRIES:
+        raise Unfit(f"its layers come to more than {_MOST_ENTRIES:,} once models within it stand where they are called")
+
+
+def _refuse_foreign(config: dict[str, Any]) -> None:
+    left: list[tuple[Any, int]] = [(config, 1)]
+    while left:
+        value, depth = left.pop()
+        if depth > _MOST_DEPTH:
+            raise Unfit(f"its configuration is nested more than {_MOST_DEPTH} deep")
+        if isinstance(value, list):
+            left.extend((part, depth + 1) for part in value)
+        elif isinstance(value, dict):
+            if "class_name" in value and not is_allowed(value):
+                raise Unfit(_foreign(value))
+            _refuse_size(value)
+            left.extend((part, depth + 1) for part in value.values())
+
+
+def _foreign(entry: dict[str, Any]) -> str:
+    """Say what an entry names."""
+    inner = entry.get("config")
+    known = entry.get("name") or (inner.get("name") if isinstance(inner, dict) else None)
+    what = inner if entry["class_name"] == "function" and isinstance(inner, str) else entry["class_name"]
+    registered = entry.get("registered_name")
+    as_what = f", registered as {shown(registered)}" if registered not in (None, what, entry["class_name"]) else ""
+    where = f" in the layer {shown(known)}" if known else ""
+    home = shown(entry.get("module") or "no module")
+    return f"it names {shown(what)} of {home}{as_what}{where}, which is none of Keras' own layers"
+
+
+def _refuse_size(entry: dict[str, Any]) -> None:
+    """Refuse an input of more samples than any picture has."""
+    config = entry.get("config")
+    if entry.get("class_name") != "InputLayer" or not isinstance(config, dict):
+        return
+    shape = config.get("batch_shape") or config.get("batch_input_shape") or config.get("shape")
+    if not isinstance(shape, list):
+        return
+    lengths = [length for length in shape if isinstance(length, int)]
+    if len(shape) > 16 or any(not 0 <= length <= _MOST_SAMPLES for length in lengths) or math.prod(lengths) > _MOST_SAMPLES:
+        raise Unfit(f"it takes an input of {str(shape)[:100]}, more than {_MOST_SAMPLES:,} samples")
+
+
+def _count(value: Any) -> int:
+    """Count the classes named, each as often as its layer is called: a model within a model is gone through at each call."""
+    if isinstance(value, list):
+        return sum(map(_count, value))
+    if not isinstance(value, dict):
+        return 0
+    calls = value.get("inbound_nodes")
+    times = max(1, len(calls)) if isinstance(calls, list) else 1
+    inner = sum(_count(part) for key, part in value.items() if key != "inbound_nodes")
+    return times * (inner + ("class_name" in value))
