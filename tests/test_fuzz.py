@@ -20,6 +20,7 @@ def script(name: str) -> ModuleType:
     return module
 
 
+@pytest.mark.filterwarnings("ignore")  # what torch says of odd networks
 @pytest.mark.parametrize("seed", [0, 1_000_000])
 def test_the_gradient_of_random_networks_is_autograd_or_refused(seed):
     tally, findings = script("fuzz_networks").run(150, seed, seconds=20, shrink=False)

@@ -88,7 +88,9 @@ def _plain(value: Any, hint: Any) -> Any:
         return value.item()
     if not isinstance(value, Tensor | np.ndarray) or any(fits_kind(value, h) for h in _arrays(hint)):
         return value
-    return tuple(value.tolist()) if value.ndim else value.item()
+    parts = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
+    number = any(part in _NUMBERS and fits_kind(value, part) for part in parts)
+    return value.item() if number else tuple(value.tolist())
 
 
 def _arrays(hint: Any) -> list[Any]:

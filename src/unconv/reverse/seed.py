@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from operator import index
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -150,6 +151,7 @@ def _positions(unit: Unit, activation: Tensor) -> Tensor:
 
 def _integers(what: str, given: Any) -> tuple[int, ...]:
     """`given` as integers; nothing is rounded, and truth values are no numbers."""
+    given = given.tolist() if isinstance(given, np.ndarray) else given
     items = list(given) if isinstance(given, Iterable) else [given]
     if not all(fits_kind(item, int) for item in items):
         raise ShapeError(f"{what}: {repr(given)[:60]} came; whole numbers were needed.")

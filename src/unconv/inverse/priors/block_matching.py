@@ -92,10 +92,10 @@ class SimilarBlocks:
         threshold: float = 2.45,
         thorough_below: float = inf,
     ) -> None:
-        if min(members, window, rematch) < 1 or step not in range(_THIN, SIDE + 1, _THIN) or members > (2 * window + 1) ** 2:
+        if min(members, window, rematch) < 1 or step not in range(_THIN, SIDE + 1, _THIN) or members not in _powers(window):
             raise ShapeError(
                 f"SimilarBlocks: members {members}, window {window}, step {step}, rematch {rematch}, but at least 1 of each, "
-                f"an even step of at most {SIDE}, and no more members than the window has places, were needed. "
+                f"an even step of at most {SIDE}, and as members a power of two that the window has places for, were needed. "
                 "Leave them at their defaults."
             )
         self.members, self.window, self.step, self.rematch = members, window, step, rematch
@@ -160,6 +160,11 @@ def empirical_wiener(variance: float) -> Shrink:
         return gains.square_().sum((0, 2)).clamp_(min=1e-6).reciprocal_()
 
     return shrink
+
+
+def _powers(window: int) -> list[int]:
+    """Return the numbers of members that a group may have."""
+    return [2**k for k in range(31) if 2**k <= (2 * window + 1) ** 2]
 
 
 def match_blocks(picture: Tensor, members: int, window: int, step: int, at: tuple[int, int]) -> list[Matches]:

@@ -21,6 +21,7 @@ from unconv.kinds import checks_kinds, checks_kinds_but
 Size = int | Sequence[int]
 
 _MOST = 2**26  # samples of a kernel: half a gigabyte
+_PANELS = 20_000  # pieces that an integral is cut into
 _FIRST_ZERO = 3.8317059702075125  # of the Bessel function J1
 
 
@@ -199,7 +200,13 @@ def gibson_lanni(
         return through + _path(immersion - z[:, None], immersion_index, sine)
 
     turns = float(path(_nodes(aperture, 500)[0]).diff().abs().sum(1).max()) + float(radius.max()) * aperture
-    sine, weight = _nodes(aperture, 4 + int(k * turns / 8))
+    panels = 4 + k * turns / 8
+    if not panels <= _PANELS:
+        raise ShapeError(
+            f"gibson_lanni: the wave turns {k * turns:.3g} times over the aperture, but at most {8 * _PANELS} times can be "
+            "followed. Are all lengths in µm?"
+        )
+    sine, weight = _nodes(aperture, int(panels))
     pupil = torch.polar((weight * sine).expand(planes, -1).contiguous(), k * path(sine))
     rings = [torch.special.bessel_j0(k * part[:, None] * sine).to(pupil.dtype) @ pupil.T for part in radius.split(4096)]
     kernel = torch.cat(rings).abs().square().T[:, places]

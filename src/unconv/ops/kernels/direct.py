@@ -59,6 +59,9 @@ def conv_transpose(
         pad = 0 if unsafe else max(min(start, needless + stride - 1, extent - 1), 0)
         padding.append(pad)
         more.append(max(pad - needless, 0))
+    spans = zip(planes.shape[2:], weight.shape[2:], strides, dilations, padding, more, strict=True)
+    whole_size = [(n - 1) * s + kernel_extent(k, d) - 2 * pad + rest for n, k, s, d, pad, rest in spans]
+    refuse_large("conv_transpose", planes, [len(planes), weight.shape[1] * groups, *whole_size])
     whole = torch.convolution(planes, _differentiable(weight), None, strides, padding, dilations, True, more, groups)
     return cut(whole, [start - pad for start, pad in zip(first, padding, strict=True)], size)
 
