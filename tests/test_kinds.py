@@ -46,7 +46,7 @@ TAKEN = {
     "size": [0, -3, np.int64(4), torch.tensor(5)],
     "weight": [1, 0.5, float("nan"), np.float32(0.5), torch.tensor(0.25), torch.tensor([2])],
     "lengths": [[], (1, 2), torch.tensor([1, 2]), np.array([3]), torch.Size([2])],
-    "pair": [(1, 2), [3, 4], np.array([5, 6])],
+    "pair": [(1, 2), [3, 4], np.array([5, 6]), (7, torch.tensor(8))],
     "mode": ["a", "b"],
     "signal": [None, torch.zeros(2), torch.zeros(0, dtype=torch.bool)],
     "loud": [True, False, np.bool_(True)],

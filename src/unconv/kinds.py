@@ -86,17 +86,23 @@ def _plain(value: Any, hint: Any) -> Any:
         return value
     if isinstance(value, np.generic) and not isinstance(value, str | bytes):
         return value.item()
+    if isinstance(value, list | tuple) and any(isinstance(item, Tensor | np.generic) for item in value):
+        inner = [get_args(part)[0] for part in _parts(hint) if get_origin(part) in (Sequence, list, tuple)]
+        return tuple(item.item() if hasattr(item, "item") else item for item in value) if {*inner} & {*_NUMBERS} else value
     if not isinstance(value, Tensor | np.ndarray) or any(fits_kind(value, h) for h in _arrays(hint)):
         return value
-    parts = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
-    number = any(part in _NUMBERS and fits_kind(value, part) for part in parts)
+    number = any(part in _NUMBERS and fits_kind(value, part) for part in _parts(hint))
     return value.item() if number else tuple(value.tolist())
+
+
+def _parts(hint: Any) -> tuple[Any, ...]:
+    """Return what an annotation is a choice of."""
+    return get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
 
 
 def _arrays(hint: Any) -> list[Any]:
     """Return what of an annotation takes a tensor or an array as it is."""
-    parts = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
-    return [part for part in parts if part in (Tensor, Any) or get_origin(part) is np.ndarray or part is np.ndarray]
+    return [part for part in _parts(hint) if part in (Tensor, Any) or get_origin(part) is np.ndarray or part is np.ndarray]
 
 
 @cache
