@@ -141,10 +141,15 @@ def test_an_error_for_other_rectifiers_names_them():
     assert network.project(torch.rand(2, 7, 6), "silu", method="gradient").notes == ()
 
 
-@pytest.mark.parametrize("given", [{"method": "deconv"}, {"activations": "relu"}, {"method": 3}])
+@pytest.mark.parametrize("given", [{"method": "deconv"}, {"activations": "relu"}])
 def test_methods_and_choices_that_there_are_not_are_refused(given):
     with pytest.raises(unconv.UnconvError, match=r"is not a (method|choice); there are"):
         unconv.Rules(**given)
+
+
+def test_a_method_of_another_kind_is_refused():
+    with pytest.raises(unconv.DtypeError, match=r"Rules: method is 3 \(int\), but a string or a Rules was needed\. Pass one"):
+        unconv.Rules(method=3)
 
 
 def test_rules_start_from_rules():
