@@ -19,7 +19,7 @@ demo: .venv/ready
 
 quick: .venv/ready
 	$(BIN)/ruff check --quiet .
-	OMP_NUM_THREADS=1 $(BIN)/pytest $(PARALLEL) -m "not slow"
+	OMP_NUM_THREADS=1 $(BIN)/pytest $(PARALLEL) -m "not slow and not browser"
 
 test: .venv/ready
 	$(BIN)/ruff format --check .
