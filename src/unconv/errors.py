@@ -15,12 +15,22 @@ UnconvError
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+# Unicode's categories: control, format (which turns the direction of text), surrogate, line and paragraph separators.
+STEERING = ("Cc", "Cf", "Cs", "Zl", "Zp")
+
 
 class UnconvError(Exception):
-    """Anything that unconv refuses, in words: what came, what was needed, what to do."""
+    """Anything that unconv refuses, in words: what came, what was needed, what to do.
+
+    A message may hold names out of somebody's file: `printable` shows what would steer a terminal.
+    """
+
+    def __str__(self) -> str:
+        return printable(super().__str__(), keep="\n")
 
 
 class ShapeError(UnconvError, ValueError):
@@ -66,3 +76,18 @@ class WeightsError(UnconvError, OSError):
 def nearest(name: str, names: Iterable[str]) -> str:
     """The three names most like `name`, for the end of an error message."""
     return ", ".join(get_close_matches(name, list(names), n=3, cutoff=0.0))
+
+
+def printable(text: str, keep: str = "") -> str:
+    """Return `text` as it may be shown on a terminal: characters that steer it stand as \\x1b or \\u202e.
+
+    Args:
+        text: a name out of a file, or a message that holds such names.
+        keep: what of them may stay, such as line ends.
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        letter if letter in keep or unicodedata.category(letter) not in STEERING else letter.encode("unicode_escape").decode()
+        for letter in text
+    )

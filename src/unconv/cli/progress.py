@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import io
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, redirect_stderr
 from pathlib import Path
-from typing import Any
 
 import typer
+
+from unconv.errors import printable
 
 Progress = Callable[[str, float, int], None]
 
@@ -23,11 +24,13 @@ def show_progress(quiet: bool) -> Iterator[Progress]:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
     console = Console(stderr=True)
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("recording", total=None)
-        yield lambda what, done, total: bar.update(task, description=what or "done", completed=done, total=total or None)
+        yield lambda what, done, total: bar.update(
+            task, description=printable(what) or "done", completed=done, total=total or None
+        )
 
 
 @contextmanager
@@ -51,11 +54,26 @@ def hushed(quiet: bool) -> Iterator[None]:
 def remark(text: str, quiet: bool) -> None:
     """Print a line on standard error that is neither a result nor an error."""
     if not quiet:
-        print(f"unconv: {text}", file=sys.stderr)
+        shown = printable(text, keep="\n")
+        print(f"unconv: {shown}", file=sys.stderr)
 
 
-def print_table(table: Any) -> None:
-    """Print a table as wide as the terminal; at a fixed width into a file or another program."""
+def print_table(headings: Sequence[str], rows: Iterable[Sequence[str]], title: str | None = None, right: bool = False) -> None:
+    """Print a table as wide as the terminal; at a fixed width into a file or another program.
+
+    Args:
+        headings: of the columns.
+        rows: a text for each column. They may hold names out of files: nothing in them is markup or steers the terminal.
+        title: a line above.
+        right: whether all columns but the first are numbers, and stand at the right.
+    """
     from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
 
+    table = Table(title=None if title is None else Text(printable(title)), title_justify="left")
+    for number, heading in enumerate(headings):
+        table.add_column(heading, justify="right" if right and number else "left")
+    for row in rows:
+        table.add_row(*(Text(printable(cell)) for cell in row))
     Console(width=None if sys.stdout.isatty() else 140).print(table)

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from unconv.errors import printable
 from unconv.reverse.laws import Law, fingerprint, laws, trial
 from unconv.reverse.methods import Rules, method_named
 from unconv.reverse.model import Model, Recording
@@ -90,7 +91,7 @@ class Coverage:
 
     def text(self) -> str:
         """All of it as plain text, to read and to paste."""
-        return "\n".join(_lines(self))
+        return "\n".join(map(printable, _lines(self)))
 
     def __str__(self) -> str:
         return self.text()

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from unconv.errors import printable
 from unconv.kinds import checks_kinds_but
 from unconv.networks.opened import Preprocessing
 from unconv.networks.openers import lists_openers
@@ -66,7 +67,7 @@ class Network(Model):
     """
 
     def __repr__(self) -> str:
-        return f"Network({self.name}, weights {self.weights}, input {' × '.join(map(str, self.input_size))})"
+        return f"Network({printable(self.name)}, weights {self.weights}, input {' × '.join(map(str, self.input_size))})"
 
     def places(self) -> list[Place]:
         """All places of the network, for an image of `input_size`, in the order they are computed."""

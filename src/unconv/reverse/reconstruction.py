@@ -8,6 +8,7 @@ import operator
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from html import escape
 from math import prod
 from pathlib import Path
 from typing import Any, overload
@@ -243,11 +244,9 @@ class Reconstructions:
             )
 
     def _repr_html_(self) -> str:
-        place, count = self.place, f"{len(self)} unit{'s' if len(self) != 1 else ''}"
-        field = " × ".join(map(str, place.receptive_field))
-        caption = (
-            f"<b>{place.name}</b>: {count}, {self.method}, receptive field {field}; grey is 0, white {self.scale:.3g} or more"
-        )
+        count, field = f"{len(self)} unit{'s' if len(self) != 1 else ''}", " × ".join(map(str, self.place.receptive_field))
+        place, method = escape(self.place.name), escape(self.method)
+        caption = f"<b>{place}</b>: {count}, {method}, receptive field {field}; grey is 0, white {self.scale:.3g} or more"
         if self.image.ndim != 3 or not len(self):
             return f"<p>{caption}</p>"
         kept = self[:36]

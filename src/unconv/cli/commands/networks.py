@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -71,14 +71,12 @@ def places(
     if as_json:
         print(json.dumps([asdict(place) for place in found], indent=1))
         return
-    from rich.table import Table
-
-    title = f"{network.name}, weights {network.weights}, input {' × '.join(map(str, network.input_size))}"
-    table = Table("place", "operation", "channels", "map", "sees", "stride", title=title, title_justify="left")
-    for place in found:
-        lengths = (" × ".join(map(str, sizes)) for sizes in (place.size, place.receptive_field, place.stride))
-        table.add_row(place.name, place.operation, str(place.channels), *lengths)
-    print_table(table)
+    title = f"{network.name}, weights {network.weights}, input {times(network.input_size)}"
+    rows = [
+        (place.name, place.operation, str(place.channels), times(place.size), times(place.receptive_field), times(place.stride))
+        for place in found
+    ]
+    print_table(("place", "operation", "channels", "map", "sees", "stride"), rows, title)
 
 
 @GROUP.command
@@ -173,23 +171,24 @@ def bench(
     if as_json:
         print(json.dumps(numbers, indent=1))
         return
-    from rich.table import Table
-
-    made = f"{network.name}, {' × '.join(map(str, numbers['image']))}, {method}, {numbers['dtype']}, on {numbers['device']}"
-    table = Table("place", title=f"{made}, {numbers['threads']} threads, torch {numbers['torch']}", title_justify="left")
-    for heading in ("units", "seconds", "units/s", "GFLOP", "GFLOP/s", "share", "error"):
-        table.add_column(heading, justify="right")
+    made = f"{network.name}, {times(numbers['image'])}, {method}, {numbers['dtype']}, on {numbers['device']}"
+    title, rows = f"{made}, {numbers['threads']} threads, torch {numbers['torch']}", []
     for row in (*numbers["places"], numbers["total"]):
         error = "" if row["error"] is None else f"{row['error']:.1e}"
         counts = (f"{row['units']:,}", f"{row['seconds']:.2f}", f"{row['units_per_second']:,.0f}", f"{row['gflop']:,.1f}")
-        table.add_row(row["place"], *counts, f"{row['rate']:,.0f}", f"{row['share']:.0%}", error)
-    print_table(table)
+        rows.append((row["place"], *counts, f"{row['rate']:,.0f}", f"{row['share']:.0%}", error))
+    print_table(("place", "units", "seconds", "units/s", "GFLOP", "GFLOP/s", "share", "error"), rows, title, right=True)
     print(
         f"share: of {numbers['convolution_rate']:,.0f} GFLOP/s, what torch's convolutions reach in this run; the operations\n"
         "are those of direct convolutions over the units' windows, so that more than 100 % is possible. error: of half\n"
         "precision against float32, the largest in a few units, as a share of the projection's largest.\n"
         f"Recording took {numbers['seconds_recording']:.2f} s."
     )
+
+
+def times(lengths: Iterable[int]) -> str:
+    """Return "224 × 224"."""
+    return " × ".join(map(str, lengths))
 
 
 def _notes(numbers: dict[str, Any]) -> Iterator[str]:

@@ -93,16 +93,14 @@ def size(
     if as_json:
         print(json.dumps([asdict(row) for row in found], indent=1))
         return
-    from rich.table import Table
-
-    table = Table("axis", "in", "out", "padding", "r", "torch", "keep", "Keras", "ONNX")
+    rows = []
     for row in found:
         keras = "cannot" if row.keras is None else f"{row.keras[0]}, {row.keras[1]}"
         first, end = row.torch_crop
         (before, after), onnx = row.padding, f"{row.onnx[0]} + {row.onnx[1]}, {row.onnx[2]}"
         numbers = (row.axis, str(row.input), str(row.output), f"{before} + {after}", str(row.residual))
-        table.add_row(*numbers, f"{row.torch[0]}, {row.torch[1]}", f"{first}:{end}", keras, onnx)
-    print_table(table)
+        rows.append((*numbers, f"{row.torch[0]}, {row.torch[1]}", f"{first}:{end}", keras, onnx))
+    print_table(("axis", "in", "out", "padding", "r", "torch", "keep", "Keras", "ONNX"), rows)
     print(
         "padding: of the forward convolution, before + after. r: zeros that only the larger sizes need.\n"
         "torch, Keras: padding, output_padding; of torch's result keep the samples first:end. ONNX: pads, output_padding.\n"
