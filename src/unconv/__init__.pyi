@@ -11,6 +11,7 @@ from .errors import (
     ShapeError,
     UnconvError,
     WeightsError,
+    WriteError,
 )
 from .explain import (
     Explanation,
@@ -77,6 +78,7 @@ __all__ = [
     "TorchArguments",
     "UnconvError",
     "WeightsError",
+    "WriteError",
     "avg_pool1d",
     "avg_pool2d",
     "avg_pool3d",

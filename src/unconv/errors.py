@@ -10,7 +10,8 @@ UnconvError
 ├── ModelError     (RuntimeError)         a network that cannot be recorded faithfully
 ├── NonFinite      (ArithmeticError)      NaN or infinite values where numbers are needed
 ├── PictureError   (OSError)              a picture that cannot be read
-└── WeightsError   (OSError)              weights that cannot be read or do not fit
+├── WeightsError   (OSError)              weights that cannot be read or do not fit
+└── WriteError     (OSError)              a file, a folder or standard output that cannot be written
 """
 
 from __future__ import annotations
@@ -71,6 +72,10 @@ class PictureError(UnconvError, OSError):
 
 class WeightsError(UnconvError, OSError):
     """Weights that are absent, damaged or made for another architecture."""
+
+
+class WriteError(UnconvError, OSError):
+    """A file, a folder or standard output that cannot be written; what the system said is its `__cause__`."""
 
 
 def nearest(name: str, names: Iterable[str]) -> str:

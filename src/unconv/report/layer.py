@@ -5,10 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
-from unconv.files import write
+from unconv.files import Staged
 from unconv.pictures.draw import common_scale
 from unconv.pictures.encode import png
 from unconv.render.page import page
@@ -21,11 +20,17 @@ from unconv.render.picture import (
     signal_pictures,
     visible_box,
 )
+from unconv.report.listing import unit_files
 from unconv.report.request import Request
 from unconv.reverse.reconstruction import Reconstruction, Signal, place_numbers, unit_numbers
 from unconv.reverse.trust import Trust
 from unconv.reverse.walking.journey import Arrival
 from unconv.reverse.walking.stream import Units
+
+
+def stem(anchor: str, units: Units, index: int) -> str:
+    """Return what the names of one unit's files begin with; `anchor` stands for the layer's name."""
+    return f"{anchor}_{index + 1:04d}_channel_{units.seeds.units[index][0]}"
 
 
 class Layer:
@@ -34,15 +39,17 @@ class Layer:
     def __init__(
         self,
         name: str,
+        anchor: str,
         units: Units,
-        folder: Path,
+        staged: Staged,
+        within: str,
         request: Request,
         shared: dict[str, Any],
         judged: Sequence[Trust] = (),
     ):
-        self.judged = judged
-        self.units, self.folder, self.request, self.shared = units, folder, request, shared
-        self.anchor = re.sub(r"[^\w.-]+", "_", name)
+        self.name, self.judged = name, judged
+        self.units, self.staged, self.within, self.request, self.shared = units, staged, within, request, shared
+        self.anchor = anchor
         axes = len(units.image.shape) - 1
         lengths = (end - start for box in units.boxes for start, end in zip(box[:axes], box[axes:], strict=True))
         self.facts = {
@@ -61,10 +68,11 @@ class Layer:
         unit = self._unit(index, projection)
         box = visible_box(projection.box, projection.shown.shape[1:])
         large = projection_picture(projection.within(box), projection.shown, box, unit["scale"])
-        write(self.folder / unit["large"], png(large))
-        write(self.folder / unit["patch"], png(patch_picture(projection.shown, box)))
+        self._put(unit["large"], png(large))
+        self._put(unit["patch"], png(patch_picture(projection.shown, box)))
         self._write_page(index, unit, projection, box)
-        self.written[index], self.windows[index] = unit, replace(projection, signals=())
+        self.windows[index] = replace(projection, signals=())
+        self.written[index] = unit  # last: a unit that is written is whole
 
     def finished(self) -> dict[str, Any]:
         """The layer's numbers; its tiles are written."""
@@ -74,7 +82,7 @@ class Layer:
             projection = self.windows[index]
             box = visible_box(projection.box, projection.shown.shape[1:])
             tile = projection_picture(projection.within(box), projection.shown, box, scale)
-            write(self.folder / self.written[index]["projection"], png(tile))
+            self._put(self.written[index]["projection"], png(tile))
         if len(order) < len(self.units):
             self._mend_links()
         return {**self.facts, "scale": scale, "units": [self.written[index] for index in order]}
@@ -83,24 +91,23 @@ class Layer:
         """Take the links to pages out that were not reached."""
         missing = {f"{self._stem(index)}.html" for index in range(len(self.units)) if index not in self.written}
         for unit in self.written.values():
-            path = self.folder / unit["page"]
-            text = path.read_text(encoding="utf-8")
+            text = (self.staged.path / f"{self.within}{unit['page']}").read_text(encoding="utf-8")
             links = re.findall(r' · (?:<a href="([^"]*)" rel="(?:prev|next)">\w+</a>)', text)
             for link in missing.intersection(links):
                 text = re.sub(rf' · <a href="{re.escape(link)}" rel="\w+">\w+</a>', "", text)
-            write(path, text.encode())
+            self._put(unit["page"], text.encode())
 
     def _stem(self, index: int) -> str:
-        return f"{self.anchor}_{index + 1:04d}_channel_{self.units.seeds.units[index][0]}"
+        return stem(self.anchor, self.units, index)
+
+    def _put(self, name: str, content: bytes) -> None:
+        self.staged.put(f"{self.within}{name}", content)
 
     def _unit(self, index: int, projection: Reconstruction) -> dict[str, Any]:
-        stem, known = self._stem(index), [y for y in projection.unit[1:] if y is not None]
+        known = [y for y in projection.unit[1:] if y is not None]
         return {
             **unit_numbers(projection.unit, projection.value, projection.box, projection.window),
-            "projection": f"tiles/{stem}_projection.png",
-            "patch": f"tiles/{stem}_patch.png",
-            "large": f"tiles/{stem}_large.png",
-            "page": f"units/{stem}.html",
+            **unit_files(self._stem(index)),
             "rank": index + 1 if str(self.request.channels).startswith("top:") else None,
             "where": f"({', '.join(map(str, known))})" if known else "",
             "signals": [_signal_numbers(signal) for signal in projection.signals],
@@ -124,7 +131,7 @@ class Layer:
             after=f"{self._stem(index + 1)}.html" if index < last else "",
             **self.shared,
         )
-        write(self.folder / unit["page"], content)
+        self._put(unit["page"], content)
 
 
 def _occlusion_pictures(judged: Trust) -> list[str]:

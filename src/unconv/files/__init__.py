@@ -1,0 +1,18 @@
+"""Writing: a file or a folder appears whole or not at all, whatever stops the program, and nothing but ours is replaced."""
+
+from unconv.files.file import refuse_unwritable, write
+from unconv.files.folder import Staged, refuse_taken, whole_folder
+from unconv.files.names import file_names
+from unconv.files.stops import Terminated, terminable, uninterrupted
+
+__all__ = [
+    "Staged",
+    "Terminated",
+    "file_names",
+    "refuse_taken",
+    "refuse_unwritable",
+    "terminable",
+    "uninterrupted",
+    "whole_folder",
+    "write",
+]

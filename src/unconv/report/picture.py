@@ -1,0 +1,124 @@
+"""One picture of a report: its network is run once, and its layers are written as their units arrive."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from unconv.files import Staged, file_names
+from unconv.pictures.decode import Source
+from unconv.pictures.draw import picture_of
+from unconv.pictures.encode import png
+from unconv.render.page import page, stylesheet
+from unconv.report.layer import Layer, stem
+from unconv.report.listing import PAGES, unit_files
+from unconv.report.request import Request
+from unconv.reverse.methods import method_named
+from unconv.reverse.network import Network
+from unconv.reverse.tape.step import Step
+from unconv.reverse.trust import refuse_regions, trust
+from unconv.reverse.walking.stream import Units
+from unconv.version import __version__
+
+Progress = Callable[[str, float, int], None]
+"""Told what is being done, and how much of the total is done."""
+
+
+class Picture:
+    """The pages of one picture, as far as they are written.
+
+    Args:
+        image: read and run through the network here.
+        staged: where the files go.
+        name: of the folder within `staged` that they go into; without it they go into `staged` itself.
+    """
+
+    def __init__(self, network: Network, image: Source, request: Request, staged: Staged, name: str = "") -> None:
+        self.network, self.request, self.staged = network, request, staged
+        self.within, self.up = (f"{name}/", "../index.html") if name else ("", "")
+        self.shared = words(network, Path(image).name if isinstance(image, str | Path) else "the picture", request)
+        self.recording = network.record(image, request.places or None, request.method)
+        places = list(dict.fromkeys(request.places or self.recording.rectified()))
+        self.anchors = dict(zip(places, file_names(places), strict=True))
+        prepared: dict[int, Step] = {}
+        asked = (request.channels, request.unit, request.method, request.dtype, True, None, prepared)
+        self.parts: dict[str, Units] = {place: self.recording.units(place, *asked) for place in places}
+        if request.trust:
+            for units in self.parts.values():
+                refuse_regions(units)
+        self.layers: dict[str, dict[str, Any]] = {}
+        self.open: Layer | None = None
+        self.numbers: dict[str, Any] = {}
+
+    def files(self) -> list[str]:
+        """List the files that will be written, relative to the folder of `staged`."""
+        stems = [stem(self.anchors[place], units, n) for place, units in self.parts.items() for n in range(len(units))]
+        return [f"{self.within}{file}" for name in stems for file in unit_files(name).values()] + [
+            f"{self.within}{name}" for name in PAGES
+        ]
+
+    @property
+    def begun(self) -> bool:
+        """Whether at least one unit is written."""
+        return bool(self.layers or (self.open is not None and self.open.written))
+
+    def walk(self, progress: Progress) -> None:
+        """Write each layer's tiles and pages as its units arrive."""
+        total = sum(float(units.operations.sum()) for units in self.parts.values()) or 1.0
+        done = 0.0
+        for name, units in self.parts.items():
+            judged = []
+            if self.request.trust:
+                progress(f"trust in {name}", done / total, 1)
+                judged = list(trust(self.recording, units, replace(units, trace=False).all()))
+            # A stop may come anywhere from here on: `finish` ends the layer that is open then.
+            self.open = Layer(name, self.anchors[name], units, self.staged, self.within, self.request, self.shared, judged)
+            progress(name, done / total, 1)
+            for arrival in units.arrivals():
+                self.open.take(arrival)
+                done += float(units.operations[arrival.index])
+                progress(name, done / total, 1)
+            self._close_layer()
+        progress("", 1, 1)
+
+    def finish(self) -> None:
+        """Write the page that leads to all others, and the numbers, which list them; of a run that was stopped as well."""
+        self._close_layer()
+        looks = next(iter(self.parts.values())).shown
+        request, layers = self.request, list(self.layers.values())
+        facts = {**self.shared, "shown": list(looks.shape[1:]), "unit": request.unit_words, "channels": request.channels}
+        kept = ("network", "weights", "picture", "method", "dtype", "shown", "unit", "channels", "version")
+        numbers = {**{key: facts[key] for key in kept}, "layers": layers}
+        facts["channel_words"] = request.channel_words
+        stopped = sum(len(layer["units"]) for layer in layers) < sum(map(len, self.parts.values()))
+        title = f"{self.network.name}: {self.shared['picture']}"
+        content = page("project.html", root="", title=title, layers=layers, up=self.up, stopped=stopped, **facts)
+        self._put("picture.png", png(picture_of(looks)))
+        self._put("style.css", stylesheet())
+        self._put("index.html", content)
+        self._put("numbers.json", json.dumps(numbers, indent=1).encode())
+        self.numbers = numbers
+
+    def _close_layer(self) -> None:
+        if self.open is not None:
+            self.layers[self.open.name] = self.open.finished()
+            self.open = None
+
+    def _put(self, name: str, content: bytes) -> None:
+        self.staged.put(f"{self.within}{name}", content)
+
+
+def words(network: Network, name: str, request: Request) -> dict[str, Any]:
+    """What every page of a report says."""
+    return {
+        "network": network.name,
+        "weights": network.weights,
+        "picture": name,
+        "method": method_named(request.method).name,
+        "method_words": method_named(request.method).words,
+        "dtype": request.dtype,
+        "version": __version__,
+    }
