@@ -7,7 +7,6 @@ deeper samples are scaled and not cut, the first of several frames is taken. `me
 from __future__ import annotations
 
 import struct
-import warnings
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +18,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from unconv.errors import PictureError, ShapeError, UnconvError
+from unconv.pictures.formats import bomb, opened, refuse_cut, refuse_other, strictly
 
 Source = str | Path | Image.Image | np.ndarray[Any, Any] | Tensor
 # What decoders raise on damaged files, each in its own way.
@@ -54,19 +54,14 @@ def reading(where: str, source: object, fault: str = "is not a picture, or is da
     path = Path(source) if isinstance(source, str | Path) else None
     what = "the picture" if path is None else str(source)
     try:
-        if path is None:
-            yield
-            return
-        refuse_missing(where, path)
-        with warnings.catch_warnings():
-            # Decoders warn of odd metadata, which is harmless. Of a bomb Pillow only warns up to twice its limit.
-            warnings.simplefilter("ignore")
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
+        if path is not None:
+            refuse_missing(where, path)
+        with strictly():
             yield
     except UnconvError:
         raise  # ours are PictureErrors, and so OSErrors, already
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
-        raise _bomb(where, what, f"more than {Image.MAX_IMAGE_PIXELS} pixels") from error
+        raise bomb(where, what, f"more than {Image.MAX_IMAGE_PIXELS} pixels") from error
     except DAMAGE as error:
         raise PictureError(f"{where}: {what} {fault}: {error}.") from error
 
@@ -82,31 +77,9 @@ def refuse_missing(where: str, path: Path) -> None:
     except (OSError, ValueError) as error:  # a name too long, or with a zero byte
         raise PictureError(f"{where}: {str(path)[:60]!r} can be no file's name: {error}.") from error
     if not found:
-        what = f"{str(path)!r} is a folder; a picture file was needed" if path.exists() else f"there is no file {path}"
+        kind = "a folder" if path.is_dir() else "no regular file"
+        what = f"{str(path)!r} is {kind}; a picture file was needed" if path.exists() else f"there is no file {path}"
         raise PictureError(f"{where}: {what}.")
-
-
-def refuse_bomb(where: str, what: str, pixels: int, pages: int, unpacked: int, packed: int) -> None:
-    """Refuse a decompression bomb: `pixels` a page beyond Pillow's limit, or a stack beyond it packed 100 times smaller.
-
-    Args:
-        where: the caller, as the message names it.
-        what: the file, as the message names it.
-        unpacked, packed: bytes in memory and in the file.
-
-    Raises:
-        PictureError: it is one.
-    """
-    limit = Image.MAX_IMAGE_PIXELS
-    if limit is not None and (pixels > limit or (pixels * pages > limit and unpacked > 100 * packed)):
-        raise _bomb(where, what, f"{pages} x {pixels} pixels, more than {limit}")
-
-
-def _bomb(where: str, what: str, amount: str) -> PictureError:
-    return PictureError(
-        f"{where}: {what} unpacks to {amount}; refused as a decompression bomb. Make it smaller, or raise "
-        "PIL.Image.MAX_IMAGE_PIXELS if you trust it."
-    )
 
 
 def upright(where: str, image: Image.Image) -> Image.Image:
@@ -115,6 +88,7 @@ def upright(where: str, image: Image.Image) -> Image.Image:
     Raises:
         PictureError: it has no pixels.
     """
+    refuse_other(where, image)
     if 0 in image.size:
         raise PictureError(f"{where}: the picture has no pixels; its size is {image.size}.")
     image.load()
@@ -154,7 +128,8 @@ def open_picture(source: str | Path | Image.Image | np.ndarray[Any, Any]) -> Ima
         if isinstance(source, Image.Image):
             return _plain(source)
         # Opened by name, Pillow 13 maps a turned grey TIFF into memory at the wrong size.
-        with Path(source).open("rb") as file, Image.open(file) as image:
+        refuse_cut("open_picture", Path(source))
+        with Path(source).open("rb") as file, opened(file) as image:
             return _plain(image)
 
 

@@ -21,7 +21,10 @@ from torch import Tensor
 from unconv.errors import DtypeError, NonFinite, PictureError, ShapeError
 from unconv.kinds import checks_kinds_but, shown
 from unconv.pictures.decode import Source, bands, reading
+from unconv.pictures.formats import opened, refuse_cut
+from unconv.pictures.npy import MAGIC, read_npy
 from unconv.pictures.tiff import read_tiff
+from unconv.pictures.tiff_pages import is_tiff
 
 _SINGLE = ("uint8", "int8", "uint16", "int16", "float16", "bfloat16", "float32")  # exact in float32
 _DOUBLE = ("uint32", "int32", "uint64", "int64", "float64")  # in float64, integers up to 2**53
@@ -108,9 +111,10 @@ class Measured:
 def measured(source: Source | Measured, *, axes: str | None = None) -> Measured:
     """Return a picture, a stack or a volume with all its samples, in its own units.
 
-    Files: 8-bit ones as Pillow reads them, upright, palettes and CMYK as RGB, of an animation the first frame; PNG
-    with 16 bits, grey or colour; TIFF of any depth and of several pages (what Pillow cannot keep needs tifffile, the
-    extra `image`); `.npy`. JPEG 2000, AVIF and colour PPM come at the 8 bits that Pillow reads them at.
+    Files, known by their content: those of `unconv.pictures.formats.FORMATS` and `.npy`. 8-bit ones come as Pillow reads
+    them, upright, palettes and CMYK as RGB, of an animation the first frame; PNG with 16 bits, grey or colour; TIFF of
+    any depth and of several pages, also ImageJ's and OME's. JPEG 2000, AVIF and colour PPM come at the 8 bits that Pillow
+    reads them at. A file that was cut off, or that announces pages which are not in it, is refused.
 
     Without `axes`, three axes are read like this. An array whose last axis is 1 to 4 long has channels last; any
     other is a stack of separate pictures. A tensor whose first axis is 1 or 3 long has channels first; else one whose
@@ -195,12 +199,13 @@ def _read(path: Path) -> tuple[np.ndarray[Any, Any], str | None]:
     """Read a file's samples, and its axes where the format knows them."""
     with path.open("rb") as file:
         start = file.read(26)
-    # By content: Pillow goes by it too, and a TIFF that Pillow cannot read at all must still come to tifffile.
-    if start.startswith(b"\x93NUMPY"):
-        return np.array(np.load(path, mmap_mode="r", allow_pickle=False)), None  # mapped, a false length is refused
-    if start[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
+    # By content, as Pillow goes by it too: what a file is called says nothing of who wrote it.
+    if start.startswith(MAGIC):
+        return read_npy(path), None
+    if is_tiff(start):
         return read_tiff(path)
-    with path.open("rb") as file, Image.open(file) as image:
+    refuse_cut("measured", path)
+    with path.open("rb") as file, opened(file) as image:
         if image.format == "PNG" and start[24] == 16:
             return _deep_png(path, start)
         array = np.asarray(bands("measured", image))
@@ -223,8 +228,8 @@ def _deep_png(path: Path, start: bytes) -> tuple[np.ndarray[Any, Any], str]:
 
 
 def _png_bytes(content: bytes, raw: str | None = None) -> np.ndarray[Any, Any]:
-    with Image.open(io.BytesIO(content)) as opened:
-        image: Any = opened
+    with opened(io.BytesIO(content)) as picture:
+        image: Any = picture
         if raw is not None:
             decoder, box, offset, _ = image.tile[0]
             image.tile = [(decoder, box, offset, raw)]

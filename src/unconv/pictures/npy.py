@@ -1,0 +1,83 @@
+"""Read `.npy` files as data: the header is compared with a pattern, never evaluated, and nothing is unpickled."""
+
+from __future__ import annotations
+
+import math
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+MAGIC = b"\x93NUMPY"
+_LONGEST = 65_535  # bytes of a header; those of version 1 cannot be longer
+_MOST_AXES = 32
+_HEADER = re.compile(r"\{(.*)\}\s*", re.DOTALL)
+_ENTRY = re.compile(
+    r"""['"](?:descr['"]\s*:\s*['"](?P<descr>[<>|=]?[a-zA-Z]\d{0,9})['"]"""
+    r"""|fortran_order['"]\s*:\s*(?P<fortran>True|False)"""
+    r"""|shape['"]\s*:\s*\((?P<shape>[\dL,\s]{0,2000})\))\s*(?:,\s*|$)"""
+)
+
+
+def read_npy(path: Path, most: int | None = None) -> np.ndarray[Any, Any]:
+    """Return the array of numbers in a file, in the type it is stored as.
+
+    Args:
+        most: samples that it may hold; None for any number.
+
+    Raises:
+        ValueError: it is cut off or damaged, holds more than one array, no numbers, or too many.
+    """
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        start = file.read(12)
+        version = start[6:7]
+        if version not in (b"\1", b"\2", b"\3"):
+            raise ValueError("its version is none of 1, 2 and 3")
+        begin, width = (10, 2) if version == b"\1" else (12, 4)
+        length = int.from_bytes(start[8 : 8 + width], "little")
+        if length > _LONGEST or begin + length > size:
+            raise ValueError(f"its header of {length} bytes is cut off or too long")
+        file.seek(begin)
+        header = file.read(length).decode("utf-8" if version == b"\3" else "latin-1")
+        dtype, fortran, shape = _parsed(header)
+        announced = math.prod(shape) * dtype.itemsize
+        if announced != size - begin - length:
+            raise ValueError(f"it announces {shape} of {dtype}, {announced} bytes, but holds {size - begin - length}")
+        if most is not None and math.prod(shape) > most:
+            raise ValueError(f"it holds {shape}, but at most {most} samples were needed. Crop it")
+        array = np.fromfile(file, dtype, math.prod(shape))
+    return array.reshape(shape[::-1]).T if fortran else array.reshape(shape)
+
+
+def _parsed(header: str) -> tuple[np.dtype[Any], bool, tuple[int, ...]]:
+    """Return the type, whether columns come first, and the shape.
+
+    Source:
+        numpy.lib.format, version 2.4: "Format Version 1.0".
+    """
+    body = _HEADER.fullmatch(header)
+    text, at = body[1].strip() if body else "", 0
+    found: dict[str, str] = {}
+    while entry := _ENTRY.match(text, at):
+        found |= {key: value for key, value in entry.groupdict().items() if value is not None}
+        at = entry.end()
+    if at < len(text) or len(found) != 3:
+        raise ValueError(f"its header, {header[:80]!r}, is not that of one array of plain numbers")
+    return _dtype(found["descr"]), found["fortran"] == "True", _shape(found["shape"])
+
+
+def _dtype(text: str) -> np.dtype[Any]:
+    order, kind, width = re.fullmatch(r"(\W?)(\w)(\d*)", text).groups()  # type: ignore[union-attr]  # as _ENTRY says
+    if kind not in "biufc" or not 1 <= int(width or 0) <= 32:
+        raise ValueError(f"it holds samples of {text!r}; integers or floats were needed. Convert them")
+    return np.dtype(f"{order}{kind}{int(width)}")
+
+
+def _shape(text: str) -> tuple[int, ...]:
+    lengths = [part.strip().removesuffix("L") for part in text.split(",")]
+    lengths = lengths[:-1] if not lengths[-1] else lengths  # the comma of (5,)
+    if len(lengths) > _MOST_AXES or not all(part.isdecimal() and len(part) < 20 for part in lengths):
+        raise ValueError(f"its shape, ({text[:60]}), is none")
+    return tuple(int(part) for part in lengths)

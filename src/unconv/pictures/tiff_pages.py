@@ -1,0 +1,226 @@
+"""The pages of a TIFF file as the file announces them, all within it, before anything is decoded.
+
+A file that was cut off, or made so that a reader works for ever, is found here: each chain, tag and strip must lie inside
+the file, and what they come to is bounded.
+
+Source:
+    Adobe, "TIFF Revision 6.0" (1992); "BigTIFF Design" (libtiff).
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import BinaryIO, TypeAlias
+
+_MOST_PAGES = 1 << 18
+_MOST_TAGS = 4096  # of a page; TIFF knows some hundred
+_MOST_TIMES, _MOST_MORE = 4, 1 << 20  # tags, and strips, may come to so many times the file: pages may share some
+
+# The types of a tag's values: bytes of each, and the letter of `struct` for those that are whole numbers.
+_TYPES = {1: (1, "B"), 2: (1, ""), 3: (2, "H"), 4: (4, "I"), 5: (8, ""), 6: (1, "b"), 7: (1, "B"), 8: (2, "h"), 9: (4, "i")}
+_TYPES |= {10: (8, ""), 11: (4, ""), 12: (8, ""), 13: (4, "I"), 16: (8, "Q"), 17: (8, "q"), 18: (8, "Q")}
+
+_WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC, _FILL, _DESCRIPTION = 256, 257, 258, 259, 262, 266, 270
+_STARTS, _ORIENTATION, _SAMPLES, _ROWS, _LENGTHS, _PLANAR, _PREDICTOR = 273, 274, 277, 278, 279, 284, 317
+_TILE_WIDTH, _TILE_HEIGHT, _TILE_STARTS, _TILE_LENGTHS, _KIND, _REDUCED = 322, 323, 324, 325, 339, 254
+_DEPTH, _STK_PLANES = 32997, 33629  # of SGI, pages within a page; of MetaMorph, which tells of them elsewhere
+_READ = {_WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC, _FILL, _STARTS, _ORIENTATION, _SAMPLES, _ROWS, _LENGTHS, _PLANAR}
+_READ |= {_PREDICTOR, _TILE_WIDTH, _TILE_HEIGHT, _TILE_STARTS, _TILE_LENGTHS, _KIND, _REDUCED, _DEPTH}
+_YCBCR = 6  # a photometric, whose colours may be stored at fewer samples
+
+_Tags: TypeAlias = dict[int, tuple[int, ...]]
+
+
+@dataclass(frozen=True)
+class Page:
+    """A page, as its tags describe it.
+
+    Attributes:
+        samples: of a pixel.
+        bits: of each of them.
+        kinds: of each: 1 unsigned, 2 signed, 3 floating, 4 unknown, 5 and 6 complex.
+        planar: whether each sample of the pixels has a plane of its own.
+        segment: (rows, columns) of a strip or tile.
+        starts, lengths: in the file, of each strip or tile, in bytes; row by row, and plane by plane where `planar`.
+        description: the text about it.
+    """
+
+    index: int
+    order: str
+    width: int
+    height: int
+    samples: int
+    bits: tuple[int, ...]
+    kinds: tuple[int, ...]
+    compression: int
+    photometric: int
+    predictor: int
+    planar: bool
+    tiled: bool
+    segment: tuple[int, int]
+    starts: tuple[int, ...]
+    lengths: tuple[int, ...]
+    orientation: int
+    reduced: bool
+    reversed_bits: bool
+    description: str
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that it takes once decoded."""
+        return self.height * self.width * sum(max(1, -(-bits // 8)) for bits in self.bits)
+
+    def rows(self, index: int) -> int:
+        """Count the rows of strip or tile `index`; the last strip of a plane may have fewer."""
+        height = self.segment[0]
+        if self.tiled:
+            return height
+        at = index % -(-self.height // height)
+        return min(height, self.height - at * height)
+
+    def stored(self, index: int) -> int:
+        """Count the bytes of strip or tile `index` once it is unpacked."""
+        bits = self.bits[0] if self.planar else sum(self.bits)
+        return self.rows(index) * -(-self.segment[1] * bits // 8)
+
+
+def is_tiff(start: bytes) -> bool:
+    """Whether a file that begins with `start` is TIFF or BigTIFF."""
+    return start[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+
+
+def read_pages(file: BinaryIO, size: int) -> list[Page]:
+    """Return the pages of a TIFF or BigTIFF file of `size` bytes.
+
+    Raises:
+        ValueError: what it announces is not there, goes round in a circle, or is more than any picture has.
+    """
+    start = file.read(16)
+    order = {b"II": "<", b"MM": ">"}[start[:2]]
+    big = start[2:4] in (b"+\0", b"\0+")
+    at = _number(start[8:16] if big else start[4:8], order)
+    pages: list[Page] = []
+    seen: set[int] = set()
+    budget = _MOST_TIMES * size + _MOST_MORE
+    taken = strips = 0
+    while at:
+        if at in seen or len(pages) >= _MOST_PAGES:
+            raise ValueError(f"its pages go round in a circle, or are more than {_MOST_PAGES}")
+        seen.add(at)
+        tags, description, cost, at = _directory(file, size, at, order, big)
+        # Each page has its own list of tags: else a small file could name the same bytes as thousands of them.
+        taken += cost
+        pages.append(_page(len(pages), order, tags, description, size))
+        strips += sum(pages[-1].lengths)
+        if taken > budget or strips > budget:
+            raise ValueError(f"its pages name {max(taken, strips)} bytes, but it holds {size}")
+    if not pages:
+        raise ValueError("it holds no page")
+    return pages
+
+
+def _number(raw: bytes, order: str) -> int:
+    return int.from_bytes(raw, "little" if order == "<" else "big")
+
+
+def _directory(file: BinaryIO, size: int, at: int, order: str, big: bool) -> tuple[_Tags, str, int, int]:
+    """Read the list of tags at `at`: those that we need, the description, the bytes they come to, the next list's place."""
+    width, entry, offset = (8, 20, 8) if big else (2, 12, 4)
+    count = _number(_bytes(file, size, at, width), order)
+    if count > _MOST_TAGS:
+        raise ValueError(f"a page of it has {count} tags; at most {_MOST_TAGS} were expected")
+    raw = _bytes(file, size, at + width, count * entry + offset)
+    tags: _Tags = {}
+    description, cost = "", width + len(raw)
+    for tag, kind, values in _entries(raw[:-offset], entry, order):
+        length, letter = _TYPES.get(kind, (0, ""))
+        number = _number(values[:-offset], order)
+        needed = length * number
+        value = values[-offset:][:needed]
+        if needed > offset:
+            spot = _number(values[-offset:], order)
+            if spot + needed > size:
+                raise ValueError(f"the values of tag {tag}, {needed} bytes at {spot}, lie beyond its end at {size}")
+            cost += needed
+            value = _bytes(file, size, spot, needed) if tag in _READ or tag == _DESCRIPTION else b""
+        if tag in _READ and letter:
+            tags[tag] = struct.unpack(f"{order}{number}{letter}", value)
+        elif tag == _DESCRIPTION and kind in (1, 2, 7):
+            description = value.split(b"\0")[0].decode("utf-8", "replace")
+        elif tag == _STK_PLANES and number > 1:
+            raise ValueError(f"it is a MetaMorph stack of {number} planes, which are not read. Save it as plain or OME-TIFF")
+    return tags, description, cost, _number(raw[-offset:], order)
+
+
+def _bytes(file: BinaryIO, size: int, at: int, count: int) -> bytes:
+    if at + count > size:
+        raise ValueError(f"a page of it, at {at}, lies beyond its end at {size}")
+    file.seek(at)
+    return file.read(count)
+
+
+def _entries(raw: bytes, entry: int, order: str) -> Iterator[tuple[int, int, bytes]]:
+    for at in range(0, len(raw), entry):
+        yield *struct.unpack_from(f"{order}HH", raw, at), raw[at + 4 : at + entry]
+
+
+def _page(index: int, order: str, tags: _Tags, description: str, size: int) -> Page:
+    """Make a page of its tags, with the standard's defaults, and check that they fit one another."""
+
+    def one(tag: int, default: int | None = None) -> int:
+        value = next(iter(tags.get(tag, ())), default)
+        if value is None or value < 0:
+            raise ValueError(f"its page {index} lacks tag {tag}")
+        return value
+
+    width, height, samples = one(_WIDTH), one(_HEIGHT), one(_SAMPLES, 1)
+    bits, kinds = (_each(tags.get(tag, (1,)), samples) for tag in (_BITS, _KIND))
+    if 0 in (width, height) or not 1 <= samples <= 65535 or not all(1 <= depth <= 128 for depth in bits):
+        raise ValueError(f"its page {index} is {height} x {width} pixels of {samples} samples of {bits[:4]} bits")
+    if one(_DEPTH, 1) > 1:
+        raise ValueError(f"its page {index} holds {one(_DEPTH)} pages, which are not read. Save them as pages of their own")
+    tiled = _TILE_STARTS in tags or _TILE_WIDTH in tags
+    rows = one(_TILE_HEIGHT) if tiled else min(one(_ROWS, height), height)
+    columns = one(_TILE_WIDTH) if tiled else width
+    if rows < 1 or columns < 1 or rows * columns > 16 * width * height + _MOST_MORE:
+        raise ValueError(f"its page {index} of {height} x {width} pixels is cut into strips or tiles of {rows} x {columns}")
+    starts, lengths = tags.get(_TILE_STARTS if tiled else _STARTS, ()), tags.get(_TILE_LENGTHS if tiled else _LENGTHS, ())
+    page = Page(
+        index, order, width, height, samples, bits, kinds, one(_COMPRESSION, 1), one(_PHOTOMETRIC, 0 if samples < 3 else 2),
+        one(_PREDICTOR, 1), one(_PLANAR, 1) == 2 and samples > 1, tiled, (rows, columns), starts, lengths,
+        one(_ORIENTATION, 1), bool(one(_REDUCED, 0) & 1), one(_FILL, 1) == 2, description,
+    )  # fmt: skip
+    if page.compression == 1 and not lengths and len(starts) == 1:  # which some writers leave out
+        return _within(Page(**{**vars(page), "lengths": (page.stored(0),)}), size)
+    return _within(page, size)
+
+
+def _each(values: tuple[int, ...], samples: int) -> tuple[int, ...]:
+    return values * samples if len(values) == 1 and samples <= 65535 else values
+
+
+def _within(page: Page, size: int) -> Page:
+    """Return the page if all its strips or tiles are there.
+
+    Raises:
+        ValueError: one is missing, lies beyond the file's end, or is shorter than its samples.
+    """
+    rows, columns = page.segment
+    planes = page.samples if page.planar else 1
+    count = math.ceil(page.height / rows) * math.ceil(page.width / columns) * planes
+    name = f"its page {page.index}"
+    if len(page.bits) != page.samples or len(page.kinds) != page.samples:
+        raise ValueError(f"{name} has {page.samples} samples a pixel, but the bits of {len(page.bits)}")
+    if (len(page.starts), len(page.lengths)) != (count, count):
+        raise ValueError(f"{name} was to have {count} strips or tiles, but names {len(page.starts)}")
+    for index, (start, length) in enumerate(zip(page.starts, page.lengths, strict=True)):
+        if start < 8 or length < 1:
+            raise ValueError(f"strip or tile {index} of {name} holds no samples")
+        if start + length > size:
+            raise ValueError(f"strip or tile {index} of {name}, {length} bytes at {start}, lies beyond its end at {size}")
+        if page.compression == 1 and page.photometric != _YCBCR and length < page.stored(index):
+            raise ValueError(f"strip or tile {index} of {name} holds {length} of {page.stored(index)} bytes")
+    return page

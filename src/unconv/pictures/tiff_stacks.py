@@ -1,0 +1,146 @@
+"""What a TIFF file's description tells of its pages: how many there are to be, and which axes they make.
+
+Three programs' descriptions are read: ImageJ's, OME's, and that of the library tifffile. What they announce is counted
+against the pages that came, before memory is taken for any of it.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import replace
+
+from unconv.pictures.tiff_pages import Page
+
+_IMAGEJ = re.compile(r"^(images|frames|slices|channels)=(\d{1,9})\s*$", re.MULTILINE)
+_SHAPED = re.compile(r'^\{.{0,100}?"shape": ?\[([\d, ]{1,300})\]')
+_ELEMENT = r"<(?:\w+:)?{}\b([^<>]*)>"
+_ATTRIBUTE = re.compile(r"""([\w:]+)\s*=\s*["']([^"'<>]*)["']""")
+
+
+def arranged(pages: list[Page], size: int, name: str) -> tuple[list[Page], tuple[int, ...]]:
+    """Return the pages of the one stack in a file, in its order, and the lengths of the axes that they make.
+
+    Copies of reduced size are left out. Pages that stand behind another without tags of their own are found.
+
+    Args:
+        size: bytes of the file.
+        name: the file's, which OME's description may call it.
+
+    Raises:
+        ValueError: other pages came than were announced, or some lie in other files.
+    """
+    kept = [page for page in pages if not page.index or not page.reduced]
+    description = kept[0].description
+    if "<OME" in description or ":OME" in description:
+        return _ome(kept, re.sub(r"<!--.*?-->", "", description, flags=re.DOTALL), name)
+    if description.startswith("ImageJ=") or re.search(r"^images=\d", description, re.MULTILINE):
+        return _imagej(kept, dict(_IMAGEJ.findall(description)), size)
+    if _SHAPED.match(description):
+        return _shaped(kept, size)
+    return kept, (len(kept),) if len(kept) > 1 else ()
+
+
+def _imagej(pages: list[Page], told: dict[str, str], size: int) -> tuple[list[Page], tuple[int, ...]]:
+    """Return an ImageJ stack: pages of time, then depth, then channels."""
+    count = int(told.get("images", len(pages)))
+    lengths = tuple(int(told.get(axis, 1)) for axis in ("frames", "slices", "channels"))
+    lead = tuple(length for length in lengths if length > 1)
+    return _counted(pages, count, size), lead if math.prod(lead) == count else (count,)
+
+
+def _shaped(pages: list[Page], size: int) -> tuple[list[Page], tuple[int, ...]]:
+    """Return a stack of tifffile's, whose description holds the shape of all pages together."""
+    counts: list[int] = []
+    lead: tuple[int, ...] = ()
+    for page in pages:
+        found = _SHAPED.match(page.description)
+        if found is None:
+            continue
+        shape = tuple(int(part) for part in found[1].split(",") if part.strip().isdecimal() and len(part) < 12)
+        count, rest = divmod(math.prod(shape), page.height * page.width * page.samples)
+        axes = next((n for n in range(len(shape) + 1) if math.prod(shape[:n]) == count), None)
+        if rest or axes is None:
+            raise ValueError(f"its description tells of {shape}, but page {page.index} is {(page.height, page.width)}")
+        counts.append(count)
+        lead = tuple(length for length in shape[:axes] if length > 1)
+    return _counted(pages, sum(counts), size), lead if len(counts) == 1 else (sum(counts),)
+
+
+def _counted(pages: list[Page], count: int, size: int) -> list[Page]:
+    """Return `count` pages: those that came, or those that stand without tags behind the one that did."""
+    if count == len(pages):
+        return pages
+    (first, *others) = pages
+    step = sum(first.stored(index) for index in range(len(first.starts)))
+    ends = [start + first.stored(index) for index, start in enumerate(first.starts)]
+    behind = first.compression == 1 and not first.tiled and ends[:-1] == list(first.starts[1:])
+    if others or not behind or count < 1 or first.starts[0] + count * step > size:
+        raise ValueError(f"its description announces {count} pages, but it holds {len(pages)}. Is it cut off?")
+    return [replace(first, starts=tuple(start + step * k for start in first.starts)) for k in range(count)]
+
+
+def _ome(pages: list[Page], xml: str, name: str) -> tuple[list[Page], tuple[int, ...]]:
+    """Return the planes that OME's description puts in order.
+
+    Source:
+        OME, "OME-TIFF specification", version 6: TiffData.
+    """
+    found = _elements(xml, "Pixels")
+    if len(found) != 1 or _elements(xml, "BinaryOnly"):
+        raise ValueError(f"its OME description tells of {len(found)} pictures; one, described in this file, was needed")
+    (pixels,) = found
+    try:
+        lengths = {axis: int(pixels[f"Size{axis}"]) for axis in "CZT"}
+        order = [axis for axis in pixels["DimensionOrder"] if axis in "CZT"]
+    except (KeyError, ValueError) as error:
+        raise ValueError(f"its OME description does not tell the sizes of its picture: {error}") from error
+    if lengths["C"] % pages[0].samples == 0:  # a pixel of red, green and blue is three channels of one plane
+        lengths["C"] //= pages[0].samples
+    count = math.prod(lengths.values())
+    if sorted(order) != sorted("CZT") or count != len(pages):
+        raise ValueError(f"its OME description announces {count} planes, but it holds {len(pages)}. Do others lie elsewhere?")
+    places = _places(xml, order, lengths, name)
+    if sorted(places) != list(range(count)):
+        raise ValueError(f"its OME description leaves some of its {count} planes without a page, or with one of two")
+    lead = tuple(lengths[axis] for axis in reversed(order) if lengths[axis] > 1)
+    return [pages[place] for place in places], lead
+
+
+def _places(xml: str, order: list[str], lengths: dict[str, int], name: str) -> list[int]:
+    """Return the page of each plane, the axis that comes first in `order` running fastest."""
+    count = math.prod(lengths.values())
+    parts = re.split(_ELEMENT.format("TiffData"), xml)
+    if len(parts) == 1:
+        return list(range(count))
+    own = re.search(_ELEMENT.format("OME"), xml)
+    identity = dict(_ATTRIBUTE.findall(own[1])).get("UUID") if own else None
+    places = [-1] * count
+    for attributes, inside in zip(parts[1::2], parts[2::2], strict=True):
+        told = dict(_ATTRIBUTE.findall(attributes))
+        _refuse_elsewhere("" if attributes.endswith("/") else inside, identity, name)
+        numbers = {key: int(value) for key, value in told.items() if value.isdecimal() and len(value) < 10}
+        first, at = 0, 1
+        for axis in order:
+            first += at * numbers.get(f"First{axis}", 0)
+            at *= lengths[axis]
+        page = numbers.get("IFD", 0)
+        planes = numbers.get("PlaneCount", 1 if "IFD" in numbers else count - first)
+        if first + planes > count or page + planes > count:
+            raise ValueError(f"its OME description puts {planes} planes behind plane {first}, but there are {count}")
+        places[first : first + planes] = range(page, page + planes)
+    return places
+
+
+def _refuse_elsewhere(inside: str, identity: str | None, name: str) -> None:
+    """Refuse planes that lie in another file, whatever this one holds in their place."""
+    found = re.match(r"\s*<(?:\w+:)?UUID\b([^<>]*)>([^<]*)<", inside)
+    if found is None:
+        return
+    file, unique = dict(_ATTRIBUTE.findall(found[1])).get("FileName", name), found[2].strip()
+    if unique != identity if identity else file != name:
+        raise ValueError(f"planes of it lie in another file, {file[:80]!r}. Save them in one file, or read that one")
+
+
+def _elements(xml: str, element: str) -> list[dict[str, str]]:
+    return [dict(_ATTRIBUTE.findall(attributes)) for attributes in re.findall(_ELEMENT.format(element), xml)]
