@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
-import io
 import os
 import sys
 from typing import Annotated
@@ -11,7 +9,10 @@ from typing import Annotated
 import typer
 
 from unconv.cli.groups import groups
+from unconv.cli.progress import stoppable
+from unconv.cli.streams import Output, use_own_streams
 from unconv.errors import UnconvError
+from unconv.files import Terminated, terminable
 
 
 def _version(asked: bool) -> None:
@@ -34,30 +35,28 @@ def build(*packages: str) -> typer.Typer:
     made.callback()(_command)
     for group in (group for package in packages for group in groups(package)):
         for function in group.commands:
-            made.command(rich_help_panel=group.heading)(function)
+            made.command(rich_help_panel=group.heading)(stoppable(function))
     return made
 
 
 app = build("unconv.cli.commands")
 
 
-def _stand_in(error: UnicodeError) -> tuple[str, int]:
-    """Return something plainer for what the terminal's encoding lacks."""
-    assert isinstance(error, UnicodeEncodeError)
-    plain = {"□": "o", "■": "#", "·": ".", "×": "x", "−": "-", "≤": "<="}
-    return "".join(plain.get(letter, "?") for letter in error.object[error.start : error.end]), error.end
-
-
 def main() -> None:
-    """Run the command: exit status 0, 1 for what was refused, 2 for wrong usage."""
+    """Run the command: exit status 0, 1 for what was refused, 2 for wrong usage, 130 and 143 for what was stopped."""
     # Threads that wait by spinning make small operations many times slower beside any other busy program.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    codecs.register_error("unconv", _stand_in)
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="unconv")
+    use_own_streams()
     try:
-        app()
+        with terminable():
+            try:
+                app()
+            finally:
+                if isinstance(sys.stdout, Output):
+                    sys.stdout.settle()
     except UnconvError as error:
         print(f"unconv: {error}", file=sys.stderr)
         sys.exit(1)
+    except KeyboardInterrupt as stop:  # before the command has begun
+        print("unconv: stopped.", file=sys.stderr)
+        sys.exit(143 if isinstance(stop, Terminated) else 130)

@@ -6,11 +6,14 @@ import io
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, redirect_stderr
+from functools import wraps
 from pathlib import Path
+from typing import Any
 
 import typer
 
 from unconv.errors import printable
+from unconv.files import Terminated
 
 Progress = Callable[[str, float, int], None]
 
@@ -34,14 +37,38 @@ def show_progress(quiet: bool) -> Iterator[Progress]:
 
 
 @contextmanager
-def stoppable(out: Path) -> Iterator[None]:
-    """End the run with status 130 on Ctrl-C, and name what was written until then, which is whole."""
+def leading_to(out: Path) -> Iterator[None]:
+    """Name the pages that a run has written in `out`, which are whole, if Ctrl-C or SIGTERM stops it."""
+    index = out / "index.html"
+    before = _identity(index)
     try:
         yield
-    except KeyboardInterrupt:
-        there = f" {out / 'index.html'} leads to what was written until then." if (out / "index.html").is_file() else ""
-        print(f"unconv: stopped.{there}", file=sys.stderr)
-        raise typer.Exit(130) from None
+    except KeyboardInterrupt as stop:
+        written = _identity(index) not in (before, None)
+        raise type(stop)(f" {index} leads to what was written until then." if written else "") from None
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Return what tells a file from one that was there before; None if there is none."""
+    try:
+        found = path.stat()
+    except (OSError, ValueError):
+        return None
+    return found.st_ino, found.st_mtime_ns
+
+
+def stoppable(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a command that Ctrl-C ends with status 130 and SIGTERM with 143, and one line."""
+
+    @wraps(command)
+    def run(*arguments: Any, **options: Any) -> None:
+        try:
+            command(*arguments, **options)
+        except KeyboardInterrupt as stop:
+            print(f"unconv: stopped.{stop}", file=sys.stderr)
+            raise typer.Exit(143 if isinstance(stop, Terminated) else 130) from None
+
+    return run
 
 
 @contextmanager

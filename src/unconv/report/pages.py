@@ -71,6 +71,16 @@ def reports(
     return [picture.numbers for picture in pictures.values()]
 
 
+def refuse_folder(folder: Path) -> None:
+    """Refuse a folder that `report` would refuse, before there is a network to report on.
+
+    Raises:
+        WriteError: the same that `report` raises.
+    """
+    with whole_folder(folder, listed, "index.html", PAGES):
+        pass
+
+
 def _ended_by(walk: Callable[[], None]) -> BaseException | None:
     """Return what stopped a walk halfway, if it was Ctrl-C or a unit that failed; what cannot be written ends all."""
     try:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import base64
 import json
 import operator
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from html import escape
+from itertools import chain
 from math import prod
 from pathlib import Path
 from typing import Any, overload
@@ -18,7 +20,7 @@ from PIL import Image
 from torch import Tensor
 
 from unconv.errors import NoSuchUnit, ShapeError
-from unconv.files import write
+from unconv.files import whole_folder, write
 from unconv.kinds import checks_kinds, fits_kind
 from unconv.pictures.boxes import cut, overlap
 from unconv.pictures.draw import common_scale, grid, picture_of, signed_picture
@@ -195,6 +197,8 @@ class Reconstructions:
     def save(self, path: str | Path) -> None:
         """Write the projections; what is there is replaced whole or not at all.
 
+        In a folder, what an earlier `save` listed in its `units.json` is replaced; other files stay.
+
         Args:
             path: `NAME.png`, the grid of `picture`; `NAME.safetensors`, `windows` under "window_0"
                 and on, "values" and "boxes", exact; or a folder, which gets a PNG of each projection
@@ -202,6 +206,7 @@ class Reconstructions:
 
         Raises:
             ShapeError: a file of another kind, or pictures of what is not two-dimensional.
+            WriteError: it cannot be written, or a file that is not ours would be replaced in the folder.
         """
         path = Path(path)
         suffix = path.suffix.lower()
@@ -209,19 +214,20 @@ class Reconstructions:
             write(path, png(self.picture()))
         elif suffix == ".safetensors":
             write(path, self._tensors())
-        elif suffix and not path.is_dir():
+        elif suffix and not os.path.isdir(path):
             raise ShapeError(f"save: {path.name} is no kind of file we write; pass NAME.png, NAME.safetensors or a folder.")
         else:
             self._save_folder(path)
 
     def _save_folder(self, folder: Path) -> None:
         self._refuse_flat()
-        for index, (unit, window) in enumerate(zip(self.units, self.windows, strict=True)):
-            stem = f"{index:04d}_channel_{unit[0]}"
-            patch = self._patch_picture(self.boxes[index].tolist())
-            write(folder / f"{stem}_projection.png", png(signed_picture(window, self.scale)))
-            write(folder / f"{stem}_patch.png", png(patch))
-        write(folder / "units.json", json.dumps(self.numbers(), indent=1).encode())
+        names = [_pictures_of(index, unit[0]) for index, unit in enumerate(self.units)]
+        with whole_folder(folder, _listed, "units.json", ("units.json", *chain(*names))) as staged:
+            for (projection, patch), window, box in zip(names, self.windows, self.boxes.tolist(), strict=True):
+                staged.put(projection, png(signed_picture(window, self.scale)))
+                staged.put(patch, png(self._patch_picture(box)))
+            staged.put("units.json", json.dumps(self.numbers(), indent=1).encode())
+            staged.publish()
 
     def _patch_picture(self, box: Sequence[int]) -> Image.Image:
         """What stands in `box`; what lies outside the picture is white."""
@@ -254,6 +260,23 @@ class Reconstructions:
         data = base64.b64encode(png(kept.picture())).decode()
         picture = f'<img src="data:image/png;base64,{data}">'
         return f'<figure style="margin:0">{picture}<figcaption>{caption}{more}</figcaption></figure>'
+
+
+def _pictures_of(index: int, channel: int | None) -> tuple[str, str]:
+    """Return the names of a projection's picture and of its patch's in a folder."""
+    return f"{index:04d}_channel_{channel}_projection.png", f"{index:04d}_channel_{channel}_patch.png"
+
+
+def _listed(folder: Path) -> set[str]:
+    """Return the files that an earlier `save` has written into a folder, by its units.json; none if that is not ours."""
+    try:
+        numbers = json.loads((folder / "units.json").read_bytes())
+        channels = [unit["channel"] for unit in numbers["units"]]
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+        return set()
+    if not {"place", "method", "receptive_field"} <= numbers.keys() or not all(isinstance(each, int) for each in channels):
+        return set()
+    return {"units.json", *chain(*(_pictures_of(index, channel) for index, channel in enumerate(channels)))}
 
 
 def place_numbers(place: Place, method: str, error: float | None, notes: Sequence[str]) -> dict[str, Any]:

@@ -31,7 +31,7 @@ from unconv.cli.options import (
     Weights,
 )
 from unconv.cli.parsing import read_channels, read_floats, read_size, read_unit
-from unconv.cli.progress import hushed, print_table, remark, show_progress, stoppable
+from unconv.cli.progress import hushed, leading_to, print_table, remark, show_progress
 
 if TYPE_CHECKING:
     from unconv.reverse.network import Network
@@ -50,7 +50,7 @@ def demo(
     from unconv.report import Request, reports
 
     pictures = [picture for picture in box.demo_pictures() if picture.stem != "astronaut"]
-    with stoppable(out), show_progress(as_json or quiet) as progress:
+    with leading_to(out), show_progress(as_json or quiet) as progress:
         numbers = reports(load("unconv:caltech"), pictures, out, Request(), progress)
     _finish(out, numbers, as_json)
 
@@ -109,13 +109,14 @@ def project(
 ) -> None:
     """Show which structure of one picture drives the units of a network: a folder of pages."""
     from unconv import Rules
-    from unconv.report import Request, report
+    from unconv.report import Request, refuse_folder, report
 
     request = Request(tuple(at or ()), read_channels(channels), read_unit(unit), Rules(method, activations), dtype, trust)
+    refuse_folder(out)  # now, and not after the network is loaded
     network = _network(model, weights, quiet, size, resize, mean, std, scale, bgr)
     if network.weights == "random":
         remark("the weights are random, and so are the pictures; pass --weights DEFAULT or a file.", as_json or quiet)
-    with stoppable(out), show_progress(as_json or quiet) as progress:
+    with leading_to(out), show_progress(as_json or quiet) as progress:
         numbers = report(network, image, out, request, progress)
     _finish(out, numbers, as_json)
     for line in (*_notes(numbers), *_errors(numbers)):

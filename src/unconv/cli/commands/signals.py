@@ -157,6 +157,7 @@ def _psf(text: str, observed: Measured, quiet: bool) -> str | Tensor:
         raise typer.BadParameter(f"--psf {text!r}: the size must be a whole number.")
     if name == "estimate":
         return _estimated(observed, int(numbers[0]), quiet)
+    psf.refuse_wider(name, numbers, observed.spatial)
     if name == "uniform":
         return psf.uniform(int(numbers[0]))
     made: Tensor = getattr(psf, name)(*numbers)
