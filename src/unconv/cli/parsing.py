@@ -10,6 +10,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+_MOST_DIGITS = 9  # of a length or a position: no memory holds more
+
+
 def read_grid(option: str, text: str) -> Tensor:
     """Read rows of values, or a size filled with 1, 2, 3."""
     import torch
@@ -32,7 +35,7 @@ def read_grid(option: str, text: str) -> Tensor:
 def read_lengths(option: str, text: str) -> tuple[int, ...]:
     """Read a number, or one for each axis: 3x5."""
     parts = text.lower().split("x")
-    if not all(part.isdecimal() for part in parts):
+    if not all(_is_length(part) for part in parts):
         hint = " To write a file, pass -o." if option == "--output" and "." in text else ""
         raise typer.BadParameter(f"{option} {text!r}: write a number, or one for each axis: 3x5, height first.{hint}")
     return tuple(int(part) for part in parts)
@@ -42,7 +45,7 @@ def read_paddings(text: str, axes: int) -> str | list[tuple[int, ...]]:
     """Read SAME, VALID, or a pair for each axis; one pair is for all of them."""
     if text.isalpha():
         return text.upper()
-    pairs = [tuple(int(n) if n.strip().isdecimal() else -1 for n in pair.split(",")) for pair in text.split(";")]
+    pairs = [tuple(int(n) if _is_length(n.strip()) else -1 for n in pair.split(",")) for pair in text.split(";")]
     if any(len(pair) != 2 or min(pair) < 0 for pair in pairs):
         raise typer.BadParameter(f"--padding {text!r}: write SAME, VALID, or before,after: 1,1, or of each axis: 1,1;0,2.")
     return pairs * axes if len(pairs) == 1 else pairs
@@ -51,14 +54,14 @@ def read_paddings(text: str, axes: int) -> str | list[tuple[int, ...]]:
 def read_place(text: str) -> tuple[int, int]:
     """Read a row and a column: 1,2."""
     parts = text.split(",")
-    if len(parts) != 2 or not all(part.strip().isdecimal() for part in parts):
+    if len(parts) != 2 or not all(_is_length(part.strip()) for part in parts):
         raise typer.BadParameter(f"--at {text!r}: write row,column.")
     return int(parts[0]), int(parts[1])
 
 
 def read_size(text: str) -> tuple[int, int]:
     """Read 224 or 224x320 as (height, width)."""
-    numbers = [int(n) for n in text.lower().split("x") if n.isdecimal() and int(n) > 0]
+    numbers = [int(n) for n in text.lower().split("x") if _is_length(n) and int(n) > 0]
     if len(numbers) != len(text.lower().split("x")) or len(numbers) not in (1, 2):
         raise typer.BadParameter(f"{text!r} is no size; write 224 or 224x320 (height first).")
     return (numbers[0], numbers[-1])
@@ -76,7 +79,7 @@ def read_channels(text: str) -> str | list[int]:
     """Read all, top:9, or numbers with commas between."""
     if text == "all" or text.startswith("top:"):
         return text
-    if all(part.strip().isdecimal() for part in text.split(",")):
+    if all(_is_length(part.strip()) for part in text.split(",")):
         return [int(part) for part in text.split(",")]
     raise typer.BadParameter(f"--channels {text!r}: write all, top:9, or numbers with commas between.")
 
@@ -85,6 +88,11 @@ def read_unit(text: str) -> str | tuple[int, ...]:
     """Read strongest, map, or a position: 6,7."""
     if text in ("strongest", "map"):
         return text
-    if all(part.strip().isdecimal() for part in text.split(",")):
+    if all(_is_length(part.strip()) for part in text.split(",")):
         return tuple(int(part) for part in text.split(","))
     raise typer.BadParameter(f"--unit {text!r}: write strongest, map, or a position: 6,7.")
+
+
+def _is_length(text: str) -> bool:
+    """Whether this is a whole number, not negative, that Python reads and a tensor may be long."""
+    return text.isdecimal() and len(text) <= _MOST_DIGITS

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import sys
 from pathlib import Path
 
@@ -27,7 +28,7 @@ def open_factory(spec: str, weights: str | None) -> Opened:
 
 def _module(path: Path, factory: str) -> nn.Module:
     """Return what the function `factory` of a Python file returns, or the module that is called so."""
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise UnconvError(f"load: there is no file {path}. Pass FILE.py:factory.")
     specification = importlib.util.spec_from_file_location(f"unconv_factory_{path.stem}", path)
     assert specification is not None and specification.loader is not None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -64,9 +65,10 @@ def explain(
         raise typer.BadParameter(f"{operation!r} cannot be explained; conv2d_transpose, unpool_max and unpool_avg can.")
     place = None if at is None else read_place(at)
     if out is not None:
+        did = "replaced" if os.path.lexists(out) else "wrote"
         explanation.save(out, place)
         if not (as_json and quiet):
-            print(f"wrote {out}", file=sys.stderr if as_json else sys.stdout)
+            print(f"{did} {out}", file=sys.stderr if as_json else sys.stdout)
     if as_json:
         print(json.dumps(explanation.numbers(), indent=1))
     elif out is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,6 +14,7 @@ from unconv.cli.groups import Group
 from unconv.cli.options import AsJson, Quiet, one_of
 from unconv.cli.progress import remark, show_progress
 from unconv.errors import PictureError, UnconvError
+from unconv.files import refuse_unwritable, uninterrupted, write
 from unconv.inverse.fields.image.table import METHODS, boundary_help, method_help, strength_help
 from unconv.inverse.operators.boundaries import BOUNDARIES
 
@@ -57,21 +59,20 @@ def deblur(
     out: Annotated[
         Path | None, typer.Option("-o", "--out", help="The restored picture's file; by default beside the picture.")
     ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that are there already.")] = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
     """Take the blur out of a picture, and write it beside a before-and-after picture."""
     from unconv.inverse.fields import image
-    from unconv.pictures.encode import refuse_unfit
+    from unconv.pictures.encode import png, refuse_unfit
     from unconv.pictures.measured import measured
 
     wanted: str | float = noise if noise in ("estimate", "poisson") else _number("--noise", noise)
     _only_here(enlarge, boundary, {"--strength": strength, "--axes": axes, "--memory": memory})
     place = out or _beside(picture)
     beside = place.with_name(f"{place.stem}-before-after.png")
-    for taken, what in ((picture, "the blurred picture itself"), (Path(psf), "the PSF")):
-        if taken.resolve() in (place.resolve(), beside.resolve()):
-            raise UnconvError(f"deblur: {taken} is {what}, and would be written over. Choose another name with -o.")
+    _refuse_places(place, beside, {"the blurred picture itself": str(picture), "the PSF": psf}, overwrite)
     observed = measured(picture, axes=axes)
     refuse_unfit(observed, place)  # now, and not after minutes of work
     kernel = _psf(psf, observed, quiet)
@@ -85,8 +86,9 @@ def deblur(
             restored = image.super_resolve(observed, enlarge, kernel, wanted, method, steps=steps, progress=progress)
     for note in restored.notes:
         remark(note, quiet)
-    restored.save(place)
-    _write_comparison(restored, beside)
+    with uninterrupted():  # the two go together
+        restored.save(place)
+        write(beside, png(restored.comparison()))
     if as_json:
         print(json.dumps(_numbers(restored, place, beside), indent=1))
     else:
@@ -95,11 +97,15 @@ def deblur(
         print(f"wrote {place} and {beside}")
 
 
-def _write_comparison(restored: Restored, path: Path) -> None:
-    from unconv.files import write
-    from unconv.pictures.encode import png
-
-    write(path, png(restored.comparison()))
+def _refuse_places(place: Path, beside: Path, sources: dict[str, str], overwrite: bool) -> None:
+    """Refuse to write over the sources, over anything without leave, and where nothing can be written: before the work."""
+    for what, source in sources.items():
+        if any(os.path.realpath(path) == os.path.realpath(source) for path in (place, beside)):
+            raise UnconvError(f"deblur: {source} is {what}, and would be written over. Choose another name with -o.")
+    for path in (place, beside):
+        refuse_unwritable(path)
+        if os.path.lexists(path) and not overwrite:
+            raise UnconvError(f"deblur: {path} is there already. Pass --overwrite to replace it, or another name with -o.")
 
 
 def _numbers(restored: Restored, place: Path, beside: Path) -> dict[str, Any]:
@@ -116,7 +122,7 @@ def _numbers(restored: Restored, place: Path, beside: Path) -> dict[str, Any]:
 
 def _beside(picture: Path) -> Path:
     """Return a name beside the picture, of its own kind of file; PNG where that would compress with loss."""
-    if not picture.is_file():
+    if not os.path.isfile(picture):
         raise PictureError(f"deblur: there is no picture file {str(picture)!r}.")
     if picture.suffix.lower() in (".png", ".tif", ".tiff", ".npy"):
         return picture.with_name(f"{picture.stem}-restored{picture.suffix}")
@@ -143,7 +149,7 @@ def _psf(text: str, observed: Measured, quiet: bool) -> str | Tensor:
 
     name, colon, rest = text.partition(":")
     if name not in _MAKERS or not colon:
-        if not Path(text).is_file():
+        if not os.path.isfile(text):
             ways = ", ".join(_MAKERS.values())
             raise typer.BadParameter(f"--psf {text!r}: there is no such file. Write a file's name, or one of {ways}.")
         return text

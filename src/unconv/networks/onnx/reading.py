@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,7 +54,7 @@ def read_onnx(path: Path) -> OnnxFile:
         ModelError: it is valid, but holds what no network that can be run backwards does.
     """
     onnx = library("onnx", "onnx")
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise WeightsError(f"load: there is no file {path}. Pass onnx:FILE.")
     model = _parsed(onnx, path)
     if model.functions:
