@@ -62,6 +62,8 @@ class Coverage:
         tried: the places that the laws were tried on.
         laws: with their errors.
         verdict: all of it in a sentence.
+        written: of each kind of rectifier, how many the network writes out by other operations.
+        unnamed: places of functions that look like rectifiers, but are none that has a name: they are not rectified.
     """
 
     about: Mapping[str, str]
@@ -74,6 +76,8 @@ class Coverage:
     tried: tuple[str, ...]
     laws: tuple[Law, ...]
     verdict: str
+    written: Mapping[str, int]
+    unnamed: tuple[str, ...]
 
     @property
     def reversible(self) -> bool:
@@ -110,9 +114,12 @@ def _lines(found: Coverage) -> Iterator[str]:
         yield f"{mark}{row.count:5d}  {row.name:20s}  {row.rule}{where}"
     yield "rectifiers"
     yield from (f"       {words}" for words in found.rectified or ("none",))
+    yield from (f" {count:5d}  {kind}, written out" for kind, count in found.written.items())
+    if found.unnamed:
+        yield f"!{len(found.unnamed):5d}  that look like rectifiers and are none with a name: {_listed(found.unnamed)}"
     yield "held fixed"
     for kind, places in found.held.items():
-        yield f" {len(places):5d}  {kind}: {', '.join(places[:3])}{', ..' if len(places) > 3 else ''}"
+        yield f" {len(places):5d}  {kind}: {_listed(places)}"
     if not found.held:
         yield "       nothing"
     yield "max pools"
@@ -124,6 +131,10 @@ def _lines(found: Coverage) -> Iterator[str]:
     yield f"laws, tried on {', '.join(found.tried) or 'nothing'}"
     for law in found.laws:
         yield f" {'holds' if law.holds else 'BROKEN':6s} {law.name:20s}  {law.error:.1e} of {law.limit:.0e}  {law.words}"
+
+
+def _listed(places: Sequence[str]) -> str:
+    return ", ".join(places[:3]) + (", .." if len(places) > 3 else "")
 
 
 def check(model: Model, image: Any = None, method: str | Rules = "deconvnet") -> Coverage:
@@ -138,7 +149,7 @@ def check(model: Model, image: Any = None, method: str | Rules = "deconvnet") ->
     tried_on, precise = trial(model)
     recording = tried_on.record(shown, method=rules)
     frozen = recording.frozen(rules)
-    refused = {id(step): reason for step in frozen.tape.steps if (reason := rules.refusal(step)) and _floats(step)}
+    refused = {id(step): reason for step in _live(frozen.tape) if (reason := rules.refusal(step)) and _floats(step)}
     seen = recording.places()
     good, returned = _projectable(recording, seen, _reached(frozen.tape, refused))
     # A place that a module returns is worth more: there, autograd can be asked as well.
@@ -157,7 +168,9 @@ def check(model: Model, image: Any = None, method: str | Rules = "deconvnet") ->
         places=counts,
         tried=tuple(place.name for place in tried),
         laws=tuple(found),
-        verdict=_verdict(counts, good, list(refused.values()), found, rectifiers, rules),
+        verdict=_verdict(counts, good, list(refused.values()), found, rectifiers, rules) + _unnamed(recording.tape.unnamed),
+        written=dict(Counter(step.kind for step in _live(recording.tape) if step.written)),
+        unnamed=recording.tape.unnamed,
     )
 
 
@@ -188,7 +201,7 @@ def _operations(tape: Tape, frozen: Frozen, rules: Rules, refused: Mapping[int, 
     special = {place: WORDS[kind].rule for kind, places in frozen_places(frozen) for place in places}
     kinds = {step.place: step.kind for step in tape.steps}
     rows: dict[tuple[str, str, bool], list[str]] = {}
-    for step in frozen.tape.steps:
+    for step in _live(frozen.tape):
         if not _floats(step):
             continue
         is_refused = id(step) in refused
@@ -210,7 +223,12 @@ def _first_line(rule: Callable[..., Any]) -> str:
 
 
 def _rectifiers(tape: Tape) -> dict[str, int]:
-    return dict(Counter(step.kind for step in tape.steps if is_rectifier(step.operation)))
+    return dict(Counter(step.kind for step in _live(tape) if is_rectifier(step.operation)))
+
+
+def _live(tape: Tape) -> Iterator[Step]:
+    """Yield the steps but for the parts of activations that are written out."""
+    return (step for step in tape.steps if not step.within)
 
 
 def _rectified(rectifiers: Mapping[str, int], rules: Rules) -> Iterator[str]:
@@ -270,3 +288,13 @@ def _verdict(
     kinds = " and ".join(f"{count} {kind}" for kind, count in rectifiers.items())
     number = sum(rectifiers.values())
     return f"Reversible: all {total} places by {rules.name}, through all {number} rectifiers ({kinds}); every law holds."
+
+
+def _unnamed(places: Sequence[str]) -> str:
+    """Return the verdict's warning of what may be a rectifier and is not treated as one."""
+    if not places:
+        return ""
+    return (
+        f" But what is written out at {_listed(places)} holds negative values back and passes large ones on, as a rectifier, "
+        "and is none that unconv knows: it goes back as the formula it is. If it is one, make it a named activation of torch's."
+    )

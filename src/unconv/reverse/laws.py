@@ -184,6 +184,10 @@ def _autograd(model: Model, recording: Recording, value: Value, seed: Tensor) ->
             out, rows = kept[name], seed.movedim(1, -1) if name in recording.tape.turned else seed
             _lay_out(out)
             found = [torch.autograd.grad(out, image, row[None], retain_graph=True, allow_unused=True)[0] for row in rows]
+    except RuntimeError as error:
+        if "derivative for" in str(error):  # torch has none of this network
+            return None
+        raise
     finally:
         handle.remove()
     return torch.cat([torch.zeros_like(image) if gradient is None else gradient for gradient in found])

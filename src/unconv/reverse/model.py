@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
@@ -27,11 +27,12 @@ from unconv.reverse.receptive_field import ReceptiveField, receptive_fields
 from unconv.reverse.reconstruction import Reconstructions
 from unconv.reverse.rewriting.channels_first import channels_first
 from unconv.reverse.rewriting.freeze import Frozen, freeze, frozen_words
+from unconv.reverse.rewriting.written_out import as_written, writes_out, written_out
 from unconv.reverse.rules import KEEPERS
 from unconv.reverse.rules.table import is_rectifier
 from unconv.reverse.seed import Channels, Seeds, Unit, choose
 from unconv.reverse.tape.record import Keep, record
-from unconv.reverse.tape.step import Step, Tape
+from unconv.reverse.tape.step import Step, Tape, Value
 from unconv.reverse.tape.untouched import shares, watched
 from unconv.reverse.walking.stream import Units
 from unconv.reverse.walking.walk import Route
@@ -101,7 +102,18 @@ class Model:
                 f"record: {self.name} failed on an image of {tuple(tensor.shape)}: {what}. "
                 f"Is that the size it was made for? (input_size is {self.input_size})"
             ) from error
-        return Recording(self, channels_first(tape))
+        recording = Recording(self, written_out(channels_first(tape)))
+        again = self._to_keep(recording, keep)
+        return self.record(image, again, method) if again else recording
+
+    def _to_keep(self, recording: Recording, keep: Keep) -> list[str]:
+        """Return what a second run has to keep, as only the first shows which activations are written out; [] if nothing."""
+        tape, asked = recording.tape, [] if callable(keep) else list(keep)
+        unkept = [place for pair in tape.unkept.items() for place in pair if place not in asked]
+        maps = [(step.place, value) for step, value in recording.rectified_maps()] if callable(keep) else []
+        if not unkept and all(value.index in tape.kept for _, value in maps):
+            return []
+        return list(dict.fromkeys([*asked, *(place for place, _ in maps), *unkept]))
 
     def call(self, image: Tensor) -> Any:
         """Return what the module makes of a preprocessed image (1, C, samples..)."""
@@ -184,19 +196,25 @@ class Recording:
         Raises:
             NoSuchLayer: there are none.
         """
-        found = [step.place for step, value in looked_at(self.tape) if is_rectified(self.tape, step, value)]
+        found = [step.place for step, _ in self.rectified_maps()]
         if not found:
             raise NoSuchLayer(f"places: {self.model.name} has no rectified convolution. Name places, from `unconv places`.")
         return found
 
+    def rectified_maps(self) -> Iterator[tuple[Step, Value]]:
+        """Yield the rectifiers that make maps, each with its value."""
+        return ((step, value) for step, value in looked_at(self.tape) if is_rectified(self.tape, step, value))
+
     def frozen(self, method: str | Rules = "deconvnet") -> Frozen:
         """Return the tape with what a method freezes."""
         rules = method_named(method)
-        key = (rules.skip, rules.own)
+        key = (rules.skip, rules.own, rules.name == "gradient" and not rules.hold)
+        if key not in self._told:
+            self._told[key] = as_written(self.tape) if key[2] or writes_out(self.tape, rules.own) else self.tape
         if not rules.hold:
-            return Frozen(self.tape)
+            return Frozen(self._told[key])
         if key not in self._frozen:
-            self._frozen[key] = freeze(self.tape, *key)
+            self._frozen[key] = freeze(self._told[key], rules.skip, rules.own)
         return self._frozen[key]
 
     def receptive_fields(self, method: str | Rules = "deconvnet") -> dict[int, ReceptiveField]:
@@ -271,6 +289,12 @@ class Recording:
     def _listed_fields(self) -> dict[int, ReceptiveField]:
         """The receptive fields that places are listed with: no gate counts, whatever the method."""
         return self.receptive_fields("deconvnet")
+
+    @cached_property
+    def _told(self) -> dict[Any, Tape]:
+        # The gradient is that of the formulas that activations were written as: where a slope jumps, each has its own.
+        # So are methods with rules of the user's own for a formula's operations.
+        return {}
 
     @cached_property
     def _frozen(self) -> dict[Any, Frozen]:

@@ -48,11 +48,14 @@ def places(tape: Tape, fields: Mapping[int, ReceptiveField]) -> list[Place]:
 
 
 def looked_at(tape: Tape) -> Iterator[tuple[Step, Value]]:
-    """Return the steps that make a place of their own, each with its value; what only moves samples makes none."""
+    """Return the steps that make a place of their own, each with its value.
+
+    What only moves samples makes none, nor do parts of an activation that is written out.
+    """
     axes = tape.image.ndim - 2
     for step in tape.steps:
         value = step.outputs[0]
-        if value is not None and ROLES.get(step.operation) != "move" and _can_be_seen(value, axes):
+        if value is not None and not step.within and ROLES.get(step.operation) != "move" and _can_be_seen(value, axes):
             yield step, value
 
 

@@ -87,7 +87,8 @@ def freeze(tape: Tape, skip: bool = True, own: Collection[OpOverload] = ()) -> F
             steps.append(step)
         else:
             kind, rewritten = found
-            places[kind].append(step.place)
+            if not step.within:
+                places[kind].append(step.place)
             steps += rewritten
             fresh += len(rewritten) - 1
         origins |= dict.fromkeys((output.index for output in step.outputs if output), origin(step, origins))

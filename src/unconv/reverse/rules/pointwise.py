@@ -14,11 +14,15 @@ from torch import Tensor
 
 from unconv.reverse.rules.table import along, differentiated, local, one_channel, point, prepared, rule
 from unconv.reverse.tape.step import Before, Step
+from unconv.reverse.tape.whole import define
 from unconv.reverse.window import Window
 
 aten = torch.ops.aten
 
 RELU = aten.relu.default
+
+# What torch has no operation for: x * sigmoid(beta x), with a beta of 1.702 known as QuickGELU.
+SWISH = define("swish(Tensor x, float beta) -> Tensor", lambda x, beta: x * torch.sigmoid(beta * x))
 
 
 def _passed(_step: Step, args: tuple[Any, ...]) -> Tensor:
@@ -79,6 +83,7 @@ _sloping = partial(rule, reach=local, keep=Before(point), prepare=_sloped)
     aten.mish.default,
     aten.silu.default,
     aten.softplus.default,
+    SWISH,
     role="rectifier",
 )
 @_sloping(
@@ -117,6 +122,22 @@ def by_slope(step: Step, r: Window) -> Window:
 
 
 @one_channel
+@rule(
+    aten.ceil.default,
+    aten.floor.default,
+    aten.round.default,
+    aten.sign.default,
+    aten.sgn.default,
+    aten.trunc.default,
+    reach=local,
+    role="slope",
+)
+def flat(step: Step, _r: Window) -> list[Window | None]:
+    """Nothing: a function that goes in steps has no slope."""
+    return [None] * len(step.inputs)
+
+
+@one_channel
 @prepared(_sloped)
 def rectify_by_slope(step: Step, r: Window) -> Window:
     """The signal rectified, then times the slope: what guided backpropagation is for a ReLU."""
@@ -145,6 +166,7 @@ def pass_on(_step: Step, r: Window) -> Window:
 @rule(aten.amax.default, aten.amin.default, keep=Before(point), turn=along(1))
 @rule(
     aten.log_sigmoid_forward.default,
+    aten.logaddexp.default,
     aten.maximum.default,
     aten.minimum.default,
     aten.where.self,

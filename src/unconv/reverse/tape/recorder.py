@@ -210,7 +210,7 @@ class Recorder(TorchDispatchMode):
         kept = [before if after is None else after for before, after in zip(kept, late, strict=True)]
         self.memory.use((*constants, *tensors_in(kept)), len(self.steps))
         self.steps.append(replace(step, outputs=made, kept=kept[0], own=kept[1]))
-        self._hold(results[0], made[0], step.operation)
+        self._hold(results[0], made[0], step.operation, step.place)
         for tensor, value in zip(results, made, strict=True):
             if value is not None:
                 self._watch(tensor, step.operation, step.operation is not func)
@@ -333,7 +333,7 @@ class Recorder(TorchDispatchMode):
             step = Step(FUNCTION, (list(inputs), name_of_function(function)), inputs, (made,), self._where(FUNCTION))
             self.steps.append(step)
             self.memory.live(found)
-            self._hold(found, made, FUNCTION)
+            self._hold(found, made, FUNCTION, step.place)
             return found
 
         return tree_map(behind, forward(*args, **kwargs))
@@ -346,9 +346,9 @@ class Recorder(TorchDispatchMode):
             total = tensor.sum(dtype=torch.float32 if narrow else None)
             self.sums.append((len(self.steps) - 1, total))
 
-    def _hold(self, tensor: Any, value: Value | None, operation: OpOverload) -> None:
+    def _hold(self, tensor: Any, value: Value | None, operation: OpOverload, place: str) -> None:
         frame = self.frames[-1] if self.frames else None
-        names = {self._where(operation)} | ({frame.name} if frame and frame.leaf else set())
+        names = {place} | ({frame.name} if frame and frame.leaf else set())
         if value is not None and (names & self.wanted or self.keeps_operation(operation)):
             self.held[value.index] = tensor
 

@@ -50,6 +50,8 @@ class Step:
         place: the module that ran it, or that module and the operation.
         kept: what the rules need of the forward pass: switches, masks.
         own: what a rule of the user's own asked to keep.
+        written: of an activation that was written out, the last step of the formula.
+        within: of such a formula's other steps, the place of that activation.
     """
 
     operation: OpOverload
@@ -59,6 +61,8 @@ class Step:
     place: str
     kept: Any = None
     own: Any = None
+    written: Step | None = None
+    within: str = ""
 
     @property
     def kind(self) -> str:
@@ -97,6 +101,8 @@ class Tape:
         turned: names of modules that returned their value with its channels last.
         lost: names of modules that returned what had been written through a view, and where.
         weights: the model's tensors that steps refer to, and which version of each was used.
+        unnamed: places of functions that look like rectifiers and are none with a name.
+        unkept: of those that have one, the place whose values would show it, had the tape kept them.
     """
 
     image: Tensor
@@ -108,6 +114,8 @@ class Tape:
     turned: frozenset[str] = frozenset()
     lost: Mapping[str, str] = field(default_factory=dict)
     weights: tuple[tuple[Tensor, int], ...] = ()
+    unnamed: tuple[str, ...] = ()
+    unkept: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def outdated(self) -> bool:
