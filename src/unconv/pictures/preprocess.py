@@ -15,7 +15,7 @@ from torchvision.transforms.v2 import functional as vision
 from unconv.errors import PictureError, ShapeError
 from unconv.kinds import check_fields, checks_kinds
 
-_LARGE = 50_000_000  # pixels that a resized picture may have
+_LARGE = 50_000_000  # pixels that a resized or cropped picture may have
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,11 @@ class Preprocess:
             raise ShapeError(
                 f"Preprocess: mean {self.mean}, std {self.std}, scale {self.scale}; all must be finite, "
                 "no std zero and the scale positive."
+            )
+        height, width = self.size or (0, 0)
+        if max(height * width, (self.resize or 0) ** 2) > _LARGE:
+            raise ShapeError(
+                f"Preprocess: size {self.size}, resize {self.resize}; at most {_LARGE} pixels were allowed for. Choose less."
             )
         if any(n < 1 for n in (*(self.size or ()), *([] if self.resize is None else [self.resize]))):
             raise ShapeError(f"Preprocess: size {self.size}, resize {self.resize}; lengths must be at least 1 pixel.")

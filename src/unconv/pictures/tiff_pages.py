@@ -13,10 +13,12 @@ import math
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import BinaryIO, TypeAlias
 
 _MOST_PAGES = 1 << 18
 _MOST_TAGS = 4096  # of a page; TIFF knows some hundred
+_MOST_SAMPLES = 4096  # of a pixel
 _MOST_TIMES, _MOST_MORE = 4, 1 << 20  # tags, and strips, may come to so many times the file: pages may share some
 
 # The types of a tag's values: bytes of each, and the letter of `struct` for those that are whole numbers.
@@ -70,8 +72,9 @@ class Page:
 
     @property
     def nbytes(self) -> int:
-        """Bytes that it takes once decoded."""
-        return self.height * self.width * sum(max(1, -(-bits // 8)) for bits in self.bits)
+        """Bytes that it takes once decoded, whole tiles included."""
+        pixel = sum(max(1, -(-bits // 8)) for bits in self.bits)
+        return max(self.height * self.width * pixel, len(self.starts) * self.stored(0) if self.tiled else 0)
 
     def rows(self, index: int) -> int:
         """Count the rows of strip or tile `index`; the last strip of a plane may have fewer."""
@@ -178,7 +181,7 @@ def _page(index: int, order: str, tags: _Tags, description: str, size: int) -> P
 
     width, height, samples = one(_WIDTH), one(_HEIGHT), one(_SAMPLES, 1)
     bits, kinds = (_each(tags.get(tag, (1,)), samples) for tag in (_BITS, _KIND))
-    if 0 in (width, height) or not 1 <= samples <= 65535 or not all(1 <= depth <= 128 for depth in bits):
+    if 0 in (width, height) or not 1 <= samples <= _MOST_SAMPLES or not all(1 <= depth <= 128 for depth in bits):
         raise ValueError(f"its page {index} is {height} x {width} pixels of {samples} samples of {bits[:4]} bits")
     if one(_DEPTH, 1) > 1:
         raise ValueError(f"its page {index} holds {one(_DEPTH)} pages, which are not read. Save them as pages of their own")
@@ -198,8 +201,9 @@ def _page(index: int, order: str, tags: _Tags, description: str, size: int) -> P
     return _within(page, size)
 
 
+@lru_cache(32)  # the same object for all pages, so that they do not take a tuple each
 def _each(values: tuple[int, ...], samples: int) -> tuple[int, ...]:
-    return values * samples if len(values) == 1 and samples <= 65535 else values
+    return values * samples if len(values) == 1 and samples <= _MOST_SAMPLES else values
 
 
 def _within(page: Page, size: int) -> Page:

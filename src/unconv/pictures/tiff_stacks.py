@@ -12,10 +12,11 @@ from dataclasses import replace
 
 from unconv.pictures.tiff_pages import Page
 
-_IMAGEJ = re.compile(r"^(images|frames|slices|channels)=(\d{1,9})\s*$", re.MULTILINE)
+_IMAGEJ = re.compile(r"^(images|frames|slices|channels)=(\d{1,9})[ \t\r]*$", re.MULTILINE)
 _SHAPED = re.compile(r'^\{.{0,100}?"shape": ?\[([\d, ]{1,300})\]')
 _ELEMENT = r"<(?:\w+:)?{}\b([^<>]*)>"
-_ATTRIBUTE = re.compile(r"""([\w:]+)\s*=\s*["']([^"'<>]*)["']""")
+# Begins where a word does, so that a long text of no sense takes time in proportion to its length.
+_ATTRIBUTE = re.compile(r"""(?<![\w:])([\w:]+)\s*=\s*["']([^"'<>]*)["']""")
 
 
 def arranged(pages: list[Page], size: int, name: str) -> tuple[list[Page], tuple[int, ...]]:
@@ -33,7 +34,7 @@ def arranged(pages: list[Page], size: int, name: str) -> tuple[list[Page], tuple
     kept = [page for page in pages if not page.index or not page.reduced]
     description = kept[0].description
     if "<OME" in description or ":OME" in description:
-        return _ome(kept, re.sub(r"<!--.*?-->", "", description, flags=re.DOTALL), name)
+        return _ome(kept, _uncommented(description), name)
     if description.startswith("ImageJ=") or re.search(r"^images=\d", description, re.MULTILINE):
         return _imagej(kept, dict(_IMAGEJ.findall(description)), size)
     if _SHAPED.match(description):
@@ -107,6 +108,12 @@ def _ome(pages: list[Page], xml: str, name: str) -> tuple[list[Page], tuple[int,
     return [pages[place] for place in places], lead
 
 
+def _uncommented(xml: str) -> str:
+    """Return the text without comments; one without an end reaches to the text's end."""
+    first, *others = xml.split("<!--")
+    return first + "".join(other.partition("-->")[2] for other in others)
+
+
 def _places(xml: str, order: list[str], lengths: dict[str, int], name: str) -> list[int]:
     """Return the page of each plane, the axis that comes first in `order` running fastest."""
     count = math.prod(lengths.values())
@@ -115,7 +122,7 @@ def _places(xml: str, order: list[str], lengths: dict[str, int], name: str) -> l
         return list(range(count))
     own = re.search(_ELEMENT.format("OME"), xml)
     identity = dict(_ATTRIBUTE.findall(own[1])).get("UUID") if own else None
-    places = [-1] * count
+    places, named = [-1] * count, 0
     for attributes, inside in zip(parts[1::2], parts[2::2], strict=True):
         told = dict(_ATTRIBUTE.findall(attributes))
         _refuse_elsewhere("" if attributes.endswith("/") else inside, identity, name)
@@ -126,7 +133,8 @@ def _places(xml: str, order: list[str], lengths: dict[str, int], name: str) -> l
             at *= lengths[axis]
         page = numbers.get("IFD", 0)
         planes = numbers.get("PlaneCount", 1 if "IFD" in numbers else count - first)
-        if first + planes > count or page + planes > count:
+        named += planes
+        if first + planes > count or page + planes > count or named > count:
             raise ValueError(f"its OME description puts {planes} planes behind plane {first}, but there are {count}")
         places[first : first + planes] = range(page, page + planes)
     return places

@@ -10,10 +10,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from unconv.errors import DtypeError, NonFinite, PictureError, ShapeError, UnconvError, nearest
+from unconv.errors import DtypeError, NonFinite, ShapeError
+from unconv.inverse.psf.makers import MOST_SAMPLES
+from unconv.inverse.psf.mat import read_mat
 from unconv.kinds import checks_kinds_but, fits_kind, shown
-from unconv.pictures.decode import DAMAGE, reading, refuse_missing
+from unconv.pictures.decode import reading, refuse_missing
 from unconv.pictures.measured import measured
+from unconv.pictures.npy import read_npy
+
+_MOST_TEXT = 4 * MOST_SAMPLES  # bytes of a file of numbers in text
 
 
 @checks_kinds_but("source")
@@ -111,6 +116,11 @@ def _off_centre(kernel: Tensor, where: str) -> list[str]:
 def _numbers(psf: np.ndarray[Any, Any] | Tensor, where: str) -> Tensor:
     if not isinstance(psf, np.ndarray) and not fits_kind(psf, Tensor):
         raise DtypeError(f"{where}: it is {shown(psf)}, but a file, a dense tensor or an array was needed. Pass np.array(it).")
+    if psf.numel() > MOST_SAMPLES if isinstance(psf, Tensor) else psf.size > MOST_SAMPLES:
+        raise ShapeError(
+            f"{where}: it is {tuple(psf.shape)}, but at most {MOST_SAMPLES} samples were allowed for. Crop it to where it is "
+            "not zero."
+        )
     kind = str(psf.dtype).removeprefix("torch.")
     if not kind.lstrip("<>=").startswith(("int", "uint", "float", "bfloat", "i", "u", "f")):
         raise DtypeError(f"{where}: its samples are {kind}; integers or floats were needed. Convert them.")
@@ -121,11 +131,13 @@ def _read(path: Path, name: str | None) -> np.ndarray[Any, Any] | Tensor:
     refuse_missing("psf", path)
     suffix = path.suffix.lower()
     if suffix == ".mat":
-        return _read_mat(path, name)
+        return read_mat(path, name)
     with reading("psf", path, "cannot be read as numbers"):
         if suffix == ".npy":
-            return np.array(np.load(path, mmap_mode="r", allow_pickle=False))
+            return read_npy(path, MOST_SAMPLES)
         if suffix in (".txt", ".csv"):
+            if path.stat().st_size > _MOST_TEXT:
+                raise ValueError(f"it is {path.stat().st_size} bytes long, but at most {_MOST_TEXT} were allowed for. Crop it")
             text = path.read_text(encoding="utf-8-sig").replace(",", " ").replace(";", " ")
             return np.loadtxt(text.splitlines(), ndmin=2)
     picture = measured(path)
@@ -138,24 +150,3 @@ def _read(path: Path, name: str | None) -> np.ndarray[Any, Any] | Tensor:
         samples = samples.squeeze(channel)
     total = samples.double().sum()
     return samples / total if picture.peak is not None and total > 0 else samples
-
-
-def _read_mat(path: Path, name: str | None) -> np.ndarray[Any, Any]:
-    try:
-        from scipy.io.matlab import MatReadError, loadmat
-    except ImportError as error:
-        raise UnconvError(f"psf: {path} needs scipy. Install it with pip install scipy, or save the array as .npy.") from error
-    try:
-        held = loadmat(path)
-    except NotImplementedError as error:
-        raise PictureError(f'psf: {path} is of MATLAB 7.3 (HDF5). Save it with "-v7" instead.') from error
-    except (MatReadError, *DAMAGE) as error:
-        raise PictureError(f"psf: {path} is not a .mat file, or is damaged or cut off: {error}.") from error
-    arrays = {key: value for key, value in held.items() if not key.startswith("__") and np.asarray(value).dtype.kind in "iuf"}
-    if name is None and len(arrays) == 1:
-        return np.asarray(*arrays.values())
-    if name not in arrays:
-        asked = f"holds no {name!r}" if name else "does not say which array is the PSF"
-        there = nearest(name, arrays) if name else ", ".join(f"{key} {value.shape}" for key, value in arrays.items())
-        raise PictureError(f"psf: {path} {asked}; it holds {there or 'no arrays'}. Pass name=.")
-    return np.asarray(arrays[name])

@@ -20,8 +20,10 @@ from unconv.kinds import checks_kinds, checks_kinds_but
 
 Size = int | Sequence[int]
 
-_MOST = 2**26  # samples of a kernel: half a gigabyte
+MOST_SAMPLES = 2**24  # of a kernel, 128 megabytes; making or checking one takes some six times as much
+_MOST_RADIUS = 288  # of a disk; the next would take several seconds
 _PANELS = 20_000  # pieces that an integral is cut into
+_SOUNDED = 500  # of them, before it is known how many are needed
 _FIRST_ZERO = 3.8317059702075125  # of the Bessel function J1
 
 
@@ -65,13 +67,18 @@ def disk(radius: float) -> Tensor:
     """
     _positive("disk", radius=radius)
     lines = 200
-    _refuse_large("disk", [2 * radius + 2, 2 * radius + 2, lines])
+    if radius > _MOST_RADIUS:
+        raise ShapeError(f"disk: radius is {radius}, but at most {_MOST_RADIUS} samples were allowed for. Pass a smaller one.")
     half = max(0, math.ceil(radius - 0.5))
     y = (torch.arange((2 * half + 1) * lines, dtype=torch.float64) + 0.5) / lines - half - 0.5
     chord = (radius**2 - y**2).clamp(min=0).sqrt()[:, None]
     x = torch.arange(-half, half + 1, dtype=torch.float64)
-    covered = (torch.minimum(x + 0.5, chord) - torch.maximum(x - 0.5, -chord)).clamp(min=0)
-    area = covered.view(2 * half + 1, lines, -1).sum(1)
+    area = torch.empty(len(x), len(x), dtype=torch.float64)
+    # A few rows at a time: the lines of all of them together would take 200 times the kernel.
+    few = max(1, 2**11 // len(x))
+    for rows, part in zip(area.split(few), chord.split(few * lines), strict=True):
+        covered = (torch.minimum(x + 0.5, part) - torch.maximum(x - 0.5, -part)).clamp(min=0)
+        torch.sum(covered.view(len(rows), lines, -1), 1, out=rows)
     return area / area.sum()
 
 
@@ -184,6 +191,7 @@ def gibson_lanni(
         raise ShapeError(
             f"gibson_lanni: layers {passed + design}; indices of at least 1, thicknesses of at least 0 were needed."
         )
+    _refuse_long(planes, 16 * _SOUNDED)
     # The immersion that is left when the particle is in paraxial focus.
     immersion = immersion_index * (sum(t / n for t, n in design) - sum(t / n for t, n in passed))
     z = (torch.arange(planes, dtype=torch.float64) - planes // 2) * spacing
@@ -199,16 +207,13 @@ def gibson_lanni(
         through = sum(_path(t, n, sine) for t, n in passed) - sum(_path(t, n, sine) for t, n in design)
         return through + _path(immersion - z[:, None], immersion_index, sine)
 
-    turns = float(path(_nodes(aperture, 500)[0]).diff().abs().sum(1).max()) + float(radius.max()) * aperture
-    panels = 4 + k * turns / 8
-    if not panels <= _PANELS:
-        raise ShapeError(
-            f"gibson_lanni: the wave turns {k * turns:.3g} times over the aperture, but at most {8 * _PANELS} times can be "
-            "followed. Are all lengths in µm?"
-        )
-    sine, weight = _nodes(aperture, int(panels))
+    turns = float(path(_nodes(aperture, _SOUNDED)[0]).diff().abs().sum(1).max()) + float(radius.max()) * aperture
+    sine, weight = _nodes(aperture, _panels(k * turns, planes))
     pupil = torch.polar((weight * sine).expand(planes, -1).contiguous(), k * path(sine))
-    rings = [torch.special.bessel_j0(k * part[:, None] * sine).to(pupil.dtype) @ pupil.T for part in radius.split(4096)]
+    part_of_rings = min(4096, max(1, MOST_SAMPLES // len(sine)))
+    rings = [
+        torch.special.bessel_j0(k * part[:, None] * sine).to(pupil.dtype) @ pupil.T for part in radius.split(part_of_rings)
+    ]
     kernel = torch.cat(rings).abs().square().T[:, places]
     return kernel / kernel.sum()
 
@@ -234,6 +239,34 @@ def _squared_radius(height: int, width: int) -> Tensor:
     return y**2 + x**2
 
 
+def refuse_wider(maker: str, numbers: Sequence[float], picture: Sequence[int]) -> None:
+    """Refuse, before it is made, a PSF that is larger than the picture.
+
+    Args:
+        maker: the name of one of these functions.
+        numbers: its arguments without a size.
+        picture: lengths of the axes that the blur runs over.
+
+    Raises:
+        ShapeError: it is larger along an axis, or would be by a sample or two.
+    """
+    first = numbers[0]
+    angle = math.radians(numbers[1]) if len(numbers) > 1 and math.isfinite(numbers[1]) else 0.0
+    # No more than what they will be: each maker knows the rest itself.
+    least = {
+        "gaussian": (8 * first + 1,) * 2,
+        "disk": (2 * first - 1,) * 2,
+        "airy": (10 * first + 1,) * 2,
+        "motion": ((first - 1) * abs(math.sin(angle)), (first - 1) * abs(math.cos(angle))),
+        "uniform": (first,) * 2,
+    }[maker]
+    if any(length > n for length, n in zip(least, picture[-2:], strict=True)):
+        raise ShapeError(
+            f"{maker}: a PSF of some {' × '.join(f'{n:.4g}' for n in least)} samples would be made, larger than the picture, "
+            f"{tuple(picture)}; every sample would depend on what was not seen. Pass a smaller one."
+        )
+
+
 def _per_axis(where: str, what: str, given: Any, ndim: int, least: float) -> list[Any]:
     values = list(given) if isinstance(given, Sequence) else [given] * ndim
     whole = all(isinstance(value, Integral) and not isinstance(value, bool) for value in values) or least == 0
@@ -245,11 +278,31 @@ def _per_axis(where: str, what: str, given: Any, ndim: int, least: float) -> lis
     return values
 
 
-def _refuse_large(where: str, lengths: Sequence[float]) -> None:
-    if math.prod(lengths) > _MOST:
+def _panels(turns: float, planes: int) -> int:
+    """Count the pieces of the integral for a wave that turns so often over the aperture."""
+    panels = 4 + turns / 8
+    if not panels <= _PANELS:
         raise ShapeError(
-            f"{where}: a kernel of {' × '.join(f'{n:.4g}' for n in lengths)} samples would be made, but at most {_MOST} were "
-            "allowed for. A blur as wide as the picture leaves nothing to restore; pass a smaller one."
+            f"gibson_lanni: the wave turns {turns:.3g} times over the aperture, but at most {8 * _PANELS} times can be "
+            "followed. Are all lengths in µm?"
+        )
+    _refuse_long(planes, 16 * int(panels))
+    return int(panels)
+
+
+def _refuse_long(planes: int, places: int) -> None:
+    if planes * places > MOST_SAMPLES:
+        raise ShapeError(
+            f"gibson_lanni: the wave would be followed at {places} places in each of {planes} planes, but at most "
+            f"{MOST_SAMPLES} in all were allowed for. Pass fewer planes."
+        )
+
+
+def _refuse_large(where: str, lengths: Sequence[float]) -> None:
+    if math.prod(lengths) > MOST_SAMPLES:
+        raise ShapeError(
+            f"{where}: a kernel of {' × '.join(f'{n:.4g}' for n in lengths)} samples would be made, but at most "
+            f"{MOST_SAMPLES} were allowed for. A blur as wide as the picture leaves nothing to restore; pass a smaller one."
         )
 
 

@@ -108,7 +108,7 @@ def deblur(
     """
     kernel, notes = open_psf(psf)
     given = _given(picture, kernel, axes)
-    _check(given, kernel, boundary)
+    _check(given, tuple(kernel.shape), boundary)
     _positive(steps, strength)
     name, can, run = _method(method, noise, boundary, kernel.ndim, strength)
     middle = None if centre is None else _whole("centre", centre, kernel.ndim)
@@ -148,11 +148,15 @@ def super_resolve(
         raise DtypeError(f"super_resolve: factor is {factor!r}, but a whole number of at least 2 was needed.") from None
     if times < 2:
         raise ShapeError(f"super_resolve: factor is {factor}, but a whole number of at least 2 was needed. Use deblur instead.")
-    kernel, notes = open_psf(torch.full((times, times), times**-2.0) if psf is None else psf, 2)
-    given = _given(picture, kernel, None)
-    _check(given, kernel, "unknown")
+    given = measured(picture)
+    if psf is None:
+        _check(given, (times, times), "unknown")  # before there is such a kernel
+        psf = torch.full((times, times), times**-2.0)
+    kernel, notes = open_psf(psf, 2)
+    _check(given, tuple(kernel.shape), "unknown")
     _positive(steps)
     name, can, run = _method(method, noise, "unknown", 2, None)
+    _refuse_large(given, times, tuple(kernel.shape), name)
     ready = _Ready(kernel, None, "unknown", noise, None, steps or can.most_steps, run, times)
     return _restored(given, ready, name, notes, float("inf"), progress)
 
@@ -184,9 +188,10 @@ def _given(picture: Source | Measured, kernel: Tensor, axes: str | None) -> Meas
     return given
 
 
-def _check(given: Measured, kernel: Tensor, boundary: str) -> None:
-    size, spatial = tuple(kernel.shape), given.spatial
-    if kernel.ndim != len(spatial):
+def _check(given: Measured, size: tuple[int, ...], boundary: str) -> None:
+    """Refuse a PSF of `size` that does not fit the picture, and a picture without samples."""
+    spatial = given.spatial
+    if len(size) != len(spatial):
         raise ShapeError(
             f"deblur: the PSF is {size} and the picture {tuple(given.samples.shape)} ({given.axes}); a PSF of "
             f"{len(spatial)} axes was needed. Pass axes='DHW' for a volume, or a plane of the PSF for a picture."
@@ -200,6 +205,19 @@ def _check(given: Measured, kernel: Tensor, boundary: str) -> None:
         raise ShapeError(f"deblur: there is no boundary {boundary!r}. Nearest: {nearest(str(boundary), BOUNDARIES)}.")
     if bool(given.samples.isnan().all()):
         raise NonFinite("deblur: every sample of the picture is NaN; at least some must be observed.")
+
+
+def _refuse_large(given: Measured, factor: int, kernel: tuple[int, ...], name: str) -> None:
+    """Refuse an enlarged picture that would take more memory than may be used: it cannot go in tiles."""
+    spatial = given.spatial
+    channels = given.samples.shape[given.axes.index("C")] if "C" in given.axes else 1
+    needed = forecast([n * factor for n in spatial], kernel, name, channels, given.samples.element_size())
+    room = limit(None, given.samples.device)
+    if needed > room:
+        raise ShapeError(
+            f"super_resolve: {spatial} enlarged {factor} times takes {needed:.3g} bytes by forecast, but {room:.3g}, half of "
+            "the memory, may be used. Choose a smaller factor, or crop the picture."
+        )
 
 
 def _positive(steps: int | None, strength: float | None = None) -> None:
