@@ -116,6 +116,27 @@ def test_a_folder_of_ours_that_is_a_link_now_is_in_the_way(folder, tmp_path, par
     assert kills.seen(tmp_path / "elsewhere") == before
 
 
+def test_a_file_of_ours_that_is_a_folder_now_is_in_the_way(folder):
+    (folder / "picture.png").unlink()
+    (folder / "picture.png").mkdir()
+    before = kills.seen(folder)
+    with pytest.raises(WriteError, match=r"picture\.png was not made by unconv"):
+        kills.write(folder, "new")
+    assert kills.seen(folder) == before and (folder / "picture.png").is_dir()
+
+
+def test_a_file_that_comes_in_the_moment_of_the_exchange_stays(folder, monkeypatch):
+    real = kills.moving.exchanged
+
+    def late(new, old):
+        (old / "tiles" / "late.png").write_text("mine")
+        return real(new, old)
+
+    monkeypatch.setattr(kills.moving, "exchanged", late)
+    kills.write(folder, "new")
+    assert kills.seen(folder) == {**kills.files("new"), "tiles/late.png": "mine"} and not hidden(folder)
+
+
 @pytest.mark.parametrize("content", [{"mine.txt": "mine"}, {"lock": "mine"}, {"lock": "", "mine.txt": "mine"}, None])
 def test_a_hidden_folder_that_is_not_ours_is_left_alone(folder, content):
     room = folder.parent / ".pages.unconv"
@@ -170,6 +191,14 @@ def test_a_folder_with_the_longest_name_can_be_written(tmp_path, length):
     kills.write(tmp_path / ("a" * length), "new")
     kills.write(tmp_path / ("a" * length), "newer")
     assert [len(path.name) for path in tmp_path.iterdir()] == [length]
+
+
+def test_a_read_only_folder_is_refused(folder):
+    folder.chmod(0o555)
+    with pytest.raises(WriteError, match=r"pages is read-only\. Make it writable, or choose another folder\."):
+        kills.write(folder, "new")
+    assert kills.seen(folder) == kills.files("old") and not hidden(folder)
+    folder.chmod(0o755)
 
 
 @pytest.mark.parametrize("path", ["file", "file/pages", "a" * 256, "/proc/self/pages", "a\0b"])

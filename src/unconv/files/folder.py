@@ -66,7 +66,9 @@ class Staged:
             old = self._listed(self.folder)
             refuse_taken(self.folder, new, old)
             if not _others(self.folder, old) and exchanged(self.path, self.folder):
-                _delete(self.path, old)
+                with suppress(OSError):  # the pages are there, and the next run tries again
+                    _delete(self.path, old)
+                    _give_back(self.path, self.folder)
                 return
             moves = {"gone": sorted(old - new), "last": self._last}
             (self._room / "moves.json").write_text(json.dumps(moves), encoding="utf-8")
@@ -92,6 +94,8 @@ def whole_folder(folder: Path, listed: Listed, last: str, names: Iterable[str]) 
         place = Path(os.path.realpath(folder))
         if os.path.lexists(place) and not place.is_dir():
             raise WriteError(f"write: {brief(folder)} is a file, but a folder was needed. Choose another folder.")
+        if place.is_dir() and (not place.stat().st_mode & 0o222 or not os.access(place, os.W_OK | os.X_OK)):
+            raise WriteError(f"write: {brief(folder)} is read-only. Make it writable, or choose another folder.")
         made = [parent for parent in place.parents if not parent.exists()]
         room: Room | None = None
     try:
@@ -119,8 +123,8 @@ def refuse_taken(folder: Path, names: Iterable[str], ours: set[str]) -> None:
     for part in {parent for name in names | ours for parent in Path(name).parents} - {Path()}:
         if os.path.lexists(folder / part) and ((folder / part).is_symlink() or not (folder / part).is_dir()):
             raise _taken(folder / part)  # a link would lead out of what is ours
-    for name in sorted(names - ours):
-        if os.path.lexists(folder / name):
+    for name in sorted(names | ours):
+        if os.path.isdir(folder / name) or (name not in ours and os.path.lexists(folder / name)):
             raise _taken(folder / name)
 
 
@@ -164,6 +168,14 @@ def _delete(folder: Path, names: Iterable[str]) -> None:
     for parent in sorted(parents, reverse=True):  # what lies in another one comes first
         with suppress(OSError):
             (folder / parent).rmdir()
+
+
+def _give_back(old: Path, new: Path) -> None:
+    """Move what came into a folder in the moment before it was exchanged to the same place in the new one."""
+    for name in _files(old):
+        if not os.path.lexists(new / name):
+            (new / name).parent.mkdir(parents=True, exist_ok=True)
+            os.rename(old / name, new / name)
 
 
 def _move(room: Path, folder: Path) -> None:
