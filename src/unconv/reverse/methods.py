@@ -39,6 +39,8 @@ class Rules(Mapping[OpOverload, Rule]):
             or stop with an "error". The paper says nothing about them. The gradient always takes the slope.
         hold: whether gates, and statistics that a norm took from the picture, are constants. None: in all
             methods but the gradient.
+        gates: which factors of products are the gate, where their history does not tell or tells wrong: names of places or
+            modules, or kinds of operations ("tanh").
 
     Raises:
         UnconvError: no such method or choice.
@@ -47,9 +49,16 @@ class Rules(Mapping[OpOverload, Rule]):
     name: str
     activations: str
     hold: bool
+    gates: tuple[str, ...]
 
     @checks_kinds
-    def __init__(self, method: str | Rules = "deconvnet", activations: str | None = None, hold: bool | None = None):
+    def __init__(
+        self,
+        method: str | Rules = "deconvnet",
+        activations: str | None = None,
+        hold: bool | None = None,
+        gates: Sequence[str] | None = None,
+    ):
         base = method if isinstance(method, Rules) else None
         name: str = base.name if base is not None else str(method)
         if name not in TABLE:
@@ -61,6 +70,7 @@ class Rules(Mapping[OpOverload, Rule]):
         self.name = name
         self.activations = "gradient" if name == "gradient" else choice
         self.hold = hold if hold is not None else base.hold if base else row.freeze
+        self.gates = tuple(gates) if gates is not None else base.gates if base else ()
         self.skip, self.words = row.skip, row.words
         self._rows = _rules_of(row)
         self._other_rectifier = self._activation()

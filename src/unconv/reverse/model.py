@@ -208,19 +208,20 @@ class Recording:
     def frozen(self, method: str | Rules = "deconvnet") -> Frozen:
         """Return the tape with what a method freezes."""
         rules = method_named(method)
-        key = (rules.skip, rules.own, rules.name == "gradient" and not rules.hold)
+        formulas = rules.name == "gradient" and not rules.hold
+        key = (rules.skip, rules.own, formulas, rules.gates)
         if key not in self._told:
-            self._told[key] = as_written(self.tape) if key[2] or writes_out(self.tape, rules.own) else self.tape
+            self._told[key] = as_written(self.tape) if formulas or writes_out(self.tape, rules.own) else self.tape
         if not rules.hold:
             return Frozen(self._told[key])
         if key not in self._frozen:
-            self._frozen[key] = freeze(self._told[key], rules.skip, rules.own)
+            self._frozen[key] = freeze(self._told[key], rules.skip, rules.own, rules.gates)
         return self._frozen[key]
 
     def receptive_fields(self, method: str | Rules = "deconvnet") -> dict[int, ReceptiveField]:
         """Return what the units of each value see by a method's rules, by the value's index."""
         rules = method_named(method)
-        key = (rules.hold, rules.skip, rules.own_reaches)
+        key = (rules.name, rules.hold, rules.skip, rules.own_reaches, rules.gates)
         if key not in self._fields:
             self._fields[key] = receptive_fields(self.frozen(rules).tape, rules)
         return self._fields[key]

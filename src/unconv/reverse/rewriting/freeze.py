@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 
 from torch._ops import OpOverload
 
-from unconv.reverse.rules.freezing import Freezing, Kind
+from unconv.errors import NoSuchLayer, nearest
+from unconv.reverse.rules.freezing import Freezing, Kind, Origin
 from unconv.reverse.rules.gate import origin
 from unconv.reverse.rules.table import FREEZERS
 from unconv.reverse.tape.step import Step, Tape
@@ -69,15 +70,20 @@ WORDS: dict[Kind, Words] = {
 }
 
 
-def freeze(tape: Tape, skip: bool = True, own: Collection[OpOverload] = ()) -> Frozen:
+def freeze(tape: Tape, skip: bool = True, own: Collection[OpOverload] = (), gates: Collection[str] = ()) -> Frozen:
     """Return the tape with its gates and statistics frozen; products neither factor of which is a gate stay as they are.
 
     Args:
         skip: skip local response norms, as in the paper; otherwise their divisor is frozen.
         own: operations that stay as they are, as the user has rules of their own for them.
+        gates: places or modules, else kinds of operations, that are gates because the user says so.
+
+    Raises:
+        NoSuchLayer: there is no gate of such a name.
     """
     fresh = 1 + max((output.index for step in tape.steps for output in step.outputs if output), default=0)
-    origins: dict[int, OpOverload | None] = {}
+    origins: dict[int, Origin | None] = {}
+    said = _said(tape, gates)
     steps: list[Step] = []
     places: dict[Kind, list[str]] = {"gates": [], "norms": [], "skipped": []}
     for step in tape.steps:
@@ -91,8 +97,24 @@ def freeze(tape: Tape, skip: bool = True, own: Collection[OpOverload] = ()) -> F
                 places[kind].append(step.place)
             steps += rewritten
             fresh += len(rewritten) - 1
-        origins |= dict.fromkeys((output.index for output in step.outputs if output), origin(step, origins))
+        made = origin(step, origins)
+        origins |= {value.index: "said" if value.index in said else made for value in step.outputs if value}
     return Frozen(replace(tape, steps=tuple(steps)), *(tuple(found) for found in places.values()))
+
+
+def _said(tape: Tape, gates: Collection[str]) -> set[int]:
+    """Return the values that are gates because the user says so, by their index."""
+    found = set[int]()
+    for name in gates:
+        named = [tape.modules.get(name), *(step.outputs[0] for step in tape.steps if step.place == name)]
+        values = list(filter(None, named)) or [step.outputs[0] for step in tape.steps if step.kind == name]
+        if not values:
+            names = dict.fromkeys((*(step.place for step in tape.steps), *filter(None, tape.modules)))
+            raise NoSuchLayer(
+                f"gates: {name!r} is no place, module or operation of this network. Near: {nearest(name, names)}."
+            )
+        found |= {value.index for value in values if value}
+    return found
 
 
 def frozen_places(frozen: Frozen) -> Iterator[tuple[Kind, tuple[str, ...]]]:

@@ -8,7 +8,6 @@ from typing import Literal
 
 import torch
 from torch import Tensor
-from torch._ops import OpOverload
 
 from unconv.reverse.tape.step import Step, Value
 
@@ -18,18 +17,21 @@ Kind = Literal["gates", "norms", "skipped"]
 """What was frozen: a gate, the statistics of a norm, or a norm that the paper skips."""
 
 
+Origin = Literal["said", "gate", "activation"]
+"""What a value is to a product: a gate because the user says so, a gate by its history, or what an activation gave."""
+
+
 @dataclass(frozen=True)
 class Freezing:
     """A tape that is being frozen, as far as one step needs to know.
 
     Args:
-        origins: for each value, by index, the operation that it comes from, past what only moves and scales
-            samples; None if there are several.
+        origins: what each value is to a product, by its index; None: a signal.
         skip: skip local response norms, as in the paper.
         fresh: the first index that no value has yet.
     """
 
-    origins: Mapping[int, OpOverload | None]
+    origins: Mapping[int, Origin | None]
     skip: bool
     fresh: int
 

@@ -1,7 +1,8 @@
 """Gates: which factor of a product of two signals is frozen, and the operations that hold a gate of their own.
 
 A gate is a factor that tells how much of a signal passes: a squeeze-excitation, a mask of attention, a divisor. Like a
-switch, it stays as the forward pass had it.
+switch, it stays as the forward pass had it. Which factor is one, its history tells: a sigmoid, a softmax or a comparison
+makes a gate, and whatever only scales, shifts, resizes, pools, moves or combines gates leaves it one.
 """
 
 from __future__ import annotations
@@ -10,9 +11,8 @@ from collections.abc import Mapping
 from math import prod
 
 import torch
-from torch._ops import OpOverload
 
-from unconv.reverse.rules.freezing import Freezer, Freezing, Kind, with_constant
+from unconv.reverse.rules.freezing import Freezer, Freezing, Kind, Origin, with_constant
 from unconv.reverse.rules.table import GATES, ROLES, differentiated, point, rule
 from unconv.reverse.tape.step import Before, Step, Value
 from unconv.reverse.window import Window
@@ -41,7 +41,7 @@ def product(*positions: int, divisor: int | None = None, matrix: bool = False) -
         if not matrix:
             return (
                 f"{step.place} multiplies two signals and neither is a gate, so that it is open which one is to be held fixed; "
-                "method='gradient' differentiates both, or write a rule, see docs/adding-an-operation.md"
+                "say which by Rules(gates=[PLACE]); method='gradient' differentiates both"
             )
         return (
             f"{step.place} is a matrix product of two signals, as in self-attention, which mixes positions by weights that the "
@@ -56,41 +56,43 @@ def _factors(step: Step, positions: tuple[int, ...]) -> list[Value]:
     return [argument for k in positions if isinstance(argument := step.args[k], Value)]
 
 
-def _gate(step: Step, factors: list[Value], positions: tuple[int, ...], origins: Mapping[int, OpOverload | None]) -> int | None:
+def _gate(step: Step, factors: list[Value], positions: tuple[int, ...], origins: Mapping[int, Origin | None]) -> int | None:
     """Return which argument is the gate; None if neither is, or both may be.
 
-    In this order: a mask; the one that is spread over the other, as squeeze-excitation does; the one that comes
-    out of a sigmoid or softmax; the one that comes out of an activation, where the other does not.
+    In this order: the one that the user says is one; a mask; the one that was made one, by a sigmoid or softmax, where the
+    other was not, or is spread less over the result; the one that is spread over the other, as squeeze-excitation does;
+    the one that comes out of an activation, where the other does not.
     """
-    ranks = [_rank(value, step, origins) for value in factors]
+    ranks = [_rank(value, step, origins.get(value.index)) for value in factors]
     return None if ranks[0] == ranks[1] or factors[0] == factors[1] else positions[int(ranks[1] > ranks[0])]
 
 
-def _rank(value: Value, step: Step, origins: Mapping[int, OpOverload | None]) -> int:
+def _rank(value: Value, step: Step, origin: Origin | None) -> int:
     """Return how much a factor looks like a gate."""
+    if origin == "said":
+        return 6
     if not value.dtype.is_floating_point:
-        return 4
+        return 5
     out = step.outputs[0]
-    pointwise = step.operation is aten.mul.Tensor
-    if out is not None and pointwise and prod(value.shape) < prod(out.shape):
-        return 3
-    made = origins.get(value.index)
-    if made is not None and GATES.get(made) == "made":
-        single = pointwise or 1 in value.shape[-2:]  # else it is an attention between positions
-        return 2 if single else 0
-    return 1 if made is not None and ROLES.get(made) in ("rectifier", "slope") and pointwise else 0
+    pointwise = step.operation in (aten.mul.Tensor, aten.addcmul.default)
+    spread = out is not None and pointwise and prod(value.shape) < prod(out.shape)
+    if origin == "gate" and (pointwise or 1 in value.shape[-2:]):  # else it is an attention between positions
+        return 4 if spread else 3
+    return 2 if spread else int(origin == "activation" and pointwise)
 
 
-def origin(step: Step, origins: Mapping[int, OpOverload | None]) -> OpOverload | None:
-    """Return the operation that a step's outputs come from, past what leaves a gate a gate; None if there are several."""
-    live = [value for value in step.inputs if value.dtype.is_floating_point]
-    carries = GATES.get(step.operation) == "kept" or ROLES.get(step.operation) == "move"
-    if not carries or not live:
-        return step.operation
-    found = [origins.get(value.index) for value in live]
-    if len(found) == 1:
-        return found[0]
-    return next((made for made in found if made is not None and GATES.get(made) == "made"), None)
+def origin(step: Step, origins: Mapping[int, Origin | None]) -> Origin | None:
+    """Return what a step's outputs are, from what its inputs were."""
+    made, out = GATES.get(step.operation), step.outputs[0]
+    if made == "made" or (out is not None and not out.dtype.is_floating_point):
+        return "gate"
+    found = {origins.get(value.index) for value in step.inputs}
+    if made == "kept" or ROLES.get(step.operation) == "move":
+        if found and found <= {"gate", "said"}:
+            return max(found, key=lambda one: one == "said")
+        if found == {"activation"} and len(step.inputs) == 1:
+            return "activation"
+    return "activation" if ROLES.get(step.operation) in ("rectifier", "slope") else None
 
 
 def _halves(step: Step, freezing: Freezing) -> tuple[Kind, list[Step]]:

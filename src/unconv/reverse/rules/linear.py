@@ -136,7 +136,7 @@ def linear(step: Step, r: Window) -> list[Window | None]:
 
 @one_channel
 @rule(aten.add.Tensor, reach=local, gate="kept")
-@rule(aten.add.Scalar, aten.sub.Tensor, aten.sub.Scalar, reach=local)
+@rule(aten.add.Scalar, aten.sub.Tensor, aten.sub.Scalar, reach=local, gate="kept")
 def add(step: Step, r: Window) -> list[Window | None]:
     """Both terms get the signal; the one that is subtracted, its negative."""
     if any(value.shape != _shape(step) for value in step.inputs):
@@ -147,7 +147,7 @@ def add(step: Step, r: Window) -> list[Window | None]:
     return [*back, r if sign == 1 else r.map(lambda values: values * sign)] if isinstance(second, Value) else back
 
 
-@rule(aten.rsub.Scalar, reach=local)
+@rule(aten.rsub.Scalar, reach=local, gate="kept")
 def rsub(step: Step, r: Window) -> Window:
     """A constant minus the signal."""
     _x, _constant, alpha = step.args
@@ -163,7 +163,7 @@ def addcmul(step: Step, r: Window) -> list[Window | None]:
 
 
 @rule(aten.mul.Tensor, reach=local, keep=Before(factors), gate="kept", freeze=product(0, 1))
-@rule(aten.mul.Scalar, reach=local, keep=Before(factors))
+@rule(aten.mul.Scalar, reach=local, keep=Before(factors), gate="kept")
 def mul(step: Step, r: Window) -> list[Window | None]:
     """A constant factor; or two signals, each times the other."""
     if step.kept is not None:
@@ -188,7 +188,7 @@ def _divided(step: Step, args: tuple[Any, ...]) -> tuple[Tensor, ...] | None:
 
 
 @rule(aten.div.Tensor, reach=local, keep=Before(_divided), gate="kept", freeze=product(0, 1, divisor=1))
-@rule(aten.div.Scalar, reach=local, keep=Before(_divided))
+@rule(aten.div.Scalar, reach=local, keep=Before(_divided), gate="kept")
 def div(step: Step, r: Window) -> list[Window | None]:
     """A constant divisor; or a signal by a signal."""
     if step.kept is not None:
@@ -199,7 +199,7 @@ def div(step: Step, r: Window) -> list[Window | None]:
     return [r.times(1 / divisor)]
 
 
-@rule(aten.neg.default, reach=local)
+@rule(aten.neg.default, reach=local, gate="kept")
 def neg(_step: Step, r: Window) -> Window:
     """The signal's negative."""
     return r.map(torch.neg)

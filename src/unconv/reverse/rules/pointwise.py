@@ -31,7 +31,7 @@ def _passed(_step: Step, args: tuple[Any, ...]) -> Tensor:
 
 
 @one_channel
-@rule(RELU, reach=local, keep=Before(_passed), role="rectifier")
+@rule(RELU, reach=local, keep=Before(_passed), role="rectifier", gate="kept")
 def relu_gradient(step: Step, r: Window) -> Window:
     """Backpropagation: the signal passes where the forward pass was positive."""
     return r.times(step.kept)
@@ -88,10 +88,6 @@ _sloping = partial(rule, reach=local, keep=Before(point), prepare=_sloped)
 )
 @_sloping(
     # Functions of each sample that are no rectifiers.
-    aten.abs.default,
-    aten.clamp.default,
-    aten.clamp_max.default,
-    aten.clamp_min.default,
     aten.cos.default,
     aten.erf.default,
     aten.exp.default,
@@ -99,13 +95,22 @@ _sloping = partial(rule, reach=local, keep=Before(point), prepare=_sloped)
     aten.hardshrink.default,
     aten.log.default,
     aten.log1p.default,
-    aten.pow.Tensor_Scalar,
     aten.sin.default,
     aten.softshrink.default,
-    aten.sqrt.default,
     aten.tanh.default,
     aten.threshold.default,
     role="slope",
+)
+@_sloping(
+    # The same, and a gate stays one.
+    aten.abs.default,
+    aten.clamp.default,
+    aten.clamp_max.default,
+    aten.clamp_min.default,
+    aten.pow.Tensor_Scalar,
+    aten.sqrt.default,
+    role="slope",
+    gate="kept",
 )
 @_sloping(
     # The same, and what comes out tells how much of another signal passes.
@@ -163,16 +168,16 @@ def pass_on(_step: Step, r: Window) -> Window:
     keep=Before(point),
 )
 @rule(aten._softmax.default, keep=Before(point), gate="made")
-@rule(aten.amax.default, aten.amin.default, keep=Before(point), turn=along(1))
+@rule(aten.amax.default, aten.amin.default, keep=Before(point), turn=along(1), gate="kept")
 @rule(
-    aten.log_sigmoid_forward.default,
-    aten.logaddexp.default,
     aten.maximum.default,
     aten.minimum.default,
     aten.where.self,
     keep=Before(point),
     role="choice",  # rectifiers are written so, too, but not only
+    gate="kept",
 )
+@rule(aten.log_sigmoid_forward.default, aten.logaddexp.default, keep=Before(point), role="choice")
 def at_its_point(step: Step, *signals: Window | None) -> list[Window | None]:
     """The derivative where the forward pass was."""
     return differentiated(step, *signals)

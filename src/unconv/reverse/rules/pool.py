@@ -100,6 +100,7 @@ def lie_apart(step: Step) -> bool:
     reach=_pool_reach,
     keep=_switches,
     prepare=_with_masks,
+    gate="kept",
 )
 def max_pool(step: Step, r: Window, _switches: None) -> Window:
     """Each pooled value returns to the place its switch points at; where two meet they add.
@@ -216,7 +217,7 @@ def _places(switches: Tensor, reach: Reach, size: Sequence[int]) -> Tensor:
     return table[switches.to(torch.int32)] + begins.to(switches.device)
 
 
-@rule(aten.avg_pool2d.default, aten.avg_pool3d.default, reach=_pool_reach)
+@rule(aten.avg_pool2d.default, aten.avg_pool3d.default, reach=_pool_reach, gate="kept")
 def avg_pool(step: Step, r: Window) -> Window | list[Window | None]:
     """Each average spreads evenly over what it averaged."""
     source, out = step.inputs[0], step.outputs[0]
@@ -261,7 +262,7 @@ def _adaptive_reach(step: Step, axes: int) -> Reach | None:
     return Reach(tuple(s for _, s in pairs), (0,) * axes, tuple(k for k, _ in pairs))
 
 
-@rule(aten._adaptive_avg_pool2d.default, aten._adaptive_avg_pool3d.default, reach=_adaptive_reach)
+@rule(aten._adaptive_avg_pool2d.default, aten._adaptive_avg_pool3d.default, reach=_adaptive_reach, gate="kept")
 def adaptive_avg_pool(step: Step, r: Window) -> Window | list[Window | None]:
     """As `avg_pool` where the windows are even; otherwise on the whole map."""
     source = step.inputs[0]

@@ -27,6 +27,7 @@ aten = torch.ops.aten
     aten.upsample_nearest1d.default,
     aten.upsample_nearest3d.default,
     aten.upsample_trilinear3d.default,
+    gate="kept",
 )
 @rule(aten.upsample_bilinear2d.default, aten.upsample_nearest2d.default, gate="kept")
 def resampled(step: Step, *signals: Window | None) -> list[Window | None]:
@@ -60,6 +61,7 @@ def nearest_exact(step: Step, r: Window) -> Window:
     aten.max_unpool2d.default,
     aten.max_unpool3d.default,
     keep=Before(point),
+    gate="kept",
 )
 def picked(step: Step, *signals: Window | None) -> list[Window | None]:
     """What was picked, or put, by index comes back from there; the indices are as they were, also where the image made them."""
@@ -70,6 +72,7 @@ def picked(step: Step, *signals: Window | None) -> list[Window | None]:
     aten.adaptive_max_pool2d.default,
     aten.adaptive_max_pool3d.default,
     keep=Before(point),
+    gate="kept",
 )
 def adaptive_max_pool(step: Step, r: Window, _switches: Window | None) -> list[Window | None]:
     """Each maximum returns to where it came from; where two meet they add."""

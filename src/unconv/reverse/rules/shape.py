@@ -70,8 +70,8 @@ def _moving(*operations: OpOverload, axes_at: int | None = None, role: Role | No
     axes_at=1,
 )
 @_moving(aten.split.Tensor, aten.split_with_sizes.default, axes_at=2)
-@_moving(aten.flip.default, aten.stack.default, axes_at=1, role=None)
-@_moving(aten.mean.dim, aten.sum.dim_IntList, axes_at=1, role=None, turn=along(1))
+@_moving(aten.flip.default, aten.stack.default, axes_at=1, role=None, gate="kept")
+@_moving(aten.mean.dim, aten.sum.dim_IntList, axes_at=1, role=None, turn=along(1), gate="kept")
 @_moving(aten.cat.default, axes_at=1, role=None, turn=along(1), gate="kept")
 def moved(step: Step, *signals: Window | None) -> list[Window | None]:
     """Every sample goes back where it came from; a window passes if no spatial axis is touched."""
@@ -162,6 +162,7 @@ def constant_pad(step: Step, r: Window) -> Window | list[Window | None]:
     aten.replication_pad1d.default,
     aten.replication_pad2d.default,
     aten.replication_pad3d.default,
+    gate="kept",
 )
 def repeated_pad(step: Step, r: Window) -> list[Window | None]:
     """What was repeated adds to where it came from."""
