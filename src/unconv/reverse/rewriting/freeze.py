@@ -15,7 +15,7 @@ from unconv.errors import NoSuchLayer, nearest
 from unconv.reverse.rules.freezing import Freezing, Kind, Origin
 from unconv.reverse.rules.gate import origin
 from unconv.reverse.rules.table import FREEZERS
-from unconv.reverse.tape.step import Step, Tape
+from unconv.reverse.tape.step import Step, Tape, Value
 
 
 @dataclass(frozen=True)
@@ -106,9 +106,9 @@ def _said(tape: Tape, gates: Collection[str]) -> set[int]:
     """Return the values that are gates because the user says so, by their index."""
     found = set[int]()
     for name in gates:
-        named = [tape.modules.get(name), *(step.outputs[0] for step in tape.steps if step.place == name)]
-        values = list(filter(None, named)) or [step.outputs[0] for step in tape.steps if step.kind == name]
-        if not values:
+        named: list[Value | None] = [tape.modules.get(name), *(step.outputs[0] for step in tape.steps if step.place == name)]
+        values = set(named) - {None} or {step.outputs[0] for step in tape.steps if step.kind == name}
+        if not any(values):
             names = dict.fromkeys((*(step.place for step in tape.steps), *filter(None, tape.modules)))
             raise NoSuchLayer(
                 f"gates: {name!r} is no place, module or operation of this network. Near: {nearest(name, names)}."
