@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
-import sys
 import warnings
 
 import numpy as np
@@ -11,8 +11,9 @@ import pytest
 import torch
 from PIL import Image
 
-from unconv.errors import DtypeError, NonFinite, PictureError, ShapeError, UnconvError
+from unconv.errors import DtypeError, NonFinite, PictureError, ShapeError
 from unconv.inverse.psf import airy, airy_radius, checked, disk, gaussian, gibson_lanni, motion, open_psf, uniform
+from unconv.inverse.psf.mat import read_mat
 from unconv.pictures.encode import save
 
 OIL = {"wavelength": 0.52, "pixel": 0.1, "spacing": 0.2}
@@ -325,8 +326,45 @@ def test_an_absent_or_damaged_file_is_refused(tmp_path, name):
         open_psf(tmp_path / name)
 
 
-def test_without_scipy_a_matlab_file_says_so(tmp_path, monkeypatch):
-    (tmp_path / "a.mat").write_bytes(b"")
-    monkeypatch.setitem(sys.modules, "scipy.io.matlab", None)
-    with pytest.raises(UnconvError, match="needs scipy"):
+@pytest.mark.parametrize("options", [{}, {"do_compression": True}, {"format": "4"}], ids=["plain", "packed", "of MATLAB 4"])
+@pytest.mark.parametrize("dtype", ["float64", "float32", "int8", "uint8", "int16", "uint16", "int32", "uint32", "int64"])
+def test_a_matlab_file_is_read_as_scipy_reads_it(tmp_path, options, dtype):
+    scipy_io = pytest.importorskip("scipy.io", reason="writes the file")
+    array = (KERNEL.numpy() * 120).astype(dtype)
+    if "format" in options and dtype in ("int8", "uint32", "int64"):
+        return  # MATLAB 4 has no such type
+    others = {"name_of_some_length": np.ones((2, 2)), "text": "ab", "z": np.ones(3) * 1j}
+    cells = {} if "format" in options else {"cell": np.array([{"a": 1}], dtype=object), "flag": np.array(True)}
+    scipy_io.savemat(tmp_path / "a.mat", {**others, **cells, "h": array}, **options)
+    found, theirs = read_mat(tmp_path / "a.mat", "h"), scipy_io.loadmat(tmp_path / "a.mat")["h"]
+    assert np.array_equal(found, theirs) and found.dtype.kind == theirs.dtype.kind
+
+
+@pytest.mark.parametrize("options", [{}, {"do_compression": True}, {"format": "4"}], ids=["plain", "packed", "of MATLAB 4"])
+def test_a_matlab_file_cut_anywhere_or_with_a_bit_flipped_is_read_or_refused(tmp_path, options):
+    scipy_io = pytest.importorskip("scipy.io", reason="writes the file")
+    path, random = tmp_path / "a.mat", np.random.default_rng(0)
+    scipy_io.savemat(path, {"h": KERNEL.numpy()}, **options)
+    content = path.read_bytes()
+    for cut in range(len(content)):
+        path.write_bytes(content[:cut])
+        with pytest.raises(PictureError, match="psf: "):
+            read_mat(path, "h")
+    for at, value in random.integers(0, [len(content), 256], (500, 2)):
+        path.write_bytes(content[:at] + bytes([value]) + content[at + 1 :])
+        with contextlib.suppress(PictureError, ShapeError):
+            assert read_mat(path, None).size
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 4), (1, 1), (4, 1, 2, 2)])
+def test_a_matlab_array_of_any_axes_keeps_them(tmp_path, shape):
+    scipy_io = pytest.importorskip("scipy.io", reason="writes the file")
+    array = np.arange(math.prod(shape)).reshape(shape) / 8
+    scipy_io.savemat(tmp_path / "a.mat", {"h": array}, do_compression=True)
+    assert np.array_equal(read_mat(tmp_path / "a.mat", None), array)
+
+
+def test_a_file_of_matlab_7_3_is_told_what_to_do(tmp_path):
+    (tmp_path / "a.mat").write_bytes(b"MATLAB 7.3 MAT-file".ljust(124) + b"\0\2IM" + bytes(500))
+    with pytest.raises(PictureError, match=r"MATLAB 7.3 \(HDF5\). Save it with"):
         open_psf(tmp_path / "a.mat")

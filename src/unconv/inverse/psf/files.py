@@ -28,7 +28,7 @@ def open_psf(
     """A PSF from a file, an array or a tensor, as `checked` gives it.
 
     Files: `.npy`; a picture, grey, or of three equal channels, whose integers are divided by their sum; several pages
-    are a volume; `.mat` (needs scipy); numbers in text, `.txt` or `.csv`, one row a line.
+    are a volume; `.mat` of MATLAB 4 to 7.2; numbers in text, `.txt` or `.csv`, one row a line.
 
     Args:
         ndim: axes it must have; None for any.

@@ -248,10 +248,11 @@ def refuse_wider(maker: str, numbers: Sequence[float], picture: Sequence[int]) -
         picture: lengths of the axes that the blur runs over.
 
     Raises:
-        ShapeError: it is larger along an axis, or would be by a sample or two.
+        ShapeError: it is larger along an axis.
     """
-    first = numbers[0]
-    angle = math.radians(numbers[1]) if len(numbers) > 1 and math.isfinite(numbers[1]) else 0.0
+    if not all(map(math.isfinite, numbers)):
+        return  # as the maker says in its own words
+    first, angle = numbers[0], math.radians(numbers[1]) if len(numbers) > 1 else 0.0
     # No more than what they will be: each maker knows the rest itself.
     least = {
         "gaussian": (8 * first + 1,) * 2,

@@ -1,21 +1,43 @@
-"""PSFs in `.mat` files: what the file announces is bounded and counted before scipy reads one array of it."""
+"""PSFs in `.mat` files of MATLAB 4 to 7.2: arrays of numbers, read as data.
+
+scipy's reader crashes on a file with a few flipped bits.
+
+Source:
+    MathWorks, "MAT-File Format" (R2019b), chapter 1.
+"""
 
 from __future__ import annotations
 
 import math
+import struct
 import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import Any, BinaryIO
 
 import numpy as np
 
-from unconv.errors import PictureError, ShapeError, UnconvError, nearest
+from unconv.errors import PictureError, ShapeError, nearest
 from unconv.inverse.psf.makers import MOST_SAMPLES
 from unconv.pictures.decode import reading
 
-_NUMBERS = ("double", "single", *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)))
-_MOST_BYTES = 16 * MOST_SAMPLES  # of all that a file holds, unpacked
-_HEADER, _PACKED, _CHUNK = 128, 15, 1 << 20
+_HEADER, _HEAD = 128, 1 << 12  # bytes of the file's header, and of what is looked at to learn an array's name
+_MATRIX, _PACKED, _COMPLEX = 14, 15, 0x800
+_MOST_AXES = 32
+_CLASSES = {6: "f8", 7: "f4", 8: "i1", 9: "u1", 10: "i2", 11: "u2", 12: "i4", 13: "u4", 14: "i8", 15: "u8"}
+_STORED = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8", 12: "i8", 13: "u8"}
+_LEVEL_4 = ("f8", "f4", "i4", "i2", "u2", "u1")
+
+
+@dataclass(frozen=True)
+class _Array:
+    """An array of numbers in a file, and the function that reads its values, columns first."""
+
+    name: str
+    shape: tuple[int, ...]
+    values: Callable[[], np.ndarray[Any, Any]]
 
 
 def read_mat(path: Path, name: str | None) -> np.ndarray[Any, Any]:
@@ -25,75 +47,130 @@ def read_mat(path: Path, name: str | None) -> np.ndarray[Any, Any]:
         name: which; needed where there are several.
 
     Raises:
-        PictureError: the file is damaged, cut off or too large, of MATLAB 7.3, or holds no such array.
+        PictureError: the file is damaged, cut off or of MATLAB 7.3, or holds no such array.
         ShapeError: the array is too large for a PSF.
-        UnconvError: scipy is not installed.
     """
-    try:
-        from scipy.io.matlab import MatReadError, loadmat, whosmat
-    except ImportError as error:
-        raise UnconvError(f"psf: {path} needs scipy. Install it with pip install scipy, or save the array as .npy.") from error
-    with reading("psf", path, "is not a .mat file, or is damaged or cut off"):
-        _refuse_cut(path)
-        try:
-            shapes = {key: shape for key, shape, kind in whosmat(path) if kind in _NUMBERS}
-            found = _chosen(path, shapes, name)
-            return np.asarray(loadmat(path, variable_names=[found])[found])
-        except NotImplementedError as error:
-            raise PictureError(f'psf: {path} is of MATLAB 7.3 (HDF5). Save it with "-v7" instead.') from error
-        except MatReadError as error:
-            raise ValueError(str(error)) from error
+    fault = "is not a .mat file, or is damaged or cut off"
+    with reading("psf", path, fault), path.open("rb") as file:
+        size, header = path.stat().st_size, file.read(_HEADER)
+        if header[124:128] in (b"\0\2IM", b"\2\0MI"):
+            raise PictureError(f'psf: {path} is of MATLAB 7.3 (HDF5). Save it with "-v7" instead.')
+        level_5 = header[124:128] in (b"\0\1IM", b"\1\0MI")
+        arrays = {array.name: array for array in (_level_5 if level_5 else _level_4)(file, size, header)}
+        chosen = _chosen(path, arrays, name)
+        values = chosen.values()
+        if values.size != math.prod(chosen.shape):
+            raise ValueError(f"{chosen.name} is {chosen.shape}, but holds {values.size} values")
+        return values.reshape(chosen.shape, order="F")
 
 
-def _chosen(path: Path, shapes: dict[str, tuple[int, ...]], name: str | None) -> str:
+def _chosen(path: Path, arrays: dict[str, _Array], name: str | None) -> _Array:
     """Choose the array that is asked for, or the only one."""
-    found = next(iter(shapes)) if name is None and len(shapes) == 1 else name
-    if found is None or found not in shapes:
+    found = next(iter(arrays)) if name is None and len(arrays) == 1 else name
+    if found is None or found not in arrays:
         asked = f"holds no {name!r}" if name else "does not say which array is the PSF"
-        there = nearest(name, shapes) if name else ", ".join(f"{key} {shape}" for key, shape in shapes.items())
+        there = nearest(name, arrays) if name else ", ".join(f"{key} {array.shape}" for key, array in arrays.items())
         raise PictureError(f"psf: {path} {asked}; it holds {there or 'no arrays'}. Pass name=.")
-    if math.prod(shapes[found]) > MOST_SAMPLES:
-        raise ShapeError(
-            f"psf: {found} in {path} is {shapes[found]}, but at most {MOST_SAMPLES} samples were allowed for. Crop it."
-        )
-    return found
+    shape = arrays[found].shape
+    if math.prod(shape) > MOST_SAMPLES:
+        raise ShapeError(f"psf: {found} in {path} is {shape}, but at most {MOST_SAMPLES} samples were allowed for. Crop it.")
+    return arrays[found]
 
 
-def _refuse_cut(path: Path) -> None:
-    """Go through what a file of MATLAB 5 to 7.2 holds, to its end.
-
-    Raises:
-        ValueError: its end is missing, or it unpacks to too much.
-
-    Source:
-        MathWorks, "MAT-File Format" (R2019b), chapter 1: Level 5.
-    """
-    size = path.stat().st_size
-    if size > _MOST_BYTES:
-        raise ValueError(f"it is {size} bytes long, but at most {_MOST_BYTES} were allowed for")
-    with path.open("rb") as file:
-        header = file.read(_HEADER)
-        if header[124:128] not in (b"\0\1IM", b"\1\0MI"):
-            return  # of MATLAB 4, which scipy reads by the lengths of its arrays; or of 7.3
-        order: Literal["little", "big"] = "little" if header[126:] == b"IM" else "big"
-        at, room = _HEADER, _MOST_BYTES
-        while at < size:
-            file.seek(at)
-            tag = file.read(8)
-            kind, length = (int.from_bytes(part, order) for part in (tag[:4], tag[4:]))
-            at += 8 + length
-            if len(tag) < 8 or at > size:
-                raise ValueError(f"an array in it ends at {at}, but it has {size} bytes")
-            if kind == _PACKED:
-                room -= _unpacked(file, length, room)
+def _level_4(file: BinaryIO, size: int, _header: bytes) -> Iterator[_Array]:
+    """Yield the arrays of a file of MATLAB 4: each behind five numbers and its name."""
+    at = 0
+    while at < size:
+        file.seek(at)
+        head = file.read(20)
+        order = "<" if len(head) == 20 and int.from_bytes(head[:4], "little") < 1000 else ">"
+        kind, rows, columns, imaginary, length = struct.unpack(f"{order}5i", head)
+        machine, (_, numbers, content) = kind // 1000, (kind // 100 % 10, kind // 10 % 10, kind % 10)
+        if machine != (order == ">") or numbers > 5 or content > 2 or min(rows, columns, imaginary) < 0 or not 0 < length < 200:
+            raise ValueError(f"there is no array at {at}")
+        name = file.read(length).split(b"\0")[0].decode("latin-1")
+        start, stored = at + 20 + length, np.dtype(order + _LEVEL_4[numbers])
+        at = start + rows * columns * stored.itemsize * (2 if imaginary else 1)
+        if at > size:
+            raise ValueError(f"{name} ends at {at}, but the file has {size} bytes")
+        if content == 0 and not imaginary:
+            yield _Array(name, (rows, columns), partial(_values, file, start, stored, rows * columns))
 
 
-def _unpacked(file: BinaryIO, length: int, room: int) -> int:
-    """Count the bytes that `length` bytes unpack to; none of them are kept."""
-    stream, count, content = zlib.decompressobj(), 0, file.read(length)
-    while not stream.eof:
-        found = len(stream.decompress(content, _CHUNK))
-        content, count = stream.unconsumed_tail, count + found
-        if count > room or (not found and not content):
-            raise ValueError(f"an array in it is cut off, or unpacks to more than {_MOST_BYTES} bytes")
-    return count
+def _values(file: BinaryIO, start: int, stored: np.dtype[Any], count: int) -> np.ndarray[Any, Any]:
+    file.seek(start)
+    return np.frombuffer(file.read(count * stored.itemsize), stored)
+
+
+def _level_5(file: BinaryIO, size: int, header: bytes) -> Iterator[_Array]:
+    """Yield the arrays of numbers of a file of MATLAB 5 to 7.2, each an element of its own, packed or not."""
+    order, at = "<" if header.endswith(b"IM") else ">", _HEADER
+    while at < size:
+        file.seek(at)
+        tag = file.read(8)
+        if len(tag) < 8:
+            raise ValueError("its last array is cut off")
+        kind, length = struct.unpack(f"{order}2I", tag)
+        start, at = at + 8, at + 8 + length
+        if at > size:
+            raise ValueError(f"an array in it ends at {at}, but it has {size} bytes")
+        if kind in (_MATRIX, _PACKED):
+            found = _described(_content(file, start, length, kind, _HEAD), order, kind == _PACKED)
+            if found is not None:
+                name, shape, result, begin = found
+                most = begin + 8 * math.prod(shape) + 16
+                yield _Array(name, shape, partial(_numbers, file, start, length, kind, most, begin, order, result))
+
+
+def _content(file: BinaryIO, start: int, length: int, kind: int, most: int) -> bytes:
+    """Return the first `most` bytes of an element, unpacked, behind the tag that it has then."""
+    file.seek(start)
+    if kind == _MATRIX:
+        return file.read(min(length, most))
+    return zlib.decompressobj().decompress(file.read(length), most)
+
+
+def _described(content: bytes, order: str, packed: bool) -> tuple[str, tuple[int, ...], np.dtype[Any], int] | None:
+    """Return an array's name, shape and type, and where its values begin; None if it does not hold real numbers."""
+    at = 0
+    if packed:
+        (kind,) = struct.unpack_from(f"{order}I", content)
+        if kind != _MATRIX:
+            return None
+        at = 8
+    flags, at = _element(content, at, order)
+    (word,) = struct.unpack_from(f"{order}I", flags[1])
+    if word & 0xFF not in _CLASSES or word & _COMPLEX:
+        return None  # objects are laid out in other ways
+    lengths, at = _element(content, at, order)
+    name, at = _element(content, at, order)
+    if not name[1]:
+        return None  # MATLAB's own notes
+    shape = struct.unpack(f"{order}{len(lengths[1]) // 4}i", lengths[1])
+    if not 2 <= len(shape) <= _MOST_AXES or min(shape) < 0:
+        raise ValueError(f"an array in it has the shape {shape[:4]}")
+    return name[1].decode("latin-1"), shape, np.dtype(_CLASSES[word & 0xFF]), at
+
+
+def _element(content: bytes, at: int, order: str) -> tuple[tuple[int, bytes], int]:
+    """Return the type and the bytes of the element at `at`, and where the next begins."""
+    kind, length = struct.unpack_from(f"{order}2I", content, at)
+    start, end = at + 8, at + 8 + -(-length // 8) * 8
+    if kind >> 16:  # a small one, which stands where others have their length
+        kind, length, start, end = kind & 0xFFFF, min(kind >> 16, 4), at + 4, at + 8
+    if start + length > len(content):
+        raise ValueError("an array in it is cut off")
+    return (kind, content[start : start + length]), end
+
+
+def _numbers(
+    file: BinaryIO, start: int, length: int, kind: int, most: int, begin: int, order: str, result: np.dtype[Any]
+) -> np.ndarray[Any, Any]:
+    """Return the values of an array, which may be stored as a smaller type than they are."""
+    (values_kind, values), _ = _element(_content(file, start, length, kind, most), begin, order)
+    if values_kind not in _STORED:
+        raise ValueError(f"its values are of the type {values_kind}")
+    stored = np.dtype(order + _STORED[values_kind])
+    if len(values) % stored.itemsize:
+        raise ValueError("its values are cut off")
+    return np.frombuffer(values, stored).astype(result)
