@@ -42,7 +42,7 @@ def gaussian(sigma: float | Sequence[float], size: Size | None = None, ndim: int
     ndim = next((len(given) for given in (sigma, size) if isinstance(given, Sequence)), ndim)
     sigmas = _per_axis("gaussian", "sigma", sigma, ndim, 0.0)
     _refuse_large("gaussian", [8 * s + 1 for s in sigmas] if size is None else [1])
-    lengths = [2 * math.ceil(4 * s) + 1 for s in sigmas] if size is None else _per_axis("gaussian", "size", size, ndim, 1)
+    lengths = [_gaussian_length(s) for s in sigmas] if size is None else _per_axis("gaussian", "size", size, ndim, 1)
     kernel = torch.ones((), dtype=torch.float64)
     for s, n in zip(sigmas, lengths, strict=True):
         x = torch.arange(n, dtype=torch.float64) - n // 2
@@ -69,7 +69,7 @@ def disk(radius: float) -> Tensor:
     lines = 200
     if radius > _MOST_RADIUS:
         raise ShapeError(f"disk: radius is {radius}, but at most {_MOST_RADIUS} samples were allowed for. Pass a smaller one.")
-    half = max(0, math.ceil(radius - 0.5))
+    half = _disk_length(radius) // 2
     y = (torch.arange((2 * half + 1) * lines, dtype=torch.float64) + 0.5) / lines - half - 0.5
     chord = (radius**2 - y**2).clamp(min=0).sqrt()[:, None]
     x = torch.arange(-half, half + 1, dtype=torch.float64)
@@ -102,7 +102,7 @@ def motion(length: float, angle: float = 0.0) -> Tensor:
     _refuse_large("motion", [length + 3, length + 3])
     half = (length - 1) / 2
     dy, dx = -math.sin(math.radians(angle)), math.cos(math.radians(angle))
-    height, width = (math.ceil(round(half * abs(d), 9) + 1) - 1 for d in (dy, dx))
+    height, width = (n // 2 for n in _motion_lengths(length, angle))
     y = torch.arange(-height, height + 1, dtype=torch.float64)[:, None]
     x = torch.arange(-width, width + 1, dtype=torch.float64)
     along = (y * dy + x * dx).clamp(-half, half)
@@ -123,7 +123,7 @@ def airy(first_zero: float, size: Size | None = None) -> Tensor:
         Born & Wolf, "Principles of Optics" (7th edition), sec. 8.5.2, eq. 14.
     """
     _positive("airy", first_zero=first_zero)
-    height, width = _per_axis("airy", "size", 2 * math.ceil(5 * first_zero) + 1 if size is None else size, 2, 1)
+    height, width = _per_axis("airy", "size", _airy_length(first_zero) if size is None else size, 2, 1)
     v = _FIRST_ZERO / first_zero * _squared_radius(height, width).double().sqrt()
     kernel = torch.where(v > 0, 2 * torch.special.bessel_j1(v) / v.clamp(min=1e-300), 1.0) ** 2
     return kernel / kernel.sum()
@@ -252,20 +252,37 @@ def refuse_wider(maker: str, numbers: Sequence[float], picture: Sequence[int]) -
     """
     if not all(map(math.isfinite, numbers)):
         return  # as the maker says in its own words
-    first, angle = numbers[0], math.radians(numbers[1]) if len(numbers) > 1 else 0.0
-    # No more than what they will be: each maker knows the rest itself.
-    least = {
-        "gaussian": (8 * first + 1,) * 2,
-        "disk": (2 * first - 1,) * 2,
-        "airy": (10 * first + 1,) * 2,
-        "motion": ((first - 1) * abs(math.sin(angle)), (first - 1) * abs(math.cos(angle))),
-        "uniform": (first,) * 2,
+    length = {
+        "gaussian": _gaussian_length(numbers[0]),
+        "disk": _disk_length(numbers[0]),
+        "airy": _airy_length(numbers[0]),
+        "uniform": numbers[0],
+        "motion": 0,
     }[maker]
-    if any(length > n for length, n in zip(least, picture[-2:], strict=True)):
+    lengths = _motion_lengths(*numbers) if maker == "motion" else (length,) * 2
+    if any(length > n for length, n in zip(lengths, picture[-2:], strict=True)):
         raise ShapeError(
-            f"{maker}: a PSF of some {' × '.join(f'{n:.4g}' for n in least)} samples would be made, larger than the picture, "
+            f"{maker}: a PSF of {' × '.join(f'{n:.4g}' for n in lengths)} samples would be made, larger than the picture, "
             f"{tuple(picture)}; every sample would depend on what was not seen. Pass a smaller one."
         )
+
+
+def _gaussian_length(sigma: float) -> int:
+    return 2 * math.ceil(4 * sigma) + 1
+
+
+def _disk_length(radius: float) -> int:
+    return 2 * max(0, math.ceil(radius - 0.5)) + 1
+
+
+def _airy_length(first_zero: float) -> int:
+    return 2 * math.ceil(5 * first_zero) + 1
+
+
+def _motion_lengths(length: float, angle: float) -> tuple[int, int]:
+    half, turned = (length - 1) / 2, math.radians(angle)
+    height, width = (math.ceil(round(half * abs(d), 9) + 1) - 1 for d in (math.sin(turned), math.cos(turned)))
+    return 2 * height + 1, 2 * width + 1
 
 
 def _per_axis(where: str, what: str, given: Any, ndim: int, least: float) -> list[Any]:

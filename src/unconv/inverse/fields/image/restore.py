@@ -106,8 +106,11 @@ def deblur(
         >>> restored.picture.shape, restored.method
         ((64, 64), 'similar')
     """
+    if isinstance(psf, np.ndarray | Tensor) and psf.ndim > 1:
+        picture = _given(picture, psf.ndim, axes)
+        _refuse_wider(tuple(psf.shape), picture.spatial)  # before it is copied
     kernel, notes = open_psf(psf)
-    given = _given(picture, kernel, axes)
+    given = _given(picture, kernel.ndim, axes)
     _check(given, tuple(kernel.shape), boundary)
     _positive(steps, strength)
     name, can, run = _method(method, noise, boundary, kernel.ndim, strength)
@@ -180,10 +183,10 @@ class _Ready:
         return Problem(samples, self.kernel.to(samples), *settings)
 
 
-def _given(picture: Source | Measured, kernel: Tensor, axes: str | None) -> Measured:
+def _given(picture: Source | Measured, kernel_axes: int, axes: str | None) -> Measured:
     """Read the picture, once; three axes without colours are one volume where the PSF has three."""
     given = measured(picture, axes=axes)
-    if axes is None and kernel.ndim == 3 and given.axes == "NHW":
+    if axes is None and kernel_axes == 3 and given.axes == "NHW":
         given = replace(given, axes="DHW", given=given.given.replace("N", "D"))
     return given
 
@@ -196,15 +199,19 @@ def _check(given: Measured, size: tuple[int, ...], boundary: str) -> None:
             f"deblur: the PSF is {size} and the picture {tuple(given.samples.shape)} ({given.axes}); a PSF of "
             f"{len(spatial)} axes was needed. Pass axes='DHW' for a volume, or a plane of the PSF for a picture."
         )
-    if any(k > n for k, n in zip(size, spatial, strict=True)):
-        raise ShapeError(
-            f"deblur: the PSF is {size}, larger than the picture, {spatial}; every sample would depend on what was not seen. "
-            "Crop the PSF to where it is not zero."
-        )
+    _refuse_wider(size, spatial)
     if boundary not in BOUNDARIES:
         raise ShapeError(f"deblur: there is no boundary {boundary!r}. Nearest: {nearest(str(boundary), BOUNDARIES)}.")
     if bool(given.samples.isnan().all()):
         raise NonFinite("deblur: every sample of the picture is NaN; at least some must be observed.")
+
+
+def _refuse_wider(size: tuple[int, ...], spatial: tuple[int, ...]) -> None:
+    if len(size) == len(spatial) and any(k > n for k, n in zip(size, spatial, strict=True)):
+        raise ShapeError(
+            f"deblur: the PSF is {size}, larger than the picture, {spatial}; every sample would depend on what was not seen. "
+            "Crop the PSF to where it is not zero."
+        )
 
 
 def _refuse_large(given: Measured, factor: int, kernel: tuple[int, ...], name: str) -> None:
