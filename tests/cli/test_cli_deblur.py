@@ -78,6 +78,55 @@ def test_the_blurred_picture_is_never_overwritten(here):
     assert "is the blurred picture itself" in str(result.exception)
 
 
+@pytest.mark.parametrize("taken", ["soft-restored.png", "soft-restored-before-after.png"])
+@pytest.mark.parametrize("kind", ["file", "link", "dangling link"])
+def test_nothing_is_replaced_without_leave_and_before_any_work(here, monkeypatch, taken, kind):
+    (here / "target.png").write_bytes(b"mine")
+    if kind == "file":
+        (here / taken).write_bytes(b"mine")
+    else:
+        (here / taken).symlink_to("target.png" if kind == "link" else "absent.png")
+    monkeypatch.setattr("unconv.pictures.measured.measured", None)  # which would fail if it were called
+    result = run("soft.png", "--psf", "disk:2")
+    assert str(result.exception) == (
+        f"deblur: {taken} is there already. Pass --overwrite to replace it, or another name with -o."
+    )
+    assert (here / "target.png").read_bytes() == b"mine" and not (here / "absent.png").exists()
+    assert len(list(here.glob("soft-*"))) == 1
+
+
+def test_overwrite_replaces_both_files_and_keeps_modes_and_links(here):
+    (here / "target.png").write_bytes(b"mine")
+    (here / "soft-restored.png").symlink_to("target.png")
+    (here / "soft-restored-before-after.png").write_bytes(b"mine")
+    (here / "soft-restored-before-after.png").chmod(0o600)
+    for _ in range(2):
+        result = run("soft.png", "--psf", "disk:2", "--method", "wiener", "--overwrite")
+        assert result.exit_code == 0, result.output
+    assert (here / "soft-restored.png").is_symlink()
+    assert (here / "soft-restored-before-after.png").stat().st_mode & 0o777 == 0o600
+    with Image.open(here / "target.png") as restored, Image.open(here / "soft-restored-before-after.png") as both:
+        assert (restored.size, both.size) == ((72, 72), (148, 72))
+
+
+@pytest.mark.parametrize("way", ["./soft.png", "link.png"])
+def test_the_blurred_picture_is_not_replaced_by_another_name_either(here, way):
+    (here / "link.png").symlink_to("soft.png")
+    before = (here / "soft.png").read_bytes()
+    for arguments in (("soft.png", "-o", way), (way, "-o", "soft.png")):
+        result = run(*arguments, "--psf", "disk:2", "--overwrite")
+        assert "is the blurred picture itself" in str(result.exception)
+    assert (here / "soft.png").read_bytes() == before
+
+
+def test_a_picture_with_a_long_name_is_refused_before_the_work(here, monkeypatch):
+    name = f"{'a' * 245}.png"
+    (here / "soft.png").rename(here / name)
+    monkeypatch.setattr("unconv.pictures.measured.measured", None)
+    result = run(name, "--psf", "disk:2")
+    assert "File name too long. Choose a shorter name." in str(result.exception)
+
+
 def test_a_kind_of_file_that_cannot_hold_the_picture_is_refused_before_the_work(here, monkeypatch):
     monkeypatch.setattr("unconv.inverse.fields.image.deblur", None)  # which would fail if it were called
     result = run("soft.tif", "--psf", "disk:2", "-o", "soft-8.png")

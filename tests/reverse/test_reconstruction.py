@@ -228,6 +228,34 @@ def test_a_saved_folder_holds_each_projection_each_patch_and_the_numbers(tmp_pat
         assert patch.size == (found.windows[1].shape[2], found.windows[1].shape[1])
 
 
+def test_a_second_save_replaces_what_the_first_listed_and_no_other_file(tmp_path):
+    for unit in ("strongest", "map"):
+        projected([5, 0, 3], unit).save(tmp_path / "folder")
+    (tmp_path / "folder" / "0002_channel_9_patch.png").write_text("mine")
+    projected([1]).save(tmp_path / "folder")
+    expected = {"0000_channel_1_patch.png", "0000_channel_1_projection.png", "0002_channel_9_patch.png", "units.json"}
+    assert {path.name for path in (tmp_path / "folder").iterdir()} == expected
+    assert [path.name for path in tmp_path.iterdir()] == ["folder"]
+
+
+@pytest.mark.parametrize("name", ["units.json", "0000_channel_1_patch.png"])
+def test_a_file_of_the_user_s_is_not_replaced_in_a_folder(tmp_path, name):
+    (tmp_path / name).write_text('{"units": [{"channel": 1}]}')
+    with pytest.raises(unconv.WriteError, match=f"{re.escape(name)} was not made by unconv and would be overwritten"):
+        projected([1]).save(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+@pytest.mark.parametrize(
+    "name", ["a" * 300, "a" * 300 + ".png", "file/a", "file/a.safetensors", "a\0.png", "a\0"], ids=range(6)
+)
+def test_a_place_that_cannot_be_written_is_refused_in_words(tmp_path, name):
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(unconv.WriteError, match="write: "):
+        projected([1]).save(tmp_path / name)
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
 def test_an_existing_folder_with_a_dot_in_its_name_is_a_folder(tmp_path):
     (tmp_path / "run.1").mkdir()
     projected([0]).save(tmp_path / "run.1")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import io
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -13,7 +14,7 @@ from typing import Any
 import typer
 
 from unconv.errors import printable
-from unconv.files import Terminated
+from unconv.files import Terminated, ignore_stops
 
 Progress = Callable[[str, float, int], None]
 
@@ -21,15 +22,14 @@ Progress = Callable[[str, float, int], None]
 @contextmanager
 def show_progress(quiet: bool) -> Iterator[Progress]:
     """Show a progress bar on standard error, if that is a terminal."""
-    if quiet:
+    if quiet or not sys.stderr.isatty():
         yield lambda *_: None
         return
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
-    console = Console(stderr=True)
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("recording", total=None)
         yield lambda what, done, total: bar.update(
             task, description=printable(what) or "done", completed=done, total=total or None
@@ -65,6 +65,8 @@ def stoppable(command: Callable[..., Any]) -> Callable[..., Any]:
         try:
             command(*arguments, **options)
         except KeyboardInterrupt as stop:
+            ignore_stops()  # one is enough
+            atexit.register(ignore_stops)  # also for what others do at Python's end; what is registered last comes first
             print(f"unconv: stopped.{stop}", file=sys.stderr)
             raise typer.Exit(143 if isinstance(stop, Terminated) else 130) from None
 

@@ -3,12 +3,13 @@
 from unconv.files.file import refuse_unwritable, write
 from unconv.files.folder import Staged, refuse_taken, whole_folder
 from unconv.files.names import file_names
-from unconv.files.stops import Terminated, terminable, uninterrupted
+from unconv.files.stops import Terminated, ignore_stops, terminable, uninterrupted
 
 __all__ = [
     "Staged",
     "Terminated",
     "file_names",
+    "ignore_stops",
     "refuse_taken",
     "refuse_unwritable",
     "terminable",

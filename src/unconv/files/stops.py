@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+_STOPS = (signal.SIGINT, signal.SIGTERM)
+
 
 class Terminated(KeyboardInterrupt):
     """SIGTERM, which whoever handles Ctrl-C handles as well."""
@@ -21,7 +23,7 @@ def uninterrupted() -> Iterator[None]:
         return
     held: list[int] = []
     # Handlers that Python did not set come back as None and cannot be set again; the system's own stands for them.
-    before = {number: signal.getsignal(number) or signal.SIG_DFL for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.getsignal(number) or signal.SIG_DFL for number in _STOPS}
     for number in before:
         signal.signal(number, lambda number, _frame: held.append(number))
     try:
@@ -43,8 +45,17 @@ def terminable() -> Iterator[None]:
     def stop(_number: int, _frame: FrameType | None) -> None:
         raise Terminated
 
-    before = signal.signal(signal.SIGTERM, stop)
+    before = {number: signal.getsignal(number) or signal.SIG_DFL for number in _STOPS}
+    signal.signal(signal.SIGTERM, stop)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def ignore_stops() -> None:
+    """Ignore Ctrl-C and SIGTERM from here on: the program is ending, or the end of `terminable` sets them back."""
+    if threading.current_thread() is threading.main_thread():
+        for number in _STOPS:
+            signal.signal(number, signal.SIG_IGN)

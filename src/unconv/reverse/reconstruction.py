@@ -274,7 +274,9 @@ def _listed(folder: Path) -> set[str]:
         channels = [unit["channel"] for unit in numbers["units"]]
     except (OSError, ValueError, LookupError, TypeError, RecursionError):
         return set()
-    if not {"place", "method", "receptive_field"} <= numbers.keys() or not all(isinstance(each, int) for each in channels):
+    if not {"place", "method", "receptive_field"} <= numbers.keys() or not all(
+        isinstance(each, int | None) for each in channels
+    ):
         return set()
     return {"units.json", *chain(*(_pictures_of(index, channel) for index, channel in enumerate(channels)))}
 
