@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import BinaryIO, TypeAlias
 
-_MOST_PAGES = 1 << 18
+MOST_PAGES = 1 << 18
 _MOST_TAGS = 4096  # of a page; TIFF knows some hundred
 _MOST_SAMPLES = 4096  # of a pixel
 _MOST_TIMES, _MOST_MORE = 4, 1 << 20  # tags, and strips, may come to so many times the file: pages may share some
@@ -110,8 +110,8 @@ def read_pages(file: BinaryIO, size: int) -> list[Page]:
     budget = _MOST_TIMES * size + _MOST_MORE
     taken = strips = 0
     while at:
-        if at in seen or len(pages) >= _MOST_PAGES:
-            raise ValueError(f"its pages go round in a circle, or are more than {_MOST_PAGES}")
+        if at in seen or len(pages) >= MOST_PAGES:
+            raise ValueError(f"its pages go round in a circle, or are more than {MOST_PAGES}")
         seen.add(at)
         tags, description, cost, at = _directory(file, size, at, order, big)
         # Each page has its own list of tags: else a small file could name the same bytes as thousands of them.

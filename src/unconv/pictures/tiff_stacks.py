@@ -10,7 +10,7 @@ import math
 import re
 from dataclasses import replace
 
-from unconv.pictures.tiff_pages import Page
+from unconv.pictures.tiff_pages import MOST_PAGES, Page
 
 _IMAGEJ = re.compile(r"^(images|frames|slices|channels)=(\d{1,9})[ \t\r]*$", re.MULTILINE)
 _SHAPED = re.compile(r'^\{.{0,100}?"shape": ?\[([\d, ]{1,300})\]')
@@ -62,7 +62,9 @@ def _shaped(pages: list[Page], size: int) -> tuple[list[Page], tuple[int, ...]]:
         count, rest = divmod(math.prod(shape), page.height * page.width * page.samples)
         axes = next((n for n in range(len(shape) + 1) if math.prod(shape[:n]) == count), None)
         if rest or axes is None:
-            raise ValueError(f"its description tells of {shape}, but page {page.index} is {(page.height, page.width)}")
+            raise ValueError(
+                f"its description tells of {str(shape)[:60]}, but page {page.index} is {(page.height, page.width)}"
+            )
         counts.append(count)
         lead = tuple(length for length in shape[:axes] if length > 1)
     return _counted(pages, sum(counts), size), lead if len(counts) == 1 else (sum(counts),)
@@ -76,8 +78,8 @@ def _counted(pages: list[Page], count: int, size: int) -> list[Page]:
     step = sum(first.stored(index) for index in range(len(first.starts)))
     ends = [start + first.stored(index) for index, start in enumerate(first.starts)]
     behind = first.compression == 1 and not first.tiled and ends[:-1] == list(first.starts[1:])
-    if others or not behind or count < 1 or first.starts[0] + count * step > size:
-        raise ValueError(f"its description announces {count} pages, but it holds {len(pages)}. Is it cut off?")
+    if others or not behind or not 1 <= count <= MOST_PAGES or first.starts[0] + count * step > size:
+        raise ValueError(f"its description announces {count} pages, but it holds {len(pages)}")
     return [replace(first, starts=tuple(start + step * k for start in first.starts)) for k in range(count)]
 
 
@@ -91,16 +93,16 @@ def _ome(pages: list[Page], xml: str, name: str) -> tuple[list[Page], tuple[int,
     if len(found) != 1 or _elements(xml, "BinaryOnly"):
         raise ValueError(f"its OME description tells of {len(found)} pictures; one, described in this file, was needed")
     (pixels,) = found
-    try:
-        lengths = {axis: int(pixels[f"Size{axis}"]) for axis in "CZT"}
-        order = [axis for axis in pixels["DimensionOrder"] if axis in "CZT"]
-    except (KeyError, ValueError) as error:
-        raise ValueError(f"its OME description does not tell the sizes of its picture: {error}") from error
+    sizes = {axis: pixels.get(f"Size{axis}", "") for axis in "CZT"}
+    order = [axis for axis in pixels.get("DimensionOrder", "") if axis in "CZT"]
+    if not all(size.isdecimal() and len(size) < 10 for size in sizes.values()):
+        raise ValueError(f"its OME description does not tell the sizes of its picture, but {str(sizes)[:80]}")
+    lengths = {axis: int(size) for axis, size in sizes.items()}
     if lengths["C"] % pages[0].samples == 0:  # a pixel of red, green and blue is three channels of one plane
         lengths["C"] //= pages[0].samples
     count = math.prod(lengths.values())
     if sorted(order) != sorted("CZT") or count != len(pages):
-        raise ValueError(f"its OME description announces {count} planes, but it holds {len(pages)}. Do others lie elsewhere?")
+        raise ValueError(f"its OME description announces {count} planes, but it holds {len(pages)}; others may lie elsewhere")
     places = _places(xml, order, lengths, name)
     if sorted(places) != list(range(count)):
         raise ValueError(f"its OME description leaves some of its {count} planes without a page, or with one of two")
