@@ -6,6 +6,7 @@ import re
 import runpy
 import subprocess
 import sys
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -57,6 +58,11 @@ def test_the_rule_in_adding_an_operation_works(tables_as_they_were):
 def test_rules_of_one_s_own_change_one_method_alone(capsys):
     exec(blocks("docs/adding-an-operation.md")[1], {})
     assert capsys.readouterr().out == "tensor(2.)\n"
+
+
+def test_the_code_on_rectifiers_and_gates_runs():
+    (code,) = blocks("docs/rectifiers-and-gates.md")
+    exec(code, {})
 
 
 @pytest.mark.slow
@@ -122,8 +128,13 @@ def test_the_page_on_deconvolution_shows_what_its_code_gives(tmp_path):
         assert f"(images/{name}.png)" in page
 
 
-@pytest.mark.parametrize("page", ["transposed-convolution", "deconvolution"])
-@pytest.mark.parametrize("language", ["python", "text", "sh"])
+@pytest.mark.parametrize(
+    ("page", "language"),
+    [
+        *product(["transposed-convolution", "deconvolution"], ["python", "text", "sh"]),
+        ("rectifiers-and-gates", "python"),
+    ],
+)
 def test_the_two_languages_show_the_same_blocks(page, language):
     english, chinese = (blocks(f"docs/{page}{name}.md", language) for name in ("", ".zh-CN"))
     assert english

@@ -169,7 +169,7 @@ def check(model: Model, image: Any = None, method: str | Rules = "deconvnet") ->
         tried=tuple(place.name for place in tried),
         laws=tuple(found),
         verdict=_verdict(counts, good, list(refused.values()), found, rectifiers, rules) + _unnamed(recording.tape.unnamed),
-        written=dict(Counter(step.kind for step in _live(recording.tape) if step.written)),
+        written=dict(Counter(step.kind for step in _live(recording.tape) if step.written and is_rectifier(step.operation))),
         unnamed=recording.tape.unnamed,
     )
 

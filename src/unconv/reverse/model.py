@@ -27,6 +27,7 @@ from unconv.reverse.receptive_field import ReceptiveField, receptive_fields
 from unconv.reverse.reconstruction import Reconstructions
 from unconv.reverse.rewriting.channels_first import channels_first
 from unconv.reverse.rewriting.freeze import Frozen, freeze, frozen_words
+from unconv.reverse.rewriting.written_norms import written_norms
 from unconv.reverse.rewriting.written_out import as_written, writes_out, written_out
 from unconv.reverse.rules import KEEPERS
 from unconv.reverse.rules.table import is_rectifier
@@ -102,7 +103,7 @@ class Model:
                 f"record: {self.name} failed on an image of {tuple(tensor.shape)}: {what}. "
                 f"Is that the size it was made for? (input_size is {self.input_size})"
             ) from error
-        recording = Recording(self, written_out(channels_first(tape)))
+        recording = Recording(self, written_norms(written_out(channels_first(tape))))
         again = self._to_keep(recording, keep)
         return self.record(image, again, method) if again else recording
 
@@ -209,9 +210,10 @@ class Recording:
         """Return the tape with what a method freezes."""
         rules = method_named(method)
         formulas = rules.name == "gradient" and not rules.hold
-        key = (rules.skip, rules.own, formulas, rules.gates)
+        key = (rules.skip, rules.own, formulas, rules.hold, rules.gates)
         if key not in self._told:
-            self._told[key] = as_written(self.tape) if formulas or writes_out(self.tape, rules.own) else self.tape
+            whole = not formulas and not writes_out(self.tape, rules.own)
+            self._told[key] = self.tape if whole and rules.hold else as_written(self.tape, norms_alone=whole)
         if not rules.hold:
             return Frozen(self._told[key])
         if key not in self._frozen:

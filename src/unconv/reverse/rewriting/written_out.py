@@ -8,7 +8,7 @@ and then at the values that were recorded. The formula's own steps stay on the t
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,6 +19,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from unconv.reverse.rewriting.activations import PROBES, Activation, activations, is_same, looks_rectified
 from unconv.reverse.rules.linear import factors
+from unconv.reverse.rules.norm import SCALED
 from unconv.reverse.rules.pointwise import RELU
 from unconv.reverse.rules.table import KEEPERS, ROLES, is_rectifier, point
 from unconv.reverse.tape.step import Before, Step, Tape, Value
@@ -86,6 +87,10 @@ class Unknown:
     root: str = ""
 
 
+def is_part(step: Step) -> bool:
+    return torch.Tag.pointwise in step.operation.tags or step.operation in _PARTS
+
+
 def written_out(tape: Tape) -> Tape:
     """Return the tape with the activations that were written out as steps with their names.
 
@@ -106,7 +111,7 @@ def written_out(tape: Tape) -> Tape:
         made |= {value.index: (number, step) for value in step.outputs if value}
     if not unnamed and all(step is as_it_was for step, as_it_was in zip(steps, tape.steps, strict=True)):
         return tape
-    steps = _marked(steps, parts, {value.index for name, value in tape.modules.items() if name.startswith("output")})
+    steps = marked(steps, parts, tape)
     inner = {step.place for step in steps if step.within}
     outer = {place: root for place, root in unnamed.items() if place not in inner}
     unkept = {place: root for place, root in outer.items() if root}
@@ -119,9 +124,15 @@ def writes_out(tape: Tape, operations: Collection[OpOverload]) -> bool:
     return bool(operations) and any(step.operation in operations for step in parts)
 
 
-def as_written(tape: Tape) -> Tape:
-    """Return the tape with the formulas that the network computed, for a method that differentiates them."""
-    return replace(tape, steps=tuple(_original(step) for step in tape.steps))
+def as_written(tape: Tape, norms_alone: bool = False) -> Tape:
+    """Return the tape with the formulas that the network computed, for a method that differentiates them.
+
+    Args:
+        norms_alone: activations keep their names.
+    """
+    kept = {step.place for step in tape.steps if norms_alone and step.written and step.operation is not SCALED}
+    steps = (step if {step.place, step.within} & kept else _original(step) for step in tape.steps)
+    return replace(tape, steps=tuple(steps))
 
 
 def _original(step: Step) -> Step:
@@ -133,9 +144,9 @@ def _recognised(
 ) -> tuple[Formula, Step | Unknown | None]:
     """Return the step by the name of the activation that it ends; what is unknown of one, or None if it ends none."""
     unknown, formula = None, Formula(tape.value, ())
-    if ROLES.get(step.operation) in ("rectifier", "move") or not _is_part(step):
+    if ROLES.get(step.operation) in ("rectifier", "move") or not is_part(step):
         return formula, None
-    for formula in _formulas(step, made):
+    for formula in formulas(step, made):
         if _is_affine(formula.steps) or (len(formula.steps) == 1 and ROLES.get(step.operation) == "slope"):
             continue
         key = _signature(formula)
@@ -153,11 +164,9 @@ def _recognised(
     return formula, unknown
 
 
-def _is_part(step: Step) -> bool:
-    return torch.Tag.pointwise in step.operation.tags or step.operation in _PARTS
-
-
-def _formulas(last: Step, made: Mapping[int, tuple[int, Step]]) -> Iterator[Formula]:
+def formulas(
+    last: Step, made: Mapping[int, tuple[int, Step]], may_be_part: Callable[[Step], bool] = is_part
+) -> Iterator[Formula]:
     """Yield `last` as a function of ever earlier values, as long as there is one that all the ways back meet in."""
     steps, open_values = [last], set(last.inputs)
     out = last.outputs[0]
@@ -168,7 +177,7 @@ def _formulas(last: Step, made: Mapping[int, tuple[int, Step]]) -> Iterator[Form
                 yield Formula(root, tuple(reversed(steps)))
         # The latest is opened first: whatever else needs a value is later than it, and is in the formula already.
         latest = max((value for value in open_values if value.index in made), key=lambda v: made[v.index][0], default=None)
-        if latest is None or not _is_part(made[latest.index][1]):
+        if latest is None or not may_be_part(made[latest.index][1]):
             return
         part = made[latest.index][1]
         steps.append(part)
@@ -199,10 +208,10 @@ def _constant(tensor: Tensor) -> Any:
 
 def _fitted(formula: Formula, device: torch.device) -> Activation | bool | None:
     """Return the activation that a formula is at all probes; True if it is none but looks like one; else None."""
-    compact = _compact(formula)
-    if compact is None:
+    small = compact(formula)
+    if small is None:
         return None
-    formula, extents = compact
+    formula, extents = small
     probes = PROBES.to(device).reshape(-1, *[1] * (len(extents) - 1)).expand(-1, *extents[1:]).clone()
     y = _sampled(formula, probes)
     if y is None:
@@ -211,7 +220,7 @@ def _fitted(formula: Formula, device: torch.device) -> Activation | bool | None:
     return found or (True if looks_rectified(y) else None)
 
 
-def _compact(formula: Formula) -> tuple[Formula, list[int]] | None:
+def compact(formula: Formula) -> tuple[Formula, list[int]] | None:
     """Return the formula with constants that are the same along an axis cut down to one sample of it, and which sizes count.
 
     None: its constants differ from place to place along the first axis, which probes need.
@@ -252,15 +261,15 @@ def _sampled(formula: Formula, x: Tensor) -> Tensor | None:
 
 def _named(formula: Formula, found: Activation, tape: Tape) -> Step | None:
     """Return the formula's last step as the activation, if it is the same at the recorded values; they are kept with it."""
-    compact = _compact(formula)
+    small = compact(formula)
     x = tape.kept.get(formula.root.index)
-    if compact is not None and x is None:
-        x = _entered(formula, *compact, found)
-    if x is None or compact is None:
+    if small is not None and x is None:
+        x = _entered(formula, *small, found)
+    if x is None or small is None:
         return None
-    ranges = [slice(None) if extent > 1 else slice(_SAMPLES) for extent in compact[1]]
+    ranges = [slice(None) if extent > 1 else slice(_SAMPLES) for extent in small[1]]
     some = x[tuple(ranges)].to(torch.float64)
-    if not is_same(compact[0], found, some):
+    if not is_same(small[0], found, some):
         return None
     last = formula.steps[-1]
     kept = x > 0 if found.operation is RELU else (x,)
@@ -308,14 +317,15 @@ def _signs(formula: Formula) -> Tensor | None:
     return None
 
 
-def _marked(steps: Sequence[Step], parts: Mapping[int, str], returned: set[int]) -> list[Step]:
+def marked(steps: Sequence[Step], parts: Mapping[int, str], tape: Tape) -> list[Step]:
     """Mark the parts of formulas that nothing else needs, as lying within a named step."""
-    needed, marked = set(returned), list[Step]()
+    needed = {value.index for name, value in tape.modules.items() if name.startswith("output")}
+    told = list[Step]()
     for step in reversed(steps):
         within = parts.get(id(step), "")
         if within and not any(value.index in needed for value in step.outputs if value):
-            marked.append(replace(step, within=within))
+            told.append(replace(step, within=within))
         else:
             needed |= {value.index for value in step.inputs}
-            marked.append(step)
-    return marked[::-1]
+            told.append(step)
+    return told[::-1]

@@ -200,6 +200,19 @@ def channel_norm(step: Step, x: Tensor) -> Tensor:
     return _over(x, [1], eps) * _per_channel(gamma, x)
 
 
+SCALED = define("scaled(Tensor x, Tensor scale) -> Tensor", lambda x, scale: x * scale)
+
+
+def _held(step: Step, _freezing: Freezing) -> tuple[Kind, list[Step]]:
+    return "norms", [times(step, step.args[1])]
+
+
+@rule(SCALED, reach=local, freeze=Freezer(_held))
+def written_norm(step: Step, r: Window) -> list[Window | None]:
+    """The norm is held at the scale that it took from the picture."""
+    raise NoRule(f"{step.place} is a norm that is written out, which is held or differentiated as its formula")
+
+
 def _over(x: Tensor, axes: Sequence[int], eps: float) -> Tensor:
     return (x.var(list(axes), correction=0, keepdim=True) + eps).rsqrt()
 
