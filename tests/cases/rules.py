@@ -346,6 +346,8 @@ CASES = {
     "selu": bent(F.selu),
     "gelu": bent(F.gelu),
     "gelu by tanh": bent(lambda x: F.gelu(x, approximate="tanh")),
+    "in steps": bent(lambda x: x + x.floor() + x.ceil() + x.round() + x.trunc() + x.sign() + x.sgn()),
+    "log of a sum": bent(lambda x: torch.logaddexp(x, x.flip(3) * 2)),
     "silu": bent(F.silu),
     "silu in place": bent(lambda x: F.silu(x * 2, inplace=True)),
     "hardswish": bent(F.hardswish),

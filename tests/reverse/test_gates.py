@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
+from tests.cases.gates import FORMS, OPEN
 from torch import nn
 
 import unconv
-from tests.cases.gates import FORMS, OPEN
 
 HELD = unconv.Rules("gradient", hold=True)
 
@@ -39,8 +39,8 @@ def oracle(module, found):
     """The gradient of the same units of a network in which the gate is a constant by construction."""
     x = image()[None].requires_grad_(True)
     out = module.double()(x)
-    rows = [torch.autograd.grad(out[(0, *unit)] * float(out[(0, *unit)].detach()), x, retain_graph=True)[0] for unit in found.units]
-    return torch.cat(rows)
+    scaled = [out[(0, *unit)] * float(out[(0, *unit)].detach()) for unit in found.units]
+    return torch.cat([torch.autograd.grad(one, x, retain_graph=True)[0] for one in scaled])
 
 
 @pytest.mark.parametrize("name", FORMS)

@@ -88,6 +88,7 @@ class Unknown:
 
 
 def is_part(step: Step) -> bool:
+    """Whether a step may be part of an activation's formula: it treats each sample alone, or selects samples."""
     return torch.Tag.pointwise in step.operation.tags or step.operation in _PARTS
 
 
