@@ -152,9 +152,7 @@ def _others(folder: Path, ours: set[str]) -> bool:
     parents = {parent.as_posix() for name in ours for parent in Path(name).parents}
     for root, folders, files in os.walk(folder):
         here = Path(root).relative_to(folder)
-        if not {(here / name).as_posix() for name in files} <= ours:
-            return True
-        if not {(here / name).as_posix() for name in folders} - {_WITHIN} <= parents:
+        if {(here / name).as_posix() for name in files} - ours or {(here / name).as_posix() for name in folders} - parents:
             return True
     return False
 
