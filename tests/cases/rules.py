@@ -346,6 +346,18 @@ CASES = {
     "selu": bent(F.selu),
     "gelu": bent(F.gelu),
     "gelu by tanh": bent(lambda x: F.gelu(x, approximate="tanh")),
+    "sampled on a grid": calls(
+        lambda m, x: F.grid_sample(x, torch.linspace(-1.2, 1, 40, dtype=x.dtype).view(1, 5, 4, 2), align_corners=False), 2, 7, 6
+    ),
+    "sampled on a grid of three axes": calls(
+        lambda m, x: F.grid_sample(x, torch.linspace(-1.2, 1, 72, dtype=x.dtype).view(1, 4, 3, 2, 3), align_corners=True),
+        2,
+        4,
+        3,
+        5,
+    ),
+    "to a power that is a weight": bent(lambda x: x.abs().add(0.1).pow(torch.tensor(1.7, dtype=x.dtype))),
+    "a number to the power": bent(lambda x: 1.3**x),
     "in steps": bent(lambda x: x + x.floor() + x.ceil() + x.round() + x.trunc() + x.sign() + x.sgn()),
     "log of a sum": bent(lambda x: torch.logaddexp(x, x.flip(3) * 2)),
     "silu": bent(F.silu),

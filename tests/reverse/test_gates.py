@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
-from tests.cases.gates import FORMS, OPEN
 from torch import nn
 
 import unconv
+from cases.gates import FORMS, OPEN
 
 HELD = unconv.Rules("gradient", hold=True)
 

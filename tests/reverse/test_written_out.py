@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
-from tests.cases.written_out import NONE, UNNAMED, WAYS, Slopes
 from torch import nn
 
 import unconv
+from cases.written_out import NONE, UNNAMED, WAYS, Slopes
 
 FORMS = {f"{name}: {way}": (named, form) for name, (named, ways) in WAYS.items() for way, form in ways.items()}
 

@@ -67,7 +67,7 @@ class Layer:
         index, projection = arrival.index, self.units.one(arrival)
         unit = self._unit(index, projection)
         box = visible_box(projection.box, projection.shown.shape[1:])
-        large = projection_picture(projection.within(box), projection.shown, box, unit["scale"])
+        large = projection_picture(projection.drawn(box), projection.shown, box, unit["scale"])
         self._put(unit["large"], png(large))
         self._put(unit["patch"], png(patch_picture(projection.shown, box)))
         self._write_page(index, unit, projection, box)
@@ -81,7 +81,7 @@ class Layer:
         for index in order:
             projection = self.windows[index]
             box = visible_box(projection.box, projection.shown.shape[1:])
-            tile = projection_picture(projection.within(box), projection.shown, box, scale)
+            tile = projection_picture(projection.drawn(box), projection.shown, box, scale)
             self._put(self.written[index]["projection"], png(tile))
         if len(order) < len(self.units):
             self._mend_links()

@@ -82,7 +82,7 @@ class Coverage:
     @property
     def reversible(self) -> bool:
         """Whether every place can be projected and every law holds."""
-        return self.places[0] == self.places[1] and bool(self.laws) and all(law.holds for law in self.laws)
+        return 0 < self.places[0] == self.places[1] and bool(self.laws) and all(law.holds for law in self.laws)
 
     def numbers(self) -> dict[str, Any]:
         """All of it, ready for JSON."""
@@ -280,6 +280,8 @@ def _verdict(
     broken = [law.name for law in laws if not law.holds]
     if broken:
         return f"Not to be trusted: {', '.join(broken)} does not hold on this network. Please report it, with this text."
+    if not total:
+        return "Not reversible: nothing that the network computes has channels that could be looked at."
     if projectable < total:
         upto = f"{projectable} of its {total} places can be projected" + (f", the last is {good[-1].name}" if good else "")
         return f"Not reversible as a whole: {upto}. Why: {reasons[0]}."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -185,7 +186,8 @@ def _autograd(model: Model, recording: Recording, value: Value, seed: Tensor) ->
             _lay_out(out)
             found = [torch.autograd.grad(out, image, row[None], retain_graph=True, allow_unused=True)[0] for row in rows]
     except RuntimeError as error:
-        if "derivative for" in str(error):  # torch has none of this network
+        # torch has no derivative of this network, or the network overwrites what it would need.
+        if re.search(r"derivative for|modified by an inplace operation|does not require grad", str(error)):
             return None
         raise
     finally:

@@ -20,7 +20,7 @@ from unconv.reverse.method_table import Activations, Row
 from unconv.reverse.rules import REACHES, ROLES, RULES, Rule
 from unconv.reverse.rules.pointwise import RELU, by_slope, pass_on, rectify, rectify_by_slope, rectify_passed
 from unconv.reverse.rules.table import FREEZERS, PREPARERS, Preparing, Reaching, everything, is_rectifier
-from unconv.reverse.tape.barriers import refusal_of_function, refusal_of_gradient
+from unconv.reverse.tape.barriers import refusal_of_barrier, refusal_of_gradient
 from unconv.reverse.tape.schema import kind
 from unconv.reverse.tape.step import Before, Keeper, Step
 
@@ -154,7 +154,7 @@ class Rules(Mapping[OpOverload, Rule]):
                 f"{self.name}: the paper defines the rectifier ReLU, and {step.place} is a {step.kind}. Pass activations="
                 "'rectify', 'gradient' or 'pass'"
             )
-        barrier = refusal_of_function(step) or (refusal_of_gradient(step) if self.name == "gradient" else None)
+        barrier = refusal_of_barrier(step) or (refusal_of_gradient(step) if self.name == "gradient" else None)
         if barrier:
             return barrier
         values = (*step.inputs, *(output for output in step.outputs if output))

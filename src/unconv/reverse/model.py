@@ -143,6 +143,11 @@ class Model:
             )
         return twin
 
+    @property
+    def blue_first(self) -> bool:
+        """Whether the network's channels are blue, green, red."""
+        return bool(getattr(self.preprocess, "bgr", False))
+
     def noise(self) -> Tensor:
         """Return an image of `input_size` that stands for any, always the same."""
         return torch.randn(self.input_size, generator=torch.Generator().manual_seed(0))
@@ -153,6 +158,8 @@ class Model:
             image = self._preprocessed(image)
         if not fits_kind(image, Tensor):
             raise DtypeError(f"image: {kind_shown(image)} came, but a dense tensor with values was needed. Pass one.")
+        # A subclass (MONAI's, fastai's) would run its own functions past the recording: its values alone count.
+        image = image.as_subclass(Tensor)
         channels, axes = self.input_size[0], len(self.input_size) - 1
         batched = image[None] if image.ndim == axes + 1 else image
         if batched.ndim != axes + 2 or batched.shape[0] != 1 or batched.shape[1] != channels or 0 in batched.shape:
@@ -282,7 +289,8 @@ class Recording:
             raise ShapeError(f"memory: {memory!r} came; pass bytes, a whole number such as 256 * 2**20, or None.")
         notes = (*rules.notes(route.steps), *frozen_words(frozen, {step.place for step in route.steps}))
         where = place_of(self.tape, step, value, self._listed_fields)
-        return Units(where, rules.name, seeds, boxes, route, self.tape.image[0], self._shown, trace, memory, notes)
+        looks = (self.tape.image[0], self._shown)
+        return Units(where, rules.name, seeds, boxes, route, *looks, trace, memory, notes, self.model.blue_first)
 
     @cached_property
     def _places(self) -> list[Place]:

@@ -64,6 +64,7 @@ class Reconstruction:
     signals: tuple[Signal, ...]
     error: float | None = None
     notes: tuple[str, ...] = ()
+    blue_first: bool = False
 
     @property
     def patch(self) -> Tensor:
@@ -81,6 +82,7 @@ class Reconstruction:
             self.image,
             self.shown,
             [],
+            blue_first=self.blue_first,
         )
         return one._repr_html_()
 
@@ -95,6 +97,15 @@ class Reconstruction:
         refuse_box(box, axes)
         shifts = self.box[:axes] * 2
         return cut(self.window, [edge - shift for edge, shift in zip(box, shifts, strict=True)])
+
+    def drawn(self, box: Sequence[int]) -> Tensor:
+        """As `within`, with the colours in the order in which pictures are drawn."""
+        return as_they_look(self.within(box), self.blue_first)
+
+
+def as_they_look(signal: Tensor, blue_first: bool) -> Tensor:
+    """(C, ...): a signal with its colours in the order in which pictures are drawn."""
+    return signal.flip(0) if blue_first and len(signal) == 3 else signal
 
 
 @dataclass(frozen=True)
@@ -116,6 +127,7 @@ class Reconstructions:
         error: of a way back in half precision, the largest difference from float32 that a few of the units
             had, as a share of a projection's largest value; None in full precision.
         notes: what was done where the paper says nothing, and what was held fixed, in words.
+        blue_first: whether the network's channels are blue, green, red: pictures are drawn with the colours as they look.
     """
 
     place: Place
@@ -129,6 +141,7 @@ class Reconstructions:
     signals: list[tuple[Signal, ...]]
     error: float | None = None
     notes: tuple[str, ...] = ()
+    blue_first: bool = False
 
     def __len__(self) -> int:
         return len(self.units)
@@ -150,7 +163,7 @@ class Reconstructions:
         box = tuple(self.boxes[index].tolist())
         signals = self.signals[index] if self.signals else ()
         unit, value, window = self.units[index], float(self.values[index]), self.windows[index]
-        common = (self.image, self.shown, signals, self.error, self.notes)
+        common = (self.image, self.shown, signals, self.error, self.notes, self.blue_first)
         return Reconstruction(self.place, self.method, unit, value, window, box, *common)
 
     def __iter__(self) -> Iterator[Reconstruction]:
@@ -184,7 +197,7 @@ class Reconstructions:
         refuse_size(len(self), columns, side)
         tiles = []
         for window, box in zip(self.windows, self.boxes.tolist(), strict=True):
-            pair = (signed_picture(window, self.scale), self._patch_picture(box))
+            pair = (signed_picture(as_they_look(window, self.blue_first), self.scale), self._patch_picture(box))
             tiles.append(grid([enlarged(tile, side) for tile in pair], 2, 2))
         return grid(tiles, max(1, columns // 2), 10)
 
@@ -224,7 +237,7 @@ class Reconstructions:
         names = [_pictures_of(index, unit[0]) for index, unit in enumerate(self.units)]
         with whole_folder(folder, _listed, "units.json", ("units.json", *chain(*names))) as staged:
             for (projection, patch), window, box in zip(names, self.windows, self.boxes.tolist(), strict=True):
-                staged.put(projection, png(signed_picture(window, self.scale)))
+                staged.put(projection, png(signed_picture(as_they_look(window, self.blue_first), self.scale)))
                 staged.put(patch, png(self._patch_picture(box)))
             staged.put("units.json", json.dumps(self.numbers(), indent=1).encode())
             staged.publish()

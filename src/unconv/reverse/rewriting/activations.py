@@ -64,6 +64,7 @@ def activations(y: Tensor) -> Iterator[Activation]:
         return float(_at(y, x).flatten()[0])
 
     yield Activation(RELU, by_sign=True)
+    yield Activation(aten.alias.default, by_sign=True)
     yield Activation(aten.silu.default)
     for approximate in ("none", "tanh"):
         yield Activation(aten.gelu.default, named={"approximate": approximate})

@@ -161,6 +161,8 @@ def pass_on(_step: Step, r: Window) -> Window:
     aten.linalg_vector_norm.default,
     aten.max.dim,
     aten.min.dim,
+    aten.pow.Scalar,
+    aten.pow.Tensor_Tensor,
     aten.prod.dim_int,
     aten.std.correction,
     aten.var.correction,

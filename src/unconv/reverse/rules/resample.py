@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import torch
 
+from unconv.reverse.rules.freezing import Freezer, Freezing, Kind, with_constant
 from unconv.reverse.rules.table import adjoint, differentiated, on_whole, point, rule
-from unconv.reverse.tape.step import Before, Step
+from unconv.reverse.tape.step import Before, Step, Value
 from unconv.reverse.window import Window
 
 aten = torch.ops.aten
@@ -52,6 +53,23 @@ def nearest_exact(step: Step, r: Window) -> Window:
     signals = r.whole(out.shape).values.reshape(-1, *out.shape[1:])
     back = _EXACT[step.operation](signals, size, [len(signals), *source.shape[1:]], *scales)
     return Window(back if source.shape[0] == 1 else back.reshape(-1, *source.shape))
+
+
+def _grid_held(step: Step, _freezing: Freezing) -> tuple[Kind, list[Step]] | None:
+    """Return the step with its grid as it was, where the image made that, as a spatial transformer does."""
+    return ("gates", [with_constant(step, 1)]) if isinstance(step.args[1], Value) and len(step.inputs) > 1 else None
+
+
+@rule(
+    aten.grid_sampler_2d.default,
+    aten.grid_sampler_3d.default,
+    keep=Before(point),
+    freeze=Freezer(_grid_held),
+    gate="kept",
+)
+def sampled_on_a_grid(step: Step, r: Window) -> list[Window | None]:
+    """What each sample gave to the samples above comes back and adds up; the grid is as it was."""
+    return differentiated(step, r) if step.kept is not None else adjoint(step, on_whole(step, [r])[0])
 
 
 @rule(aten._unsafe_index.Tensor, keep=Before(point), gate="kept")

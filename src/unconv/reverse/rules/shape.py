@@ -11,7 +11,7 @@ from torch.utils._pytree import tree_leaves
 
 from unconv.errors import NoRule
 from unconv.reverse.rules.table import Role, Rule, adjoint, along, local, on_whole, on_whole_first, rule
-from unconv.reverse.tape.barriers import NO_GRAD, WRITTEN
+from unconv.reverse.tape.barriers import NO_GRAD, STALE, WRITTEN, refusal_of_barrier
 from unconv.reverse.tape.step import Step, Value
 from unconv.reverse.window import Reach, Window, cropped
 
@@ -96,6 +96,12 @@ def as_strided(step: Step, r: Window) -> Window:
 def detach(_step: Step, _r: Window) -> list[Window | None]:
     """Nothing: autograd stops here, by the model's own wish, and so do we."""
     return [None]
+
+
+@rule(STALE, role="move")
+def stale(step: Step, _r: Window) -> Window:
+    """Refused: which values of the picture it holds cannot be told."""
+    raise NoRule(f"{refusal_of_barrier(step)}.")
 
 
 @rule(aten.alias.default, aten.clone.default, aten._to_copy.default, NO_GRAD, WRITTEN, reach=local, role="move")

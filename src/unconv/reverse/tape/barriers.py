@@ -27,6 +27,10 @@ FUNCTION = define("custom_function(Tensor[] x, str name) -> Tensor", lambda x, n
 """What a custom autograd function returned whose backward pass is not the derivative of its forward pass."""
 
 
+STALE = define("written_through_a_view(Tensor x, str where, str reader) -> Tensor", lambda x, where, reader: x.clone())
+"""What lies in memory that was written through another tensor: which values the image reached can no longer be told."""
+
+
 def refusal_of_gradient(step: Step) -> str | None:
     """Return why exact backpropagation cannot pass a step; None if it can."""
     if step.operation is not WRITTEN:
@@ -37,8 +41,15 @@ def refusal_of_gradient(step: Step) -> str | None:
     )
 
 
-def refusal_of_function(step: Step) -> str | None:
-    """Return why no method can pass a step; None if it is no custom function."""
+def refusal_of_barrier(step: Step) -> str | None:
+    """Return why no method can pass a step; None if it is no barrier to all of them."""
+    if step.operation is STALE:
+        _x, where, reader = step.args
+        return (
+            f"{where} wrote in place through a view, and {reader} reads the memory under it; which values the image reached "
+            "can no longer be told. Write the result to a new tensor (torch.cat, torch.where, clone()) instead, or project a "
+            "place before it"
+        )
     if step.operation is not FUNCTION:
         return None
     return (

@@ -51,8 +51,7 @@ def record(
 
     Raises:
         ModelError: the model is in training mode with batch norm or dropout active, draws random
-            numbers, is compiled to TorchScript, has weights that are not made yet, or reads what was written in place
-            through a view.
+            numbers, is compiled to TorchScript, or has weights that are not made yet.
         NonFinite: the image, or an output on the way, holds NaN or infinity; the first is named.
     """
     refuse_unready(model)
@@ -75,8 +74,8 @@ def record(
         ):
             returned = (call or model)(fed)
         with torch.no_grad():
+            recorder.doubt_stale(tree_leaves(returned), "the model's result")
             recorder.name_outputs(outputs(returned))
-            recorder.refuse_stale(tree_leaves(returned), "the model's result")
             return recorder.finish(image.detach().clone(), value)
 
 

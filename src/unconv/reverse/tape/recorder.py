@@ -20,10 +20,21 @@ from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.weak import WeakIdKeyDictionary
 
 from unconv.errors import ModelError, NonFinite
-from unconv.reverse.tape.barriers import FUNCTION, NO_GRAD, WRITTEN
+from unconv.reverse.tape.barriers import FUNCTION, NO_GRAD, STALE, WRITTEN
 from unconv.reverse.tape.functions import goes_back_as_it_came, name_of_function, recomputes
 from unconv.reverse.tape.memory import Memory, storage_of, tensors_in
-from unconv.reverse.tape.schema import arguments, functional, is_composite, is_factory, kind, plain, taken_apart, written_by
+from unconv.reverse.tape.schema import (
+    arguments,
+    draws_nothing,
+    fills_with_infinity,
+    functional,
+    is_composite,
+    is_factory,
+    kind,
+    plain,
+    taken_apart,
+    written_by,
+)
 from unconv.reverse.tape.step import Before, Keepers, Step, Tape, Value
 from unconv.reverse.tape.untouched import Guard
 
@@ -66,6 +77,7 @@ class Recorder(TorchDispatchMode):
         # A place's number is not known before all its namesakes have run: keep them all until then.
         self.wanted = {*self.keep, *(re.sub(r"_\d+$", "", name) for name in self.keep)}
         self.count = 0
+        self.first = _NOWHERE  # the image
         self.values = WeakIdKeyDictionary()  # tensor -> Value, of what the image reached
         self.memory = Memory()
         self.lost: dict[str, str] = {}  # modules that returned what had been written through a view -> where
@@ -78,8 +90,7 @@ class Recorder(TorchDispatchMode):
         self.sums: list[tuple[int, Tensor]] = []
 
     def begin(self, image: Tensor) -> Value:
-        value = self._value(image)
-        self.values[image] = value
+        value = self.first = self.values[image] = self._value(image)
         self.memory.live(image)
         return value
 
@@ -181,8 +192,8 @@ class Recorder(TorchDispatchMode):
             with self:
                 return taken_apart(func, args, kwargs)
         tensors = [*tensors_in(args), *tensors_in(kwargs)]
-        self.refuse_stale(tensors, func)
-        self._refuse_random(func)
+        self.doubt_stale(tensors, func)
+        self._refuse_random(func, args)
         written = written_by(func, arguments(func, args, kwargs))
         if any(t in self.values for t in tensors) and not is_factory(func):
             return self._write(func, args, kwargs, written)
@@ -354,28 +365,27 @@ class Recorder(TorchDispatchMode):
 
     # -- what cannot be recorded ------------------------------------------------------------------
 
-    def refuse_stale(self, tensors: Iterable[Any], reader: str | OpOverload) -> None:
-        """Refuse to read tensors whose memory was written through another one."""
+    def doubt_stale(self, tensors: Iterable[Any], reader: str | OpOverload) -> None:
+        """Put behind a barrier what is read of memory that was written through another tensor."""
         if not self.memory.written:
             return
         for tensor in tensors:
-            written = self._written_since(tensor) if isinstance(tensor, Tensor) else None
-            if written is not None:
-                where = reader if isinstance(reader, str) else self._where(reader)
-                raise ModelError(
-                    f"record: {written} wrote in place through a view, and {where} reads the memory under "
-                    "it; which values the image reached can no longer be told. Write the result to a new tensor "
-                    "(torch.cat, torch.where, clone()) instead."
-                )
+            where = self._written_since(tensor) if isinstance(tensor, Tensor) else None
+            if where is not None:
+                value = self.values.get(tensor, self.first)
+                made = self.values[tensor] = self._value(tensor)
+                words = reader if isinstance(reader, str) else self._where(reader)
+                self.steps.append(Step(STALE, (value, where, words), (value,), (made,), f"{where}.written_through_a_view"))
+                self.memory.live(tensor)
 
     def _written_since(self, tensor: Tensor) -> str | None:
         """Return where a tensor's memory was written since its value was made."""
         value = self.values.get(tensor)
         return self.memory.written_after(tensor, -1 if value is None else value.index)
 
-    def _refuse_random(self, func: OpOverload) -> None:
+    def _refuse_random(self, func: OpOverload, args: Any) -> None:
         name = func._schema.name
-        if torch.Tag.nondeterministic_seeded in func.tags and "attention" not in name:
+        if torch.Tag.nondeterministic_seeded in func.tags and "attention" not in name and not draws_nothing(func, args):
             raise ModelError(
                 f"record: the model drew random numbers ({func} at {self._where(func)}), so that it answers "
                 "differently each time. Call model.eval() first, or take the randomness out."
@@ -392,9 +402,13 @@ class Recorder(TorchDispatchMode):
             )
 
     def _refuse_nonfinite(self, steps: Sequence[Step]) -> None:
-        for index, total in self.sums:
-            if not torch.isfinite(total):
-                step = steps[index]
+        suspects = [(steps[index], total) for index, total in self.sums if not torch.isfinite(total)]
+        meant = set[int]()  # values with an infinity that the model put there: a mask before a softmax
+        for step in steps if suspects else ():
+            if fills_with_infinity(step.args) or any(value.index in meant for value in step.inputs):
+                meant |= {value.index for value in step.outputs if value}
+        for step, total in suspects:
+            if torch.isnan(total) or not any(value.index in meant for value in step.outputs if value):
                 raise NonFinite(
                     f"record: {step.place} ({step.kind}) gave NaN or infinite values. "
                     "Check the weights, the precision and the scale of the picture."

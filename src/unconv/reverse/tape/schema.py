@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from functools import cache
 from typing import Any
@@ -60,6 +61,10 @@ def is_factory(func: OpOverload) -> bool:
     return name.endswith("_like") or name.startswith("new_")
 
 
+# Taken apart, they write into views step by step; they have no rule, whole or in parts.
+_RECURRENT = {aten.gru.input, aten.lstm.input, aten.rnn_relu.input, aten.rnn_tanh.input}
+
+
 @cache
 def is_composite(func: OpOverload) -> bool:
     """Whether torch computes an operation by others, in C++.
@@ -67,7 +72,23 @@ def is_composite(func: OpOverload) -> bool:
     The operations that torch takes apart in Python instead, for its compiler, are not meant: those parts round otherwise,
     and the nearest neighbour of a sample may be another.
     """
-    return torch._C._dispatch_has_kernel_for_dispatch_key(func.name(), _COMPOSITE)
+    return func not in _RECURRENT and torch._C._dispatch_has_kernel_for_dispatch_key(func.name(), _COMPOSITE)
+
+
+def draws_nothing(func: OpOverload, args: tuple[Any, ...]) -> bool:
+    """Whether an operation that may draw random numbers does not: a recurrent layer without dropout."""
+    if func not in _RECURRENT:
+        return False
+    named = dict(zip((argument.name for argument in func._schema.arguments), args, strict=False))
+    return not named.get("train") or not named.get("dropout")
+
+
+def fills_with_infinity(args: tuple[Any, ...]) -> bool:
+    """Whether an operation is given an infinity, as a mask before a softmax is: then it is no accident in its result."""
+    return any(
+        bool(torch.isinf(a).any()) if isinstance(a, Tensor) and a.numel() == 1 else isinstance(a, float) and math.isinf(a)
+        for a in args
+    )
 
 
 def taken_apart(func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:

@@ -34,6 +34,7 @@ class Units:
     trace: bool
     memory: int | None
     notes: tuple[str, ...] = ()
+    blue_first: bool = False
 
     def __len__(self) -> int:
         return len(self.boxes)
@@ -63,7 +64,8 @@ class Units:
     def one(self, arrival: Arrival) -> Reconstruction:
         """The projection that arrived."""
         unit, value = self.seeds.units[arrival.index], float(self.seeds.values[arrival.index])
-        box, common = self.boxes[arrival.index], (self.image, self.shown, arrival.signals, self.error, self.notes)
+        box = self.boxes[arrival.index]
+        common = (self.image, self.shown, arrival.signals, self.error, self.notes, self.blue_first)
         return Reconstruction(self.place, self.method, unit, value, arrival.window, box, *common)
 
     def all(self) -> Reconstructions:
@@ -72,7 +74,7 @@ class Units:
         boxes = torch.tensor(self.boxes, dtype=torch.int64).reshape(len(self), 2 * (self.image.ndim - 1))
         signals = [arrival.signals for arrival in arrived] if self.trace else []
         windows = [arrival.window for arrival in arrived]
-        common = (boxes, self.image, self.shown, signals, self.error, self.notes)
+        common = (boxes, self.image, self.shown, signals, self.error, self.notes, self.blue_first)
         return Reconstructions(self.place, self.method, self.seeds.units, self.seeds.values, windows, *common)
 
     def _sorted(self, route: Route) -> list[Arrival]:
