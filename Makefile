@@ -32,7 +32,7 @@ ifeq ($(OLDEST),)
 	@echo "oldest: there is no Python 3.10 on this machine; what it and torch 2.6 would say is not known"
 else
 	$(MAKE) .venv-oldest/ready
-	OMP_NUM_THREADS=1 .venv-oldest/bin/python -m pytest $(PARALLEL) -m "not slow" -o filterwarnings=default
+	OMP_NUM_THREADS=1 .venv-oldest/bin/python -m pytest $(PARALLEL) -m "not slow and not browser" -o filterwarnings=default
 endif
 
 .venv/ready: pyproject.toml requirements-dev.txt

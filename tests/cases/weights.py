@@ -25,7 +25,11 @@ def state_of(model):
 
 def written(path, state, legacy=False):
     if path.suffix == ".safetensors":
-        save_file(state, path)
+        # safetensors 0.4.3 writes no uint16: its bytes are written as int16's, and renamed.
+        save_file(
+            {key: value.view(torch.int16) if value.dtype == torch.uint16 else value for key, value in state.items()}, path
+        )
+        path.write_bytes(path.read_bytes().replace(b'"I16"', b'"U16"'))
     else:
         torch.save(state, path, _use_new_zipfile_serialization=not legacy)
     return path

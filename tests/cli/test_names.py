@@ -6,10 +6,8 @@ import json
 import re
 from html.parser import HTMLParser
 
-import onnx
 import pytest
 import torch
-from onnx import TensorProto, helper, numpy_helper
 
 import unconv
 from unconv.cli.progress import print_table, remark
@@ -34,13 +32,15 @@ NAMES = {
 def odd(request, tmp_path, monkeypatch):
     """A file whose node has an odd name, in an empty working folder."""
     monkeypatch.chdir(tmp_path)
-    weight = numpy_helper.from_array(torch.randn(4, 3, 3, 3, generator=torch.Generator().manual_seed(0)).numpy(), "w")
+    onnx = pytest.importorskip("onnx", reason="ONNX is not installed: pip install onnx")
+    helper, kind = onnx.helper, onnx.TensorProto.FLOAT
+    weight = onnx.numpy_helper.from_array(torch.randn(4, 3, 3, 3, generator=torch.Generator().manual_seed(0)).numpy(), "w")
     nodes = [
         helper.make_node("Conv", ["image", "w"], ["h"], name=request.param, kernel_shape=[3, 3]),
         helper.make_node("Relu", ["h"], ["out"], name=request.param + "2"),
     ]
-    ports = [helper.make_tensor_value_info("image", TensorProto.FLOAT, [1, 3, 16, 16])]
-    ends = [helper.make_tensor_value_info("out", TensorProto.FLOAT, [1, 4, 14, 14])]
+    ports = [helper.make_tensor_value_info("image", kind, [1, 3, 16, 16])]
+    ends = [helper.make_tensor_value_info("out", kind, [1, 4, 14, 14])]
     onnx.save(helper.make_model(helper.make_graph(nodes, "g", ports, ends, [weight])), tmp_path / "odd.onnx")
     return request.param
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 
-os.environ["KERAS_BACKEND"] = "torch"
-
-from keras.src import backend
-from keras.src.backend.torch.core import convert_to_tensor
+import pytest
 
 from unconv.ops import keras_conv_transpose
+
+os.environ["KERAS_BACKEND"] = "torch"
+
+backend = pytest.importorskip("keras.src.backend", reason="Keras is not installed: pip install keras")
+convert_to_tensor = backend.convert_to_tensor
 
 CALLS = [0]
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-import onnx
-from onnx import helper, numpy_helper
+import pytest
+
+onnx = pytest.importorskip("onnx", reason="ONNX is not installed: pip install onnx")
+helper, numpy_helper = onnx.helper, onnx.numpy_helper
 
 
 def node(operator, inputs, outputs=("out",), name="", **attributes):

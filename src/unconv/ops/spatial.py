@@ -17,6 +17,8 @@ def cut(planes: Tensor, first: Sequence[int], size: Sequence[int]) -> Tensor:
 
 def grown(tensor: Tensor, shape: Sequence[int]) -> Tensor:
     """Fill a tensor up to `shape` with zeros at the end of each axis."""
+    if 0 in shape:  # `F.pad` of torch 2.6 refuses to make an empty axis
+        return nothing(shape, tensor)
     return F.pad(tensor, [edge for n, m in zip(reversed(shape), reversed(tensor.shape), strict=True) for edge in (0, n - m)])
 
 

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from unconv.errors import DtypeError, ShapeError, nearest
 from unconv.inverse.operators.boundaries import BOUNDARIES
 from unconv.inverse.operators.extension import extend, extend_adjoint, mirror, mirror_adjoint
-from unconv.inverse.operators.fourier import fast_length, irfftn, rfftn
+from unconv.inverse.operators.fourier import fast_length, fftn, ifftn, irfftn, rfftn
 from unconv.inverse.operators.operator import Operator, fits
 from unconv.kinds import checks_kinds, fits_kind, shown
 
@@ -140,14 +140,12 @@ class Convolution(Operator):
         if self.boundary == "circular":
             kernel = F.pad(kernel, [p for n, k in zip(reversed(grid), reversed(self._k), strict=True) for p in (0, n - k)])
             kernel = kernel.roll([-c for c in self.centre], self._dims)
-        spectrum: Tensor = (rfftn if real else torch.fft.fftn)(kernel, grid, self._dims)
-        return spectrum
+        return (rfftn if real else fftn)(kernel, grid, self._dims)
 
     def _product(self, x: Tensor, grid: tuple[int, ...], adjoint: bool) -> Tensor:
         spectrum = self.conjugate(x) if adjoint else self.spectrum(x)
         if x.is_complex() or self.kernel.is_complex():
-            result: Tensor = torch.fft.ifftn(torch.fft.fftn(x, grid, self._dims) * spectrum, grid, self._dims)
-            return result
+            return ifftn(fftn(x, grid, self._dims) * spectrum, grid, self._dims)
         moved = rfftn(x, grid, self._dims)
         # In place, unless autograd needs both factors.
         recorded = torch.is_grad_enabled() and (x.requires_grad or spectrum.requires_grad)

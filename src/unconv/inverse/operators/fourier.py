@@ -1,5 +1,6 @@
-"""The Fourier transform of real signals, and back: torch's numbers and shapes, for small signals in less time.
+"""Fourier transforms, and back: torch's numbers and shapes, for small real signals in less time.
 
+MKL, as torch 2.6 calls it, refuses expanded tensors (of stride 0), so none reaches it, forward or from autograd.
 `torch.fft.rfftn` copies its result into order, and `irfftn` copies it out of order again. Here a small half spectrum lies
 as the last transform left it, with its last axis outermost. For large ones the extra memory costs more than it saves.
 """
@@ -16,9 +17,20 @@ from torch.nn import functional as F
 _SMALL = 2**21  # samples
 
 
+def fftn(x: Tensor, lengths: Sequence[int], dims: Sequence[int]) -> Tensor:
+    """Transform (..., *n) to (..., *lengths); zeros fill it up along `dims`, the last axes."""
+    spectrum: Tensor = torch.fft.fftn(_dense(x), lengths, dims)
+    return spectrum
+
+
+def ifftn(spectrum: Tensor, lengths: Sequence[int], dims: Sequence[int]) -> Tensor:
+    """Transform back to the complex (..., *lengths): the inverse of `fftn`."""
+    return _with_dense_gradient(torch.fft.ifftn(spectrum, lengths, dims))
+
+
 def rfftn(x: Tensor, lengths: Sequence[int], dims: Sequence[int]) -> Tensor:
     """Transform the real (..., *n, n') to (..., *n, n' // 2 + 1); zeros fill it to `lengths` along `dims`, the last axes."""
-    x = x.contiguous() if 0 in x.stride() else x  # MKL, as torch 2.6 calls it, refuses expanded tensors
+    x = _dense(x)
     if not _is_small(lengths, x):
         spectrum: Tensor = torch.fft.rfftn(x, lengths, dims)
         return spectrum
@@ -31,11 +43,9 @@ def rfftn(x: Tensor, lengths: Sequence[int], dims: Sequence[int]) -> Tensor:
 def irfftn(spectrum: Tensor, lengths: Sequence[int], dims: Sequence[int]) -> Tensor:
     """Transform back to the real (..., *lengths): the inverse of `rfftn`."""
     if not _is_small(lengths, spectrum):
-        x: Tensor = torch.fft.irfftn(spectrum, lengths, dims)
-        return x
+        return _with_dense_gradient(torch.fft.irfftn(spectrum, lengths, dims))
     half = torch.fft.ifftn(spectrum, dim=dims[:-1])
-    signal: Tensor = torch.fft.irfft(half, lengths[-1], dims[-1])
-    return signal
+    return _with_dense_gradient(torch.fft.irfft(half, lengths[-1], dims[-1]))
 
 
 def fast_length(n: int) -> int:
@@ -50,6 +60,15 @@ def fast_length(n: int) -> int:
             three *= 3
         five *= 5
     return best
+
+
+def _dense(x: Tensor) -> Tensor:
+    return x.contiguous() if 0 in x.stride() else x
+
+
+def _with_dense_gradient(x: Tensor) -> Tensor:
+    # The gradient of a sum is expanded; that of a slice, even one of everything, is a copy.
+    return x.narrow(-1, 0, x.shape[-1]) if x.requires_grad else x
 
 
 def _is_small(lengths: Sequence[int], like: Tensor) -> bool:

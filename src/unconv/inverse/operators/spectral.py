@@ -10,7 +10,7 @@ from torch import Tensor
 
 from unconv.errors import ShapeError
 from unconv.inverse.operators.convolution import Convolution
-from unconv.inverse.operators.fourier import irfftn, rfftn
+from unconv.inverse.operators.fourier import fftn, ifftn, irfftn, rfftn
 
 
 class Grid:
@@ -32,12 +32,10 @@ class Grid:
         self._dims = tuple(range(-self.axes, 0))
 
     def transform(self, x: Tensor) -> Tensor:
-        result: Tensor = (rfftn if self.half else torch.fft.fftn)(x, self.lengths, self._dims)
-        return result
+        return (rfftn if self.half else fftn)(x, self.lengths, self._dims)
 
     def back(self, spectrum: Tensor) -> Tensor:
-        result: Tensor = (irfftn if self.half else torch.fft.ifftn)(spectrum, self.lengths, self._dims)
-        return result
+        return (irfftn if self.half else ifftn)(spectrum, self.lengths, self._dims)
 
     def power(self, spectrum: Tensor) -> Tensor:
         """|X|^2."""

@@ -18,7 +18,7 @@ from unconv.networks.model_files import reason
 from unconv.networks.opened import Opened, library
 from unconv.pictures.preprocess import Preprocess
 
-_LEAST = 3, 13  # the oldest Keras that was tried
+_LEAST = 3, 15  # the oldest Keras that was tried
 _SIDE = 224  # samples along an axis whose length the model leaves open
 
 # What each of `keras.applications` does to a picture before its model; those not here do it inside, from 0..255.
@@ -101,7 +101,8 @@ def _keras() -> Any:
 def _refuse_unsuited(keras: Any) -> None:
     """Refuse a Keras older than was tried, and one on another backend.
 
-    Up to 3.11 Keras unpickles what a file's configuration wraps before its safe mode looks at it.
+    Up to 3.11 Keras unpickles what a file's configuration wraps before its safe mode looks at it. Up to 3.14 its
+    transposed convolution on torch pads "same" on both sides alike, as no other backend does, so that we would disagree.
     """
     numbers = re.match(r"(\d+)\.(\d+)", str(getattr(keras, "__version__", "")))
     if numbers is None or (int(numbers[1]), int(numbers[2])) < _LEAST:
