@@ -32,3 +32,10 @@ def test_odd_arguments_give_a_result_or_an_error_of_ours():
     done, findings = script("fuzz_calls").run(3000, 0, seconds=10, slow=False)
     assert findings == {}
     assert done > 100
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("seed", [6344, 11032, 19765])  # a formula that is made for one size, beside a named rectifier
+def test_what_a_long_run_found_stays_mended(seed):
+    _tally, findings = script("fuzz_networks").run(1, seed, seconds=20, shrink=False)
+    assert findings == []

@@ -26,6 +26,7 @@ from unconv.reverse.tape.step import Before, Step, Tape, Value
 
 aten = torch.ops.aten
 
+_UNFIT = (RuntimeError, IndexError, TypeError, ValueError)  # what a formula raises that is made for one size
 _LONGEST = 24  # steps of a formula
 _SAMPLES = 8  # along each axis, of the recorded values that a formula is tried on
 
@@ -217,7 +218,7 @@ def _fitted(formula: Formula, device: torch.device) -> Activation | bool | None:
     y = _sampled(formula, probes)
     if y is None:
         return None
-    found = next((a for a in activations(y) if is_same(formula, a, probes)), None)
+    found = next((a for a in activations(y) if _agree(formula, a, probes)), None)
     return found or (True if looks_rectified(y) else None)
 
 
@@ -255,9 +256,18 @@ def _sampled(formula: Formula, x: Tensor) -> Tensor | None:
     try:
         with torch.inference_mode(False), torch.no_grad():
             y = formula(x)
-    except (RuntimeError, IndexError, TypeError, ValueError):  # it is made for one size
+    except _UNFIT:
         return None
     return y if y.shape == x.shape and y.is_floating_point() and bool(torch.isfinite(y).all()) else None
+
+
+def _agree(formula: Formula, found: Activation, x: Tensor) -> bool:
+    """Whether a formula runs on `x` and is the same as an activation there."""
+    try:
+        with torch.inference_mode(False), torch.no_grad():
+            return is_same(formula, found, x)
+    except _UNFIT:
+        return False
 
 
 def _named(formula: Formula, found: Activation, tape: Tape) -> Step | None:
@@ -270,7 +280,7 @@ def _named(formula: Formula, found: Activation, tape: Tape) -> Step | None:
         return None
     ranges = [slice(None) if extent > 1 else slice(_SAMPLES) for extent in small[1]]
     some = x[tuple(ranges)].to(torch.float64)
-    if not is_same(small[0], found, some):
+    if not _agree(small[0], found, some):
         return None
     last = formula.steps[-1]
     kept = x > 0 if found.operation is RELU else (x,)
@@ -297,7 +307,10 @@ def _entered(formula: Formula, compact: Formula, extents: Sequence[int], found: 
             return x
     line = torch.tensor([0.0, 1.0, -2.0, 5.0], dtype=torch.float64)
     line = line.reshape(-1, *[1] * (len(extents) - 1)).expand(-1, *extents[1:])
-    values = compact.run(line)
+    try:
+        values = compact.run(line)
+    except _UNFIT:
+        values = {}
     for index, entered in (pair for step in formula.steps for pair in _recorded(step).items()):
         of_line = values.get(index)
         if of_line is None or of_line.shape != line.shape or entered.shape != root.shape:
