@@ -70,7 +70,7 @@ def steers(text: str) -> list[str]:
     return re.findall("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2028\u2029\u2066-\u2069]", text)
 
 
-@pytest.mark.parametrize("command", ["places", "check", "bench"])
+@pytest.mark.parametrize("command", ["places", "check", pytest.param("bench", marks=pytest.mark.slow)])
 def test_a_command_prints_them_as_they_are(odd, unconv_command, command):
     status, out, err = unconv_command(command, "onnx:odd.onnx")
     assert status == 0, err

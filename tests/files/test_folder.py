@@ -20,6 +20,7 @@ from unconv.files import uninterrupted
 ENVIRONMENT = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", kills.KINDS)
 def test_a_process_killed_at_any_step_leaves_the_old_or_the_new_and_the_next_goes_on(tmp_path, kind):
     (tmp_path / "parent").mkdir()

@@ -35,7 +35,8 @@ def fuzzed(count, seed, kind):
     return json.loads(done.stdout)
 
 
-@pytest.mark.parametrize("kind, count", [("flat", 400), ("tiff", 400), pytest.param("both", 20_000, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("kind, count", [("flat", 400), ("tiff", 400), ("both", 20_000)])
 def test_mutated_files_are_read_or_refused_in_bounded_time_and_memory(kind, count):
     pytest.importorskip("resource")
     if kind != "flat":

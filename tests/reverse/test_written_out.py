@@ -40,7 +40,9 @@ def apart(mine, right):
     return float((mine - right).abs().max() / right.abs().max())
 
 
-@pytest.mark.parametrize("method", ["deconvnet", "guided", "desalinet", "gradient"])
+@pytest.mark.parametrize(
+    "method", ["deconvnet", *(pytest.param(name, marks=pytest.mark.slow) for name in ("guided", "desalinet", "gradient"))]
+)
 @pytest.mark.parametrize("form", FORMS)
 def test_a_picture_is_that_of_the_named_activation(form, method):
     named, written = FORMS[form]
@@ -49,6 +51,7 @@ def test_a_picture_is_that_of_the_named_activation(form, method):
     assert apart(projected(written, method), projected(named, method)) < 2e-5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("choice", ["pass", "gradient"])
 @pytest.mark.parametrize("form", FORMS)
 def test_so_it_is_with_every_choice_of_what_happens_at_other_rectifiers(form, choice):
@@ -57,6 +60,7 @@ def test_so_it_is_with_every_choice_of_what_happens_at_other_rectifiers(form, ch
     assert apart(projected(written, rules), projected(named, rules)) < 2e-5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", FORMS)
 def test_check_counts_it_and_every_law_holds(form):
     named, written = FORMS[form]
@@ -66,6 +70,7 @@ def test_check_counts_it_and_every_law_holds(form):
     assert found.written == {} or set(found.written) == set(found.rectifiers)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", FORMS)
 def test_places_are_those_of_the_named_activation(form):
     named, written = FORMS[form]
