@@ -216,6 +216,7 @@ def test_a_spectrum_made_in_inference_mode_does_not_stop_gradients():
     assert_close(found, operator.adjoint(torch.ones_like(x)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [torch.double, torch.cdouble], ids=["real", "complex"])
 @pytest.mark.parametrize("shape", [(7,), (6, 7), (1500, 1500)], ids=["row", "small", "large"])
 def test_expanded_signals_and_gradients_pass_the_fft(shape, dtype):

@@ -88,6 +88,7 @@ def said(tmp_path_factory):
     return json.loads(done.stdout)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CALLS)
 def test_what_is_too_large_is_refused_before_memory_is_taken(said, name):
     if name == "a picture of lies":  # it is as large as it says: there is no such memory, and that is said

@@ -52,12 +52,14 @@ def some(content):
     return sorted({*np.linspace(0, len(content) - 1, FEW, dtype=int), *range(max(0, len(content) - 11), len(content))})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FLAT)
 def test_some_cuts_of_a_picture(tmp_path, name):
     content = {**dict(flat_files()), **dict(npy_files())}[name]
     assert not differing(tmp_path / "cut", content, everything, some(content))
 
 
+@pytest.mark.slow
 def test_some_cuts_of_each_tiff_file(tmp_path):
     odd = {name: differing(tmp_path / "cut", content, everything, some(content)) for name, content in tiffs().items()}
     assert len(odd) > 50 and not any(odd.values())

@@ -172,6 +172,7 @@ def test_a_window_and_the_whole_map_send_the_same(name, method):
         assert_near(sent(name, method, kind), arrived(tape, whole, METHODS[method]))
 
 
+@pytest.mark.slow
 @every_method
 @pytest.mark.parametrize("name", CASES)
 def test_nothing_gives_exactly_nothing_and_the_double_exactly_the_double(name, method):
@@ -189,6 +190,7 @@ def test_a_product_of_two_signals_without_a_gate_is_refused(name):
         Route(tape, tape.modules[""], DECONVNET, torch.float64)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_a_walk_leaves_its_seed_and_the_tape_alone(name):
     tape = gone(name, DECONVNET)
