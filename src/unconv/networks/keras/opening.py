@@ -109,7 +109,7 @@ def _refuse_unsuited(keras: Any) -> None:
         raise UnconvError(
             f"load: Keras {getattr(keras, '__version__', 'of unknown version')} is installed, but "
             f"{'.'.join(map(str, _LEAST))} or later was needed: the oldest that unconv was tried with. "
-            'Install it with pip install --upgrade "unconv[keras]".'
+            'Install it with pip install --upgrade "unconv[keras]", on Python 3.11 or later.'
         )
     if keras.backend.backend() != "torch":
         raise UnconvError(
