@@ -211,3 +211,9 @@ def test_a_file_of_onnx_in_which_it_is_written_out_gives_the_same_picture(tmp_pa
     image = 3 * torch.randn(3, 20, 18, generator=torch.Generator().manual_seed(1))
     assert apart(network.project(image, "third").pixels(), projected(F.silu, "deconvnet")) < 1e-5
     assert [place.operation for place in network.places() if place.rectified] == ["silu", "silu"]
+
+
+def test_a_factor_of_one_after_an_activation_changes_nothing():
+    network = opened(lambda x: F.silu(x) * 1.0)
+    assert [place.operation for place in network.places()].count("silu") == 2
+    assert not any(step.written or step.within for step in network.record(network.noise()).tape.steps)

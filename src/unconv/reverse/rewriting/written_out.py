@@ -146,7 +146,7 @@ def _recognised(
 ) -> tuple[Formula, Step | Unknown | None]:
     """Return the step by the name of the activation that it ends; what is unknown of one, or None if it ends none."""
     unknown, formula = None, Formula(tape.value, ())
-    if ROLES.get(step.operation) in ("rectifier", "move") or not is_part(step):
+    if ROLES.get(step.operation) in ("rectifier", "move") or not is_part(step) or _changes_nothing(step):
         return formula, None
     for formula in formulas(step, made):
         if _is_affine(formula.steps) or (len(formula.steps) == 1 and ROLES.get(step.operation) == "slope"):
@@ -184,6 +184,21 @@ def formulas(
         part = made[latest.index][1]
         steps.append(part)
         open_values = (open_values - {value for value in part.outputs if value}) | set(part.inputs)
+
+
+def _changes_nothing(step: Step) -> bool:
+    """Whether a step multiplies by one or adds zero: what it is given has been told already."""
+    neutral = 1 if step.operation in _SCALINGS else 0
+    if (
+        step.operation not in _AFFINE | _SCALINGS
+        or len(step.inputs) != 1
+        or step.operation in (aten.neg.default, aten.rsub.Scalar)
+    ):
+        return False
+    others = [argument for argument in step.args[:2] if argument is not step.inputs[0]]
+    return all(float(a) == neutral for a in others if not isinstance(a, Tensor) or a.numel() == 1) and not any(
+        isinstance(a, Tensor) and a.numel() != 1 for a in others
+    )
 
 
 def _is_affine(steps: Sequence[Step]) -> bool:
