@@ -232,7 +232,10 @@ class Recording:
         rules = method_named(method)
         key = (rules.name, rules.hold, rules.skip, rules.own_reaches, rules.gates)
         if key not in self._fields:
-            self._fields[key] = receptive_fields(self.frozen(rules).tape, rules)
+            # A formula's parts may seem to see more than the activation that they make; those of a norm do.
+            formulas = rules.name == "gradient" and not rules.hold and not writes_out(self.tape, rules.own)
+            tape = as_written(self.tape, norms_alone=True) if formulas else self.frozen(rules).tape
+            self._fields[key] = receptive_fields(tape, rules)
         return self._fields[key]
 
     @checks_kinds_but("place")
