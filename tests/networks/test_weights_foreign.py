@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import os
 import pickle
 import socket
+import subprocess
+import sys
 import zipfile
 from collections import OrderedDict
 from pathlib import Path
@@ -16,6 +19,7 @@ import torch
 import unconv
 from cases.weights import refused, state_of, tiny, written
 from unconv.errors import UnconvError
+from unconv.networks.torch_pickles import Name, read_pickle
 from unconv.networks.weights import read_weights
 
 SOURCE = Path(unconv.__file__).parent
@@ -206,3 +210,37 @@ def test_any_length_may_be_left(tmp_path, form):
     for length in range(0, len(content), len(content) // 100):
         path.write_bytes(content[:length])
         assert not assert_right_or_refused(path, state)
+
+
+# -- pickles that would end or hold up the process ---------------------------------------------------
+
+
+def key_of_tuples(kind):
+    """A dictionary whose key is a tuple in tuples, or tuples that hold the one before twice."""
+    if kind == "deep":
+        return b"\x80\x02})" + b"\x85" * 300_000 + b"Ns."
+    body = b"\x80\x02})q\x00"
+    for number in range(40):
+        body += b"h%ch%c\x86q%c" % (number, number, number + 1)
+    return body + b"Ns."
+
+
+@pytest.mark.parametrize("kind", ["deep", "twice"])
+@pytest.mark.parametrize("form", ["older", "archive"])
+def test_a_key_that_would_end_or_hold_up_the_process_is_refused(tmp_path, kind, form):
+    path = tmp_path / "deep.pth"
+    if form == "older":
+        path.write_bytes(older(key_of_tuples(kind)))
+    else:
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("archive/data.pkl", key_of_tuples(kind))
+            archive.writestr("archive/version", b"3\n")
+    code = f"import unconv, torch.nn as nn, sys\ntry: unconv.load(nn.Conv2d(3, 4, 3), {str(path)!r})\n"
+    code += "except unconv.WeightsError as error: print(error)\n"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0 and "tuples" in done.stdout, done.stdout + done.stderr[-500:]
+
+
+def test_a_pickle_cannot_change_what_a_name_or_a_storage_stands_for():
+    given = b"\x80\x02ctorch\nFloatStorage\n}X\x04\x00\x00\x00nameK\x05sb."
+    assert read_pickle(io.BytesIO(given)) == Name("torch", "FloatStorage")

@@ -220,3 +220,27 @@ def test_kill_9_at_any_time_leaves_a_whole_report(tmp_path):
         assert_whole(tmp_path / "out")
         found.append(len(list(tmp_path.iterdir())))
     assert set(found) <= {1, 2}  # beside the report at most the rest of one run
+
+
+def test_a_list_that_is_none_of_ours_is_no_list_and_does_not_hold_us_up(tmp_path):
+    ours = {"version": "1", "network": "n"}
+    hostile = [
+        {
+            "layers": [
+                {"units": 5},
+                {"units": None},
+                {"units": [{"page": "units/" + "x" * 300 + ".html"}, {"page": "units/a.html"}]},
+            ]
+        },
+        {"pictures": [".", "..", "loop", "x" * 300, "\ud800", 3]},
+        {"layers": 3},
+    ]
+    (tmp_path / "loop").symlink_to(tmp_path)
+    for numbers in hostile:
+        (tmp_path / "numbers.json").write_text(json.dumps({**ours, **numbers}))
+        found = listed(tmp_path)
+        assert all(len(part) <= 255 for name in found for part in name.split("/"))
+        assert "units/a.html" in found or "units/a.html" not in str(numbers)
+    (tmp_path / "numbers.json").unlink()
+    os.mkfifo(tmp_path / "numbers.json")
+    assert listed(tmp_path) == set()

@@ -75,7 +75,7 @@ def _refuse_foreign(path: Path) -> None:
     """Refuse a folder that is not ours: ours has a mark before anything else comes into it."""
     try:
         names = set(os.listdir(path)) if not path.is_symlink() else {"a link"}
-        mark = (path / "lock").read_bytes() if "lock" in names else b""
+        mark = (path / "lock").read_bytes() if "lock" in names and (path / "lock").is_file() else b""
     except FileNotFoundError:  # the process that had it has just removed it
         return
     except NotADirectoryError:

@@ -22,6 +22,8 @@ _INSTRUCTIONS = frozenset(
     "EMPTY_TUPLE EMPTY_LIST EMPTY_DICT BININT BININT1 BININT2 BINFLOAT BINUNICODE SHORT_BINSTRING BINPERSID "
     "BINGET LONG_BINGET BINPUT LONG_BINPUT LONG1".split()
 )
+_FILLING = ("APPEND", "APPENDS", "BUILD", "SETITEM", "SETITEMS")
+_DEEPEST, _LARGEST = 100, 100_000  # of tuples in tuples
 _MODULES = ("torch", "torch._utils", "torch._tensor", "torch.storage", "torch.serialization", "torch.nn.parameter")
 _NAMES = {
     "collections": ("OrderedDict", "Counter"),
@@ -41,6 +43,9 @@ class Name:
     def __call__(self, *args: Any) -> Call:
         """Note a call."""
         return Call(self.name, args)
+
+    def __setstate__(self, state: Any) -> None:
+        """Take no state."""
 
 
 class Call:
@@ -69,6 +74,9 @@ class Storage:
     kind: str
     key: str
     count: int
+
+    def __setstate__(self, state: Any) -> None:
+        """Take no state."""
 
 
 class _Ordered(dict[Any, Any]):
@@ -99,10 +107,11 @@ def read_pickle(file: io.BytesIO) -> Any:
     Raises:
         Unfit: it is damaged, or holds more than torch writes for tensors, numbers and words.
     """
-    start = file.tell()
+    start, tuples = file.tell(), _Tuples()
     try:
         for count, (instruction, argument, _) in enumerate(pickletools.genops(file)):
             _refuse_instruction(count, instruction.name, argument)
+            tuples.take(instruction, argument)
         end = file.tell()
         file.seek(start)
         found = _Reader(io.BytesIO(file.read(end - start)), encoding="utf-8").load()
@@ -112,6 +121,46 @@ def read_pickle(file: io.BytesIO) -> Any:
         raise Unfit("its pickle is damaged") from error
     file.seek(end)
     return found
+
+
+class _Tuples:
+    """How deep tuples lie in each other, and how much they hold, told from the instructions alone.
+
+    A tuple may be a key, and a key is hashed: one that is too deep ends the process, and one that holds another twice, which
+    holds another twice, takes for ever.
+    """
+
+    def __init__(self) -> None:
+        self.stack: list[tuple[int, int] | None] = []  # of each value, its depth and all that it holds; None is a mark
+        self.memo: dict[int, tuple[int, int] | None] = {}
+
+    def take(self, instruction: pickletools.OpcodeInfo, argument: Any) -> None:
+        """Do what an instruction does, with depths and sizes in the place of values."""
+        name, before = instruction.name, instruction.stack_before
+        if name.endswith("BINPUT"):
+            self.memo[argument] = self.stack[-1]
+        elif name.endswith("BINGET"):
+            self.stack.append(self.memo[argument])
+        elif name == "MARK":
+            self.stack.append(None)
+        else:
+            marked = pickletools.markobject in before
+            held = list(iter(self.stack.pop, None)) if marked else []
+            taken = [self.stack.pop() for _ in range(before.index(pickletools.markobject) if marked else len(before))]
+            if not instruction.stack_after:
+                return
+            if "TUPLE" in name:
+                self.stack.append(_around([value for value in (*held, *taken) if value]))
+            else:  # what is filled stays; all else is new
+                self.stack.append(taken[-1] if name in _FILLING else (0, 1))
+
+
+def _around(held: list[tuple[int, int]]) -> tuple[int, int]:
+    depth = 1 + max((depth for depth, _ in held), default=0)
+    size = 1 + sum(size for _, size in held)
+    if depth > _DEEPEST or size > _LARGEST:
+        raise Unfit("its pickle nests tuples deeper than torch does for tensors")
+    return depth, size
 
 
 def _refuse_instruction(count: int, name: str, argument: Any) -> None:

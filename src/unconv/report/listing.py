@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import stat
 from pathlib import Path
 from typing import Any
 
 PAGES = ("index.html", "numbers.json", "picture.png", "style.css")
 """The files that every report has."""
 
+_LONGEST = 2**28  # bytes of a list: some million units
 _UNIT = re.compile(r"(tiles/[^/\\\0]+\.png|units/[^/\\\0]+\.html)", re.ASCII)
 _FOLDER = re.compile(r"(?!\.+$)[^/\\\0]+")
 
@@ -27,20 +30,39 @@ def unit_files(stem: str) -> dict[str, str]:
 def listed(folder: Path) -> set[str]:
     """Return the files of a report, or of several below one folder, as names relative to it; none if there is no report."""
     numbers = _numbers(folder)
-    if isinstance(pictures := numbers.get("pictures"), list):
-        names = [name for name in pictures if isinstance(name, str) and _FOLDER.fullmatch(name)]
-        return {"index.html", "numbers.json", "style.css"}.union(f"{n}/{file}" for n in names for file in listed(folder / n))
+    if not isinstance(pictures := numbers.get("pictures"), list):
+        return _of_one(numbers)
+    names = {name for name in pictures if isinstance(name, str) and _FOLDER.fullmatch(name) and _is_short(name)}
+    within = (f"{name}/{file}" for name in names for file in _of_one(_numbers(folder / name)))
+    return {"index.html", "numbers.json", "style.css"}.union(within)
+
+
+def _of_one(numbers: dict[str, Any]) -> set[str]:
+    """Return the files of one report, as names relative to it."""
     if not isinstance(layers := numbers.get("layers"), list):
         return set()
-    units = [unit for layer in layers if isinstance(layer, dict) for unit in layer.get("units", ()) if isinstance(unit, dict)]
+    parts = [layer.get("units") for layer in layers if isinstance(layer, dict)]
+    units = [unit for part in parts if isinstance(part, list) for unit in part if isinstance(unit, dict)]
     files = (str(unit.get(kind)) for unit in units for kind in unit_files(""))
-    return {*PAGES, *(file for file in files if _UNIT.fullmatch(file))}
+    return {*PAGES, *(file for file in files if _UNIT.fullmatch(file) and _is_short(file))}
+
+
+def _is_short(name: str) -> bool:
+    """Whether a file system takes each part of a name, which we have written then."""
+    try:
+        return all(len(os.fsencode(part)) <= 255 for part in name.split("/"))
+    except UnicodeEncodeError:
+        return False
 
 
 def _numbers(folder: Path) -> dict[str, Any]:
     """Return what a report says of itself in its numbers.json; nothing if another program or a person wrote that."""
+    path = folder / "numbers.json"
     try:
-        numbers = json.loads((folder / "numbers.json").read_bytes())
+        # What is no file of ours, such as a pipe or a device, would hold us up.
+        if not stat.S_ISREG(path.stat().st_mode) or path.stat().st_size > _LONGEST:
+            return {}
+        numbers = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError):
         return {}
     ours = isinstance(numbers, dict) and isinstance(numbers.get("version"), str) and isinstance(numbers.get("network"), str)

@@ -282,6 +282,8 @@ def _pictures_of(index: int, channel: int | None) -> tuple[str, str]:
 
 def _listed(folder: Path) -> set[str]:
     """Return the files that an earlier `save` has written into a folder, by its units.json; none if that is not ours."""
+    if not (folder / "units.json").is_file():  # a pipe would hold us up
+        return set()
     try:
         numbers = json.loads((folder / "units.json").read_bytes())
         channels = [unit["channel"] for unit in numbers["units"]]

@@ -40,13 +40,14 @@ class DataFiles:
         start = offset or 0
         if length is not None and length != size:
             raise self._refusal(tensor, f"has {length:,} bytes in {location!r}, but its shape and type need {size:,}")
-        key = (location, start, size)
+        # A file is known by where it lies: it may be spelled in many ways, and links may lead to it.
+        path = self._path(tensor, location)
+        key = (str(path), start, size)
         if key not in self.taken:
-            self.taken[key] = self._read(tensor, location, start, size)
+            self.taken[key] = self._read(tensor, location, path, start, size)
         return self.taken[key]
 
-    def _read(self, tensor: str, location: str, start: int, size: int) -> np.ndarray:
-        path = self._path(tensor, location)
+    def _read(self, tensor: str, location: str, path: Path, start: int, size: int) -> np.ndarray:
         try:
             # What is looked at is what is read, whatever the name stands for a moment later. A pipe does not hold us up.
             number = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0))
@@ -60,7 +61,7 @@ class DataFiles:
             kind = "has a second name (a hard link)" if stat.S_ISREG(facts.st_mode) else "is no regular file"
             raise self._refusal(tensor, f"is in {location!r}, which {kind}; put a copy of it beside the model")
         with os.fdopen(number, "rb") as opened:
-            left = self.left.setdefault(location, facts.st_size)
+            left = self.left.setdefault(str(path), facts.st_size)
             if start + size > facts.st_size:
                 raise self._refusal(
                     tensor, f"needs {size:,} bytes from {start:,} on, but {location!r} ends at {facts.st_size:,}"
@@ -69,7 +70,7 @@ class DataFiles:
                 raise self._refusal(
                     tensor, f"shares bytes of {location!r} with other tensors, which together are more than it holds"
                 )
-            self.left[location] = left - size
+            self.left[str(path)] = left - size
             made = np.empty(size, np.uint8)
             opened.seek(start)
             if opened.readinto(made.data) != size:
