@@ -28,6 +28,7 @@ def test_the_gradient_of_random_networks_is_autograd_or_refused(networks, seed):
     assert tally["equal"] > tally["networks"] / 4
 
 
+@pytest.mark.slow
 def test_odd_arguments_give_a_result_or_an_error_of_ours():
     done, findings = script("fuzz_calls").run(3000, 0, seconds=10, slow=False)
     assert findings == {}

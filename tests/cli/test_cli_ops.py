@@ -61,6 +61,7 @@ def test_a_terminal_without_these_letters_gets_plainer_ones():
     assert done.stdout.startswith("Transposed convolution, 1 x 1 to 2 x 2") and "   o  o" in done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", ["png", "svg", "gif", "html", "txt"])
 def test_explain_writes_every_form(unconv_command, tmp_path, suffix):
     path = tmp_path / "deep" / f"steps.{suffix}"

@@ -69,6 +69,7 @@ def test_restoring_with_the_kernel_found_improves_the_picture(seen):
     assert error_at_best_shift(iterates[-1].restored, truth) < 0.5 * error_at_best_shift(y, truth)
 
 
+@pytest.mark.slow
 def test_each_step_has_a_proper_kernel_and_a_residual(seen):
     for iterate in seen[2]:
         assert float(iterate.kernel.min()) >= 0

@@ -340,6 +340,7 @@ def test_a_matlab_file_is_read_as_scipy_reads_it(tmp_path, options, dtype):
     assert np.array_equal(found, theirs) and found.dtype.kind == theirs.dtype.kind
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [{}, {"do_compression": True}, {"format": "4"}], ids=["plain", "packed", "of MATLAB 4"])
 def test_a_matlab_file_cut_anywhere_or_with_a_bit_flipped_is_read_or_refused(tmp_path, options):
     scipy_io = pytest.importorskip("scipy.io", reason="writes the file")

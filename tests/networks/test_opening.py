@@ -87,6 +87,7 @@ def test_timms_model_takes_weights_from_a_file_and_no_random_numbers(timm, tmp_p
     assert all(torch.equal(value, state[key]) for key, value in network.module.state_dict().items())
 
 
+@pytest.mark.slow
 def test_an_unknown_model_of_timms_is_answered_with_the_nearest_three(timm):
     with pytest.raises(UnconvError, match=r"timm has no model 'resnet19'. Did you mean \w+, \w+, \w+\?"):
         unconv.load("timm:resnet19")

@@ -186,7 +186,8 @@ def of_form(tmp_path, form, state):
     return written(tmp_path / f"a{suffix}", state, form == "older")
 
 
-@pytest.mark.parametrize("bits", [pytest.param(1, id="some"), pytest.param(8, id="all", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("bits", [pytest.param(1, id="some"), pytest.param(8, id="all")])
 @pytest.mark.parametrize("form", ["archive", "older", "safetensors"])
 def test_any_bit_may_be_flipped(tmp_path, form, bits):
     """Only an archive has checksums: elsewhere a flipped number is another number, but never of another tensor."""

@@ -39,6 +39,7 @@ def shape_of(axes, channels):
     return tuple(sizes[letter] for letter in axes)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:IM image format is deprecated")
 @pytest.mark.parametrize("suffix", SUFFIXES)
 @pytest.mark.parametrize("axes", ["HW", "HWC", "CHW", "NHWC"])
@@ -48,6 +49,7 @@ def test_a_picture_of_8_bits_is_refused_exactly_where_encoding_it_is(axes, suffi
         assert_both_refuse_the_same(measured(np.zeros(shape_of(axes, channels), np.uint8), axes=axes), suffix)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", [".png", ".tif", ".npy", ".jpg", ".webp", ".xyz", ""])
 @pytest.mark.parametrize("dtype", [*DTYPES, *TENSORS], ids=str)
 def test_a_type_is_refused_exactly_where_encoding_it_is(dtype, suffix):

@@ -148,6 +148,7 @@ def test_a_rule_passes_the_dot_test(name):
     assert abs(float((forward * y).sum() - (x * back).sum())) <= 1e-12 * float(forward.norm() * y.norm())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_the_gradient_from_a_window_equals_autograd(name):
     shape = recorded(name).modules[""].shape
