@@ -88,6 +88,8 @@ def silu(x: Tensor) -> Tensor:
 OPEN: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
     "two signals": lambda x, a, b: a * b,
     "two gates": lambda x, a, b: sigmoid(a) * sigmoid(b),
+    "pooled features and a signal": lambda x, a, b: F.max_pool2d(x, 3, 1, 1) * a,
+    "flipped features and a signal": lambda x, a, b: a * x.flip(2),
     "two rectified": lambda x, a, b: x * F.relu(a),
     "a gate that met a signal": lambda x, a, b: a * (sigmoid(a) + b),
     "two spread": lambda x, a, b: a.mean((2, 3), keepdim=True) * b.mean(1, keepdim=True),

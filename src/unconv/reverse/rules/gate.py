@@ -20,6 +20,9 @@ from unconv.reverse.window import Window
 aten = torch.ops.aten
 
 
+_SCALES = (aten.add.Tensor, aten.div.Scalar, aten.div.Tensor, aten.mul.Scalar, aten.mul.Tensor)
+
+
 def product(*positions: int, divisor: int | None = None, matrix: bool = False) -> Freezer:
     """Return how a product is frozen whose factors stand at `positions` of its arguments.
 
@@ -90,7 +93,9 @@ def origin(step: Step, origins: Mapping[int, Origin | None]) -> Origin | None:
     if made == "kept" or ROLES.get(step.operation) == "move":
         if found and found <= {"gate", "said"}:
             return max(found, key=lambda one: one == "said")
-        if found == {"activation"} and len(step.inputs) == 1:
+        # Features that were pooled or resized since their rectifier are features, and no gate of something else.
+        moves = ROLES.get(step.operation) == "move" or step.operation in _SCALES
+        if found == {"activation"} and len(step.inputs) == 1 and moves:
             return "activation"
     return "activation" if ROLES.get(step.operation) in ("rectifier", "slope") else None
 
