@@ -283,3 +283,10 @@ def test_a_file_with_wrong_bytes_opens_or_is_refused_in_words(tmp_path, seed):
             unconv.load(f"onnx:{tmp_path / 'bad.onnx'}")
         except UnconvError:
             pass
+
+
+def test_pads_within_a_convolution_count_with_all_channels(tmp_path):
+    settings = {"pads": [0, 0, 2**14 - 10, 2**14 - 10], "strides": [2**13, 2**13]}
+    weights = {"weight": np.zeros((2, 3, 1, 1), np.float32)}
+    with pytest.raises(UnconvError, match=r"\(1, 3, 16382, 16382\), but at most 268,435,456 samples"):
+        unconv.load(write(tmp_path / "net.onnx", [node("Conv", "image weight", **settings)], weights))

@@ -17,8 +17,9 @@ Pairs = Sequence[tuple[int, int]]
 
 def padded(x: Tensor, pairs: Pairs, value: float | bool = 0.0) -> Tensor:
     """x with `value` around its last axes, one pair for each; a negative length cuts off."""
-    bounded(max(n + sum(pair), 0) for n, pair in zip(x.shape[x.ndim - len(pairs) :], pairs, strict=True))
-    for axis, (before, after) in enumerate(pairs, x.ndim - len(pairs)):
+    first = x.ndim - len(pairs)
+    bounded([*x.shape[:first], *(max(n + sum(pair), 0) for n, pair in zip(x.shape[first:], pairs, strict=True))])
+    for axis, (before, after) in enumerate(pairs, first):
         if min(before, after) < 0:
             start = max(-before, 0)
             x = x.narrow(axis, start, max(x.shape[axis] - start - max(-after, 0), 0))
