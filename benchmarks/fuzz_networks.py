@@ -24,6 +24,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import unconv
+from unconv.reverse.laws import lay_out
 
 _LIMIT = 1e-10
 _SHAPE = (2, 5, 4)
@@ -573,7 +574,7 @@ def _wrong(recording: Any, name: str, known: Tensor, leaf: Tensor, place: tuple[
         right = torch.zeros_like(pixels)
     else:
         value = known[(0, *place)]
-        _lay_out(value)
+        lay_out(value)
         try:
             (gradient,) = torch.autograd.grad(value, leaf, retain_graph=True, allow_unused=True)
         except RuntimeError:  # it needs what was overwritten, which the way back of ours has kept
@@ -583,19 +584,6 @@ def _wrong(recording: Any, name: str, known: Tensor, leaf: Tensor, place: tuple[
     if not difference <= _LIMIT * max(1.0, float(right.abs().max())):
         return f"off by {difference:.1e} of {float(right.abs().max()):.1e}"
     return "equal" if right.any() else "equal, and zero"
-
-
-def _lay_out(value: Tensor) -> None:
-    """Give the batch norms before a value gradients that lie channels first: of others, torch (2.14, CPU) makes wrong ones."""
-    nodes, seen = [value.grad_fn], set()
-    while nodes:
-        node = nodes.pop()
-        if node is None or node in seen:
-            continue
-        seen.add(node)
-        if "BatchNorm" in node.name():
-            node.register_prehook(lambda grads: tuple(None if grad is None else grad.contiguous() for grad in grads))
-        nodes += [following for following, _ in node.next_functions]
 
 
 def _cut(recording: Any, name: str) -> bool:

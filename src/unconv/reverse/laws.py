@@ -183,7 +183,7 @@ def _autograd(model: Model, recording: Recording, value: Value, seed: Tensor) ->
             if name is None:
                 return None
             out, rows = kept[name], seed.movedim(1, -1) if name in recording.tape.turned else seed
-            _lay_out(out)
+            lay_out(out)
             found = [torch.autograd.grad(out, image, row[None], retain_graph=True, allow_unused=True)[0] for row in rows]
     except RuntimeError as error:
         # torch has no derivative of this network, or the network overwrites what it would need.
@@ -195,7 +195,7 @@ def _autograd(model: Model, recording: Recording, value: Value, seed: Tensor) ->
     return torch.cat([torch.zeros_like(image) if gradient is None else gradient for gradient in found])
 
 
-def _lay_out(out: Tensor) -> None:
+def lay_out(out: Tensor) -> None:
     """Give the batch norms before `out` gradients that lie channels first: of others, torch (2.14, CPU) makes wrong ones."""
     nodes, seen = [out.grad_fn], set()
     while nodes:
