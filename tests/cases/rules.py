@@ -222,6 +222,9 @@ CASES = {
     "max pool with gaps": layer(nn.MaxPool2d, 2, 3, shape=(2, 9, 8)),
     "max pool 1-D": layer(nn.MaxPool1d, 3, 2, 1, shape=(2, 14)),
     "max pool 3-D": layer(nn.MaxPool3d, (2, 3, 2), (1, 2, 2), (0, 1, 1), shape=(2, 4, 7, 5)),
+    "max pool of a map without channels": calls(lambda m, x: F.max_pool2d(x[:, 0], 2)[None]),
+    "max pool without a batch": calls(lambda m, x: F.max_pool2d(x[0], 3, 2, 1)[None]),
+    "max pool with frames as the batch": calls(lambda m, x: F.max_pool2d(x.view(2, 2, 7, 6), 2).view(1, 4, 3, 3), 4, 7, 6),
     "average pool": layer(nn.AvgPool2d, 2),
     "average pool 3/2 with padding": layer(nn.AvgPool2d, 3, 2, 1, shape=(2, 9, 8)),
     "average pool, no padding": layer(nn.AvgPool2d, 3, 2, 1, False, False, shape=(2, 9, 8)),
@@ -249,7 +252,13 @@ CASES = {
     "mean over rows": calls(lambda m, x: x.mean(2)),
     "sum over channels": calls(lambda m, x: x.sum(1, keepdim=True)),
     "sum over space": calls(lambda m, x: x.sum((2, 3))),
+    "mean of everything": calls(lambda m, x: x.mean()[None, None]),
+    "sum of everything": calls(lambda m, x: x.sum()[None, None]),
     # shapes
+    "frames that overlap in memory": calls(lambda m, x: x.contiguous().as_strided((1, 2, 4, 3), (84, 42, 7, 2), 3)),
+    "memory of what lies channels last": calls(
+        lambda m, x: (x * 2).contiguous(memory_format=torch.channels_last).as_strided((1, 3, 4, 2), (0, 5, 6, 1), 1)
+    ),
     "cat over channels": calls(lambda m, x: torch.cat([m.a(x), x, m.b(x)], 1), a=(2, 3, 3, 1, 1), b=(2, 1, 5, 1, 2)),
     "cat over rows": calls(lambda m, x: torch.cat([x, 2 * x.flip(2), x], 2)),
     "cat with a constant": calls(lambda m, x: torch.cat([ramp(1, 1, 7, 6), x], 1)),

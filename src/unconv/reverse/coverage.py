@@ -14,7 +14,7 @@ from unconv.errors import printable
 from unconv.reverse.laws import Law, fingerprint, laws, trial
 from unconv.reverse.methods import Rules, method_named
 from unconv.reverse.model import Model, Recording
-from unconv.reverse.places import Place
+from unconv.reverse.places import Place, looked_at
 from unconv.reverse.rewriting.freeze import WORDS, Frozen, frozen_places
 from unconv.reverse.rules.pointwise import RELU
 from unconv.reverse.rules.pool import collisions
@@ -176,10 +176,10 @@ def check(model: Model, image: Any = None, method: str | Rules = "deconvnet") ->
 
 def _projectable(recording: Recording, seen: Sequence[Place], reached: set[int]) -> tuple[list[Place], list[Place]]:
     """Return the places that can be projected, and those of them that a module returns."""
-    values = {step.place: step.outputs[0] for step in recording.tape.steps}
-    good = [place for place in seen if (value := values[place.name]) and value.index in reached]
-    modules = {value.index for name, value in recording.tape.modules.items() if name}
-    return good, [place for place in good if (value := values[place.name]) and value.index in modules]
+    values = {step.place: value for step, value in looked_at(recording.tape)}
+    good = [place for place in seen if values[place.name].index in reached]
+    modules = {recording.tape.seen(value).index for name, value in recording.tape.modules.items() if name}
+    return good, [place for place in good if values[place.name].index in modules]
 
 
 def _floats(step: Step) -> bool:

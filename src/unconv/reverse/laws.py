@@ -160,7 +160,8 @@ def _outside(whole: Tensor, boxes: Tensor) -> float:
 
 def _autograd(model: Model, recording: Recording, value: Value, seed: Tensor) -> Tensor | None:
     """(n, C, samples..): what torch's own backward pass makes of seeds at a value; None if no module returns it."""
-    names = [name for name, returned in recording.tape.modules.items() if returned == value and name]
+    tape = recording.tape
+    names = [name for name, returned in tape.modules.items() if tape.seen(returned) == value and name]
     modules = {id(module): name for name, module in model.module.named_modules() if name in names}
     kept: dict[str, Tensor] = {}
     here = threading.get_ident()
@@ -182,9 +183,9 @@ def _autograd(model: Model, recording: Recording, value: Value, seed: Tensor) ->
             name = next((name for name in names if name in kept and kept[name].requires_grad), None)
             if name is None:
                 return None
-            out, rows = kept[name], seed.movedim(1, -1) if name in recording.tape.turned else seed
+            out = tape.told(name, kept[name])
             lay_out(out)
-            found = [torch.autograd.grad(out, image, row[None], retain_graph=True, allow_unused=True)[0] for row in rows]
+            found = [torch.autograd.grad(out, image, row[None], retain_graph=True, allow_unused=True)[0] for row in seed]
     except RuntimeError as error:
         # torch has no derivative of this network, or the network overwrites what it would need.
         if re.search(r"derivative for|modified by an inplace operation|does not require grad", str(error)):

@@ -25,6 +25,7 @@ from unconv.reverse.methods import Rules, method_named
 from unconv.reverse.places import Place, find, is_rectified, looked_at, place_of, places
 from unconv.reverse.receptive_field import ReceptiveField, receptive_fields
 from unconv.reverse.reconstruction import Reconstructions
+from unconv.reverse.rewriting.as_maps import as_maps
 from unconv.reverse.rewriting.channels_first import channels_first
 from unconv.reverse.rewriting.freeze import Frozen, freeze, frozen_words
 from unconv.reverse.rewriting.written_norms import written_norms
@@ -103,7 +104,7 @@ class Model:
                 f"record: {self.name} failed on an image of {tuple(tensor.shape)}: {what}. "
                 f"Is that the size it was made for? (input_size is {self.input_size})"
             ) from error
-        recording = Recording(self, written_norms(written_out(channels_first(tape))))
+        recording = Recording(self, as_maps(written_norms(written_out(channels_first(tape)))))
         again = self._to_keep(recording, keep)
         return self.record(image, again, method) if again else recording
 
@@ -211,7 +212,7 @@ class Recording:
 
     def rectified_maps(self) -> Iterator[tuple[Step, Value]]:
         """Yield the rectifiers that make maps, each with its value."""
-        return ((step, value) for step, value in looked_at(self.tape) if is_rectified(self.tape, step, value))
+        return ((step, value) for step, value in looked_at(self.tape) if is_rectified(step, value))
 
     def frozen(self, method: str | Rules = "deconvnet") -> Frozen:
         """Return the tape with what a method freezes."""
@@ -356,7 +357,9 @@ def _boxes(seeds: Seeds, field: ReceptiveField, size: Sequence[int]) -> list[tup
     axes = len(size)
     boxes = []
     for low, high in seeds.spans():
-        box = field.box(low or [0] * axes, high or [0] * axes)
+        # Of maps with more axes than the image the last are the image's, unless their units see all of it.
+        low, high = ([0] * max(0, axes - len(position)) + position[-axes:] for position in (low, high))
+        box = field.box(low, high)
         spans = list(zip(box[:axes], box[axes:], size, strict=True))
         if seeds.positions is None or not any(field.stride):
             spans = [(max(start, 0), min(end, n), n) for start, end, n in spans]

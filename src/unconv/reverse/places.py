@@ -19,8 +19,9 @@ class Place:
         name: as `named_modules()` has it, `_1`, `_2` for repeats; outside a module of its own, the
             enclosing module's name and the operation's: `layer1.0.add`.
         operation: what computed it: `conv`, `relu`, `max_pool2d`, `batch_norm`, `add`, `linear`.
-        channels: feature maps, or entries of a vector.
-        size: samples of one map, (height, width); () for a vector.
+        channels: feature maps, or entries of a vector; 1 where the network has put its channels away.
+        size: samples of one map, (height, width); () for a vector. Frames or instances that a network puts into
+            its batch are an axis of the map, in front.
         receptive_field: samples of the image that one unit sees, (height, width). It counts the
             padding, and so may be larger than the image. Gates (squeeze-excitation) and a norm's statistics,
             which may depend on the whole image, are not counted.
@@ -52,11 +53,10 @@ def looked_at(tape: Tape) -> Iterator[tuple[Step, Value]]:
 
     What only moves samples makes none, nor do parts of an activation that is written out.
     """
-    axes = tape.image.ndim - 2
     for step in tape.steps:
         value = step.outputs[0]
-        if value is not None and not step.within and ROLES.get(step.operation) != "move" and _can_be_seen(value, axes):
-            yield step, value
+        if value is not None and not step.within and ROLES.get(step.operation) != "move" and _can_be_seen(tape.seen(value)):
+            yield step, tape.seen(value)
 
 
 def find(tape: Tape, name: str) -> tuple[Step, Value]:
@@ -78,23 +78,23 @@ def find(tape: Tape, name: str) -> tuple[Step, Value]:
     if value is None or value.index not in made:
         names = dict.fromkeys(name for name in (*by_name, *tape.modules) if name)
         raise NoSuchLayer(f"place: the network has no place {name!r}. Did you mean {nearest(name, names)}?")
-    if not _can_be_seen(value, tape.image.ndim - 2):
+    if not _can_be_seen(tape.seen(value)):
         raise ShapeError(f"place: {name} holds {value.shape} of {value.dtype}, not channels. Take the place before it.")
-    return made[value.index], value
+    return made[value.index], tape.seen(value)
 
 
 def place_of(tape: Tape, step: Step, value: Value, fields: Mapping[int, ReceptiveField]) -> Place:
     """Return the place that a step makes of its value."""
     size, field = value.shape[2:], fields[value.index]
-    rectified = is_rectified(tape, step, value)
+    rectified = is_rectified(step, value)
     return Place(step.place, step.kind, value.shape[1], size, field.size, field.stride, rectified)
 
 
-def is_rectified(tape: Tape, step: Step, value: Value) -> bool:
+def is_rectified(step: Step, value: Value) -> bool:
     """Whether a value is the output of a rectifier and has maps, not a vector."""
-    return is_rectifier(step.operation) and len(value.shape) == tape.image.ndim
+    return is_rectifier(step.operation) and len(value.shape) > 2
 
 
-def _can_be_seen(value: Value, axes: int) -> bool:
-    shaped = len(value.shape) in (2, 2 + axes) and value.shape[0] == 1
-    return shaped and value.dtype.is_floating_point
+def _can_be_seen(value: Value) -> bool:
+    """Whether a value, arranged as maps, has anything to show; the positions of integers and truth values have not."""
+    return value.dtype.is_floating_point and len(value.shape) >= 2 and value.shape[0] == 1 and 0 not in value.shape

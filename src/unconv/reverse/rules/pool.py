@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from unconv.axis import adaptive_windows, kernel_extent, pool_divisor
-from unconv.errors import NoRule
 from unconv.reverse.rules.table import adjoint, on_whole_first, prepared, rule
 from unconv.reverse.tape.step import Step
 from unconv.reverse.window import Reach, Window, cropped
@@ -26,7 +25,11 @@ _LARGE = 64 * 2**20  # bytes of a pool's masks that are not worth keeping
 def _batched(step: Step) -> bool:
     """Whether the pool got (1, C, samples..): torch also takes (C, samples..)."""
     source = step.inputs[0]
-    return source.shape[0] == 1 and len(source.shape) == (5 if "3d" in step.kind else 4)
+    return source.shape[0] == 1 and len(source.shape) == _axes(step) + 2
+
+
+def _axes(step: Step) -> int:
+    return 3 if "3d" in step.kind else 2
 
 
 def _pool_reach(step: Step, axes: int) -> Reach | None:
@@ -51,15 +54,17 @@ def _reach(kernel: Any, stride: Any, padding: Any, dilation: Any, axes: int) -> 
 def _switches(args: tuple[Any, ...], results: tuple[Any, ...]) -> Tensor:
     """Return for each maximum which sample of its window it was: `y * extent + x`, as small an integer as holds it."""
     source, kernel, stride, padding, dilation, _ceil = args
-    rest, size = results[1], source.shape[2:]
-    reach = _reach(kernel, stride, padding, dilation, len(size))
+    axes = len(kernel) if len(kernel) > 1 else source.ndim - 2  # torch takes maps without a batch, too
+    rest, size = results[1], source.shape[-axes:]
+    reach = _reach(kernel, stride, padding, dilation, axes)
     packed, pitch = torch.zeros_like(rest), 1
-    for axis in reversed(range(len(size))):
-        first = torch.arange(rest.shape[2 + axis], device=rest.device) * reach.stride[axis] - reach.padding[axis]
-        packed += (rest % size[axis] - first.view(-1, *[1] * (len(size) - 1 - axis))) * pitch
+    for axis in reversed(range(axes)):
+        first = torch.arange(rest.shape[axis - axes], device=rest.device) * reach.stride[axis] - reach.padding[axis]
+        packed += (rest % size[axis] - first.view(-1, *[1] * (axes - 1 - axis))) * pitch
         rest, pitch = rest // size[axis], pitch * reach.extent[axis]
     small = packed.to(torch.uint8 if pitch <= 2**8 else torch.int16 if pitch < 2**15 else torch.int32)
-    return small.movedim(1, -1).contiguous().movedim(-1, 1)  # channels last, as the signals are
+    channels = small.ndim - axes - 1
+    return small.movedim(channels, -1).contiguous().movedim(-1, channels)  # channels last, as the signals are
 
 
 @dataclass(frozen=True)
@@ -111,9 +116,9 @@ def max_pool(step: Step, r: Window, _switches: None) -> Window:
     Source:
         Zeiler & Fergus, "Visualizing and Understanding Convolutional Networks" (2014), sec. 2.1.
     """
-    source = step.inputs[0]
     if not _batched(step):
-        raise NoRule(f"no reverse rule for {step.operation} with other axes folded into the batch (at {step.place})")
+        return _one_by_one(step, r)
+    source = step.inputs[0]
     axes = len(source.shape) - 2
     reach = _pool_reach(step, axes)
     assert reach is not None
@@ -132,24 +137,39 @@ def max_pool(step: Step, r: Window, _switches: None) -> Window:
     return window.whole(source.shape) if covering else window
 
 
+def _one_by_one(step: Step, r: Window) -> Window:
+    """A max pool's signal where other axes, such as frames, are folded into the batch: each of them is a unit of its own."""
+    (source, *_), (out, *_) = step.inputs, step.outputs
+    assert out is not None
+    axes = _axes(step)
+    below, above = (replace(value, shape=(1, *value.shape[-axes - 1 :])) for value in (source, out))
+    values = on_whole_first(step, r.dense(out.shape[1]) if r.channel is not None else r).values
+    switches = step.kept.small if isinstance(step.kept, _Switches) else step.kept
+    each = switches.reshape(-1, *above.shape[1:]).repeat(len(values), *[1] * (axes + 1))
+    alone = replace(step, args=(below, *step.args[1:]), inputs=(below,), outputs=(above, *step.outputs[1:]), kept=each)
+    made = max_pool(alone, Window(values.reshape(-1, *above.shape[1:])), None).values
+    return Window(made.reshape(len(values), *(source.shape[1:] if source.shape[0] == 1 else source.shape)))
+
+
 def _centres(step: Step) -> Tensor:
     """As switches: of every window its centre, of two or four middle samples the first; at an edge the nearest on the map."""
     source, pooled = step.inputs[0].shape, step.outputs[0]
     assert pooled is not None
-    reach = _pool_reach(step, len(source) - 2)
-    assert reach is not None
+    axes = _axes(step)
+    _x, kernel, stride, padding, dilation, _ceil = step.args
+    reach = _reach(kernel, stride, padding, dilation, axes)
     packed = torch.zeros((), dtype=torch.int64)
-    for axis, (count, n) in enumerate(zip(pooled.shape[2:], source[2:], strict=True)):
-        kernel, dilation = (step.args[k][axis % len(step.args[k])] for k in (1, 4))
+    for axis, (count, n) in enumerate(zip(pooled.shape[-axes:], source[-axes:], strict=True)):
+        width, gap = (setting[axis % len(setting)] for setting in (kernel, dilation))
         first = torch.arange(count) * reach.stride[axis] - reach.padding[axis]
-        within = (first + (kernel - 1) // 2 * dilation).clamp(0, n - 1) - first
+        within = (first + (width - 1) // 2 * gap).clamp(0, n - 1) - first
         packed = packed[..., None] * reach.extent[axis] + within
     kept: Tensor = step.kept
     return packed.to(kept.device, kept.dtype).expand_as(kept).contiguous()
 
 
 def _centred(step: Step, dtype: torch.dtype) -> Tensor | _Switches:
-    return _with_masks(replace(step, kept=_centres(step)), dtype) if _batched(step) else _Switches(step.kept, ())
+    return _with_masks(replace(step, kept=_centres(step)), dtype)
 
 
 @prepared(_centred)

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import prod
 from typing import Any, TypeVar
 
 import torch
+from torch import Tensor
 from torch._ops import OpOverload
 from torch.utils._pytree import tree_leaves
 
 from unconv.errors import NoRule
 from unconv.reverse.rules.table import Role, Rule, adjoint, along, local, on_whole, on_whole_first, rule
 from unconv.reverse.tape.barriers import NO_GRAD, STALE, WRITTEN, refusal_of_barrier
-from unconv.reverse.tape.step import Step, Value
+from unconv.reverse.tape.step import Before, Step, Value
 from unconv.reverse.window import Reach, Window, cropped
 
 aten = torch.ops.aten
@@ -28,6 +30,8 @@ def _untouched(step: Step, axes: int) -> bool:
     source, out = step.inputs[0], step.outputs[0]
     assert out is not None
     rank = max(len(source.shape), len(out.shape))
+    if rank < axes:  # a single number
+        return False
     kept = (0, *range(rank - axes, rank))
     if step.operation in (aten.transpose.int, aten.t.default, aten.permute.default):
         order = list(range(len(source.shape)))
@@ -82,14 +86,44 @@ def moved(step: Step, *signals: Window | None) -> list[Window | None]:
     return adjoint(step, *on_whole(step, signals))
 
 
-@rule(aten.as_strided.default, reach=local, role="move")
-def as_strided(step: Step, r: Window) -> Window:
-    """What a pool to one sample does to a map in channels-last memory: the same samples."""
+@rule(aten.mean.default, aten.sum.default, gate="kept")
+def reduced(step: Step, r: Window) -> list[Window | None]:
+    """A single number goes back to every sample that it was made of."""
+    return adjoint(step, on_whole_first(step, r))
+
+
+def _memory(_step: Step, args: tuple[Any, ...]) -> Tensor | None:
+    """Return which samples of its input an operation on memory takes, as flat indices; None where it takes others, too."""
+    source, size, stride, offset = args
+    samples = source.untyped_storage().nbytes() // source.element_size()
+    known = torch.full((samples,), -1, dtype=torch.int64, device=source.device)
+    torch.as_strided(known, source.shape, source.stride(), source.storage_offset()).copy_(
+        torch.arange(source.numel(), device=source.device).view(source.shape)
+    )
+    taken = torch.as_strided(known, size, stride, source.storage_offset() if offset is None else offset)
+    return None if bool((taken < 0).any()) else taken.contiguous()
+
+
+def _strided_reach(step: Step, axes: int) -> Reach | None:
+    return local(step, axes) if _pooled_to_one(step) else None
+
+
+def _pooled_to_one(step: Step) -> bool:
+    """Whether a pool to one sample only wrote down that its map lies channels last in memory."""
     source, out = step.inputs[0], step.outputs[0]
-    assert out is not None
-    if source.shape != out.shape or any(n != 1 for n in source.shape[2:]):
-        raise NoRule(f"no reverse rule for {step.operation} that moves samples (at {step.place})")
-    return r
+    return out is not None and source.shape == out.shape and all(n == 1 for n in source.shape[2:])
+
+
+@rule(aten.as_strided.default, reach=_strided_reach, keep=Before(_memory), role="move")
+def as_strided(step: Step, r: Window) -> Window:
+    """Each sample goes back to where it lay in memory, as the frames of a spectrogram do; where they overlap they add."""
+    if _pooled_to_one(step):
+        return r
+    if step.kept is None:
+        raise NoRule(f"{step.place} reads memory that its input does not hold (as_strided), so that nobody knows what it is")
+    source, values = step.inputs[0], on_whole_first(step, r).values.flatten(1)
+    flat = values.new_zeros(len(values), prod(source.shape)).index_add_(1, step.kept.flatten(), values)
+    return Window(flat.view(len(values), *(source.shape[1:] if source.shape[0] == 1 else source.shape)))
 
 
 @rule(aten.detach.default, reach=local, role="move")
@@ -129,8 +163,8 @@ def view(step: Step, r: Window) -> Window:
     if r.corner is not None and _keeps_axes(source, out, r.corner.shape[1]):
         middle = source.shape[1 : -r.corner.shape[1]]
         return r.map(lambda values: values.reshape(len(values), *middle, *r.lengths))
-    lead = source.shape[1:] if source.shape[0] == 1 else source.shape
-    return Window(r.whole(out.shape).values.reshape(-1, *lead))
+    lead = source.shape[1:] if source.shape[:1] == (1,) else source.shape
+    return Window(r.whole(out.shape).values.reshape(len(r), *lead))
 
 
 def _pad_reach(step: Step, axes: int) -> Reach | None:

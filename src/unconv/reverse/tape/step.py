@@ -88,6 +88,22 @@ class Step:
 
 
 @dataclass(frozen=True)
+class Arranged:
+    """A value with its samples arranged as maps, (1, channels, samples..).
+
+    Args:
+        order: of the axes of what it was.
+    """
+
+    value: Value
+    order: tuple[int, ...]
+
+    def of(self, tensor: Tensor) -> Tensor:
+        """Return a tensor of what it was, arranged."""
+        return tensor.permute(self.order).reshape(self.value.shape)
+
+
+@dataclass(frozen=True)
 class Tape:
     """One recorded forward pass.
 
@@ -103,6 +119,7 @@ class Tape:
         weights: the model's tensors that steps refer to, and which version of each was used.
         unnamed: places of functions that look like rectifiers and are none with a name.
         unkept: of those that have one, the place whose values would show it, had the tape kept them.
+        arranged: of values that are no (1, channels, samples..), by their index, what shows them so.
     """
 
     image: Tensor
@@ -116,6 +133,17 @@ class Tape:
     weights: tuple[tuple[Tensor, int], ...] = ()
     unnamed: tuple[str, ...] = ()
     unkept: Mapping[str, str] = field(default_factory=dict)
+    arranged: Mapping[int, Arranged] = field(default_factory=dict)
+
+    def told(self, name: str, returned: Tensor) -> Tensor:
+        """Return what a module returned, (1, channels, samples..), as the places show it."""
+        first = returned.movedim(-1, 1) if name in self.turned else returned
+        arranged = self.arranged.get(self.modules[name].index)
+        return first if arranged is None else arranged.of(first)
+
+    def seen(self, value: Value) -> Value:
+        """Return what stands for a value where it is looked at."""
+        return self.arranged[value.index].value if value.index in self.arranged else value
 
     @property
     def outdated(self) -> bool:

@@ -131,7 +131,8 @@ def _activation(recording: Recording, image: Tensor, units: Units) -> Tensor:
             raise _Enough
 
     # A place that no module returns, or that a module returned again later, needs the whole recording.
-    if module is None or recording.tape.modules.get(place) != units.route.value:
+    tape = recording.tape
+    if module is None or place not in tape.modules or tape.seen(tape.modules[place]) != units.route.value:
         return model.record(image, [place]).activation(place)
     handle = hooks.register_module_forward_hook(stop)
     try:
@@ -143,4 +144,4 @@ def _activation(recording: Recording, image: Tensor, units: Units) -> Tensor:
         handle.remove()
     if not kept:
         return model.record(image, [place]).activation(place)
-    return (kept[0].movedim(-1, 1) if place in recording.tape.turned else kept[0])[0]
+    return tape.told(place, kept[0])[0]

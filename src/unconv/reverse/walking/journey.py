@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from math import prod
 from typing import Any
 
 import torch
@@ -57,7 +58,7 @@ class Journey:
         if not len(left):
             return
         try:
-            for arrival in self._arrivals(window, left, boxes):
+            for arrival in self._parted(window, left, boxes):
                 left = left[left != arrival.index]
                 yield arrival
         except (RuntimeError, MemoryError) as error:
@@ -69,13 +70,23 @@ class Journey:
         else:
             return
         try:
-            yield from self._arrivals(window.units(left), left, boxes)
+            yield from self._parted(window.units(left), left, boxes)
         except (RuntimeError, MemoryError) as error:
             if not _is_out_of_memory(error):
                 raise
             raise UnconvError(
                 "project: memory ran out, also in smaller parts. Free some, pass a smaller picture, or dtype='bfloat16'."
             ) from error
+
+    def _parted(self, seed: Window, numbers: Tensor, boxes: Sequence[Sequence[int]]) -> Iterator[Arrival]:
+        """As `_arrivals`; units of maps that have other axes than the image's start from whole maps, a few at a time."""
+        shape, image = self.route.value.shape, self.route.tape.image
+        if seed.corner is None or len(shape) == image.ndim:
+            yield from self._arrivals(seed, numbers, boxes)
+            return
+        for part in torch.arange(len(numbers)).split(max(1, self.room // (prod(shape) * self.route.dtype.itemsize))):
+            whole = seed.units(part).dense(shape[1]).whole(shape)
+            yield from self._arrivals(whole, numbers[part], boxes)
 
     def _arrivals(self, seed: Window, numbers: Tensor, boxes: Sequence[Sequence[int]]) -> Iterator[Arrival]:
         """The units of `seed`, which have `numbers`."""
