@@ -140,6 +140,16 @@ WAYS: dict[str, tuple[Function, dict[str, Function]]] = {
             "log of sum": lambda x: torch.log(1 + x.exp()).tanh() * x,
         },
     ),
+    "squared relu": (
+        lambda x: F.relu(x) ** 2,
+        {
+            "square": lambda x: F.relu(x).square(),
+            "a product": lambda x: F.relu(x) * F.relu(x),
+            "times itself": lambda x: (lambda y: y * y)(x.clamp(min=0)),
+            "times what came": lambda x: x * F.relu(x),
+            "where": lambda x: torch.where(x > 0, x * x, torch.zeros_like(x)),
+        },
+    ),
     "softplus": (
         F.softplus,
         {
@@ -187,12 +197,15 @@ NONE: dict[str, Function] = {
     "square root": lambda x: (x * x + 1).sqrt(),
     "tanh times": lambda x: x * torch.tanh(x),
     "negative part": lambda x: x - F.relu(x),
-    "square of relu": lambda x: F.relu(x) ** 2,
 }
 
 # These look like rectifiers, but are none that has a name.
 UNNAMED: dict[str, Function] = {
     "far threshold": lambda x: x * (x > 0.5),
+    "torch's far threshold": lambda x: F.threshold(x, 0.5, 0.0),
+    "clamp above zero": lambda x: x.clamp(min=0.1),
+    "hard mish, with a rectifier in its gate": lambda x: x * (x + 2).clamp(0, 2) / 2,
+    "serf": lambda x: x * torch.erf(F.softplus(x)),
     "logistic with a shift": lambda x: x * torch.sigmoid(x + 1),
     "arcus": lambda x: x * (0.5 + torch.atan(x) / math.pi),
     "other knee": lambda x: torch.where(x > 1, x, 0.01 * x),

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 from torchvision import models
 
 import unconv
@@ -15,8 +17,10 @@ from cases import zoo
 from cases.rules import Calls
 from unconv.reverse.rules import KEEPERS
 from unconv.reverse.rules.pool import max_pool
+from unconv.reverse.rules.table import FREEZERS
 
 POOL = torch.ops.aten.max_pool2d_with_indices.default
+GROUP_NORM = torch.ops.aten.native_group_norm.default
 
 
 def gates(size=(3, 21, 19)):
@@ -41,6 +45,7 @@ def test_a_network_of_gates_is_reversible_and_all_that_is_held_is_listed():
         "windows = full walk",
         "zero seed",
         "support",
+        "held = constants",
         "recording = model",
         "model untouched",
     }
@@ -73,7 +78,7 @@ def test_a_transformer_is_refused_with_the_reason_but_for_its_stem():
     found = network.check()
     assert not found.reversible
     assert "self-attention mixes positions by weights that the picture makes" in found.verdict
-    assert "the last is conv_proj" in found.verdict
+    assert "the last is encoder.layers.encoder_layer_0.self_attention" in found.verdict  # its queries, keys and values
     assert found.operations[0].refused and found.operations[0].name == "attention"
     assert len(network.project(torch.rand(3, 32, 32), "conv_proj", "top:3")) == 3
     with pytest.raises(unconv.NoRule, match="self-attention"):
@@ -94,6 +99,70 @@ def test_a_wrong_rule_is_found():
     assert "zero seed" in broken
     assert not found.reversible and found.verdict.startswith("Not to be trusted: ")
     assert "A rule that adds." in {row.rule for row in found.operations}
+
+
+def test_a_gate_or_norm_that_is_held_wrongly_is_found(monkeypatch):
+    model = nn.Sequential(conv(3, 4, 3), nn.GroupNorm(2, 4), conv(4, 2, 3)).eval()
+    network = unconv.Network(model, input_size=(3, 10, 10))
+    (held,) = (law for law in network.check().laws if law.name == "held = constants")
+    assert held.error < 1e-12 and "1 norm as constants" in held.words
+    right = FREEZERS[GROUP_NORM]
+
+    def slightly_wrong(step, freezing):
+        kind, (product,) = right.rewrite(step, freezing)
+        return kind, [replace(product, args=(product.args[0], product.args[1] * 1.001))]
+
+    monkeypatch.setitem(FREEZERS, GROUP_NORM, replace(right, rewrite=slightly_wrong))
+    found = network.check()
+    assert [law.name for law in found.laws if not law.holds] == ["held = constants"]
+    assert found.verdict.startswith("Not to be trusted: held = constants")
+
+
+@pytest.mark.parametrize(
+    "norm",
+    [
+        nn.LocalResponseNorm(3, alpha=0.5),
+        nn.InstanceNorm2d(4, affine=True),
+        nn.LayerNorm([8, 8]),
+        Calls(lambda m, x: m.norm(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2), norm=nn.LayerNorm(4)),
+        Calls(lambda m, x: (x - x.mean(1, keepdim=True)) / (x.var(1, keepdim=True) + 1e-5).sqrt()),
+        Calls(lambda m, x: F.glu(x, 1)),
+        Calls(lambda m, x: x * x.mean((2, 3), keepdim=True).sigmoid()),
+    ],
+    ids=["response", "instance", "layer", "channels", "written out", "linear unit", "squeeze and excite"],
+)
+def test_what_is_held_is_tried_against_a_second_run(norm):
+    torch.manual_seed(0)
+    for weight in norm.parameters():
+        nn.init.normal_(weight)
+    network = unconv.Network(nn.Sequential(conv(3, 4, 3), norm, nn.LazyConv2d(2, 3)).eval(), input_size=(3, 10, 10))
+    network.module(torch.rand(1, 3, 10, 10))
+    found = network.check(method="guided")
+    (held,) = (law for law in found.laws if law.name == "held = constants")
+    assert held.error < 1e-12 and found.reversible
+    assert not any(law.name == "held = constants" for law in network.check(method="gradient").laws)
+
+
+def test_a_module_that_also_runs_on_another_argument_is_checked_on_the_image():
+    class Siamese(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body = nn.Sequential(conv(3, 4, 3), nn.ReLU())
+
+        def forward(self, x, other):
+            return self.body(x) - self.body(other)
+
+    others = {"other": torch.rand(1, 3, 9, 9)}
+    found = unconv.Network(Siamese().eval(), input_size=(3, 9, 9), others=others).check()
+    assert found.reversible and found.laws[0].name == "gradient = autograd"
+
+
+@pytest.mark.filterwarnings("ignore:None of the inputs have requires_grad")
+def test_reentrant_checkpoints_are_checked_but_for_autograd():
+    block = nn.Sequential(conv(4, 4, 3), nn.ReLU())
+    model = Calls(lambda m, x: checkpoint(m.block, m.conv(x), use_reentrant=True), conv=conv(3, 4, 3), block=block)
+    found = unconv.Network(model.eval(), input_size=(3, 9, 9)).check()
+    assert found.reversible and "through its one rectifier" in found.verdict
 
 
 class Meddler(nn.Module):

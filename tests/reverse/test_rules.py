@@ -20,7 +20,7 @@ from unconv.reverse.rewriting.channels_first import channels_first
 from unconv.reverse.rewriting.freeze import freeze
 from unconv.reverse.rules import KEEPERS, RULES
 from unconv.reverse.rules.norm import SCALED
-from unconv.reverse.rules.pointwise import SWISH
+from unconv.reverse.rules.pointwise import SQUARED_RELU, SWISH
 from unconv.reverse.tape.barriers import STALE, WRITTEN
 from unconv.reverse.tape.record import record
 from unconv.reverse.tape.step import Step, Tape, Value
@@ -112,7 +112,15 @@ def test_every_operation_of_the_table_has_a_case():
     steps = [step for name in CASES for step in recorded(name).steps]
     seen = {step.operation for step in steps if any(v.dtype.is_floating_point for v in step.outputs if v)}
     assert seen <= OPERATIONS
-    assert OPERATIONS - seen <= {*BATCH_NORMS, *ELSEWHERE, WRITTEN, STALE, SCALED, SWISH}  # the last two stand for formulas
+    assert OPERATIONS - seen <= {
+        *BATCH_NORMS,
+        *ELSEWHERE,
+        WRITTEN,
+        STALE,
+        SCALED,
+        SWISH,
+        SQUARED_RELU,
+    }  # the last three stand for formulas
 
 
 @pytest.mark.parametrize("operation", ELSEWHERE, ids=str)

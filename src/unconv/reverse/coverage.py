@@ -289,7 +289,8 @@ def _verdict(
         return f"Reversible: all {total} places by {rules.name}, though there is no rectifier to reverse; every law holds."
     kinds = " and ".join(f"{count} {kind}" for kind, count in rectifiers.items())
     number = sum(rectifiers.values())
-    return f"Reversible: all {total} places by {rules.name}, through all {number} rectifiers ({kinds}); every law holds."
+    through = f"all {number} rectifiers" if number > 1 else "its one rectifier"
+    return f"Reversible: all {total} places by {rules.name}, through {through} ({kinds}); every law holds."
 
 
 def _unnamed(places: Sequence[str]) -> str:

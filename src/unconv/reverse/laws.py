@@ -17,9 +17,10 @@ from torch.overrides import TorchFunctionMode
 from unconv.reverse.methods import Rules
 from unconv.reverse.model import Model, Recording
 from unconv.reverse.places import Place, find
+from unconv.reverse.replay import replayed
 from unconv.reverse.tape.precision import full_precision
 from unconv.reverse.tape.record import outputs, record
-from unconv.reverse.tape.step import Value
+from unconv.reverse.tape.step import Tape, Value
 from unconv.reverse.tape.untouched import watched
 from unconv.reverse.walking.walk import walk
 from unconv.reverse.window import Window
@@ -95,8 +96,37 @@ def laws(model: Model, recording: Recording, rules: Rules, places: Sequence[Plac
     yield Law("windows = full walk", f"{rules.name} over windows is that over whole maps, {own}", errors["windows"], limit)
     yield Law("zero seed", "nothing gives exactly nothing", errors["zero"], 0.0)
     yield Law("support", "nothing but rounding arrives outside the receptive field", errors["support"], limit)
+    if rules.hold and not rules.own:
+        yield from _held(recording, rules, places, dtype)
     changed, spread = _recorded_apart(model, recording)
     yield Law("recording = model", "what the model computes is the same, bit for bit, while it is recorded", changed, spread)
+
+
+def _held(recording: Recording, rules: Rules, places: Sequence[Place], dtype: torch.dtype) -> Iterator[Law]:
+    """Try what a method holds: as constants of a second run, autograd must make of it what the rules do; see `replay`."""
+    by_slopes = Rules("gradient", hold=True, gates=rules.gates)
+    frozen, errors = recording.frozen(by_slopes), list[float]()
+    if not (frozen.gates or frozen.norms):
+        return
+    with torch.inference_mode(False), torch.enable_grad(), full_precision(recording.tape.image.device):
+        image = recording.tape.image.detach().clone().requires_grad_(True)
+        values = [find(recording.tape, place.name)[1] for place in places]
+        known = replayed(recording.tape, frozen.tape, image, values)
+        for place, value in zip(places, values, strict=True):
+            found = recording.project(place, f"top:{_UNITS}", method=by_slopes)
+            out, seed = known[value.index], _seeds(found.units, found.values, value)
+            errors.append(_difference(out.detach()[0], recording.activation(place.name)))
+            if out.requires_grad:
+                rows = [torch.autograd.grad(out, image, row[None], retain_graph=True, allow_unused=True)[0] for row in seed]
+                right = torch.cat([torch.zeros_like(image) if row is None else row for row in rows])
+                errors.append(_difference(found.pixels(), right))
+    counts = " and ".join(
+        f"{len(held)} {words if len(held) == 1 else words + 's'}"
+        for held, words in ((frozen.gates, "gate"), (frozen.norms, "norm"))
+        if held
+    )
+    words = f"with {counts} as constants of another run, autograd's numbers are ours, in {str(dtype).removeprefix('torch.')}"
+    yield Law("held = constants", words, max(errors), _LIMITS[dtype])
 
 
 class _Through(TorchFunctionMode):
@@ -164,13 +194,16 @@ def _autograd(model: Model, recording: Recording, value: Value, seed: Tensor) ->
     names = [name for name, returned in tape.modules.items() if tape.seen(returned) == value and name]
     modules = {id(module): name for name, module in model.module.named_modules() if name in names}
     kept: dict[str, Tensor] = {}
-    here = threading.get_ident()
+    here, asked = threading.get_ident(), tape.kept[value.index]
 
     def keep(ran: nn.Module, _args: Any, out: Any) -> Any:
         if threading.get_ident() != here or id(ran) not in modules or not isinstance(out, Tensor) or not out.requires_grad:
             return None
-        kept[modules[id(ran)]] = out.clone()
-        return kept[modules[id(ran)]].clone()  # which an in-place successor may write over
+        name, copy = modules[id(ran)], out.clone()
+        # A module may run on other arguments than the image, too: what it made of the image is what was recorded.
+        if name not in kept or _is_recorded(tape, name, copy, asked):
+            kept[name] = copy
+        return copy.clone()  # which an in-place successor may write over
 
     handle = hooks.register_module_forward_hook(keep)
     try:
@@ -187,13 +220,21 @@ def _autograd(model: Model, recording: Recording, value: Value, seed: Tensor) ->
             lay_out(out)
             found = [torch.autograd.grad(out, image, row[None], retain_graph=True, allow_unused=True)[0] for row in seed]
     except RuntimeError as error:
-        # torch has no derivative of this network, or the network overwrites what it would need.
-        if re.search(r"derivative for|modified by an inplace operation|does not require grad", str(error)):
+        # torch has no derivative of this network, or the network overwrites what it would need, or asks for .backward().
+        if re.search(r"derivative for|modified by an inplace operation|does not require grad|use_reentrant", str(error)):
             return None
         raise
     finally:
         handle.remove()
     return torch.cat([torch.zeros_like(image) if gradient is None else gradient for gradient in found])
+
+
+def _is_recorded(tape: Tape, name: str, returned: Tensor, recorded: Tensor) -> bool:
+    """Whether what a module returned this time is what the tape has of it."""
+    shape = tape.modules[name].shape
+    if tuple(returned.shape) != ((shape[0], *shape[2:], shape[1]) if name in tape.turned else shape):
+        return False
+    return bool(torch.isclose(tape.told(name, returned.detach()), recorded, rtol=1e-5, atol=1e-7).all())
 
 
 def lay_out(out: Tensor) -> None:

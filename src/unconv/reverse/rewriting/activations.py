@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch._ops import OpOverload
 
-from unconv.reverse.rules.pointwise import RELU, SWISH
+from unconv.reverse.rules.pointwise import RELU, SQUARED_RELU, SWISH
 from unconv.reverse.tape.schema import arguments
 from unconv.reverse.tape.step import Step, Value
 
@@ -70,6 +70,7 @@ def activations(y: Tensor) -> Iterator[Activation]:
         yield Activation(aten.gelu.default, named={"approximate": approximate})
     yield Activation(aten.hardswish.default)
     yield Activation(aten.mish.default)
+    yield Activation(SQUARED_RELU)
     if f(40.0) > 0:
         yield Activation(aten.hardtanh.default, (0.0, f(40.0)), kinks=(f(40.0),))
     if 0 < abs(f(-1.0)) < 1:

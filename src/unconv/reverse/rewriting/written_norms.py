@@ -20,7 +20,7 @@ from unconv.reverse.tape.step import Step, Tape
 
 aten = torch.ops.aten
 
-_STATISTICS = {
+STATISTICS = {
     aten.mean.dim,
     aten.mean.default,
     aten.std.correction,
@@ -54,8 +54,8 @@ def written_norms(tape: Tape) -> Tape:
 def _recognised(step: Step, made: Mapping[int, tuple[int, Step]]) -> tuple[Formula, Step] | None:
     if step.operation not in _QUOTIENTS or len(step.inputs) != 2 or not isinstance(step.kept, tuple):
         return None
-    for formula in formulas(step, made, lambda part: is_part(part) or part.operation in _STATISTICS):
-        if any(part.operation in _STATISTICS for part in formula.steps):
+    for formula in formulas(step, made, lambda part: is_part(part) or part.operation in STATISTICS):
+        if any(part.operation in STATISTICS for part in formula.steps):
             scale = _scale(formula)
             if scale is not None:
                 root = formula.root

@@ -107,7 +107,7 @@ def written_out(tape: Tape) -> Tape:
         if isinstance(found, Step):
             parts |= {id(part): step.place for part in formula.steps[:-1]}
             step = found
-        elif found:
+        elif found and not _repeats(formula, unnamed):
             unnamed[step.place] = found.root
         steps.append(step)
         made |= {value.index: (number, step) for value in step.outputs if value}
@@ -118,6 +118,12 @@ def written_out(tape: Tape) -> Tape:
     outer = {place: root for place, root in unnamed.items() if place not in inner}
     unkept = {place: root for place, root in outer.items() if root}
     return replace(tape, steps=tuple(steps), unnamed=tuple(outer), unkept=unkept)
+
+
+def _repeats(formula: Formula, unnamed: Collection[str]) -> bool:
+    """Whether a formula only scales and shifts what has no name already."""
+    places = [part.place in unnamed for part in formula.steps[:-1]]
+    return any(places) and _is_affine(formula.steps[len(places) - places[::-1].index(True) :])
 
 
 def writes_out(tape: Tape, operations: Collection[OpOverload]) -> bool:
@@ -149,7 +155,7 @@ def _recognised(
     if ROLES.get(step.operation) in ("rectifier", "move") or not is_part(step) or _changes_nothing(step):
         return formula, None
     for formula in formulas(step, made):
-        if _is_affine(formula.steps) or (len(formula.steps) == 1 and ROLES.get(step.operation) == "slope"):
+        if _is_affine(formula.steps):
             continue
         key = _signature(formula)
         if key not in known:
@@ -161,7 +167,7 @@ def _recognised(
                 return formula, named
             root = made.get(formula.root.index)
             unknown = Unknown(root[1].place if root else "")
-        elif found and not any(is_rectifier(part.operation) for part in formula.steps):
+        elif found and _passes_no_rectifier(formula):
             unknown = unknown or Unknown()
     return formula, unknown
 
@@ -184,6 +190,16 @@ def formulas(
         part = made[latest.index][1]
         steps.append(part)
         open_values = (open_values - {value for value in part.outputs if value}) | set(part.inputs)
+
+
+def _passes_no_rectifier(formula: Formula) -> bool:
+    """Whether a signal can go through a formula past all its rectifiers, as the first factor of `x * relu6(x + 3)` does."""
+    direct = {formula.root.index}
+    for step in formula.steps:
+        if not is_rectifier(step.operation) and any(value.index in direct for value in step.inputs):
+            direct |= {value.index for value in step.outputs if value}
+    last = formula.steps[-1].outputs[0]
+    return last is not None and last.index in direct
 
 
 def _changes_nothing(step: Step) -> bool:

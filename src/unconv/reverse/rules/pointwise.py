@@ -24,6 +24,9 @@ RELU = aten.relu.default
 # What torch has no operation for: x * sigmoid(beta x), with a beta of 1.702 known as QuickGELU.
 SWISH = define("swish(Tensor x, float beta) -> Tensor", lambda x, beta: x * torch.sigmoid(beta * x))
 
+# The same of So et al., "Primer: Searching for Efficient Transformers for Language Modeling" (2021), sec. 3.
+SQUARED_RELU = define("squared_relu(Tensor x) -> Tensor", lambda x: x.clamp(min=0).square())
+
 
 def _passed(_step: Step, args: tuple[Any, ...]) -> Tensor:
     passed: Tensor = args[0] > 0
@@ -83,6 +86,7 @@ _sloping = partial(rule, reach=local, keep=Before(point), prepare=_sloped)
     aten.mish.default,
     aten.silu.default,
     aten.softplus.default,
+    SQUARED_RELU,
     SWISH,
     role="rectifier",
 )
