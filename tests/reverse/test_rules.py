@@ -33,6 +33,9 @@ aten = torch.ops.aten
 OPERATIONS = set(RULES)  # as shipped: an example in the docs may add to it while the tests run
 
 
+FORMULAS = {SCALED, SWISH, SQUARED_RELU}  # that stand for formulas
+
+
 @cache
 def model(name: str) -> nn.Module:
     torch.manual_seed(0)

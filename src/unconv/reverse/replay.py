@@ -66,7 +66,7 @@ def _needed(tape: Tape, wanted: set[int]) -> list[Step]:
 
 
 def _listed(results: Tensor | Sequence[Tensor]) -> list[Tensor | None]:
-    return list(results) if isinstance(results, tuple | list) else [results]
+    return [results] if isinstance(results, Tensor) else list(results)
 
 
 def _held(step: Step, stands: Step, known: Mapping[int, Tensor]) -> Tensor:
@@ -94,9 +94,9 @@ def _written_norm(step: Step, known: Mapping[int, Tensor], makers: Mapping[int, 
             if value.index not in made:
                 run(makers[value.index])
         results = _listed(part.again([made[value.index] for value in part.inputs]))
-        for value, result in zip(part.outputs, results, strict=False):
-            if value and result is not None:
-                made[value.index] = result.detach() if part.operation in STATISTICS else result
+        for out, result in zip(part.outputs, results, strict=False):
+            if out and result is not None:
+                made[out.index] = result.detach() if part.operation in STATISTICS else result
 
     last = step.written
     assert last is not None and last.outputs[0] is not None
