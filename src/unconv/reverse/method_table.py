@@ -36,7 +36,7 @@ METHODS: dict[Method, Row] = {
     ),
     "gradient": Row(
         "exact backpropagation of the activation",
-        {"no_grad": "shape:detach"},
+        {"no_grad": "shape:detach", "custom_function": "custom:own_backward"},
         freeze=False,
     ),
     "guided": Row(

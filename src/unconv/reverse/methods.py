@@ -154,7 +154,7 @@ class Rules(Mapping[OpOverload, Rule]):
                 f"{self.name}: the paper defines the rectifier ReLU, and {step.place} is a {step.kind}. Pass activations="
                 "'rectify', 'gradient' or 'pass'"
             )
-        barrier = refusal_of_barrier(step) or (refusal_of_gradient(step) if self.name == "gradient" else None)
+        barrier = refusal_of_gradient(step) if self.name == "gradient" else refusal_of_barrier(step)
         if barrier:
             return barrier
         values = (*step.inputs, *(output for output in step.outputs if output))

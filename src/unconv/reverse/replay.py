@@ -16,7 +16,7 @@ from torch._ops import OpOverload
 
 from unconv.reverse.rewriting.written_norms import STATISTICS
 from unconv.reverse.rules.norm import CHANNEL_NORM, INSTANCE_NORM, LOCAL_RESPONSE_NORM, SCALED
-from unconv.reverse.tape.barriers import NO_GRAD
+from unconv.reverse.tape.barriers import FUNCTION, NO_GRAD
 from unconv.reverse.tape.step import Step, Tape, Value
 
 aten = torch.ops.aten
@@ -44,6 +44,8 @@ def replayed(tape: Tape, frozen: Tape, image: Tensor, wanted: Sequence[Value]) -
         stands = held.get(out.index, step) if out else step
         if step.operation is SCALED:
             results: Sequence[Tensor | None] = [_written_norm(step, known, makers)]
+        elif step.operation is FUNCTION:
+            results = [step.kept.on([known[value.index].clone() for value in step.inputs])]
         elif stands is step:
             results = _listed(step.again([known[value.index] for value in step.inputs]))
             if step.operation is NO_GRAD:

@@ -6,7 +6,7 @@ complete.
 
 from __future__ import annotations
 
-from unconv.reverse.rules import gate, linear, norm, overwrite, pointwise, pool, resample, shape
+from unconv.reverse.rules import custom, gate, linear, norm, overwrite, pointwise, pool, resample, shape
 from unconv.reverse.rules.table import KEEPERS, REACHES, ROLES, RULES, Rule, local, rule, takes_one_channel
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "ROLES",
     "RULES",
     "Rule",
+    "custom",
     "gate",
     "linear",
     "local",

@@ -34,7 +34,7 @@ STALE = define("written_through_a_view(Tensor x, str where, str reader) -> Tenso
 def refusal_of_gradient(step: Step) -> str | None:
     """Return why exact backpropagation cannot pass a step; None if it can."""
     if step.operation is not WRITTEN:
-        return None
+        return refusal_of_barrier(step) if step.operation is STALE else None
     return (
         f"{step.place}: a signal was overwritten under torch.no_grad(), and autograd goes on as if it had not been; "
         "the gradient would not be that of what the model computes. Write the result to a new tensor"
@@ -42,7 +42,7 @@ def refusal_of_gradient(step: Step) -> str | None:
 
 
 def refusal_of_barrier(step: Step) -> str | None:
-    """Return why no method can pass a step; None if it is no barrier to all of them."""
+    """Return why no method but the gradient can pass a step; None if it is no barrier to them."""
     if step.operation is STALE:
         _x, where, reader = step.args
         return (
@@ -54,6 +54,6 @@ def refusal_of_barrier(step: Step) -> str | None:
         return None
     return (
         f"{step.place} runs the torch.autograd.Function {step.args[1]}, whose backward pass is not the derivative of its "
-        "forward pass on this image, so that its operations do not tell what goes back. Replace it by its plain operations, "
-        "or project a place before it"
+        "forward pass on this image, so that its operations do not tell what goes back. method='gradient' calls it; else "
+        "replace it by its plain operations, or project a place before it"
     )

@@ -8,8 +8,9 @@ and gradient reversals do.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -77,6 +78,60 @@ def recomputes(function: type[Function]) -> bool:
     return issubclass(function, CheckpointFunction)
 
 
+@dataclass(frozen=True)
+class Applied:
+    """A function and what it was applied to, to be applied again, for one of its results.
+
+    Args:
+        args: as `apply` got them, copied; of what the image reached, `reached` holds the copies.
+        number: of the result, among those that are floating.
+    """
+
+    function: type[Function]
+    args: tuple[Any, ...]
+    reached: tuple[Tensor, ...]
+    number: int = 0
+
+    def again(self) -> tuple[Tensor, list[Tensor]]:
+        """Return the result with autograd's graph, and the leaves that stand for what the image reached."""
+        with torch.inference_mode(False), torch.enable_grad():
+            leaves = [tensor.clone().requires_grad_(True) for tensor in self.reached]
+            return self.on([leaf.clone() for leaf in leaves]), leaves  # which the function may overwrite
+
+    def on(self, tensors: Sequence[Tensor]) -> Tensor:
+        """Return the result with `tensors` in the place of what the image reached."""
+        places = {id(tensor): k for k, tensor in enumerate(self.reached)}
+        given = tree_map(lambda argument: tensors[places[id(argument)]] if id(argument) in places else argument, self.args)
+        return _floats(self.function.apply(*given))[self.number]
+
+
+def applied(function: type[Function], args: tuple[Any, ...], live: list[Tensor]) -> Applied:
+    """Return a function with copies of its arguments as they are now; `args` and `live` as in `goes_back_as_it_came`."""
+    args, found = args if _sets_up(function) else args[1:], list[Applied]()
+
+    def copy() -> None:
+        ids, reached = {id(tensor) for tensor in live}, list[Tensor]()
+
+        def copied(argument: Any) -> Any:
+            if not isinstance(argument, Tensor):
+                return argument
+            copy = argument.detach().clone()
+            reached.extend([copy] if id(argument) in ids else [])
+            return copy
+
+        found.append(Applied(function, tree_map(copied, args), tuple(reached)))
+
+    _aside(copy)
+    return found[0]
+
+
+def _aside(work: Callable[[], None]) -> None:
+    """Do something in another thread, where no mode of ours is on and nothing is recorded."""
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    thread.join()
+
+
 def goes_back_as_it_came(function: type[Function], args: tuple[Any, ...], live: list[Tensor]) -> bool:
     """Whether a function's backward pass is the derivative of its forward pass at these arguments.
 
@@ -97,9 +152,7 @@ def goes_back_as_it_came(function: type[Function], args: tuple[Any, ...], live: 
             except Exception:  # what a function of the user's has against being run alone, or in float64
                 continue
 
-    thread = threading.Thread(target=compare, daemon=True)
-    thread.start()
-    thread.join()
+    _aside(compare)
     return verdicts[0]
 
 

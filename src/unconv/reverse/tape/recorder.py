@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import count
 from typing import Any
 
 import torch
@@ -21,7 +22,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 from unconv.errors import ModelError, NonFinite
 from unconv.reverse.tape.barriers import FUNCTION, NO_GRAD, STALE, WRITTEN
-from unconv.reverse.tape.functions import goes_back_as_it_came, name_of_function, recomputes
+from unconv.reverse.tape.functions import applied, goes_back_as_it_came, name_of_function, recomputes
 from unconv.reverse.tape.memory import Memory, storage_of, tensors_in
 from unconv.reverse.tape.schema import (
     arguments,
@@ -334,14 +335,18 @@ class Recorder(TorchDispatchMode):
             self.returned = [found for found in tensors_in(result) if on]
             return result
 
+        again, number = applied(function, args, live), count()
+
         def behind(found: Any) -> Any:
             if not isinstance(found, Tensor) or not found.is_floating_point():
                 return found
+            kept = replace(again, number=next(number))
             if entered.get(id(found)) == self.values.get(found, _NOWHERE).index:  # an argument, which is read elsewhere too
                 found = found.view_as(found)
             made = self.values[found] = self._value(found)
             self.off |= set() if on else {made.index}
-            step = Step(FUNCTION, (list(inputs), name_of_function(function)), inputs, (made,), self._where(FUNCTION))
+            named = (list(inputs), name_of_function(function))
+            step = Step(FUNCTION, named, inputs, (made,), self._where(FUNCTION), kept)
             self.steps.append(step)
             self.memory.live(found)
             self._hold(found, made, FUNCTION, step.place)

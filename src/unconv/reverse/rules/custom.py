@@ -1,0 +1,54 @@
+"""Custom autograd functions whose backward pass is their own: straight-through estimators, gradient reversals, spikes.
+
+The gradient calls that backward pass, as autograd does. To the other methods it says nothing: they ask what a function is.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from unconv.errors import NoRule
+from unconv.reverse.rules.table import on_whole_first, prepared, rule
+from unconv.reverse.tape.barriers import FUNCTION, refusal_of_barrier
+from unconv.reverse.tape.step import Step
+from unconv.reverse.window import Window
+
+
+@rule(FUNCTION)
+def unknown_function(step: Step, _r: Window) -> Window:
+    """Refused: its operations do not tell what goes back."""
+    raise NoRule(f"{refusal_of_barrier(step)}.")
+
+
+def _applied(step: Step, _dtype: torch.dtype) -> tuple[Tensor, list[Tensor]]:
+    """The function run once more, for all units of a walk."""
+    found: tuple[Tensor, list[Tensor]] = step.kept.again()
+    return found
+
+
+@prepared(_applied)
+def own_backward(step: Step, r: Window) -> list[Window | None]:
+    """What the function's own backward pass makes of the signal."""
+    result, leaves = step.kept
+    signals = on_whole_first(step, r).values
+    with torch.inference_mode(False), torch.enable_grad():
+        rows = [_sent(result, leaves, signal.clone().to(result.dtype)) for signal in signals]
+    return [_stacked(parts, step, position, signals.dtype) for position, parts in enumerate(zip(*rows, strict=True))]
+
+
+def _sent(result: Tensor, leaves: list[Tensor], signal: Tensor) -> Any:
+    if not result.requires_grad:  # the function says that nothing goes back
+        return [None] * len(leaves)
+    return torch.autograd.grad(result, leaves, signal.view(result.shape), retain_graph=True, allow_unused=True)
+
+
+def _stacked(parts: Any, step: Step, position: int, dtype: torch.dtype) -> Window | None:
+    """The signals of all units at one input; None where the function sends nothing."""
+    if any(part is None for part in parts):
+        return None
+    shape = step.inputs[position].shape
+    lead = shape[1:] if shape[:1] == (1,) else shape
+    return Window(torch.stack([part.detach().to(dtype).reshape(lead) for part in parts]))
