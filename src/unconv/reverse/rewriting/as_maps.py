@@ -18,6 +18,8 @@ from unconv.reverse.tape.step import Arranged, Step, Tape, Value
 
 aten = torch.ops.aten
 
+_CHANNELS = ("channels",)
+
 
 def as_maps(tape: Tape) -> Tape:
     """Return the tape with steps that arrange as maps what has its axes otherwise."""
@@ -54,7 +56,7 @@ class _Order(NamedTuple):
 
 def _order(value: Value, axes: Axes, rank: int) -> _Order | None:
     """Return how a value is to be arranged; None if it is (1, channels) or (1, channels, samples..) already."""
-    shape, channels = value.shape, _channels(axes)
+    shape, channels = value.shape, 1 if axes[1:2] == _CHANNELS else _channels(axes)
     if channels == 1 and shape[0] == 1 and len(shape) in (2, rank):
         return None
     rest = [k for k in range(len(shape)) if k != channels]

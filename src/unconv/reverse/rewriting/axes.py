@@ -23,12 +23,14 @@ Axis = int | Literal["batch", "channels", "other"]
 
 Axes = tuple[Axis, ...]
 
-_VIEWS = (aten.view.default, aten._unsafe_view.default)
-_SQUEEZES = (aten.squeeze.default, aten.squeeze.dim, aten.squeeze.dims)
-_TAKEN = (aten.select.int, aten.unbind.int)
-_ORDERS = (aten.permute.default, aten.transpose.int, aten.t.default)
-_SECOND = (aten.convolution.default,)
-_LAST = (aten.addmm.default, aten.mm.default, LINEAR)
+_VIEWS = {aten.view.default, aten._unsafe_view.default}
+_SQUEEZES = {aten.squeeze.default, aten.squeeze.dim, aten.squeeze.dims}
+_TAKEN = {aten.select.int, aten.unbind.int}
+_ORDERS = {aten.permute.default, aten.transpose.int, aten.t.default}
+_ALONE = ("other",)
+_MORE = {aten.stack.default, aten.unsqueeze.default}
+_SECOND = {aten.convolution.default}
+_LAST = {aten.addmm.default, aten.mm.default, LINEAR}
 
 
 def axes_of(tape: Tape) -> dict[int, Axes]:
@@ -38,20 +40,20 @@ def axes_of(tape: Tape) -> dict[int, Axes]:
         for output in step.outputs:
             if output is not None:
                 made = _made(step, output, known)
-                alone = made[:1] == ("other",) and output.shape[0] == 1 and "batch" not in made
+                alone = made[:1] == _ALONE and output.shape[0] == 1 and "batch" not in made
                 known[output.index] = ("batch", *made[1:]) if alone else made
     return known
 
 
 def _made(step: Step, output: Value, known: Mapping[int, Axes]) -> Axes:
     """Return what the axes of an output are."""
-    source = max(step.inputs, key=lambda value: len(value.shape))
+    source = step.inputs[0] if len(step.inputs) == 1 else max(step.inputs, key=lambda value: len(value.shape))
     axes, shape = known[source.index], output.shape
     if step.operation in _VIEWS:
         return _viewed(source.shape, axes, shape)
     if step.operation in _ORDERS:
         return tuple(axes[k] for k in _order(step, len(axes)))
-    if step.operation in (aten.stack.default, aten.unsqueeze.default):
+    if step.operation in _MORE:
         at = step.args[1] % len(shape)
         return (*axes[:at], "other", *axes[at:])
     if len(shape) < len(axes):
@@ -71,7 +73,7 @@ def _fewer(step: Step, axes: Axes, before: Sequence[int], after: Sequence[int]) 
     gone = _gone(step, before)
     left = tuple(axis for k, axis in enumerate(axes) if k not in gone)
     lengths = tuple(n for k, n in enumerate(before) if k not in gone)
-    if len(left) == len(after) and (lengths == tuple(after) or step.operation not in (*_SQUEEZES, *_TAKEN)):
+    if len(left) == len(after) and (lengths == tuple(after) or step.operation not in _SQUEEZES | _TAKEN):
         return left
     unknown: Axes = ("batch", *_others(len(after) - 1))
     return unknown[: len(after)]
