@@ -65,6 +65,13 @@ def test_the_code_on_rectifiers_and_gates_runs():
     exec(code, {})
 
 
+def test_the_code_on_projections_runs(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    exec("\n".join(blocks("docs/projections.md")), {})
+    assert {path.name for path in tmp_path.iterdir()} == {"nine.png", "several.png"}
+    assert "astronaut.jpg" in capsys.readouterr().out
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("example", sorted((ROOT / "examples").glob("*.py")), ids=lambda path: path.stem)
 def test_an_example_runs(example, tmp_path):

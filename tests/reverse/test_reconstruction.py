@@ -286,7 +286,7 @@ def test_a_notebook_shows_36_of_many_and_says_so():
 
 def test_a_picture_puts_each_projection_beside_its_patch_on_one_scale():
     found = projected("all", "map")
-    sheet = np.asarray(found.picture(columns=2, side=26))
+    sheet = np.asarray(found.picture(columns=1, side=26, labels=False))
     assert sheet.shape == (6 * (18 + 10) - 10, 26 + 2 + 26, 3)
     expected = (found.windows[0] / (2 * found.scale) + 0.5).clamp(0, 1) * 255
     assert np.array_equal(sheet[:18, :26], expected.float().round().byte().permute(1, 2, 0))

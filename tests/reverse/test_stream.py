@@ -7,12 +7,13 @@ from itertools import islice
 
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 import unconv
 from cases import networks as cases
 from cases.networks import NETWORKS
-from unconv.errors import NoSuchLayer, ShapeError
+from unconv.errors import NoSuchLayer, PictureError, ShapeError
 from unconv.reverse.bench import bench
 from unconv.reverse.methods import DECONVNET
 from unconv.reverse.places import find
@@ -59,6 +60,42 @@ def test_several_pictures_give_the_same_as_one_at_a_time():
     apart = [projection for one in images for projection in network.stream(one, "4", "top:5")]
     for a, b in zip(together, apart, strict=True):
         assert a.unit == b.unit and torch.equal(a.window, b.window) and torch.equal(a.image, b.image)
+
+
+def test_each_projection_knows_its_picture(tmp_path):
+    names = [str(tmp_path / f"{number}.png") for number in range(2)]
+    for name in names:
+        Image.new("RGB", (26, 20), "navy").save(name)
+    found = list(small().stream([names[0], image(), names[1]], "4", "top:2"))
+    assert [one.picture for one in found] == [0, 0, 1, 1, 2, 2]
+    assert [one.key for one in found] == [names[0]] * 2 + [""] * 2 + [names[1]] * 2
+
+
+DAMAGED = [[0], [2], [0, 1, 3], [0, 1, 2, 3]]
+
+
+@pytest.mark.parametrize("which", DAMAGED, ids=str)
+def test_damaged_pictures_are_left_out_on_request_and_listed(tmp_path, which):
+    pictures = []
+    for number in range(4):
+        pictures.append(tmp_path / f"{number}.png")
+        Image.new("RGB", (26, 20), (60 * number, 90, 30)).save(pictures[-1])
+        if number in which:
+            pictures[-1].write_bytes(pictures[-1].read_bytes()[:60])
+    stream = small().stream(pictures, "4", "top:2", skip_damaged=True)
+    for _ in range(2):  # it can be gone through again
+        found = list(stream)
+        assert [one.picture for one in found] == [number for number in range(4) if number not in which for _ in range(2)]
+        assert [picture for picture, _ in stream.damaged] == [pictures[number] for number in which]
+        assert all(isinstance(error, PictureError) for _, error in stream.damaged)
+        assert len(stream) == len(found) and stream.progress == 1
+    with pytest.raises(PictureError, match=f"{which[0]}.png"):
+        list(small().stream(pictures, "4", "top:2"))
+
+
+def test_what_is_wrong_with_the_request_is_no_damage():
+    with pytest.raises(NoSuchLayer):
+        small().stream([image(), image()], "9", skip_damaged=True)
 
 
 def test_progress_runs_from_nothing_to_all():

@@ -48,3 +48,33 @@ def grid(tiles: Sequence[Image.Image], columns: int, gap: int = 4) -> Image.Imag
         y = row * (height + gap) + (height - tile.height) // 2
         canvas.paste(tile, (x, y))
     return canvas
+
+
+def maps_picture(maps: Tensor, most: int = 16, side: int = 96) -> Image.Image:
+    """Draw one feature map (samples..), or the strongest of several (C, samples..) in a square, all on one scale.
+
+    White is the largest value, and black none; where some are negative, mid-grey is none.
+
+    Args:
+        most: maps that are drawn, those with the largest sum of squares first.
+        side: samples that a map may have along an axis; larger ones are averaged down.
+    """
+    maps = maps.detach().float().cpu()
+    if maps.ndim < 2:
+        maps = maps.reshape(1, 1, -1)  # a vector is a strip
+    elif maps.ndim == 2:
+        maps = maps[None]
+    elif maps.ndim > 3:
+        maps = maps.flatten(1, -2)
+    chosen = maps.flatten(1).square().sum(1).sort(descending=True, stable=True).indices[:most]
+    maps = averaged(maps[chosen], side)
+    largest = float(maps.abs().max()) if maps.numel() else 0.0
+    signed = bool((maps < 0).any())
+    tiles = [signed_picture(one[None], largest) if signed else picture_of(one[None] / (largest or 1.0)) for one in maps]
+    return grid(tiles, max(1, round(len(tiles) ** 0.5 + 0.499)), 1) if len(tiles) > 1 else tiles[0]
+
+
+def averaged(maps: Tensor, side: int) -> Tensor:
+    """Average (C, h, w) down until neither side is longer."""
+    step = -(-max(maps.shape[1:]) // side)
+    return maps if step == 1 else torch.nn.functional.avg_pool2d(maps[None], step, ceil_mode=True)[0]

@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from unconv.pictures.boxes import cut
-from unconv.pictures.draw import picture_of, signed_picture
+from unconv.pictures.draw import averaged, picture_of, signed_picture
 from unconv.pictures.encode import png
 
 _SIGNAL_SIDE = 96  # pixels that a signal's picture has at most; larger maps are averaged down
@@ -63,10 +63,7 @@ def data_url(picture: Image.Image) -> str:
 def _reduced(maps: Tensor) -> Tensor:
     """Average (C, h, w) down until it is small; a vector becomes a strip."""
     maps = maps if maps.ndim == 3 else maps.reshape(1, 1, -1)
-    step = -(-max(maps.shape[1:]) // _SIGNAL_SIDE)
-    if step == 1:
-        return maps.float()
-    return torch.nn.functional.avg_pool2d(maps.float()[None], step, ceil_mode=True)[0]
+    return averaged(maps.float(), _SIGNAL_SIDE)
 
 
 def _see_through(picture: Image.Image, shown: Tensor, box: Sequence[int]) -> Image.Image:

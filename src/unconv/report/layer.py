@@ -22,7 +22,8 @@ from unconv.render.picture import (
 )
 from unconv.report.listing import unit_files
 from unconv.report.request import Request
-from unconv.reverse.reconstruction import Reconstruction, Signal, place_numbers, unit_numbers
+from unconv.reverse.numbers import place_numbers, unit_numbers
+from unconv.reverse.reconstruction import Reconstruction, Signal
 from unconv.reverse.trust import Trust
 from unconv.reverse.walking.journey import Arrival
 from unconv.reverse.walking.stream import Units

@@ -7,12 +7,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from unconv.errors import DtypeError, ModelError, NoSuchLayer, ShapeError, UnconvError
+from unconv.errors import DtypeError, ModelError, NoSuchLayer, ShapeError, UnconvError, printable
 from unconv.kinds import checks_kinds_but, fits_kind
 from unconv.kinds import shown as kind_shown
 from unconv.networks.keras.opening import input_size as keras_input_size
@@ -24,7 +25,7 @@ from unconv.pictures.preprocess import Preprocess, shown
 from unconv.reverse.methods import Rules, method_named
 from unconv.reverse.places import Place, find, is_rectified, looked_at, place_of, places
 from unconv.reverse.receptive_field import ReceptiveField, receptive_fields
-from unconv.reverse.reconstruction import Reconstructions
+from unconv.reverse.reconstruction import Picture, Reconstructions
 from unconv.reverse.rewriting.as_maps import as_maps
 from unconv.reverse.rewriting.channels_first import channels_first
 from unconv.reverse.rewriting.freeze import Frozen, freeze, frozen_words
@@ -36,6 +37,7 @@ from unconv.reverse.seed import Channels, Seeds, Unit, choose
 from unconv.reverse.tape.record import Keep, record
 from unconv.reverse.tape.step import Step, Tape, Value
 from unconv.reverse.tape.untouched import shares, watched
+from unconv.reverse.top_classes import TopClasses, top_classes
 from unconv.reverse.walking.stream import Units
 from unconv.reverse.walking.walk import Route
 
@@ -104,7 +106,8 @@ class Model:
                 f"record: {self.name} failed on an image of {tuple(tensor.shape)}: {what}. "
                 f"Is that the size it was made for? (input_size is {self.input_size})"
             ) from error
-        recording = Recording(self, as_maps(written_norms(written_out(channels_first(tape)))))
+        key = str(image) if isinstance(image, str | Path) else str(getattr(image, "filename", "") or "")
+        recording = Recording(self, as_maps(written_norms(written_out(channels_first(tape)))), key)
         again = self._to_keep(recording, keep)
         return self.record(image, again, method) if again else recording
 
@@ -194,6 +197,15 @@ class Recording:
 
     model: Model
     tape: Tape
+    key: str = ""
+
+    def __repr__(self) -> str:
+        of = f" of {printable(Path(self.key).name)}" if self.key else ""
+        return f"Recording({printable(self.model.name)}{of}: {len(self.tape.steps)} steps)"
+
+    def top_classes(self, n: int = 5) -> TopClasses | None:
+        """What the network says the picture shows: its `n` largest scores; None where it gives no vector of scores."""
+        return top_classes(self.tape, self.model.classes, n)
 
     def places(self) -> list[Place]:
         """All places, for this image."""
@@ -293,8 +305,9 @@ class Recording:
             raise ShapeError(f"memory: {memory!r} came; pass bytes, a whole number such as 256 * 2**20, or None.")
         notes = (*rules.notes(route.steps), *frozen_words(frozen, {step.place for step in route.steps}))
         where = place_of(self.tape, step, value, self._listed_fields)
-        looks = (self.tape.image[0], self._shown)
-        return Units(where, rules.name, seeds, boxes, route, *looks, trace, memory, notes, self.model.blue_first)
+        looks = Picture(self.tape.image[0], self._shown, 0, self.key)
+        common = (looks.image, looks.shown, trace, memory, notes, self.model.blue_first, self.model.name, looks)
+        return Units(where, rules.name, seeds, boxes, route, *common)
 
     @cached_property
     def _places(self) -> list[Place]:

@@ -22,6 +22,7 @@ from unconv.reverse.places import Place
 from unconv.reverse.reconstruction import Reconstructions
 from unconv.reverse.seed import Channels, Unit
 from unconv.reverse.tape.step import Step
+from unconv.reverse.top_classes import TopClasses
 from unconv.reverse.trust import Trust, trust
 from unconv.reverse.walking.stream import Stream, Units
 
@@ -99,7 +100,8 @@ class Network(Model):
             image: a file, a PIL picture or an array, which is preprocessed; or a tensor (C, H, W) or
                 (1, C, H, W), which is not.
             place: a name from `places`, or a module's name for what it returned.
-            channels: "all", one, several in order, or "top:9", the most active, strongest first.
+            channels: "all", one, several in order, or "top:9", the most active, strongest first; or "together": one
+                projection of the whole layer, all its maps at once (with a position or mask, of that part of them).
             unit: "strongest" of each map, "map" (the whole map), a position (y, x), or a boolean mask.
             method: "deconvnet", "gradient", "guided", "desalinet", "switch-centre"; or `Rules`, to choose what
                 happens at rectifiers other than ReLU, or to add rules.
@@ -135,6 +137,7 @@ class Network(Model):
         dtype: str | torch.dtype | None = None,
         trace: bool = False,
         memory: int | None = None,
+        skip_damaged: bool = False,
     ) -> Stream:
         """As `project`, of many places and pictures: projections one by one, as they are ready.
 
@@ -144,6 +147,7 @@ class Network(Model):
         Args:
             images: one picture, as for `project`, or a list of them.
             places: one or several; None: every rectified map.
+            skip_damaged: leave pictures out that cannot be read, and list them in the stream's `damaged`.
 
         Raises:
             As `project`, and what is wrong with the first picture or the arguments at once, not on the way.
@@ -155,7 +159,12 @@ class Network(Model):
             wanted = recording.rectified() if places is None else listed(places)
             return [recording.units(place, channels, unit, method, dtype, trace, memory, prepared) for place in wanted]
 
-        return Stream(pictures, prepare)
+        return Stream(pictures, prepare, skip_damaged)
+
+    @checks_kinds_but("image")
+    def top_classes(self, image: Source, n: int = 5) -> TopClasses | None:
+        """What the network says `image` shows: its `n` largest scores; None where it gives no vector of scores."""
+        return self.record(image).top_classes(n)
 
     @checks_kinds_but("image")
     def check(self, image: Source | None = None, method: str | Rules = "deconvnet") -> Coverage:

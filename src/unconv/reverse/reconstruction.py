@@ -6,8 +6,8 @@ import base64
 import json
 import operator
 import os
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from html import escape
 from itertools import chain
@@ -19,17 +19,41 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from unconv.errors import NoSuchUnit, ShapeError
+from unconv.errors import NoSuchUnit, ShapeError, printable
 from unconv.files import whole_folder, write
 from unconv.kinds import checks_kinds, fits_kind
 from unconv.pictures.boxes import cut, overlap
-from unconv.pictures.draw import common_scale, grid, picture_of, signed_picture
+from unconv.pictures.draw import common_scale, maps_picture, picture_of, signed_picture
 from unconv.pictures.encode import png
+from unconv.reverse.numbers import named_unit, place_numbers, saved_files, times, unit_numbers, unit_pictures
 from unconv.reverse.places import Place
 from unconv.reverse.seed import Name
+from unconv.reverse.sheet import Tile, plotted, refuse_size, sheet
 from unconv.reverse.window import slices
 
 _LARGEST = 100_000_000  # samples of a picture or a box
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture that units were found in.
+
+    Args:
+        image: (C, samples..), preprocessed, as it went in.
+        shown: the same between 0 and 1, as it looked.
+        number: its place in the list that was asked for, from 0.
+        key: the file it came from; "" if it came as pixels.
+    """
+
+    image: Tensor
+    shown: Tensor
+    number: int = 0
+    key: str = ""
+
+    def __repr__(self) -> str:
+        return (
+            f"Picture({self.number}{f', {printable(Path(self.key).name)}' if self.key else ''}: {times(self.image.shape[1:])})"
+        )
 
 
 @dataclass(frozen=True)
@@ -48,10 +72,18 @@ class Signal:
     channels: tuple[tuple[int, float], ...]
     strongest: Tensor
 
+    def __repr__(self) -> str:
+        carried = ", ".join(f"{channel} {share:.0%}" for channel, share in self.channels)
+        return f"Signal({printable(self.place)}: {times(self.energy.shape)}, channels {carried})"
+
 
 @dataclass(frozen=True)
 class Reconstruction:
-    """One unit's projection: `window` (C, h, w) stands at `box` (y0, x0, y1, x1) of the image."""
+    """One unit's projection: `window` (C, h, w) stands at `box` (y0, x0, y1, x1) of the image.
+
+    `feature_map` (samples..) is the whole map of its channel in the forward pass, and of all channels together
+    (C, samples..); `picture` the number and `key` the file of the picture, as in `Picture`.
+    """
 
     place: Place
     method: str
@@ -65,6 +97,17 @@ class Reconstruction:
     error: float | None = None
     notes: tuple[str, ...] = ()
     blue_first: bool = False
+    network: str = ""
+    feature_map: Tensor | None = None
+    picture: int = 0
+    key: str = ""
+
+    def __repr__(self) -> str:
+        unit, of = named_unit(self.unit), f" of {printable(Path(self.key).name)}" if self.key else ""
+        return (
+            f"Reconstruction({_where(self.network, self.place)}, {unit}: {self.value:.4g}, "
+            f"{self.method}, {times(self.window.shape[1:])} pixels{of})"
+        )
 
     @property
     def patch(self) -> Tensor:
@@ -72,19 +115,7 @@ class Reconstruction:
         return cut(self.image, self.box)
 
     def _repr_html_(self) -> str:
-        one = Reconstructions(
-            self.place,
-            self.method,
-            [self.unit],
-            torch.tensor([self.value]),
-            [self.window],
-            torch.tensor([self.box]),
-            self.image,
-            self.shown,
-            [],
-            blue_first=self.blue_first,
-        )
-        return one._repr_html_()
+        return Reconstructions.joined([self])._repr_html_()
 
     @checks_kinds
     def within(self, box: Sequence[int]) -> Tensor:
@@ -128,6 +159,10 @@ class Reconstructions:
             had, as a share of a projection's largest value; None in full precision.
         notes: what was done where the paper says nothing, and what was held fixed, in words.
         blue_first: whether the network's channels are blue, green, red: pictures are drawn with the colours as they look.
+        network: its name.
+        feature_maps: of each, the whole map of its channel in the forward pass (samples..); of all channels
+            together (C, samples..).
+        pictures: of each, the picture it was found in; `image` and `shown` are those of the first.
     """
 
     place: Place
@@ -142,6 +177,57 @@ class Reconstructions:
     error: float | None = None
     notes: tuple[str, ...] = ()
     blue_first: bool = False
+    network: str = ""
+    feature_maps: list[Tensor] = field(default_factory=list)
+    pictures: list[Picture] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        if not self.pictures:
+            object.__setattr__(self, "pictures", [Picture(self.image, self.shown)] * len(self.units))
+
+    @classmethod
+    def joined(cls, parts: Iterable[Reconstructions | Reconstruction]) -> Reconstructions:
+        """Put projections of one place together, from several pictures or runs; their order stays.
+
+        Raises:
+            ShapeError: there are none, or they differ in network, place, method or order of colours.
+        """
+        found = [part if isinstance(part, Reconstructions) else _alone(part) for part in parts]
+        kinds = [(part.network, part.place.name, part.method, part.blue_first) for part in found]
+        if not found or len(set(kinds)) > 1:
+            came = " and ".join(f"{name} {place} by {method}" for name, place, method, _ in dict.fromkeys(kinds)) or "nothing"
+            raise ShapeError(f"joined: {came} came; projections of one network, place and method were needed. Join those.")
+        errors = [part.error for part in found if part.error is not None]
+        signals = list(chain(*(part.signals for part in found)))
+        units = list(chain(*(part.units for part in found)))
+        return replace(
+            found[0],
+            units=units,
+            values=torch.cat([part.values for part in found]),
+            windows=list(chain(*(part.windows for part in found))),
+            boxes=torch.cat([part.boxes for part in found]),
+            signals=signals if len(signals) == len(units) else [],
+            error=max(errors, default=None),
+            notes=tuple(dict.fromkeys(chain(*(part.notes for part in found)))),
+            feature_maps=list(chain(*(part.feature_maps for part in found))),
+            pictures=_told_apart(list(chain(*(part.pictures for part in found)))),
+        )
+
+    def __repr__(self) -> str:
+        count = f"{len(self)} unit{'s' if len(self) != 1 else ''}"
+        channels = [str(unit[0]) for unit in self.units[:4] if unit[0] is not None]
+        more = " ..." if len(self) > 4 else ""
+        which = f"channel{'s' if len(self) != 1 else ''} {', '.join(channels)}{more}" if channels else "all channels together"
+        kind = ", whole maps or regions" if len(self) and None in self.units[0][1:] else ""
+        sizes = list(dict.fromkeys(times(window.shape[1:]) for window in self.windows))
+        shapes = f", {sizes[0] if len(sizes) == 1 else f'up to {max(sizes, key=_product)}'} pixels" if sizes else ""
+        keys = {picture.number: picture.key for picture in self.pictures}
+        names = [printable(Path(key).name) for key in keys.values() if key]
+        of = f", {len(keys)} pictures" if len(keys) > 1 else f", {names[0]}" if names else ""
+        return (
+            f"Reconstructions({_where(self.network, self.place)}: {count}{f', {which}' if len(self) else ''}{kind}, "
+            f"{self.method}{shapes}{of})"
+        )
 
     def __len__(self) -> int:
         return len(self.units)
@@ -154,23 +240,50 @@ class Reconstructions:
         if isinstance(index, slice):
             rows = list(range(len(self)))[index]  # torch takes no negative steps
             part = replace(self, values=self.values[rows], boxes=self.boxes[rows])
-            return replace(part, units=self.units[index], windows=self.windows[index], signals=self.signals[index])
+            return replace(
+                part,
+                units=self.units[index],
+                windows=self.windows[index],
+                signals=self.signals[index],
+                feature_maps=self.feature_maps[index],
+                pictures=self.pictures[index],
+            )
         if not fits_kind(index, int):
             raise NoSuchUnit(f"projections: {repr(index)[:60]} is no place among them; pass a whole number or a slice.")
         if not -len(self) <= operator.index(index) < len(self):
             raise NoSuchUnit(f"projections: there is no {index}; there are {len(self)}, from 0 on.")
         index = operator.index(index)
-        box = tuple(self.boxes[index].tolist())
-        signals = self.signals[index] if self.signals else ()
-        unit, value, window = self.units[index], float(self.values[index]), self.windows[index]
-        common = (self.image, self.shown, signals, self.error, self.notes, self.blue_first)
-        return Reconstruction(self.place, self.method, unit, value, window, box, *common)
+        picture = self.pictures[index]
+        return Reconstruction(
+            self.place,
+            self.method,
+            self.units[index],
+            float(self.values[index]),
+            self.windows[index],
+            tuple(self.boxes[index].tolist()),
+            picture.image,
+            picture.shown,
+            self.signals[index] if self.signals else (),
+            self.error,
+            self.notes,
+            self.blue_first,
+            self.network,
+            self.feature_maps[index] if self.feature_maps else None,
+            picture.number,
+            picture.key,
+        )
 
     def __iter__(self) -> Iterator[Reconstruction]:
         return (self[index] for index in range(len(self)))
 
     def pixels(self) -> Tensor:
         """(n, C, H, W): each projection on the whole image, zero outside its window."""
+        sizes = list(dict.fromkeys(tuple(picture.image.shape) for picture in self.pictures))
+        if len(sizes) > 1:
+            raise ShapeError(
+                f"pixels: the pictures are {sizes[0]} and {sizes[1]}, but one size was needed for one tensor. "
+                "Use .windows, or take the pixels of each picture's projections."
+            )
         out = self.image.new_zeros(len(self), *self.image.shape, dtype=self._dtype)
         for row, window, box in zip(out, self.windows, self.boxes.tolist(), strict=True):
             takes, puts = overlap(box, self.image.shape[1:])
@@ -179,7 +292,19 @@ class Reconstructions:
 
     def patches(self) -> list[Tensor]:
         """Return for each (C, h, w): the same place of the preprocessed image, zero outside it."""
-        return [cut(self.image, box) for box in self.boxes.tolist()]
+        return [cut(picture.image, box) for picture, box in zip(self.pictures, self.boxes.tolist(), strict=True)]
+
+    @property
+    def activations(self) -> Tensor:
+        """(n, samples..): the whole map of each unit's channel in the forward pass; of all together (n, C, samples..).
+
+        Raises:
+            ShapeError: maps of different sizes make no tensor; `feature_maps` lists them.
+        """
+        sizes = list(dict.fromkeys(tuple(one.shape) for one in self.feature_maps))
+        if len(sizes) > 1:
+            raise ShapeError(f"activations: maps are {sizes[0]} and {sizes[1]}, but one size was needed. Use .feature_maps.")
+        return torch.stack(self.feature_maps) if self.feature_maps else self.values.new_zeros(0, *self.place.size)
 
     @property
     def _dtype(self) -> torch.dtype:
@@ -191,60 +316,90 @@ class Reconstructions:
         return common_scale(self.windows)
 
     @checks_kinds
-    def picture(self, columns: int = 9, side: int = 96) -> Image.Image:
-        """A grid: each projection beside the patch that caused it, all on one scale, grey is zero."""
+    def picture(self, columns: int = 4, side: int = 96, labels: bool = True, maps: bool = False) -> Image.Image:
+        """A numbered grid: each projection beside the patch that caused it, all on one scale, grey is zero.
+
+        Args:
+            columns: units in a row.
+            side: of each projection and patch, in pixels, about.
+            labels: whether each unit's number here, its channel and its activation stand below it.
+            maps: whether the feature map of the forward pass stands in front: of all channels together, the
+                strongest 16.
+        """
+        refuse_size(len(self), columns, side, 2 + maps)
+        tiles = self._tiles(maps)
+        return sheet(tiles, self._labels() if labels else [], columns, side)
+
+    def _tiles(self, maps: bool) -> list[Tile]:
         self._refuse_flat()
-        refuse_size(len(self), columns, side)
-        tiles = []
-        for window, box in zip(self.windows, self.boxes.tolist(), strict=True):
-            pair = (signed_picture(as_they_look(window, self.blue_first), self.scale), self._patch_picture(box))
-            tiles.append(grid([enlarged(tile, side) for tile in pair], 2, 2))
-        return grid(tiles, max(1, columns // 2), 10)
+        tiles = list[Tile]()
+        for index, (window, box) in enumerate(zip(self.windows, self.boxes.tolist(), strict=True)):
+            projection = signed_picture(as_they_look(window, self.blue_first), self.scale)
+            first = [maps_picture(self.feature_maps[index])] if maps and self.feature_maps else []
+            tiles.append([*first, projection, self._patch_picture(index, box)])
+        return tiles
+
+    def _labels(self) -> list[str]:
+        rows = enumerate(zip(self.units, self.values.tolist(), strict=True))
+        return [f"{index}: {named_unit(unit)}: {value:.3g}" for index, (unit, value) in rows]
 
     def numbers(self) -> dict[str, Any]:
         """All that is not a picture, ready for JSON."""
         rows = zip(self.units, self.values.tolist(), self.boxes.tolist(), self.windows, strict=True)
         common = place_numbers(self.place, self.method, self.error, self.notes)
-        return {**common, "scale": self.scale, "units": [unit_numbers(*row) for row in rows]}
+        units = [unit_numbers(*row) for row in rows]
+        for unit, picture in zip(units, self.pictures, strict=True):
+            unit["picture"], unit["key"] = picture.number, picture.key
+        return {**common, "network": self.network, "scale": self.scale, "units": units}
 
-    def save(self, path: str | Path) -> None:
+    @checks_kinds
+    def save(self, path: str | Path, columns: int = 4, side: int = 96, labels: bool = True, maps: bool = False) -> None:
         """Write the projections; what is there is replaced whole or not at all.
 
         In a folder, what an earlier `save` listed in its `units.json` is replaced; other files stay.
 
         Args:
-            path: `NAME.png`, the grid of `picture`; `NAME.safetensors`, `windows` under "window_0"
-                and on, "values" and "boxes", exact; or a folder, which gets a PNG of each projection
-                and each patch, and `units.json`.
+            path: `NAME.png`, the grid of `picture`; `NAME.pdf` or `NAME.svg`, the same as a figure of matplotlib's;
+                `NAME.safetensors`, `windows` under "window_0" and on, "values" and "boxes", exact; or a folder,
+                which gets a PNG of each projection and each patch, and `units.json`.
+            columns, side, labels, maps: of a grid, as in `picture`.
 
         Raises:
             ShapeError: a file of another kind, or pictures of what is not two-dimensional.
             WriteError: it cannot be written, or a file that is not ours would be replaced in the folder.
+            UnconvError: PDF or SVG without matplotlib.
         """
         path = Path(path)
         suffix = path.suffix.lower()
         if suffix == ".png":
-            write(path, png(self.picture()))
+            write(path, png(self.picture(columns, side, labels, maps)))
+        elif suffix in (".pdf", ".svg"):
+            refuse_size(len(self), columns, side, 2 + maps)
+            write(path, plotted(self._tiles(maps), self._labels() if labels else [], columns, side, suffix[1:]))
         elif suffix == ".safetensors":
             write(path, self._tensors())
         elif suffix and not os.path.isdir(path):
-            raise ShapeError(f"save: {path.name} is no kind of file we write; pass NAME.png, NAME.safetensors or a folder.")
+            raise ShapeError(
+                f"save: {path.name} is no kind of file we write; pass NAME.png, NAME.safetensors or a folder, "
+                "NAME.pdf or NAME.svg."
+            )
         else:
             self._save_folder(path)
 
     def _save_folder(self, folder: Path) -> None:
         self._refuse_flat()
-        names = [_pictures_of(index, unit[0]) for index, unit in enumerate(self.units)]
-        with whole_folder(folder, _listed, "units.json", ("units.json", *chain(*names))) as staged:
-            for (projection, patch), window, box in zip(names, self.windows, self.boxes.tolist(), strict=True):
+        names = [unit_pictures(index, unit[0]) for index, unit in enumerate(self.units)]
+        with whole_folder(folder, saved_files, "units.json", ("units.json", *chain(*names))) as staged:
+            rows = zip(names, self.windows, self.boxes.tolist(), strict=True)
+            for index, ((projection, patch), window, box) in enumerate(rows):
                 staged.put(projection, png(signed_picture(as_they_look(window, self.blue_first), self.scale)))
-                staged.put(patch, png(self._patch_picture(box)))
+                staged.put(patch, png(self._patch_picture(index, box)))
             staged.put("units.json", json.dumps(self.numbers(), indent=1).encode())
             staged.publish()
 
-    def _patch_picture(self, box: Sequence[int]) -> Image.Image:
-        """What stands in `box`; what lies outside the picture is white."""
-        return picture_of(1 + cut(self.shown - 1, box))
+    def _patch_picture(self, index: int, box: Sequence[int]) -> Image.Image:
+        """What stands in a unit's `box`; what lies outside the picture is white."""
+        return picture_of(1 + cut(self.pictures[index].shown - 1, box))
 
     def _tensors(self) -> bytes:
         from safetensors.torch import save
@@ -256,7 +411,7 @@ class Reconstructions:
     def _refuse_flat(self) -> None:
         if not len(self):
             raise ShapeError("picture: there are no projections to draw. Ask for at least one channel.")
-        if self.image.ndim != 3:
+        if any(picture.image.ndim != 3 for picture in self.pictures):
             raise ShapeError(
                 f"picture: the image is {tuple(self.image.shape)}; only (C, H, W) makes a picture. "
                 "Use .windows, or save as .safetensors."
@@ -275,39 +430,42 @@ class Reconstructions:
         return f'<figure style="margin:0">{picture}<figcaption>{caption}{more}</figcaption></figure>'
 
 
-def _pictures_of(index: int, channel: int | None) -> tuple[str, str]:
-    """Return the names of a projection's picture and of its patch's in a folder."""
-    return f"{index:04d}_channel_{channel}_projection.png", f"{index:04d}_channel_{channel}_patch.png"
+def _alone(one: Reconstruction) -> Reconstructions:
+    """Return one projection as several are."""
+    return Reconstructions(
+        one.place,
+        one.method,
+        [one.unit],
+        torch.tensor([one.value], dtype=one.window.dtype),
+        [one.window],
+        torch.tensor([one.box]),
+        one.image,
+        one.shown,
+        [one.signals] if one.signals else [],
+        one.error,
+        one.notes,
+        one.blue_first,
+        one.network,
+        [] if one.feature_map is None else [one.feature_map],
+        [Picture(one.image, one.shown, one.picture, one.key)],
+    )
 
 
-def _listed(folder: Path) -> set[str]:
-    """Return the files that an earlier `save` has written into a folder, by its units.json; none if that is not ours."""
-    if not (folder / "units.json").is_file():  # a pipe would hold us up
-        return set()
-    try:
-        numbers = json.loads((folder / "units.json").read_bytes())
-        channels = [unit["channel"] for unit in numbers["units"]]
-    except (OSError, ValueError, LookupError, TypeError, RecursionError):
-        return set()
-    if not {"place", "method", "receptive_field"} <= numbers.keys() or not all(
-        isinstance(each, int | None) for each in channels
-    ):
-        return set()
-    return {"units.json", *chain(*(_pictures_of(index, channel) for index, channel in enumerate(channels)))}
+def _told_apart(pictures: list[Picture]) -> list[Picture]:
+    """Return pictures with numbers that tell them apart: their own, or by the order in which they come."""
+    images = {id(picture.image): picture for picture in pictures}
+    if len({picture.number for picture in images.values()}) == len(images):
+        return pictures
+    numbers = {key: number for number, key in enumerate(images)}
+    return [replace(picture, number=numbers[id(picture.image)]) for picture in pictures]
 
 
-def place_numbers(place: Place, method: str, error: float | None, notes: Sequence[str]) -> dict[str, Any]:
-    """What all units of a place have in common, ready for JSON."""
-    return {
-        "place": place.name,
-        "operation": place.operation,
-        "method": method,
-        "error": error,
-        "notes": list(notes),
-        "map": list(place.size),
-        "receptive_field": list(place.receptive_field),
-        "stride": list(place.stride),
-    }
+def _where(network: str, place: Place) -> str:
+    return printable(f"{network} {place.name}".strip())
+
+
+def _product(lengths: str) -> int:
+    return prod(map(int, lengths.split(" × ")))
 
 
 def refuse_box(box: Sequence[int], axes: int) -> None:
@@ -318,33 +476,3 @@ def refuse_box(box: Sequence[int], axes: int) -> None:
             f"within: box is {tuple(box)}, but {axes} firsts and {axes} ends were needed, of at most {_LARGEST} samples. "
             "Pass (y0, x0, y1, x1), ends excluded."
         )
-
-
-def refuse_size(count: int, columns: int, side: int) -> None:
-    """Refuse a picture without pixels, or too large for memory."""
-    if columns < 1 or side < 1 or 2 * count * side**2 > _LARGEST:
-        raise ShapeError(
-            f"picture: {columns} columns of {count} projections, {side} pixels a side, but at least 1 of each, and at most "
-            f"{_LARGEST} pixels in all, were needed. Choose a smaller side, or fewer units."
-        )
-
-
-def unit_numbers(unit: Name, value: float, box: Sequence[int], window: Tensor) -> dict[str, Any]:
-    """One unit's numbers, ready for JSON."""
-    return {
-        "channel": unit[0],
-        "position": list(unit[1:]),
-        "activation": value,
-        "box": list(box),
-        "largest": float(window.abs().max()) if window.numel() else 0.0,
-    }
-
-
-def enlarged(picture: Image.Image, side: int) -> Image.Image:
-    """Blown up by whole steps, pixels staying square, until the longer side nears `side`; shrunk if larger."""
-    longest = max(picture.size)
-    if longest > side:
-        size = (max(1, round(picture.width * side / longest)), max(1, round(picture.height * side / longest)))
-        return picture.resize(size, Image.Resampling.LANCZOS)
-    step = max(1, side // longest)
-    return picture.resize((picture.width * step, picture.height * step), Image.Resampling.NEAREST)

@@ -31,10 +31,11 @@ class Seeds:
 
     Args:
         activation: (C, samples..), the place's output.
-        channels: (n,) the chosen ones, in order.
+        channels: (n,) the chosen ones, in order; of all together a single -1.
         positions: (n, axes) where, or None for `mask`.
         mask: (samples..) of bool, what of each map starts the walk, or None for single units.
         values: (n,) the activation; of a map or region, its largest.
+        together: whether one seed holds all channels.
     """
 
     activation: Tensor
@@ -42,15 +43,20 @@ class Seeds:
     positions: Tensor | None
     mask: Tensor | None
     values: Tensor
+    together: bool = False
 
     @property
     def units(self) -> list[Name]:
         """(channel, y, x) of each."""
+        channels: list[int | None] = [None] if self.together else self.channels.tolist()
         if self.positions is None:
             nowhere = (None,) * (self.activation.ndim - 1)
-            return [(channel, *nowhere) for channel in self.channels.tolist()]
-        pairs = zip(self.channels.tolist(), self.positions.tolist(), strict=True)
-        return [(channel, *position) for channel, position in pairs]
+            return [(channel, *nowhere) for channel in channels]
+        return [(channel, *position) for channel, position in zip(channels, self.positions.tolist(), strict=True)]
+
+    def feature_map(self, index: int) -> Tensor:
+        """(samples..): a copy of the whole map of one unit's channel; (C, samples..) of all channels together."""
+        return (self.activation if self.together else self.activation[self.channels[index]]).clone()
 
     def spans(self) -> list[tuple[list[int], list[int]]]:
         """First and last position that each seed covers, both included."""
@@ -69,8 +75,10 @@ class Seeds:
         return replace(self, channels=self.channels[chosen], positions=positions, values=values)
 
     def window(self, dtype: torch.dtype) -> Window:
-        """The seeds as the walk starts with them: of each unit, its channel alone."""
+        """The seeds as the walk starts with them: of each unit, its channel alone, or all of them."""
         device = self.activation.device
+        if self.together:
+            return self._all_channels(dtype)
         if self.positions is None:
             assert self.mask is not None
             maps = self.activation[self.channels.to(device)].to(dtype) * self.mask
@@ -80,13 +88,24 @@ class Seeds:
         seeds = Window(values, self.positions if axes else None, self.channels)
         return seeds if axes else seeds.dense(len(self.activation))
 
+    def _all_channels(self, dtype: torch.dtype) -> Window:
+        maps = self.activation.to(dtype)
+        if self.mask is not None:
+            return Window((maps * self.mask)[None])
+        assert self.positions is not None
+        index: tuple[Any, ...] = (slice(None), *self.positions.to(maps.device).unbind(1))
+        values = maps[index]  # (C, 1), or (C,) of a vector
+        axes = self.positions.shape[1]
+        return Window(values.reshape(1, len(maps), *[1] * axes), self.positions if axes else None)
+
 
 def choose(activation: Tensor, channels: Channels, unit: Unit) -> Seeds:
     """The seeds that `channels` and `unit` ask for.
 
     Args:
         activation: (C, samples..).
-        channels: "all", one, several in order, or "top:9": the most active, strongest first.
+        channels: "all", one, several in order, or "top:9": the most active, strongest first; or "together": one seed
+            of all, their maps whole unless a position or mask is asked for.
         unit: "strongest" (of equals the first in reading order), "map" (all of it), a position, or a
             bool mask of the map's size.
 
@@ -94,6 +113,9 @@ def choose(activation: Tensor, channels: Channels, unit: Unit) -> Seeds:
         NoSuchUnit: a channel or position outside the map.
         ShapeError: a mask of another size, or a request that is none of these.
     """
+    together = isinstance(channels, str) and channels == "together"
+    if together and isinstance(unit, str) and unit == "strongest":
+        unit = "map"
     mask = _mask(unit, activation)
     positions = None if mask is not None else _positions(unit, activation)
     flat = activation.flatten(1) if activation.ndim > 1 else activation[:, None]
@@ -103,6 +125,9 @@ def choose(activation: Tensor, channels: Channels, unit: Unit) -> Seeds:
     else:
         assert positions is not None
         values = activation[(torch.arange(len(activation)), *positions.to(activation.device).unbind(1))]
+    if together:
+        where = None if positions is None else positions[:1]
+        return Seeds(activation, torch.tensor([-1]), where, mask, values.amax(0, keepdim=True), together=True)
     chosen = _channels(channels, values)
     return Seeds(activation, chosen, None if positions is None else positions[chosen], mask, values[chosen])
 
@@ -165,7 +190,9 @@ def _channels(channels: Channels, values: Tensor) -> Tensor:
         if channels == "all":
             return torch.arange(count)
         if not top:
-            raise ShapeError(f'channels: {channels!r} is not a choice; pass "all", "top:9", a channel or a list of them.')
+            raise ShapeError(
+                f'channels: {channels!r} is not a choice; pass "all", "top:9", "together", a channel or a list of them.'
+            )
         return values.cpu().sort(descending=True, stable=True).indices[: int(top[1])]
     wanted = _integers("channels", channels.tolist() if isinstance(channels, Tensor) else channels)
     for channel in wanted:

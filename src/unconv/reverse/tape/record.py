@@ -9,6 +9,7 @@ torch.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -75,8 +76,17 @@ def record(
             returned = (call or model)(fed)
         with torch.no_grad():
             recorder.doubt_stale(tree_leaves(returned), "the model's result")
-            recorder.name_outputs(outputs(returned))
-            return recorder.finish(image.detach().clone(), value)
+            returns = outputs(returned)
+            recorder.name_outputs(returns)
+            tape = recorder.finish(image.detach().clone(), value)
+            return replace(
+                tape, vectors={name: tensor.detach().clone() for name, tensor in returns.items() if _is_vector(tensor)}
+            )
+
+
+def _is_vector(tensor: Tensor) -> bool:
+    """Whether a tensor is a row of numbers, (1, K) or with more axes of one sample."""
+    return tensor.is_floating_point() and tensor.ndim > 1 and tensor.shape[1] > 1 and tensor.numel() == tensor.shape[1]
 
 
 def outputs(returned: Any) -> dict[str, Tensor]:

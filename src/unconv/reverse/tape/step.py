@@ -120,6 +120,7 @@ class Tape:
         unnamed: places of functions that look like rectifiers and are none with a name.
         unkept: of those that have one, the place whose values would show it, had the tape kept them.
         arranged: of values that are no (1, channels, samples..), by their index, what shows them so.
+        vectors: what the model returned that is a vector, such as scores of classes, by its place.
     """
 
     image: Tensor
@@ -134,6 +135,7 @@ class Tape:
     unnamed: tuple[str, ...] = ()
     unkept: Mapping[str, str] = field(default_factory=dict)
     arranged: Mapping[int, Arranged] = field(default_factory=dict)
+    vectors: Mapping[str, Tensor] = field(default_factory=dict)
 
     def told(self, name: str, returned: Tensor) -> Tensor:
         """Return what a module returned, (1, channels, samples..), as the places show it."""

@@ -17,8 +17,11 @@ _ROOM = 32 * 2**20
 
 def refuse_regions(units: Units) -> None:
     """Trust is a matter of single units."""
-    if units.seeds.positions is None:
-        raise ShapeError("trust: maps and regions are no single units. Pass unit='strongest' or a position.")
+    if units.seeds.positions is None or units.seeds.together:
+        raise ShapeError(
+            "trust: maps and regions are no single units, nor are all channels together. "
+            "Pass channels, and unit='strongest' or a position."
+        )
 
 
 def positions(units: Units) -> Tensor:

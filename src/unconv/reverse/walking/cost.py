@@ -31,7 +31,7 @@ def operations(tape: Tape, value: Value, method: Rules, seeds: Seeds) -> Tensor:
         return torch.zeros(0, dtype=torch.float64)
     low, high = (torch.tensor(list(side), dtype=torch.int64) for side in zip(*seeds.spans(), strict=True))
     spans: dict[int, _Span] = {value.index: (low.view(len(low), -1), high.view(len(high), -1) + 1)}
-    single = {value.index}
+    single = set[int]() if seeds.together else {value.index}
     total = torch.zeros(len(low), dtype=torch.float64)
     for step in path(tape, value):
         above = next((output for output in step.outputs if output and output.index in spans), None)

@@ -9,9 +9,10 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from unconv.errors import PictureError
 from unconv.pictures.decode import Source
 from unconv.reverse.places import Place
-from unconv.reverse.reconstruction import Reconstruction, Reconstructions
+from unconv.reverse.reconstruction import Picture, Reconstruction, Reconstructions
 from unconv.reverse.seed import Seeds
 from unconv.reverse.walking.cost import operations
 from unconv.reverse.walking.journey import Arrival, Journey
@@ -35,9 +36,16 @@ class Units:
     memory: int | None
     notes: tuple[str, ...] = ()
     blue_first: bool = False
+    network: str = ""
+    source: Picture | None = None
 
     def __len__(self) -> int:
         return len(self.boxes)
+
+    @property
+    def picture(self) -> Picture:
+        """The picture that the units were found in."""
+        return self.source or Picture(self.image, self.shown)
 
     @cached_property
     def operations(self) -> Tensor:
@@ -63,19 +71,46 @@ class Units:
 
     def one(self, arrival: Arrival) -> Reconstruction:
         """The projection that arrived."""
-        unit, value = self.seeds.units[arrival.index], float(self.seeds.values[arrival.index])
-        box = self.boxes[arrival.index]
-        common = (self.image, self.shown, arrival.signals, self.error, self.notes, self.blue_first)
-        return Reconstruction(self.place, self.method, unit, value, arrival.window, box, *common)
+        index = arrival.index
+        return Reconstruction(
+            self.place,
+            self.method,
+            self.seeds.units[index],
+            float(self.seeds.values[index]),
+            arrival.window,
+            self.boxes[index],
+            self.image,
+            self.shown,
+            arrival.signals,
+            self.error,
+            self.notes,
+            self.blue_first,
+            self.network,
+            self.seeds.feature_map(index),
+            self.picture.number,
+            self.picture.key,
+        )
 
     def all(self) -> Reconstructions:
         """All projections, in the order that was asked for."""
         arrived = self._sorted(self.route)
-        boxes = torch.tensor(self.boxes, dtype=torch.int64).reshape(len(self), 2 * (self.image.ndim - 1))
-        signals = [arrival.signals for arrival in arrived] if self.trace else []
-        windows = [arrival.window for arrival in arrived]
-        common = (boxes, self.image, self.shown, signals, self.error, self.notes, self.blue_first)
-        return Reconstructions(self.place, self.method, self.seeds.units, self.seeds.values, windows, *common)
+        return Reconstructions(
+            self.place,
+            self.method,
+            self.seeds.units,
+            self.seeds.values,
+            [arrival.window for arrival in arrived],
+            torch.tensor(self.boxes, dtype=torch.int64).reshape(len(self), 2 * (self.image.ndim - 1)),
+            self.image,
+            self.shown,
+            [arrival.signals for arrival in arrived] if self.trace else [],
+            self.error,
+            self.notes,
+            self.blue_first,
+            self.network,
+            [self.seeds.feature_map(index) for index in range(len(self))],
+            [self.picture] * len(self),
+        )
 
     def _sorted(self, route: Route) -> list[Arrival]:
         return sorted(self._journey(route).units(self.seeds, self.boxes), key=lambda arrival: arrival.index)
@@ -88,26 +123,49 @@ class Stream:
     """Projections one by one, each as soon as it is ready.
 
     `len` is their number. `progress`, between 0 and 1, is the share of the work that is done, which makes a
-    better clock than the number: a deep unit can take a hundred times as long as an early one.
+    better clock than the number: a deep unit can take a hundred times as long as an early one. `damaged` lists
+    the pictures that were left out so far, each with what was wrong with it.
     """
 
-    def __init__(self, images: Sequence[Source], prepare: Callable[[Source], list[Units]]):
+    def __init__(self, images: Sequence[Source], prepare: Callable[[Source], list[Units]], skip_damaged: bool = False):
         self.progress = 0.0
-        self._images, self._prepare = images, prepare
-        self._first: list[Units] | None = prepare(images[0]) if images else []  # what is wrong shows at once
-        self._units = sum(map(len, self._first))
+        self.damaged: list[tuple[Source, PictureError]] = []
+        self._images, self._prepare, self._skip = images, prepare, skip_damaged
+        # What is wrong shows at once, and not on the way.
+        self._first, self._ready = next(self._prepared(0), (len(images), list[Units]()))
+        self._units, self._bad = sum(map(len, self._ready)), list(self.damaged)
 
     def __len__(self) -> int:
-        return self._units * len(self._images)
+        return self._units * (len(self._images) - len(self.damaged))
 
     def __iter__(self) -> Iterator[Reconstruction]:
-        for number, image in enumerate(self._images):
-            parts, self._first = self._first or self._prepare(image), None
-            share = sum(float(units.operations.sum()) for units in parts) or 1.0
-            done = 0.0
-            for units in parts:
-                for arrival in units.arrivals():
-                    done += float(units.operations[arrival.index])
-                    self.progress = (number + done / share) / len(self._images)
-                    yield units.one(arrival)
+        self.damaged = list(self._bad)
+        ready, self._ready = self._ready, []
+        following = self._first + bool(ready)
+        yield from self._of_one(self._first, ready)
+        del ready  # what one picture needs is not to wait for the others
+        for number, parts in self._prepared(following):
+            yield from self._of_one(number, parts)
         self.progress = 1.0
+
+    def _prepared(self, first: int) -> Iterator[tuple[int, list[Units]]]:
+        """The number and the units of each picture from one on; a damaged one is listed instead."""
+        for number, image in enumerate(self._images[first:], first):
+            try:
+                parts = self._prepare(image)
+            except PictureError as error:
+                if not self._skip:
+                    raise
+                self.damaged.append((image, error))
+            else:
+                yield number, parts
+
+    def _of_one(self, number: int, parts: Sequence[Units]) -> Iterator[Reconstruction]:
+        share = sum(float(units.operations.sum()) for units in parts) or 1.0
+        done = 0.0
+        for units in parts:
+            numbered = replace(units, source=replace(units.picture, number=number))
+            for arrival in units.arrivals():
+                done += float(units.operations[arrival.index])
+                self.progress = (number + done / share) / len(self._images)
+                yield numbered.one(arrival)
