@@ -26,7 +26,7 @@ def open_live(model: Any, weights: str | None) -> Opened:
     if is_keras(model):
         return open_keras_live(model, weights)
     opened = Opened(unwrap(model), type(model).__name__, "as given", None, (3, 224, 224))
-    return loaded(opened, weights) if weights else opened
+    return loaded(opened, weights, own=False) if weights else opened
 
 
 def unwrap(module: nn.Module) -> nn.Module:

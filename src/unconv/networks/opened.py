@@ -22,6 +22,7 @@ class Opened:
     Args:
         weights: where its weights came from, in words.
         classes: what its last layer's channels are called; () if unknown.
+        notes: what was done so that the weights fit, in sentences.
     """
 
     module: nn.Module
@@ -30,6 +31,7 @@ class Opened:
     preprocess: Preprocessing | None
     input_size: tuple[int, ...]
     classes: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 def library(name: str, extra: str) -> Any:

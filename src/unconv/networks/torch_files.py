@@ -13,6 +13,7 @@ from unconv.networks.zips import Member, open_zip, verify
 
 _MOST_PICKLE = 1 << 24  # bytes; a list of fifty thousand tensors takes half of it
 _MOST_REST = 1 << 16  # bytes of an archive that belong neither to a tensor nor to the pickle
+DEEPEST = 4  # of dictionaries in dictionaries that are looked at
 _MAGIC, _PROTOCOL = 0x1950A86A20F9469CFC6C, 1001  # of the older form
 
 _STORAGES = {
@@ -162,11 +163,18 @@ def _width(storage: Storage) -> int:
 
 
 def _described(found: Any, extents: Mapping[str, Extent]) -> Any:
-    """Return the state dict, also that of a checkpoint, with a `Stored` in place of the note of each tensor."""
-    for key in ("state_dict", "model"):
-        if isinstance(found, dict) and isinstance(found.get(key), dict):
-            found = found[key]
-    return {key: _stored(key, value, extents) for key, value in found.items()} if isinstance(found, dict) else found
+    """Return what a pickle holds, with a `Stored` in place of the note of each tensor in its dictionaries."""
+    made: dict[int, Any] = {}  # a pickle can hold one dictionary in many places
+
+    def described(key: Any, part: Any, depth: int) -> Any:
+        if not isinstance(part, dict) or depth > DEEPEST:
+            return _stored(key, part, extents)
+        if id(part) not in made:
+            made[id(part)] = {}
+            made[id(part)].update((inner, described(inner, value, depth + 1)) for inner, value in part.items())
+        return made[id(part)]
+
+    return described("", found, 0)
 
 
 def _stored(key: Any, note: Any, extents: Mapping[str, Extent]) -> Any:

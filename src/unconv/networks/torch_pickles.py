@@ -20,7 +20,7 @@ from unconv.networks.model_files import Unfit
 _INSTRUCTIONS = frozenset(
     "PROTO STOP MARK GLOBAL REDUCE BUILD APPEND APPENDS SETITEM SETITEMS TUPLE TUPLE1 TUPLE2 TUPLE3 NONE NEWFALSE NEWTRUE "
     "EMPTY_TUPLE EMPTY_LIST EMPTY_DICT BININT BININT1 BININT2 BINFLOAT BINUNICODE SHORT_BINSTRING BINPERSID "
-    "BINGET LONG_BINGET BINPUT LONG_BINPUT LONG1".split()
+    "BINGET LONG_BINGET BINPUT LONG_BINPUT LONG1 NEWOBJ".split()
 )
 _FILLING = ("APPEND", "APPENDS", "BUILD", "SETITEM", "SETITEMS")
 _DEEPEST, _LARGEST = 100, 100_000  # of tuples in tuples
@@ -31,6 +31,31 @@ _NAMES = {
     "builtins": ("bytearray", "set", "complex"),
     "__builtin__": ("bytearray", "set", "complex"),
 }
+_SETTINGS = {
+    "argparse": ("Namespace",),
+    "collections": ("defaultdict", "deque"),
+    "datetime": ("date", "datetime", "timedelta"),
+    "pathlib": ("Path", "PosixPath", "PurePosixPath", "WindowsPath", "PureWindowsPath"),
+    "pathlib._local": ("Path", "PosixPath", "PurePosixPath", "WindowsPath", "PureWindowsPath"),
+    "typing": ("Any",),
+    "numpy": ("dtype", "ndarray"),
+    "numpy.core.multiarray": ("scalar", "_reconstruct"),
+    "numpy._core.multiarray": ("scalar", "_reconstruct"),
+    "lightning.fabric.utilities.data": ("AttributeDict",),
+    "lightning_fabric.utilities.data": ("AttributeDict",),
+    "lightning.pytorch.utilities.parsing": ("AttributeDict",),
+    "pytorch_lightning.utilities.parsing": ("AttributeDict",),
+    "omegaconf.dictconfig": ("DictConfig",),
+    "omegaconf.listconfig": ("ListConfig",),
+    "omegaconf.base": ("ContainerMetadata", "Metadata"),
+    "omegaconf.nodes": ("AnyNode", "StringNode", "IntegerNode", "FloatNode", "BooleanNode", "PathNode"),
+    "addict.addict": ("Dict",),
+    "mmengine.config.config": ("ConfigDict",),
+    "mmengine.logging.history_buffer": ("HistoryBuffer",),
+    "builtins": ("bool", "dict", "float", "int", "list", "str", "tuple"),
+    "__builtin__": ("bool", "dict", "float", "int", "list", "str", "tuple"),
+}
+"""Settings and scores that trainings save beside the weights: empty dictionaries stand for them."""
 
 
 @dataclass(frozen=True)
@@ -86,9 +111,34 @@ class _Ordered(dict[Any, Any]):
         """Take no state."""
 
 
+class _Settings(dict[Any, Any]):
+    """What stands for settings; whatever a pickle would make them of is dropped."""
+
+    def __new__(cls, *_args: Any) -> _Settings:
+        """Make an empty one."""
+        return super().__new__(cls)
+
+    def __init__(self, *_args: Any) -> None:
+        super().__init__()
+
+    def __setstate__(self, state: Any) -> None:
+        """Take no state."""
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        """Take no item."""
+
+    def append(self, item: Any) -> None:
+        """Take no item."""
+
+    def extend(self, items: Any) -> None:
+        """Take no items."""
+
+
 class _Reader(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         """Return a note of the name; ordered dictionaries hold the tensors and are made."""
+        if name in _SETTINGS.get(module, ()):
+            return _Settings
         return _Ordered if (module, name) == ("collections", "OrderedDict") else Name(module, name)
 
     def persistent_load(self, reference: Any) -> Storage:
@@ -168,7 +218,7 @@ def _refuse_instruction(count: int, name: str, argument: Any) -> None:
         raise Unfit(f"its pickle has the instruction {name}, which torch does not write for tensors")
     if name == "GLOBAL":
         module, _, thing = argument.partition(" ")
-        if module not in _MODULES and thing not in _NAMES.get(module, ()):
+        if module not in _MODULES and thing not in (*_NAMES.get(module, ()), *_SETTINGS.get(module, ())):
             raise Unfit(f"only tensors are read, but it names {argument.replace(' ', '.')!r}")
     if name == "LONG_BINPUT" and argument > count:
         raise Unfit("its pickle is damaged")

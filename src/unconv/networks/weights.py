@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 from urllib.error import URLError
 
 import torch
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.hub import download_url_to_file, get_dir
 
 from unconv.errors import ModelError, WeightsError
+from unconv.networks.checkpoints import Fit, fits, listed, notes, state_dicts, told, widen
 from unconv.networks.model_files import Unfit, open_regular, shown, size_of
 from unconv.networks.opened import Opened
 from unconv.networks.safetensors_files import describe_safetensors
@@ -37,11 +38,15 @@ _HEADS = {
 """How files begin that are taken for weights by mistake."""
 
 
-def loaded(opened: Opened, weights: str | Path, origin: str | None = None) -> Opened:
+def loaded(opened: Opened, weights: str | Path, origin: str | None = None, own: bool = True) -> Opened:
     """Load the weights of a file into a model; they must fit it.
+
+    Of a checkpoint the state dict is found that fits, behind a prefix or not. A classifier gets as many outputs as the file
+    has for it. What was done is told in `weights` and `notes`.
 
     Args:
         origin: where they came from, in words; None: the file's name.
+        own: whether the model is ours to change a layer of; a user's is not.
 
     Raises:
         WeightsError: the file cannot be read as weights, or fits another network.
@@ -52,25 +57,31 @@ def loaded(opened: Opened, weights: str | Path, origin: str | None = None) -> Op
     with _opened(path) as file:
         # All that can be known before memory is taken is compared first.
         _refuse_size(path, size_of(file), opened.name, wanted)
-        state = _described(path, file)
-        if all(key.startswith("module.") for key in state) and not any(key in wanted for key in state):
-            state = {key.removeprefix("module."): value for key, value in state.items()}  # from data-parallel training
-        _refuse_misfit(opened.name, wanted, state, path)
+        found = fits(_described(path, file), wanted, opened.module)
+        if not found:
+            raise _no_state_dict(path)
+        fit = found[0]
+        _refuse_misfit(opened.name, wanted, fit, path)
+        _refuse_several(path, found)
+        if fit.widths and not own:
+            raise _other_width(path, opened, fit)
+        state = {key: fit.state[name] for key, name in fit.names.items()}
         _refuse_kinds(path, state, wanted)
         _refuse_ties(path, state, wanted)
         tensors = _read(path, file, state)
     _refuse_values(path, tensors, wanted)
+    widen(opened.module, fit.widths)
     opened.module.load_state_dict(tensors, strict=False)  # all that matters was compared above
-    return replace(opened, weights=origin or path.name)
+    classes = () if fit.widths else opened.classes
+    return replace(opened, weights=origin or told(path, fit), classes=classes, notes=notes(path, found, wanted))
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """Read the tensors of a .safetensors, .pth or .pt file; no code in it runs.
-
-    A checkpoint that holds its weights under "state_dict" or "model" is opened.
-    """
+    """Read the first state dict of a .safetensors, .pth or .pt file; no code in it runs."""
     with _opened(path) as file:
-        state = _described(path, file)
+        state = next((state for _, state in state_dicts(_described(path, file))), None)
+        if state is None:
+            raise _no_state_dict(path)
         _refuse_kinds(path, state, {})
         return _read(path, file, state)
 
@@ -91,8 +102,8 @@ def _damage(path: Path) -> Iterator[None]:
         ) from error
 
 
-def _described(path: Path, file: BinaryIO) -> dict[str, Stored]:
-    """Read which tensors a file holds, and where; checksums are compared."""
+def _described(path: Path, file: BinaryIO) -> Any:
+    """Read which tensors a file holds, and where, in dictionaries as they are there; checksums are compared."""
     with _damage(path):
         head = file.read(32)
         file.seek(0)
@@ -110,13 +121,13 @@ def _described(path: Path, file: BinaryIO) -> dict[str, Stored]:
             raise Unfit("it is a safetensors file, by its content; its name should end in .safetensors")
         else:
             state = describe_archive(file) if archive else describe_legacy(file)
-    if not isinstance(state, dict) or not all(
-        isinstance(key, str | int) and isinstance(value, Stored) for key, value in state.items()
-    ):
-        raise WeightsError(
-            f"load: {shown(path)} holds no state dict (names to tensors), but one was needed. Save model.state_dict() alone."
-        )
-    return {str(key): value for key, value in state.items()}
+    return state
+
+
+def _no_state_dict(path: Path) -> WeightsError:
+    return WeightsError(
+        f"load: {shown(path)} holds no state dict (names to tensors), but one was needed. Save model.state_dict() alone."
+    )
 
 
 def _read(path: Path, file: BinaryIO, state: Mapping[str, Stored]) -> dict[str, Tensor]:
@@ -155,30 +166,45 @@ def _refuse_size(path: Path, size: int, name: str, wanted: Mapping[str, Tensor])
         )
 
 
-def _refuse_misfit(name: str, wanted: Mapping[str, Tensor], state: Mapping[str, Stored], path: Path) -> None:
+def _refuse_misfit(name: str, wanted: Mapping[str, Tensor], fit: Fit, path: Path) -> None:
     """Say which keys are missing, unexpected and of another shape, the first of each."""
-    optional = {key for key in wanted if key.endswith("num_batches_tracked")}
-    shapes = [
-        f"{shown(key)} is {state[key].shape}, not {tuple(wanted[key].shape)}"
-        for key in wanted
-        if key in state and _has_shape(state[key]) and state[key].shape != tuple(wanted[key].shape)
-    ]
+    if fit.whole:
+        return
     lists = {
-        "missing": [shown(key) for key in wanted if key not in state and key not in optional],
-        "unexpected": [shown(key) for key in state if key not in wanted],
-        "wrong shape": shapes,
+        "missing": [shown(key) for key in fit.missing],
+        "unexpected": [shown(key) for key in (*fit.unexpected, *fit.others)],
+        "wrong shape": [
+            f"{shown(key)} is {fit.state[fit.names[key]].shape}, not {tuple(wanted[key].shape)}" for key in fit.misshapen
+        ],
     }
-    if any(lists.values()):
-        parts = [
-            f"{what}: {', '.join(keys[:3])}{f' and {len(keys) - 3} more' if len(keys) > 3 else ''}"
-            for what, keys in lists.items()
-            if keys
-        ]
-        raise WeightsError(f"load: {shown(path)} does not fit {name}; {'; '.join(parts)}. Name the network it was saved from.")
+    parts = [f"{what}: {listed(keys)}" for what, keys in lists.items() if keys]
+    where = f"{shown(path)} ({fit.label})" if fit.label else shown(path)
+    raise WeightsError(f"load: {where} does not fit {name}; {'; '.join(parts)}. Name the network it was saved from.")
 
 
-def _has_shape(stored: Stored) -> bool:
-    return stored.extent is not None
+def _refuse_several(path: Path, found: Sequence[Fit]) -> None:
+    """Refuse a file that holds several sets of weights of which no rule says the better one."""
+    alike = [fit for fit in found if fit.rank == found[0].rank]
+    chosen = [{key: fit.state[name] for key, name in fit.names.items()} for fit in alike]
+    if any(state != chosen[0] for state in chosen):
+        labels = listed([fit.label for fit in alike])
+        raise WeightsError(
+            f"load: {shown(path)} holds several sets of weights that fit: {labels}. Save the one that you mean alone."
+        )
+
+
+def _other_width(path: Path, opened: Opened, fit: Fit) -> WeightsError:
+    name, width = next(iter(fit.widths.items()))
+    layer: Any = opened.module.get_submodule(name)
+    made = (
+        f"Linear({layer.in_features}, {width})"
+        if isinstance(layer, nn.Linear)
+        else f"{type(layer).__name__}({layer.in_channels}, {width}, {layer.kernel_size})"
+    )
+    return WeightsError(
+        f"load: {shown(path)} has {width:,} outputs for the classifier {name}, but that of {opened.name} has "
+        f"{len(layer.weight):,}, and a module of yours is not changed. Give it the layer first: model.{name} = torch.nn.{made}."
+    )
 
 
 def _refuse_kinds(path: Path, state: Mapping[str, Stored], wanted: Mapping[str, Tensor]) -> None:
