@@ -121,7 +121,9 @@ def find_opener(spec: str) -> tuple[Opener, str]:
         argument = opener.argument(spec)
         if argument is not None:
             return opener, argument
-    raise UnconvError(f"load: {spec!r} names no network. Pass {', '.join(_forms())}, or a torch.nn.Module.")
+    hint = f' {spec} holds weights: pass it second, as in unconv.load("{OPENERS[1].example}", {spec!r}).'
+    known = f"load: {spec!r} names no network. Pass {', '.join(_forms())}, or a torch.nn.Module."
+    raise UnconvError(known + (hint if spec.endswith((*TORCH_FILES, ".ckpt", ".h5")) else ""))
 
 
 def model_help() -> str:

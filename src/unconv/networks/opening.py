@@ -11,7 +11,7 @@ from pathlib import Path
 from torch import nn
 from torchvision.models import WeightsEnum
 
-from unconv.networks.live import is_live, open_live
+from unconv.networks.live import is_live, open_live, refuse_other
 from unconv.networks.opened import Opened
 from unconv.networks.openers import find_opener, lists_openers
 
@@ -34,5 +34,7 @@ def open_network(spec: str | Path | nn.Module, weights: str | Path | WeightsEnum
     name = weights.name if isinstance(weights, WeightsEnum) else None if weights is None else str(weights)
     if is_live(spec):
         return open_live(spec, name)
+    if not isinstance(spec, str | Path):
+        refuse_other("load", spec)
     opener, argument = find_opener(str(spec))
     return opener.open(argument, name)

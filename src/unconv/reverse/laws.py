@@ -18,6 +18,7 @@ from unconv.reverse.methods import Rules
 from unconv.reverse.model import Model, Recording
 from unconv.reverse.places import Place, find
 from unconv.reverse.replay import replayed
+from unconv.reverse.tape.naming import named_modules
 from unconv.reverse.tape.precision import full_precision
 from unconv.reverse.tape.record import outputs, record
 from unconv.reverse.tape.step import Tape, Value
@@ -192,7 +193,7 @@ def _autograd(model: Model, recording: Recording, value: Value, seed: Tensor) ->
     """(n, C, samples..): what torch's own backward pass makes of seeds at a value; None if no module returns it."""
     tape = recording.tape
     names = [name for name, returned in tape.modules.items() if tape.seen(returned) == value and name]
-    modules = {id(module): name for name, module in model.module.named_modules() if name in names}
+    modules = {id(module): name for name, module in named_modules(model.module) if name in names}
     kept: dict[str, Tensor] = {}
     here, asked = threading.get_ident(), tape.kept[value.index]
 

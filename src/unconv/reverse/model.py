@@ -16,9 +16,8 @@ from torch import Tensor, nn
 from unconv.errors import DtypeError, ModelError, NoSuchLayer, ShapeError, UnconvError, printable
 from unconv.kinds import checks_kinds_but, fits_kind
 from unconv.kinds import shown as kind_shown
-from unconv.networks.keras.opening import input_size as keras_input_size
-from unconv.networks.keras.opening import is_keras
-from unconv.networks.live import unwrap
+from unconv.networks.live import SIZE, refuse_other, unwrap
+from unconv.networks.live import input_size as size_of
 from unconv.networks.opened import Opened, Preprocessing
 from unconv.pictures.decode import Source, open_picture
 from unconv.pictures.preprocess import Preprocess, shown
@@ -55,18 +54,15 @@ class Model:
         self,
         module: nn.Module,
         preprocess: Preprocessing | None = None,
-        input_size: tuple[int, ...] = (3, 224, 224),
+        input_size: tuple[int, ...] = SIZE,
         *,
         argument: str | None = None,
         others: Mapping[str, Any] | None = None,
         opened: Opened | None = None,
     ):
-        if not isinstance(module, nn.Module) and not is_keras(module):
-            raise DtypeError(
-                f"Network: module is {kind_shown(module)}, but a torch.nn.Module was needed. unconv.load opens names."
-            )
-        if input_size == (3, 224, 224) and is_keras(module):
-            input_size = keras_input_size(module)
+        refuse_other("Network", module)
+        if input_size == SIZE:
+            input_size = size_of(module)
         if len(input_size) < 2 or min(input_size) < 1 or prod(input_size) > _LARGEST:
             raise ShapeError(
                 f"Network: input_size is {tuple(input_size)}, but (channels, samples..) of at least 1 each, at most {_LARGEST} "
@@ -78,6 +74,7 @@ class Model:
         self.name = opened.name if opened else type(self.module).__name__
         self.weights = opened.weights if opened else "as given"
         self.classes = opened.classes if opened else ()
+        self.notes = opened.notes if opened else ()
         if preprocess is None and len(self.input_size) == 3 and self.input_size[0] in (1, 3):
             channels, height, width = self.input_size
             preprocess = Preprocess((height, width), mean=(0.0,) * channels, std=(1.0,) * channels)
@@ -98,6 +95,10 @@ class Model:
         keep: Keep = is_rectifier if places is None else [name_of(place) for place in listed(places)]
         try:
             tape = record(self.module, tensor, KEEPERS, keep, self.call, own, self.others)
+        except ImportError as error:
+            raise ModelError(
+                f"record: {self.name} imports while it runs, and cannot: {error}. Import it at the top of its file."
+            ) from error
         except (RuntimeError, IndexError, TypeError, ValueError, AssertionError) as error:
             if isinstance(error, UnconvError):
                 raise

@@ -232,6 +232,8 @@ def _network(
 
     with hushed(quiet):
         network = load(model, weights)
+    for note in network.notes:
+        remark(note, quiet)
     given = {"resize": resize, "mean": read_floats("--mean", mean), "std": read_floats("--std", std), "scale": scale}
     changes: dict[str, Any] = {option: value for option, value in given.items() if value is not None}
     if size is not None:

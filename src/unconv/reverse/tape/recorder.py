@@ -24,6 +24,7 @@ from unconv.errors import ModelError, NonFinite
 from unconv.reverse.tape.barriers import FUNCTION, NO_GRAD, STALE, WRITTEN
 from unconv.reverse.tape.functions import applied, goes_back_as_it_came, name_of_function, recomputes
 from unconv.reverse.tape.memory import Memory, storage_of, tensors_in
+from unconv.reverse.tape.naming import named_modules
 from unconv.reverse.tape.schema import (
     arguments,
     draws_nothing,
@@ -74,7 +75,7 @@ class Recorder(TorchDispatchMode):
         self.frames: list[_Frame] = []
         self.leaves: set[int] = set()  # steps that have a module's own name
         self.thread = threading.get_ident()
-        self.names = {id(module): name for name, module in model.named_modules()}
+        self.names = {id(module): name for name, module in named_modules(model)}
         # A place's number is not known before all its namesakes have run: keep them all until then.
         self.wanted = {*self.keep, *(re.sub(r"_\d+$", "", name) for name in self.keep)}
         self.count = 0

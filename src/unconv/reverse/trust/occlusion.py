@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from unconv.pictures.boxes import cut
 from unconv.reverse.model import Recording
 from unconv.reverse.reconstruction import Reconstructions
+from unconv.reverse.tape.naming import named_modules
 from unconv.reverse.tape.untouched import watched
 from unconv.reverse.trust.sending import positions
 from unconv.reverse.walking.stream import Units
@@ -122,7 +123,7 @@ class _Enough(Exception):
 def _activation(recording: Recording, image: Tensor, units: Units) -> Tensor:
     """(C, samples..): a place's output for another image; the network stops there, if the place is a module."""
     model, place = recording.model, units.place.name
-    module, here = dict(model.module.named_modules()).get(place), threading.get_ident()
+    module, here = dict(named_modules(model.module)).get(place), threading.get_ident()
     kept: list[Tensor] = []
 
     def stop(ran: nn.Module, _args: Any, out: Any) -> None:

@@ -14,6 +14,7 @@ from torch import nn
 
 from unconv.reverse.model import Model, Recording
 from unconv.reverse.reconstruction import Reconstructions
+from unconv.reverse.tape.naming import named_modules
 from unconv.reverse.trust.sending import cosine, position, sent
 from unconv.reverse.walking.stream import Units
 from unconv.reverse.walking.walk import Route
@@ -41,7 +42,7 @@ def shuffled(recording: Recording, units: Units, found: Reconstructions) -> Iter
 
 def _layers(module: nn.Module, route: Route) -> list[str]:
     """The layers with weights on the way, from the unit down."""
-    modules = dict(module.named_modules())
+    modules = dict(named_modules(module))
     places = dict.fromkeys(step.place for step in route.steps if step.kind in ("conv", "linear"))
     return [name for name in dict.fromkeys(_owner(place, modules) for place in places) if name is not None]
 

@@ -1,0 +1,64 @@
+"""Imports of what lies beside a file, as long as it runs: neither the path nor the loaded modules show it afterwards."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+
+_OURS = {*sys.stdlib_module_names, "torch", "torchvision", "numpy", "PIL", "unconv", "keras"}
+"""Modules that are never loaded twice, whatever lies beside a file."""
+
+
+@contextmanager
+def importing_beside(path: Path) -> Iterator[str]:
+    """Let a file import its siblings, and yield the name that it is to be loaded by.
+
+    In a package (a folder with `__init__.py`) that is its name there, so that relative imports work. Modules of
+    the same names that the program has loaded from elsewhere are set aside, and come back afterwards.
+    """
+    folder = Path(os.path.abspath(path)).parent
+    root, name = folder, path.stem
+    while (root / "__init__.py").is_file() and root.name.isidentifier() and root != root.parent:
+        root, name = root.parent, f"{root.name}.{name}"
+    folders = [str(folder)] if root == folder else [str(folder), str(root)]
+    packaged = root != folder
+    names = {name for place in folders for name in _importable(Path(place))} - _OURS
+    aside = _set_aside(names)
+    before, places = set(sys.modules), list(sys.path)
+    sys.path[:0] = folders
+    importlib.invalidate_caches()
+    try:
+        yield name if packaged else f"unconv_factory_{path.stem}"
+    finally:
+        sys.path[:] = places
+        for new in [key for key in sys.modules if key not in before and key.partition(".")[0] in names]:
+            if _lies_in(sys.modules[new], folders):
+                del sys.modules[new]
+        sys.modules.update(aside)
+
+
+def _importable(folder: Path) -> set[str]:
+    """Return the names that can be imported from a folder."""
+    try:
+        entries = list(os.scandir(folder))
+    except OSError:  # a folder that may be entered and not listed
+        return set()
+    return {entry.name.removesuffix(".py") for entry in entries if entry.name.endswith(".py") or entry.is_dir()}
+
+
+def _set_aside(names: set[str]) -> dict[str, ModuleType]:
+    """Take modules and what is in them out of the loaded ones, and return them."""
+    taken = {key for key in sys.modules if key.partition(".")[0] in names}
+    return {key: sys.modules.pop(key) for key in taken}
+
+
+def _lies_in(module: ModuleType | None, folders: list[str]) -> bool:
+    """Whether a module was loaded from one of some folders."""
+    file = getattr(module, "__file__", None)
+    where = [file] if file else list(getattr(module, "__path__", []))
+    return any(str(os.path.abspath(place)).startswith(folder + os.sep) for place in where for folder in folders)
