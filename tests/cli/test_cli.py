@@ -261,7 +261,8 @@ def test_a_folder_that_cannot_be_made_is_refused_in_words(here, unconv_command, 
 
 
 def test_a_bug_is_not_taken_for_a_refusal(here, unconv_command):
-    (here / "broken.py").write_text("def make():\n    raise ZeroDivisionError('a bug')\n")
+    head = "from torch import nn\ndef make():\n    return Broken()\nclass Broken(nn.Module):\n"
+    (here / "broken.py").write_text(f"{head}    def forward(self, x):\n        raise ZeroDivisionError('a bug')\n")
     with pytest.raises(ZeroDivisionError, match="a bug"):
         unconv_command("places", "broken.py:make")
 

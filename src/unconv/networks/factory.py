@@ -5,7 +5,9 @@ from __future__ import annotations
 import importlib.util
 import inspect
 import os
+import re
 import sys
+import traceback
 from collections.abc import Callable, Mapping
 from contextlib import redirect_stdout
 from pathlib import Path
@@ -18,6 +20,8 @@ from unconv.networks.live import input_size, is_live, is_state_dict, unwrap
 from unconv.networks.opened import Opened
 from unconv.networks.siblings import importing_beside
 from unconv.networks.weights import loaded
+
+_LIBRARIES = re.compile(r"[/\\](site|dist)-packages[/\\]|[/\\]unconv[/\\]networks[/\\]|^<|[/\\]importlib[/\\]")
 
 
 def open_factory(spec: str, weights: str | None) -> Opened:
@@ -49,7 +53,7 @@ def _run(path: Path, name: str) -> Any:
     except (Exception, SystemExit) as error:  # whatever the user's file raises
         beside = (
             f" For relative imports put an empty __init__.py into {path.parent}."
-            if isinstance(error, ImportError) and "relative import" in str(error)
+            if "relative import" in str(error) and not (path.parent / "__init__.py").is_file()
             else ""
         )
         raise ModelError(f"load: {path} cannot be run: {_words(error)}. Mend it so that it can be imported.{beside}") from error
@@ -112,6 +116,8 @@ def _refuse_arguments(called: str, factory: str, make: Callable[..., Any]) -> No
 
 
 def _words(error: BaseException) -> str:
-    """Return what was raised in one line."""
+    """Return in one line what was raised, and by which line of the last file on the way that is no library's."""
     text = " ".join(str(error).split())[:300].rstrip(".")
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if not _LIBRARIES.search(f.filename)]
+    where = f" (line {frames[-1].lineno} of {Path(frames[-1].filename).name})" if frames else ""
+    return f"{type(error).__name__}{f': {text}' if text else ''}{where}"

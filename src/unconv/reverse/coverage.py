@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from unconv.errors import printable
-from unconv.reverse.laws import Law, fingerprint, laws, trial
+from unconv.reverse.laws import Law, fingerprint, laws, precisions, trial
 from unconv.reverse.methods import Rules, method_named
 from unconv.reverse.model import Model, Recording
 from unconv.reverse.places import Place, looked_at
@@ -148,6 +148,7 @@ def check(model: Model, image: Any = None, method: str | Rules = "deconvnet") ->
     before = fingerprint(model.module)
     tried_on, precise = trial(model)
     recording = tried_on.record(shown, method=rules)
+    own = recording if tried_on is model else model.record(shown, method=rules)
     frozen = recording.frozen(rules)
     refused = {id(step): reason for step in _live(frozen.tape) if (reason := rules.refusal(step)) and _floats(step)}
     seen = recording.places()
@@ -159,7 +160,7 @@ def check(model: Model, image: Any = None, method: str | Rules = "deconvnet") ->
     found.append(Law("model untouched", "weights, modes, hooks, gradients and random numbers are as they were", changed, 0.0))
     counts, rectifiers = (len(seen), len(good)), _rectifiers(recording.tape)
     return Coverage(
-        about=_about(model, recording, rules),
+        about=_about(model, recording, rules) | {"precision": _precision(own, precise)},
         operations=tuple(_operations(recording.tape, frozen, rules, refused)),
         rectifiers=rectifiers,
         rectified=tuple(_rectified(rectifiers, rules)),
@@ -253,6 +254,12 @@ def _chosen(places: Sequence[Place]) -> list[Place]:
     """A few places, from early to deep."""
     step = max(1, (len(places) - 1) / max(1, _PLACES - 1))
     return list(dict.fromkeys(places[round(k * step)] for k in range(min(_PLACES, len(places)))))
+
+
+def _precision(own: Recording, tried: torch.dtype) -> str:
+    """Say in which types the network computes, and in which the laws were tried."""
+    types = " and ".join(str(dtype).removeprefix("torch.") for dtype in precisions(own.tape))
+    return f"{types} (laws: {str(tried).removeprefix('torch.')})"
 
 
 def _about(model: Model, recording: Recording, rules: Rules) -> dict[str, str]:

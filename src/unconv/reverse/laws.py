@@ -27,7 +27,7 @@ from unconv.reverse.walking.walk import walk
 from unconv.reverse.window import Window
 
 _UNITS = 2  # of each place
-_LIMITS = {torch.float64: 1e-10, torch.float32: 1e-4}
+_LIMITS = {torch.float64: 1e-10, torch.float32: 1e-4, torch.float16: 2e-2, torch.bfloat16: 1e-1}
 
 
 @dataclass(frozen=True)
@@ -54,10 +54,15 @@ def trial(model: Model) -> tuple[Model, torch.dtype]:
             precise.others = {name: _double(value) for name, value in model.others.items()}
             tape = precise.record(model.noise()).tape
     except Exception:  # whatever a module of the user's has against being copied, or against float64
-        return model, torch.float32
-    whole = all(output.dtype != torch.float32 for step in tape.steps for output in step.outputs if output)
+        return model, precisions(model.record(model.noise()).tape)[0]
     own = any(p.dtype == torch.float64 for p in precise.module.parameters())
-    return (precise, torch.float64 if whole else torch.float32) if own else (model, torch.float32)
+    return (precise, precisions(tape)[0]) if own else (model, precisions(model.record(model.noise()).tape)[0])
+
+
+def precisions(tape: Tape) -> list[torch.dtype]:
+    """Return the floating types that a network computed in, the least precise first."""
+    found = {output.dtype for step in tape.steps for output in step.outputs if output and output.dtype in _LIMITS}
+    return sorted(found or {tape.image.dtype}, key=lambda dtype: -_LIMITS[dtype])
 
 
 def _double(value: Any) -> Any:

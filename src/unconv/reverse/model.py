@@ -33,6 +33,7 @@ from unconv.reverse.rewriting.written_out import as_written, writes_out, written
 from unconv.reverse.rules import KEEPERS
 from unconv.reverse.rules.table import is_rectifier
 from unconv.reverse.seed import Channels, Seeds, Unit, choose
+from unconv.reverse.tape.precision import own_types
 from unconv.reverse.tape.record import Keep, record
 from unconv.reverse.tape.step import Step, Tape, Value
 from unconv.reverse.tape.untouched import shares, watched
@@ -108,7 +109,8 @@ class Model:
                 f"Is that the size it was made for? (input_size is {self.input_size})"
             ) from error
         key = str(image) if isinstance(image, str | Path) else str(getattr(image, "filename", "") or "")
-        recording = Recording(self, as_maps(written_norms(written_out(channels_first(tape)))), key)
+        with own_types(tensor.device):
+            recording = Recording(self, as_maps(written_norms(written_out(channels_first(tape)))), key)
         again = self._to_keep(recording, keep)
         return self.record(image, again, method) if again else recording
 
@@ -238,7 +240,8 @@ class Recording:
         if not rules.hold:
             return Frozen(self._told[key])
         if key not in self._frozen:
-            self._frozen[key] = freeze(self._told[key], rules.skip, rules.own, rules.gates)
+            with own_types(self.tape.image.device):
+                self._frozen[key] = freeze(self._told[key], rules.skip, rules.own, rules.gates)
         return self._frozen[key]
 
     def receptive_fields(self, method: str | Rules = "deconvnet") -> dict[int, ReceptiveField]:

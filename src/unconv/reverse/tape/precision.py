@@ -1,4 +1,4 @@
-"""float32 means float32, on a GPU too."""
+"""float32 means float32, on a GPU and under autocast, too."""
 
 from __future__ import annotations
 
@@ -31,3 +31,13 @@ def full_precision(device: torch.device) -> Iterator[None]:
     finally:
         for (owner, name, _), value in zip(settings, before, strict=True):
             setattr(owner, name, value)
+
+
+@contextmanager
+def own_types(device: torch.device) -> Iterator[None]:
+    """Compute in the types that tensors have: autocast, which a network may need to run in, would round what is ours."""
+    if not torch.is_autocast_enabled(device.type):
+        yield
+        return
+    with torch.autocast(device.type, enabled=False):
+        yield

@@ -102,6 +102,52 @@ def _key(key: Any) -> Any:
     return next((getattr(key, kind) for kind in ("key", "idx", "name") if hasattr(key, kind)), key)
 
 
+_KINDS = {
+    "torch.jit._script.ScriptModule": (
+        "is compiled to TorchScript, whose interpreter runs past the modules and may fuse operations: nothing has a name",
+        "Pass the nn.Module that it was made from.",
+    ),
+    "torch.distributed.fsdp": (
+        "is sharded over processes (FSDP), so that no process has all weights",
+        "Gather them with torch.distributed.checkpoint.state_dict.get_model_state_dict(model, "
+        "options=StateDictOptions(full_state_dict=True)), load them into a module made anew, and pass that.",
+    ),
+    **{
+        f"torch.ao.nn.{kind}.modules": (
+            "is quantised: it computes in integers, which have no gradient",
+            "Pass the network of floating-point numbers that it was converted from.",
+        )
+        for kind in ("quantized", "intrinsic.quantized")
+    },
+}
+"""Kinds of modules that cannot be recorded, by what their class is called: why, and what to do."""
+
+
+def _refuse_weight(name: str, tensor: Tensor) -> None:
+    """Refuse a weight that has no values, or not all of them."""
+    if is_lazy(tensor):
+        raise ModelError(
+            f"record: {name} is not made yet, as its lazy module has not seen an input, but weights are needed. "
+            "Run the model once on an image, or load its weights, before it is given to unconv."
+        )
+    if tensor.device.type == "meta":
+        raise ModelError(
+            f"record: {name} is on the meta device and has no values, but weights are needed. "
+            'Move the model with model.to_empty(device="cpu"), and load its weights.'
+        )
+    if type(tensor).__name__ == "DTensor" or hasattr(tensor, "placements"):
+        words, remedy = _KINDS["torch.distributed.fsdp"]
+        raise ModelError(f"record: {name} {words}. {remedy}")
+
+
+def _refuse_kind(name: str, module: nn.Module) -> None:
+    """Refuse a module whose operations cannot be seen, or have no gradient; a quantised head alone is no matter before it."""
+    names = [f"{base.__module__}.{base.__name__}" for base in type(module).__mro__]
+    for kind, (words, remedy) in _KINDS.items():
+        if any(base.startswith(kind) for base in names) and not names[0].startswith("torch.ao.nn.quantized.dynamic"):
+            raise ModelError(f"record: {name or 'the model'} {words}. {remedy}")
+
+
 def refuse_unready(model: nn.Module) -> None:
     """Refuse a model that cannot be recorded faithfully, before it runs.
 
@@ -109,17 +155,9 @@ def refuse_unready(model: nn.Module) -> None:
         ModelError: see `record`.
     """
     for name, tensor in (*model.named_parameters(), *model.named_buffers()):
-        if is_lazy(tensor):
-            raise ModelError(
-                f"record: {name} is not made yet, as its lazy module has not seen an input, but weights are needed. "
-                "Run the model once on an image, or load its weights, before it is given to unconv."
-            )
+        _refuse_weight(name, tensor)
     for name, module in model.named_modules():
-        if isinstance(module, torch.jit.ScriptModule):
-            raise ModelError(
-                f"record: {name or 'the model'} is compiled to TorchScript, which hides its operations. "
-                "Pass the nn.Module that it was made from."
-            )
+        _refuse_kind(name, module)
         if isinstance(module, nn.modules.batchnorm._BatchNorm) and (module.training or module.running_mean is None):
             why = "in training mode" if module.training else "without running statistics"
             raise ModelError(

@@ -20,7 +20,7 @@ from unconv.reverse.methods import Rules
 from unconv.reverse.rules import takes_one_channel
 from unconv.reverse.rules.pointwise import rectify
 from unconv.reverse.rules.pool import lie_apart, max_pool
-from unconv.reverse.tape.precision import full_precision
+from unconv.reverse.tape.precision import full_precision, own_types
 from unconv.reverse.tape.step import Step, Tape, Value
 from unconv.reverse.walking.cutting import parts
 from unconv.reverse.window import Window, join
@@ -64,7 +64,8 @@ class Route:
                     )
                 step = replace(step, kept=step.own)
             prepare = self.method.preparing(step.operation)
-            self.prepared[index] = replace(step, kept=prepare(step, self.dtype)) if prepare else step
+            with own_types(self.tape.image.device):
+                self.prepared[index] = replace(step, kept=prepare(step, self.dtype)) if prepare else step
         return self.prepared[index]
 
 
@@ -146,7 +147,8 @@ def _take(method: Rules, step: Step, pending: dict[int, Window], units: Tensor, 
             signals[index] = signal = signal.dense(output.shape[1])
         if output and signal and watch:
             watch(output, signal, units)
-    with full_precision(next(signal for signal in signals if signal).values.device):
+    device = next(signal for signal in signals if signal).values.device
+    with full_precision(device), own_types(device):
         arrived = rule(step, *signals)
     parts = [arrived] if isinstance(arrived, Window) else arrived
     for below, part in zip(step.inputs, parts, strict=True):
