@@ -21,6 +21,7 @@ from unconv.networks.live import input_size as size_of
 from unconv.networks.opened import Opened, Preprocessing
 from unconv.pictures.decode import Source, open_picture
 from unconv.pictures.preprocess import Preprocess, shown
+from unconv.reverse.calling import failed, refuse_collection
 from unconv.reverse.methods import Rules, method_named
 from unconv.reverse.places import Place, find, is_rectified, looked_at, place_of, places
 from unconv.reverse.receptive_field import ReceptiveField, receptive_fields
@@ -96,18 +97,11 @@ class Model:
         keep: Keep = is_rectifier if places is None else [name_of(place) for place in listed(places)]
         try:
             tape = record(self.module, tensor, KEEPERS, keep, self.call, own, self.others)
-        except ImportError as error:
-            raise ModelError(
-                f"record: {self.name} imports while it runs, and cannot: {error}. Import it at the top of its file."
-            ) from error
-        except (RuntimeError, IndexError, TypeError, ValueError, AssertionError) as error:
-            if isinstance(error, UnconvError):
+        except (RuntimeError, LookupError, TypeError, ValueError, AssertionError, AttributeError, ImportError) as error:
+            told = failed(self.name, self.module, tensor.shape, self.input_size, error)
+            if isinstance(error, UnconvError) or told is None:
                 raise
-            what = (str(error) or type(error).__name__).splitlines()[0]
-            raise ModelError(
-                f"record: {self.name} failed on an image of {tuple(tensor.shape)}: {what}. "
-                f"Is that the size it was made for? (input_size is {self.input_size})"
-            ) from error
+            raise told from error
         key = str(image) if isinstance(image, str | Path) else str(getattr(image, "filename", "") or "")
         with own_types(tensor.device):
             recording = Recording(self, as_maps(written_norms(written_out(channels_first(tape)))), key)
@@ -162,6 +156,7 @@ class Model:
     def _tensor(self, image: Source) -> Tensor:
         """Return (1, C, samples..) in the network's type and on its device."""
         if not isinstance(image, Tensor):
+            refuse_collection(image)
             image = self._preprocessed(image)
         if not fits_kind(image, Tensor):
             raise DtypeError(f"image: {kind_shown(image)} came, but a dense tensor with values was needed. Pass one.")

@@ -256,9 +256,11 @@ def _fitted(formula: Formula, device: torch.device) -> Activation | bool | None:
 def compact(formula: Formula) -> tuple[Formula, list[int]] | None:
     """Return the formula with constants that are the same along an axis cut down to one sample of it, and which sizes count.
 
-    None: its constants differ from place to place along the first axis, which probes need.
+    None: its constants differ from place to place along the first axis, which probes need; or it has no samples.
     """
     rank = len(formula.root.shape)
+    if 0 in formula.root.shape:
+        return None
     extents = [1] * rank
 
     def cut(leaf: Any) -> Any:

@@ -1,0 +1,90 @@
+"""Images and networks that do not go together as they are: what came, and how to call or wrap the network instead."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Iterator, Mapping, Sequence, Sized
+from typing import Any
+
+from torch import nn
+
+from unconv.errors import DtypeError, ModelError
+
+_WRAPPER = """
+
+class Wrapped(torch.nn.Module):
+    def __init__(self, model): super().__init__(); self.model = model
+    def forward(self, x): return self.model({})
+
+network = unconv.Network(Wrapped(model))"""
+
+_OF_DICTIONARIES = r"has no attribute|too many indices|only integers, slices|invalid data type 'str'|indices must be"
+_OF_LISTS = r"must be tuple of Tensors|not enough values to unpack|to be a list|must be a list|a list of|should be a list"
+
+
+def refuse_collection(image: Any) -> None:
+    """Refuse several images, or one among other inputs, with how each is passed.
+
+    Raises:
+        DtypeError: `image` is a list, a dictionary or the like.
+    """
+    if isinstance(image, Mapping):
+        names = [str(name) for name in image]
+        one = names[0] if names else "image"
+        raise DtypeError(
+            f"image: a {type(image).__name__} of {', '.join(names[:4]) or 'nothing'} came, but one image was needed. Pass "
+            f'image[{one!r}] alone. If forward has that as an argument: unconv.Network(model, argument="{one}", '
+            "others={..}), where others are the rest. If forward takes the dictionary as it is, wrap the model:"
+            + wrapper(f'{{"{one}": x}}')
+        )
+    if isinstance(image, Sequence | set | frozenset | Iterator) and not isinstance(image, str | bytes):
+        count = f"of {len(image)} " if isinstance(image, Sized) else ""
+        raise DtypeError(
+            f"image: a {type(image).__name__} {count}came, but one image was needed. Pass each by itself, or all to "
+            "network.stream(images, places); numbers in lists as numpy.array(image). If the model takes a list of "
+            "images, wrap it:" + wrapper("[x[0]]")
+        )
+
+
+def wrapper(argument: str) -> str:
+    """Return a module, in Python, that calls `model` with `argument`, in which `x` is a batch of one image."""
+    return _WRAPPER.replace("{}", argument)
+
+
+def failed(
+    name: str, module: nn.Module, shape: Sequence[int], input_size: Sequence[int], error: Exception
+) -> ModelError | None:
+    """Return what to say of an error that a network raised on an image; None if it is none of calling it in a wrong way."""
+    text = str(error)
+    if isinstance(error, ImportError):
+        return ModelError(f"record: {name} imports while it runs, and cannot: {text}. Import it at the top of its file.")
+    if isinstance(error, AttributeError) and "'Tensor' object has no attribute" not in text:
+        return None
+    what = (text or type(error).__name__).splitlines()[0].rstrip(".")
+    way_out = _way_out(module, error, text) or f"Is that the size it was made for? (input_size is {tuple(input_size)})"
+    return ModelError(f"record: {name} failed on an image of {tuple(shape)}: {what}. {way_out}")
+
+
+def _way_out(module: nn.Module, error: Exception, text: str) -> str | None:
+    """Return how to call a module otherwise, if that is what an error is about."""
+    missing = re.search(r"forward\(\) missing \d+ required (?:positional|keyword-only) arguments?: (.*)", text)
+    if missing:
+        return f"Pass its other arguments by name: unconv.Network(model, others={{..}}), here {missing[1]}."
+    if re.search(r"forward\(\) takes \d+ positional arguments? but \d+ were given", text) or isinstance(error, KeyError):
+        return 'Say which argument of its forward is the image: unconv.Network(model, argument="pixel_values").'
+    hint = _annotation(module)
+    if "dict" in hint or isinstance(error, AttributeError) or re.search(_OF_DICTIONARIES, text):
+        return "If its forward takes a dictionary, wrap it, with the name that it looks for:" + wrapper('{"image": x}')
+    if "list" in hint or re.search(_OF_LISTS, text):
+        return "If its forward takes a list of images, wrap it:" + wrapper("[x[0]]")
+    return None
+
+
+def _annotation(module: nn.Module) -> str:
+    """Return what a module's forward says of its first argument, in small letters."""
+    try:
+        first = next(iter(inspect.signature(module.forward).parameters.values()), None)
+    except (TypeError, ValueError):  # a forward of C++
+        return ""
+    return "" if first is None or first.annotation is first.empty else str(first.annotation).lower()
