@@ -53,7 +53,7 @@ _SETTINGS = {
     "mmengine.config.config": ("ConfigDict",),
     "mmengine.logging.history_buffer": ("HistoryBuffer",),
     "builtins": ("bool", "dict", "float", "int", "list", "str", "tuple"),
-    "__builtin__": ("bool", "dict", "float", "int", "list", "str", "tuple"),
+    "__builtin__": ("bool", "dict", "float", "int", "list", "long", "str", "tuple", "unicode"),
 }
 """Settings and scores that trainings save beside the weights: empty dictionaries stand for them."""
 

@@ -1,0 +1,244 @@
+"""Checkpoints of trainings: whatever a network's weights are wrapped in is taken off if they fit then, and is told."""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import datetime
+import pathlib
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+from torchvision import models
+
+import unconv
+from cases.weights import refused, state_of, tiny, written
+from unconv.errors import WeightsError
+from unconv.networks.checkpoints import AVERAGES, TRAINED
+
+
+def behind(prefix, state):
+    return {f"{prefix}{key}": value for key, value in state.items()}
+
+
+def other(state, by=1.0):
+    return {key: value + by if value.is_floating_point() else value for key, value in state.items()}
+
+
+def assert_loaded(network, state):
+    found = network.module.state_dict()
+    assert all(torch.equal(value, state[key]) for key, value in found.items())
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+@pytest.mark.parametrize("key", [*AVERAGES, *TRAINED])
+def test_weights_under_any_key_of_the_list_are_found(tmp_path, key, legacy):
+    state = state_of(tiny())
+    network = unconv.load(tiny(), written(tmp_path / "a.pth", {"epoch": 3, key: state}, legacy))
+    assert_loaded(network, state)
+    assert (network.weights, network.notes) == (f"a.pth (its {key})", ())
+
+
+PREFIXES = ["module.", "model.", "_orig_mod.", "backbone.", "encoder.", "net.", "module.model.", "module._orig_mod.", "my_net."]
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+@pytest.mark.parametrize("prefix", PREFIXES)
+def test_one_prefix_before_all_names_is_taken_off_and_told(tmp_path, prefix, suffix):
+    state = state_of(tiny())
+    network = unconv.load(tiny(), written(tmp_path / f"a{suffix}", behind(prefix, state)))
+    assert_loaded(network, state)
+    shown = prefix.replace("_orig_mod.", "")  # which torch puts into names, and nobody trains
+    assert network.weights == (f"a{suffix} (without the prefix {shown})" if shown else f"a{suffix}")
+    assert network.notes == ((f"the prefix {shown} was taken off the names in a{suffix}.",) if shown else ())
+
+
+def test_what_compiling_a_part_puts_into_names_is_taken_out(tmp_path):
+    model = models.squeezenet1_1()
+    state = state_of(model)
+    path = tmp_path / "a.pth"
+    torch.save({key.replace("features.3.", "features.3._orig_mod."): value for key, value in state.items()}, path)
+    assert_loaded(unconv.load("torchvision:squeezenet1_1", path), state)
+
+
+def test_names_that_fit_lose_no_prefix(tmp_path):
+    model = nn.Sequential()
+    model.add_module("module", tiny())
+    state = state_of(model)
+    network = unconv.load(model, written(tmp_path / "a.pth", state | behind("ema.", other(state))))
+    assert_loaded(network, state)
+    assert network.weights == "a.pth (7 other tensors left out)"
+
+
+# -- which of several ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("state_dict", "state_dict_ema"),
+        ("params", "params_ema"),
+        ("model", "model_ema"),
+        ("student", "teacher"),
+        ("model", "ema"),
+    ],
+)
+@pytest.mark.parametrize("nested", [True, False])
+def test_an_average_is_taken_before_what_was_trained_and_told(tmp_path, first, second, nested):
+    state = state_of(tiny())
+    found = {first: other(state), second: state}
+    if not nested:
+        found = behind(f"{first}.", other(state)) | behind(f"{second}.", state)
+    network = unconv.load(tiny(), written(tmp_path / "a.pth", found))
+    assert_loaded(network, state)
+    dot = "" if nested else "."
+    assert f"{second}{dot} was taken, an average over the training, and not {first}{dot}." in network.notes[0]
+
+
+def test_of_two_that_were_trained_the_first_of_the_list_is_taken(tmp_path):
+    state = state_of(tiny())
+    network = unconv.load(tiny(), written(tmp_path / "a.pth", {"net": other(state), "state_dict": state}))
+    assert_loaded(network, state)
+    assert network.notes == (
+        "of the weights in a.pth that fit, state_dict was taken, the first in unconv's order, and not net.",
+    )
+
+
+def test_several_of_which_no_rule_says_the_better_are_refused(tmp_path):
+    state = state_of(tiny())
+    text = refused(written(tmp_path / "a.pth", {"left": state, "right": other(state)}))
+    assert "holds several sets of weights that fit: left, right. Save the one that you mean alone." in text
+    assert_loaded(unconv.load(tiny(), written(tmp_path / "b.pth", {"left": state, "right": state})), state)
+
+
+def test_an_average_that_does_not_fit_is_passed_over(tmp_path):
+    state = state_of(tiny())
+    found = {
+        "ema": {"shadow": [1.0]},
+        "teacher": behind("head.", state_of(nn.Linear(3, 2))),
+        "student": behind("module.", state),
+    }
+    assert_loaded(unconv.load(tiny(), written(tmp_path / "a.pth", found)), state)
+
+
+# -- what lies beside it -------------------------------------------------------------------------------
+
+
+def test_modules_beside_the_network_are_left_out_and_told(tmp_path):
+    state = state_of(tiny())
+    beside = {"projector.weight": torch.rand(2), "criterion.weight": torch.rand(3), "head_ema.0.bias": torch.rand(3)}
+    network = unconv.load(tiny(), written(tmp_path / "a.ckpt", {"state_dict": behind("model.", state) | beside}))
+    assert_loaded(network, state)
+    assert network.weights == "a.ckpt (its state_dict, without the prefix model., 3 other tensors left out)"
+    assert network.notes[1] == (
+        "tensors of modules that the network does not have were left out of a.ckpt: projector (1), criterion (1), head_ema (1)."
+    )
+
+
+@pytest.mark.parametrize("key", ["n_averaged", "total_ops", "0.total_params", "queue"])
+def test_counters_of_a_training_are_no_matter(tmp_path, key):
+    state = state_of(tiny())
+    network = unconv.load(tiny(), written(tmp_path / "a.pth", state | {key: torch.zeros(1)}))
+    assert_loaded(network, state)
+    assert network.notes == ()
+
+
+def test_weights_of_a_deeper_network_of_the_kind_are_refused(tmp_path):
+    path = tmp_path / "resnet34.pth"
+    torch.save({"state_dict": behind("module.", models.resnet34().state_dict())}, path)
+    with pytest.raises(WeightsError, match=r"\(state_dict behind module\.\) does not fit torchvision:resnet18; unexpected: "):
+        unconv.load("torchvision:resnet18", path)
+
+
+def test_a_key_of_the_network_that_is_missing_is_an_error_however_it_is_wrapped(tmp_path):
+    state = state_of(tiny())
+    del state["1.bias"]
+    text = refused(written(tmp_path / "a.pth", {"model": behind("module.", state) | {"neck.weight": torch.rand(2)}}))
+    assert "(model behind module.) does not fit Sequential; missing: 1.bias; unexpected: neck.weight." in text
+
+
+def test_a_count_of_batches_is_missing_everywhere_or_nowhere(tmp_path):
+    model = nn.Sequential(nn.BatchNorm2d(2), nn.BatchNorm2d(2))
+    state = state_of(model)
+    del state["1.num_batches_tracked"]
+    assert "missing: 1.num_batches_tracked" in refused(written(tmp_path / "a.pth", state), model)
+
+
+# -- classifiers of another width ----------------------------------------------------------------------
+
+
+HEADS = {
+    "resnet18": ["fc"],
+    "vgg11": ["classifier.6"],
+    "squeezenet1_1": ["classifier.1"],
+    "mobilenet_v3_small": ["classifier.3"],
+    "densenet121": ["classifier"],
+    "convnext_tiny": ["classifier.2"],
+    "inception_v3": ["AuxLogits.fc", "fc"],
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", HEADS)
+def test_a_classifier_gets_as_many_outputs_as_the_file_has(tmp_path, name):
+    more = {"init_weights": False} if name == "inception_v3" else {}
+    state = state_of(models.get_model(name, weights=None, num_classes=10, **more))
+    save_file(state, tmp_path / "mine.safetensors")
+    network = unconv.load(f"torchvision:{name}", tmp_path / "mine.safetensors")
+    assert_loaded(network, state)
+    assert network.classes == ()
+    layers = ", ".join(HEADS[name])
+    words = f"the classifier {layers} has 10 outputs, as in mine.safetensors, and not 1,000; their names are unknown."
+    assert network.notes == (words,)
+    assert f"{HEADS[name][-1]} with 10 outputs" in network.weights
+
+
+def test_a_network_with_another_classifier_gives_what_the_trained_one_gives(tmp_path):
+    trained = models.resnet18(num_classes=10).eval()
+    torch.save({"model": behind("module.", trained.state_dict())}, tmp_path / "mine.pth")
+    network = unconv.load("torchvision:resnet18", tmp_path / "mine.pth", input_size=(3, 32, 32))
+    image = torch.rand(1, 3, 32, 32)
+    assert torch.equal(network.module(image), trained(image))
+    ours, right = (n.project(image, "layer2.1.relu", "top:2").pixels() for n in (network, unconv.Network(trained)))
+    assert torch.equal(ours, right)
+
+
+def test_a_live_module_keeps_its_classifier(tmp_path):
+    model = models.resnet18(num_classes=7)
+    text = refused(written(tmp_path / "mine.pth", state_of(models.resnet18(num_classes=10))), model)
+    assert "has 10 outputs for the classifier fc, but that of ResNet has 7, and a module of yours is not changed. " in text
+    assert "Give it the layer first: model.fc = torch.nn.Linear(512, 10)." in text
+    assert model.fc.out_features == 7
+
+
+def test_a_layer_in_the_middle_is_no_classifier(tmp_path):
+    state = state_of(nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)))
+    assert "wrong shape: 0.weight is (4, 3, 3, 3), not (2, 3, 3, 3)" in refused(written(tmp_path / "a.pth", state))
+
+
+# -- settings that lie beside weights ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_settings_beside_weights_are_passed_over(tmp_path, legacy):
+    settings = {
+        "args": argparse.Namespace(lr=0.1, out=pathlib.Path("runs"), deep=argparse.Namespace(a=[1, 2])),
+        "best": np.float64(0.5),
+        "accuracy": np.arange(3.0),
+        "meta": {"time": datetime.datetime(2026, 1, 1), "counts": collections.defaultdict(int, a=1)},
+        "queue": collections.deque([1, 2]),
+        "types": [int, float],
+    }
+    state = state_of(tiny())
+    path = written(tmp_path / "a.pth", {**settings, "state_dict": state}, legacy)
+    assert_loaded(unconv.load(tiny(), path), state)
+
+
+def test_what_a_pickle_would_put_into_settings_is_dropped(tmp_path):
+    """Settings are no way to smuggle: a state dict in them is none."""
+    state = state_of(tiny())
+    path = written(tmp_path / "a.pth", {"state_dict": collections.defaultdict(dict, state)})
+    assert "holds no state dict" in refused(path)
