@@ -86,7 +86,7 @@ class Fit:
     def label(self) -> str:
         """What it is called in a message; "" if it is the whole file."""
         path = ".".join(map(shown, self.path))
-        return " behind ".join(part for part in (path, shown(self.prefix) if self.prefix else "") if part)
+        return " behind ".join(part for part in (path, shown(self.prefix[:-1]) if self.prefix else "") if part)
 
 
 def fits(found: Any, wanted: Mapping[str, Tensor], module: nn.Module) -> list[Fit]:
@@ -216,7 +216,7 @@ def told(path: Path, fit: Fit) -> str:
         *([f"its {'.'.join(map(shown, fit.path))}"] if fit.path else []),
         *([f"without the prefix {shown(fit.prefix)}"] if fit.prefix else []),
         *(f"{shown(name)} with {width:,} outputs" for name, width in fit.widths.items()),
-        *([f"{len(fit.others):,} other tensors left out"] if fit.others else []),
+        *([f"{len(fit.others):,} other tensor{'s' * (len(fit.others) > 1)} left out"] if fit.others else []),
     ]
     return f"{path.name} ({', '.join(parts)})" if parts else path.name
 
