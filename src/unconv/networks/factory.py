@@ -87,7 +87,7 @@ def _way_out(factory: str, made: Any) -> str:
     if any(is_live(part) for part in parts):
         return f"Let {factory} return the network alone."
     if is_state_dict(made):
-        return f"Let {factory} make the network, load them into it, and return it."
+        return f"Let {factory} build the network, load them into it, and return it."
     return f"Let {factory} return the network itself."
 
 

@@ -84,7 +84,7 @@ def input_size(model: Any) -> tuple[int, ...]:
         return SIZE
     inputs = set(model.graph_signature.user_inputs)
     shapes = [node.meta["val"].shape for node in model.graph.nodes if node.op == "placeholder" and node.name in inputs]
-    lengths = [length if isinstance(length, int) else SIZE[0] for length in shapes[0][1:]] if shapes else []
+    lengths = [length if isinstance(length, int) else SIZE[-1] for length in shapes[0][1:]] if shapes else []
     return tuple(lengths) if len(lengths) > 1 else SIZE
 
 

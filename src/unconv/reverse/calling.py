@@ -61,6 +61,8 @@ def failed(
         return ModelError(f"record: {name} imports while it runs, and cannot: {text}. Import it at the top of its file.")
     if isinstance(error, AttributeError) and "'Tensor' object has no attribute" not in text:
         return None
+    if isinstance(error, KeyError) and not _takes_any_name(module):
+        return None
     what = (text or type(error).__name__).splitlines()[0].rstrip(".")
     way_out = _way_out(module, error, text) or f"Is that the size it was made for? (input_size is {tuple(input_size)})"
     return ModelError(f"record: {name} failed on an image of {tuple(shape)}: {what}. {way_out}")
@@ -81,10 +83,18 @@ def _way_out(module: nn.Module, error: Exception, text: str) -> str | None:
     return None
 
 
+def _takes_any_name(module: nn.Module) -> bool:
+    return any(parameter.kind is parameter.VAR_KEYWORD for parameter in _parameters(module))
+
+
+def _parameters(module: nn.Module) -> list[inspect.Parameter]:
+    try:
+        return list(inspect.signature(module.forward).parameters.values())
+    except (TypeError, ValueError):  # a forward of C++
+        return []
+
+
 def _annotation(module: nn.Module) -> str:
     """Return what a module's forward says of its first argument, in small letters."""
-    try:
-        first = next(iter(inspect.signature(module.forward).parameters.values()), None)
-    except (TypeError, ValueError):  # a forward of C++
-        return ""
+    first = next(iter(_parameters(module)), None)
     return "" if first is None or first.annotation is first.empty else str(first.annotation).lower()

@@ -231,6 +231,8 @@ def _settings() -> Iterator[None]:
     """Put back what a forward pass may change for the whole program."""
     table = [(read, write, read()) for read, write in _setting_table()]
     filters, rows = warnings.filters, list(warnings.filters)
+    # Our hooks expect to be called twice for a compiled part, of which torch warns.
+    warnings.filterwarnings("ignore", r"Using `torch\.compile\(module\)` when there are global hooks", UserWarning)
     try:
         yield
     finally:
