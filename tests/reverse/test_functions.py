@@ -325,3 +325,13 @@ def test_what_is_held_beside_a_function_is_tried_too():
     net = network(lambda m, x: (y := Round.apply(m.conv(x))) * y.mean((2, 3), keepdim=True).sigmoid())
     (held,) = (law for law in net.check(picture(), unconv.Rules("gradient", hold=True)).laws if law.name == "held = constants")
     assert held.error < 1e-12
+
+
+def test_a_function_of_what_was_written_through_a_view_is_refused():
+    def forward(m, x):
+        y = m.conv(x)
+        y.mT.mul_(0.5)
+        return Reversal.apply(y)
+
+    with pytest.raises(NoRule, match=r"wrote in place through a view, and Reversal reads the memory under it"):
+        network(forward).project(picture(), "last", 0, method="gradient")

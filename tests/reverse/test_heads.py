@@ -125,3 +125,13 @@ def test_colours_of_a_network_that_takes_blue_first_are_drawn_as_they_look():
         found = unconv.Network(layer.eval(), prepared, (3, 12, 12)).project(picture, "output", "all")
         drawn.append(found.picture())
     assert drawn[0].tobytes() == drawn[1].tobytes()
+
+
+def test_a_write_into_memory_that_overlaps_itself_is_refused():
+    class Frames(nn.Module):
+        def forward(self, x):
+            y = (x * 2).as_strided((1, 2, 2, 2), (1, 12, 1, 1))
+            return y.copy_(y.flip(3).clone())
+
+    with pytest.raises(unconv.ModelError, match=r"copy writes in place into a tensor whose samples share memory"):
+        unconv.Network(Frames(), input_size=(2, 4, 4)).places()

@@ -58,14 +58,16 @@ def _made(step: Step, output: Value, known: Mapping[int, Axes]) -> Axes:
         return (*axes[:at], "other", *axes[at:])
     if len(shape) < len(axes):
         return _fewer(step, axes, source.shape, shape)
-    if len(shape) > len(axes):  # spread over more axes, in front
-        return (*_others(len(shape) - len(axes)), *axes)
-    at = 1 if step.operation in _SECOND else len(shape) - 1 if step.operation in _LAST else None
-    if at is None:
-        return axes
-    # The channels are made here: what were channels before is a map's axis now, if it is still there.
-    rest: list[Axis] = ["other" if axis == "channels" else axis for axis in axes]
-    return (*rest[:at], "channels", *rest[at + 1 :])
+    if len(shape) > len(axes):
+        if step.operation is aten.expand.default:
+            return (*_others(len(shape) - len(axes)), *axes)
+        return ("batch", "channels", *_others(len(shape) - 2))  # put together from patches
+    if step.operation in _SECOND:  # what were channels before is a map's axis now, if it is still there
+        rest: list[Axis] = ["other" if axis == "channels" else axis for axis in axes]
+        return (rest[0], "channels", *rest[2:])
+    if step.operation in _LAST:  # mixes channels, or, where these stand elsewhere, samples
+        return (*axes[:-1], "other" if "channels" in axes[:-1] else "channels")
+    return axes
 
 
 def _fewer(step: Step, axes: Axes, before: Sequence[int], after: Sequence[int]) -> Axes:

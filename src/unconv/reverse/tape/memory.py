@@ -31,6 +31,18 @@ def tensors_in(found: Any) -> Iterator[Tensor]:
         yield from tensors_in(list(found.values()))
 
 
+def overlaps_itself(tensor: Tensor) -> bool:
+    """Whether samples of a tensor may share memory with each other: a write into one would change the others."""
+    if tensor.layout is not torch.strided or tensor.is_contiguous():
+        return False
+    reach = 0
+    for stride, length in sorted((s, n) for s, n in zip(tensor.stride(), tensor.shape, strict=True) if n > 1):
+        if stride <= reach:
+            return True
+        reach += stride * (length - 1)
+    return False
+
+
 class Memory:
     """Where the image lies, what of it was written, and which steps hold a reference into it, by storage."""
 

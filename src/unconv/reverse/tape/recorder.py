@@ -23,7 +23,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 from unconv.errors import ModelError, NonFinite
 from unconv.reverse.tape.barriers import FUNCTION, NO_GRAD, STALE, WRITTEN
 from unconv.reverse.tape.functions import applied, goes_back_as_it_came, name_of_function, recomputes
-from unconv.reverse.tape.memory import Memory, storage_of, tensors_in
+from unconv.reverse.tape.memory import Memory, overlaps_itself, storage_of, tensors_in
 from unconv.reverse.tape.naming import named_modules
 from unconv.reverse.tape.schema import (
     arguments,
@@ -291,6 +291,11 @@ class Recorder(TorchDispatchMode):
     def _overwrite(self, written: Sequence[Tensor], func: OpOverload, over_live: bool) -> None:
         """Tensors are about to be written in place: save what we hold of them, and doubt all that share their memory."""
         self.guard.before_writing(written)
+        if over_live and any(map(overlaps_itself, written)):
+            raise ModelError(
+                f"record: {self._where(func)} writes in place into a tensor whose samples share memory with each other "
+                "(as_strided, expand); what it holds then cannot be told. Write into a copy of it: clone()."
+            )
         storages = {storage for t in written if (storage := storage_of(t)) is not None}
         self._copy_constants(storages)
         for index, tensor in self.held.items():
@@ -321,6 +326,7 @@ class Recorder(TorchDispatchMode):
         Args:
             on: whether gradients were on where the function was applied.
         """
+        self.doubt_stale(tensors_in(args), name_of_function(function))
         live = [t for t in tensors_in(args) if t in self.values and t.is_floating_point()]
         if not live:
             return forward(*args, **kwargs)
