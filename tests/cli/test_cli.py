@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import runpy
 import subprocess
 import sys
 from dataclasses import asdict
@@ -12,6 +13,7 @@ from urllib.parse import unquote, urlsplit
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -352,3 +354,12 @@ def test_the_process_ends_with_status_1_and_one_line(here):
     assert (ended.returncode, ended.stdout) == (1, "")
     assert ended.stderr.splitlines()[0].startswith("unconv: load: tiny.py has no function 'maek'")
     assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.parametrize("quiet", [False, True])
+def test_what_was_done_to_fit_weights_is_said_on_standard_error(here, unconv_command, quiet):
+    model = runpy.run_path("tiny.py")["make"]()
+    torch.save({"model": {f"module.{key}": value for key, value in model.state_dict().items()}}, "last.pth")
+    status, out, err = unconv_command("places", "tiny.py:make", "--weights", "last.pth", *(["-q"] if quiet else []))
+    assert (status, "weights last.pth (its model, without the prefix module.)" in " ".join(out.split())) == (0, True)
+    assert err == ("" if quiet else "unconv: the prefix module. was taken off the names in last.pth.\n")

@@ -73,6 +73,24 @@ def test_names_that_fit_lose_no_prefix(tmp_path):
     assert network.weights == "a.pth (7 other tensors left out)"
 
 
+@pytest.mark.filterwarnings("ignore:.*weight_norm:FutureWarning")
+@pytest.mark.parametrize("norm", ["weight_norm", "spectral_norm"])
+@pytest.mark.parametrize("old", [True, False])
+def test_a_normalised_weight_fits_in_both_forms_of_torchs(tmp_path, norm, old):
+    def made(old):
+        model = tiny()
+        getattr(nn.utils if old else nn.utils.parametrizations, norm)(model[0])
+        return model.eval()
+
+    trained, model = made(old), made(not old)
+    with torch.no_grad():
+        for value in trained.parameters():
+            value.uniform_()
+    unconv.load(model, written(tmp_path / "a.pth", trained.state_dict()))
+    image = torch.rand(1, 3, 8, 8)
+    torch.testing.assert_close(model(image), trained(image))
+
+
 # -- which of several ---------------------------------------------------------------------------------
 
 

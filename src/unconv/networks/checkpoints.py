@@ -10,6 +10,7 @@ Source:
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -42,6 +43,9 @@ _MOST_DICTIONARIES, _MOST_PREFIXES = 2_000, 32  # that are looked at; an optimiz
 _WRAPPERS = {"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}  # torch's own, anywhere in a name
 _COUNTER = "num_batches_tracked"  # of a batch norm; torch has it since 0.4.1
 _OF_TRAINING = ("total_ops", "total_params", "n_averaged", "queue", "queue_ptr")  # tensors that no forward pass reads
+# `weight_norm` and `spectral_norm` have two forms, of which torch 2 has both.
+_NORMALISED = re.compile(r"\bparametrizations\.(\w+)\.(original0|original1|original|0\._u|0\._v)$")
+_OLDER = {"original0": "_g", "original1": "_v", "original": "_orig", "0._u": "_u", "0._v": "_v"}
 
 
 @dataclass(frozen=True)
@@ -126,7 +130,9 @@ def state_dicts(found: Any) -> Iterator[tuple[tuple[str, ...], dict[str, Stored]
 
 
 def _plain(key: str) -> str:
-    """Return a name without the wrappers that torch puts into it."""
+    """Return a name without the wrappers that torch puts into it; of a normalised weight, the older of torch's two."""
+    if "parametrizations." in key:
+        key = _NORMALISED.sub(lambda match: match[1] + _OLDER[match[2]], key)
     return ".".join(part for part in key.split(".") if part not in _WRAPPERS) if "_" in key else key
 
 

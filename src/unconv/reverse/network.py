@@ -41,9 +41,10 @@ def load(
 
     Args:
         spec: a name in one of the forms of the list below, such as "torchvision:vgg16" (docs/opening.md explains
-            them); or a live module or Keras model.
+            them); or a live module, Keras model or exported program.
         weights: "DEFAULT" or another of the library's names, which downloads; or a file .safetensors,
-            .pth or .pt, for Keras .keras or .weights.h5. None: random for a library's architecture.
+            .pth or .pt, for Keras .keras or .weights.h5. Of a checkpoint the weights are found that fit;
+            `weights` and `notes` of the network say which. None: random for a library's architecture.
         preprocess: from a PIL picture to a tensor (C, H, W), in place of the network's own.
         input_size: (C, H, W) that `places` runs the network with, in place of the network's own.
 
@@ -59,7 +60,7 @@ class Network(Model):
     """A trained network and its preprocessing. The module is never changed.
 
     Args:
-        module: any live module; DataParallel and compiled wrappers are taken off.
+        module: any live module, or a program of `torch.export`; DataParallel and compiled wrappers are taken off.
         preprocess: from a PIL picture to a tensor (C, H, W). None: the picture is cropped to
             `input_size` and scaled to 0..1, nothing else.
         input_size: (C, samples..) that the network is run with to list its places; of a Keras model its own.
