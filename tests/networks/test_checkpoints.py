@@ -231,6 +231,25 @@ def test_a_live_module_keeps_its_classifier(tmp_path):
     assert model.fc.out_features == 7
 
 
+HEADLESS = {
+    "none": nn.Identity(),
+    "of two layers": nn.Sequential(nn.Linear(512, 6), nn.ReLU(), nn.Linear(6, 10)),
+    "behind a dropout": nn.Sequential(nn.Dropout(), nn.Linear(512, 10)),
+    "without a bias": nn.Linear(512, 10, bias=False),
+}
+
+
+@pytest.mark.parametrize("name", HEADLESS)
+def test_a_classifier_of_another_kind_is_refused_with_how_to_open_the_rest(tmp_path, name):
+    model = models.resnet18()
+    model.fc = HEADLESS[name]
+    torch.save(model.state_dict(), tmp_path / "mine.pth")
+    with pytest.raises(
+        WeightsError, match=r"All but fc fits: build the network with that fc in a Python file, and pass FILE\.py:"
+    ):
+        unconv.load("torchvision:resnet18", tmp_path / "mine.pth")
+
+
 def test_a_layer_in_the_middle_is_no_classifier(tmp_path):
     state = state_of(nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)))
     assert "wrong shape: 0.weight is (4, 3, 3, 3), not (2, 3, 3, 3)" in refused(written(tmp_path / "a.pth", state))

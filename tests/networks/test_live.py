@@ -50,7 +50,7 @@ WRAPPED = {
     "compiled in part": compiled_in_part,
     "compiled forward": compiled_forward,
     "averaged": lambda: torch.optim.swa_utils.AveragedModel(small()),
-    "exported": lambda: torch.export.export(small(), (image()[None],)),
+    "exported": lambda: torch.export.export(small(), (image()[None],), strict=False),
     "traced by fx": lambda: torch.fx.symbolic_trace(small()),
 }
 
@@ -78,11 +78,12 @@ def test_an_exported_program_has_the_modules_names_and_its_own_input_size(name):
 
 
 def test_an_exported_program_takes_weights(tmp_path):
-    program = torch.export.export(small(), (image()[None],))
+    program = torch.export.export(small(), (image()[None],), strict=False)
     state = {key: torch.rand_like(value) if value.is_floating_point() else value for key, value in small().state_dict().items()}
     torch.save(state, tmp_path / "a.pth")
     found = unconv.load(program, tmp_path / "a.pth").module.state_dict()
-    assert all(torch.equal(found[key], value) for key, value in state.items() if key in found)
+    assert {*found} >= {"0.0.weight", "0.1.running_var", "1.0.bias"}
+    assert all(torch.equal(value, state[key]) for key, value in found.items())
 
 
 @pytest.mark.parametrize("norm", ["weight_norm", "spectral_norm"])

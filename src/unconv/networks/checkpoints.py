@@ -87,6 +87,12 @@ class Fit:
         return bool(self.widths), not any(word in AVERAGES for word in words), places
 
     @property
+    def differing(self) -> tuple[str, ...]:
+        """The modules, of the network's outermost, that do not fit."""
+        keys = [*self.missing, *self.misshapen, *(key.removeprefix(self.prefix) for key in self.unexpected)]
+        return tuple(dict.fromkeys(_plain(key).partition(".")[0] for key in keys))
+
+    @property
     def label(self) -> str:
         """What it is called in a message; "" if it is the whole file."""
         path = ".".join(map(shown, self.path))
@@ -100,9 +106,11 @@ def fits(found: Any, wanted: Mapping[str, Tensor], module: nn.Module) -> list[Fi
         found: what the file holds; dictionaries in dictionaries.
         wanted: the network's own tensors.
     """
+    held = list(state_dicts(found))
+    large = [(path, state) for path, state in held if 2 * len(state) >= len(wanted)]  # an optimizer's are many, and small
     tried = [
         _fit(path, prefix, state, wanted, module)
-        for path, state in state_dicts(found)
+        for path, state in large or held
         for prefix in _prefixes({_plain(key): key for key in state}, wanted)
     ]
     whole = [fit for fit in tried if fit.whole]

@@ -179,7 +179,14 @@ def _refuse_misfit(name: str, wanted: Mapping[str, Tensor], fit: Fit, path: Path
     }
     parts = [f"{what}: {listed(keys)}" for what, keys in lists.items() if keys]
     where = f"{shown(path)} ({fit.label})" if fit.label else shown(path)
-    raise WeightsError(f"load: {where} does not fit {name}; {'; '.join(parts)}. Name the network it was saved from.")
+    roots = {key.partition(".")[0] for key in wanted}
+    way_out = (
+        f"All but {shown(fit.differing[0])} fits: build the network with that {shown(fit.differing[0])} in a Python file, "
+        "and pass FILE.py:factory."
+        if len(fit.differing) == 1 < len(roots) and fit.names
+        else "Name the network it was saved from."
+    )
+    raise WeightsError(f"load: {where} does not fit {name}; {'; '.join(parts)}. {way_out}")
 
 
 def _refuse_several(path: Path, found: Sequence[Fit]) -> None:
