@@ -149,6 +149,14 @@ def test_a_network_that_takes_the_image_by_name_says_so(make):
             unconv.Network(make(), input_size=SIZE, argument="image").places()
 
 
+@pytest.mark.parametrize("make", [nn.ModuleList, nn.Module], ids=lambda make: make.__name__)
+def test_a_module_without_a_forward_asks_for_what_is_in_it(make):
+    model = make()
+    model.net = Taking().net
+    with pytest.raises(ModelError, match="It has no forward: pass the module in it that takes the image"):
+        unconv.Network(model, input_size=SIZE).places()
+
+
 def test_another_size_is_still_another_size():
     model = nn.Sequential(nn.Conv2d(3, 2, 3), nn.Flatten(), nn.Linear(2, 2)).eval()
     with pytest.raises(ModelError, match=re.escape("Is that the size it was made for? (input_size is (3, 16, 16))")):

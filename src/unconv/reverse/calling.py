@@ -41,8 +41,8 @@ def refuse_collection(image: Any) -> None:
     if isinstance(image, Sequence | set | frozenset | Iterator) and not isinstance(image, str | bytes):
         count = f"of {len(image)} " if isinstance(image, Sized) else ""
         raise DtypeError(
-            f"image: a {type(image).__name__} {count}came, but one image was needed. Pass each by itself, or all to "
-            "network.stream(images, places); numbers in lists as numpy.array(image). If the model takes a list of "
+            f"image: a {type(image).__name__} {count}came, but one image was needed. Pass each by itself, or all in a list "
+            "to network.stream(images, places); numbers in lists as numpy.array(image). If the model takes a list of "
             "images, wrap it:" + wrapper("[x[0]]")
         )
 
@@ -70,6 +70,8 @@ def failed(
 
 def _way_out(module: nn.Module, error: Exception, text: str) -> str | None:
     """Return how to call a module otherwise, if that is what an error is about."""
+    if 'missing the required "forward" function' in text:
+        return "It has no forward: pass the module in it that takes the image, or nn.Sequential(*modules)."
     missing = re.search(r"forward\(\) missing \d+ required (?:positional|keyword-only) arguments?: (.*)", text)
     if missing:
         return f"Pass its other arguments by name: unconv.Network(model, others={{..}}), here {missing[1]}."
