@@ -177,3 +177,15 @@ def test_axes_follow_what_a_network_does_with_them():
         ("batch", "channels", 0),
         ("batch", "channels", "channels", 0, 1),
     ]
+
+
+def test_a_weight_that_a_number_of_the_picture_is_added_to_has_axes():
+    class Moving(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.mean = nn.Conv2d(3, 4, 3), torch.ones(4)
+
+        def forward(self, x):
+            return self.conv(x) * (self.mean + x.mean()).mean()
+
+    assert "conv" in [place.name for place in unconv.Network(Moving().eval(), input_size=(3, 8, 8)).places()]

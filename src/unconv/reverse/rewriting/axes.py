@@ -61,7 +61,8 @@ def _made(step: Step, output: Value, known: Mapping[int, Axes]) -> Axes:
     if len(shape) > len(axes):
         if step.operation is aten.expand.default:
             return (*_others(len(shape) - len(axes)), *axes)
-        return ("batch", "channels", *_others(len(shape) - 2))  # put together from patches
+        unknown: Axes = ("batch", "channels", *_others(len(shape) - 2))  # put together from patches
+        return unknown[: len(shape)]
     if step.operation in _SECOND:  # what were channels before is a map's axis now, if it is still there
         rest: list[Axis] = ["other" if axis == "channels" else axis for axis in axes]
         return (rest[0], "channels", *rest[2:])

@@ -188,7 +188,8 @@ def untouched(module: nn.Module, others: Any = ()) -> Iterator[Guard]:
     """
     with _LOCKS_LOCK:
         lock = _LOCKS.setdefault(module, threading.RLock())
-    with lock, _settings():
+    compiled = any("_orig_mod" in part._modules for part in module.modules())
+    with lock, _settings(compiled):
         with torch.inference_mode(False):
             guard = Guard([module, others])
         try:
@@ -227,12 +228,16 @@ def _comparable(state: Any) -> Any:
 
 
 @contextmanager
-def _settings() -> Iterator[None]:
-    """Put back what a forward pass may change for the whole program."""
+def _settings(compiled: bool) -> Iterator[None]:
+    """Put back what a forward pass may change for the whole program.
+
+    Args:
+        compiled: whether a part of the model is.
+    """
     table = [(read, write, read()) for read, write in _setting_table()]
     filters, rows = warnings.filters, list(warnings.filters)
-    # Our hooks expect to be called twice for a compiled part, of which torch warns.
-    warnings.filterwarnings("ignore", r"Using `torch\.compile\(module\)` when there are global hooks", UserWarning)
+    if compiled:  # our hooks expect to be called twice for a compiled part, of which torch warns
+        warnings.filterwarnings("ignore", r"Using `torch\.compile\(module\)` when there are global hooks", UserWarning)
     try:
         yield
     finally:
