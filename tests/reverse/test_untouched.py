@@ -192,6 +192,7 @@ RUNS = {
 
 @pytest.fixture(autouse=True)
 def program_as_it_was():
+    assert unconv.Network  # which loads libraries that add filters of warnings, once
     yield
     torch.set_default_dtype(torch.float32)
     torch.set_grad_enabled(True)
