@@ -44,7 +44,7 @@ HEADS = {
     "one number of a batch": (lambda y: y.mean((1, 2, 3)), PLANE, 1, (), False),
     "groups": (lambda y: y.view(1, 2, 2, 4, 5) * 2, PLANE, 2, (2, 4, 5), True),
     "groups as a batch": (lambda y: y.view(2, 2, 4, 5) * 2, PLANE, 2, (2, 4, 5), False),
-    "pixels shuffled": (lambda y: F.pixel_shuffle(y, 2) * 2, PLANE, 1, (8, 10), False),
+    "pixels shuffled": (lambda y: F.pixel_shuffle(y, 2) * 2, PLANE, 1, (8, 10), True),
     "tokens": (lambda y: y.flatten(2).transpose(1, 2) * 2, PLANE, 4, (20,), False),
     "mean of depth": (lambda y: y.mean(2), SPACE, 4, (3, 4), False),
     "slices as a batch": (lambda y: y[0].transpose(0, 1) * 2, SPACE, 4, (2, 3, 4), False),

@@ -22,11 +22,12 @@ class Place:
         channels: feature maps, or entries of a vector; 1 where the network has put its channels away.
         size: samples of one map, (height, width); () for a vector. Frames or instances that a network puts into
             its batch are an axis of the map, in front.
-        receptive_field: samples of the image that one unit sees, (height, width). It counts the
-            padding, and so may be larger than the image. Gates (squeeze-excitation) and a norm's statistics,
-            which may depend on the whole image, are not counted.
-        stride: image samples from one unit to the next, (y, x); 0 where every unit may see everything:
-            after a global pool, and, more than need be, after a reflecting pad or a transposed convolution.
+        receptive_field: samples of the image that one unit sees, (height, width): one in the middle of the map, and
+            the most where neighbours take turns, as after a transposed convolution. It counts the padding, and so may be
+            larger than the image. Gates (squeeze-excitation) and a norm's statistics, which may depend on the whole
+            image, are not counted.
+        stride: image samples from one unit to the next, (y, x); a half after the map was made twice as large; 0 where
+            every unit may see everything, as after a global pool.
         rectified: whether it is the output of a rectifier, ReLU or another, and has maps, not a vector.
     """
 
@@ -35,7 +36,7 @@ class Place:
     channels: int
     size: tuple[int, ...]
     receptive_field: tuple[int, ...]
-    stride: tuple[int, ...]
+    stride: tuple[int | float, ...]
     rectified: bool = False
 
 
@@ -87,7 +88,7 @@ def place_of(tape: Tape, step: Step, value: Value, fields: Mapping[int, Receptiv
     """Return the place that a step makes of its value."""
     size, field = value.shape[2:], fields[value.index]
     rectified = is_rectified(step, value)
-    return Place(step.place, step.kind, value.shape[1], size, field.size, field.stride, rectified)
+    return Place(step.place, step.kind, value.shape[1], size, field.size, field.steps, rectified)
 
 
 def is_rectified(step: Step, value: Value) -> bool:

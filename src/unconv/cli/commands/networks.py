@@ -187,7 +187,7 @@ def bench(
     )
 
 
-def times(lengths: Iterable[int]) -> str:
+def times(lengths: Iterable[int | float]) -> str:
     """Return "224 × 224"."""
     return " × ".join(map(str, lengths))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from typing import Any
 
 import torch
@@ -13,21 +14,46 @@ from unconv.axis import kernel_extent
 from unconv.errors import NoRule
 from unconv.reverse.rules.gate import product
 from unconv.reverse.rules.table import adjoint, differentiated, local, on_whole_first, one_channel, point, rule
+from unconv.reverse.spans import FAR, Sight, Spans
 from unconv.reverse.tape.step import Before, Step, Value
 from unconv.reverse.tape.whole import define, replaces
 from unconv.reverse.transposed import Filters, from_one_channel, transposed
-from unconv.reverse.window import Cut, Reach, Window, slices
+from unconv.reverse.window import Cut, Reach, Window, off_map, slices
 
 aten = torch.ops.aten
 
 
-def _conv_reach(step: Step, axes: int) -> Reach | None:
-    _, weight, _bias, stride, padding, dilation, is_transposed, *_ = step.args
-    if is_transposed or len(step.inputs[0].shape) != axes + 2 or isinstance(weight, Value):
+def _geometry(step: Step, axes: int) -> Reach | None:
+    """A convolution's stride, padding and extent; of a transposed one, those of the convolution that is its adjoint."""
+    _, weight, _bias, stride, padding, dilation, *_ = step.args
+    if len(step.inputs[0].shape) != axes + 2 or isinstance(weight, Value):
         return None
     stride, padding, dilation = (_per_axis(setting, axes) for setting in (stride, padding, dilation))
     extent = tuple(kernel_extent(k, d) for k, d in zip(weight.shape[2:], dilation, strict=True))
     return Reach(stride, padding, extent)
+
+
+def _conv_reach(step: Step, axes: int) -> Sight:
+    reach, out = _geometry(step, axes), step.outputs[0]
+    if reach is None or out is None or not step.args[6]:
+        return reach
+    pairs = list(map(_under, map(torch.arange, out.shape[2:]), *_settings(reach)))
+    # Nothing is seen outside the map below, as that is no padding.
+    unseen = [(a > b) | (b < 0) | (a >= n) for (a, b), n in zip(pairs, step.inputs[0].shape[2:], strict=True)]
+    first = tuple(a.masked_fill(none, FAR) for (a, _), none in zip(pairs, unseen, strict=True))
+    last = tuple(b.masked_fill(none, -FAR) for (_, b), none in zip(pairs, unseen, strict=True))
+    return Spans(first, last, tuple(Fraction(1, stride) for stride in reach.stride))
+
+
+def _settings(reach: Reach) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
+    return reach.stride, reach.padding, reach.extent
+
+
+def _under(unit: Tensor, stride: Any, padding: Any, extent: Any) -> tuple[Tensor, Tensor]:
+    """The first and the last sample whose kernel, in a transposed convolution, reaches `unit`."""
+    last = (unit + padding).div(stride, rounding_mode="floor")
+    first = -(extent - 1 - unit - padding).div(stride, rounding_mode="floor")
+    return first, last
 
 
 def _filters(step: Step, dtype: torch.dtype) -> Filters | None:
@@ -43,7 +69,7 @@ def _filters(step: Step, dtype: torch.dtype) -> Filters | None:
 @rule(aten.convolution.default, reach=_conv_reach, prepare=_filters)
 def convolution(step: Step, r: Window) -> Window:
     """The transposed convolution with the same kernel."""
-    source, weight, _bias, stride, padding, dilation, is_transposed, _output_padding, groups = step.args
+    source, _weight, _bias, _stride, padding, _dilation, is_transposed, *_ = step.args
     if step.inputs != (source,):
         raise NoRule(f"no reverse rule for {step.operation} with a kernel or bias made from the image (at {step.place})")
     if source.shape[0] != 1:  # other axes are folded into the batch: windows mean nothing there
@@ -52,20 +78,39 @@ def convolution(step: Step, r: Window) -> Window:
         return folded
     size = source.shape[2:]
     axes = len(size)
-    if is_transposed:  # its adjoint is the plain convolution, which may come back longer than the map was
-        weight = weight.to(r.values.dtype)
-        values = on_whole_first(step, _full(step, r)).values
-        made = torch.convolution(values, weight, None, stride, padding, dilation, False, [0] * axes, groups)
-        return Window(made[slices([slice(n) for n in size])])
+    if is_transposed:
+        return _forward(step, _full(step, r))
     filters = step.kept or _filters(step, r.values.dtype)
     assert isinstance(filters, Filters)
-    reach = None if r.corner is None else _conv_reach(step, r.corner.shape[1])
+    reach = None if r.corner is None else _geometry(step, r.corner.shape[1])
     if reach is not None:
         return r.below(reach, source.shape, lambda cut: _back(r, filters, cut))
     # On the whole map the padding is cut off after the transposed convolution, and what a stride left over is filled up.
     r = on_whole_first(step, r)
     spans = zip(size, r.values.shape[2:], filters.extent, filters.stride, _per_axis(padding, axes), strict=True)
     return Window(_back(r, filters, [(pad, (out - 1) * s + e - pad - n) for n, out, e, s, pad in spans]))
+
+
+def _forward(step: Step, r: Window) -> Window:
+    """The way back through a transposed convolution, which is the plain convolution."""
+    source, weight, _bias, stride, padding, dilation, _transposed, _output_padding, groups = step.args
+    size = source.shape[2:]
+    axes, weight = len(size), weight.to(r.values.dtype)
+    reach = None if r.corner is None else _geometry(step, r.corner.shape[1])
+    if r.corner is None or reach is None:  # it may come back longer than the map was
+        values = on_whole_first(step, r).values
+        made = torch.convolution(values, weight, None, stride, padding, dilation, False, [0] * axes, groups)
+        return Window(made[slices([slice(n) for n in size])])
+    settings = [torch.tensor(setting) for setting in _settings(reach)]
+    first = _under(r.corner, *settings)[0]
+    last = _under(r.corner + torch.tensor(r.lengths) - 1, *settings)[1]
+    lengths = ((last - first).amax(0) + 1).clamp(min=1).tolist()
+    needless = off_map(first, lengths, source.shape)
+    first = first + torch.tensor([before for before, _ in needless])
+    lengths = [n - before - after for n, (before, after) in zip(lengths, needless, strict=True)]
+    framed = r.framed(reach.corner(first), reach.lengths(lengths)).channels_last()
+    made = torch.convolution(framed, weight, None, stride, [0] * axes, dilation, False, [0] * axes, groups)
+    return Window(made, first).inside(source.shape)
 
 
 def _back(r: Window, filters: Filters, cut: Cut) -> Tensor:

@@ -12,7 +12,9 @@ import torch
 from torch import Tensor
 
 from unconv.axis import adaptive_windows, kernel_extent, pool_divisor
+from unconv.reverse.rules.separable import back, resizing, sees
 from unconv.reverse.rules.table import adjoint, on_whole_first, prepared, rule
+from unconv.reverse.spans import Sights
 from unconv.reverse.tape.step import Step
 from unconv.reverse.window import Reach, Window, cropped
 
@@ -282,11 +284,15 @@ def _adaptive_reach(step: Step, axes: int) -> Reach | None:
     return Reach(tuple(s for _, s in pairs), (0,) * axes, tuple(k for k, _ in pairs))
 
 
-@rule(aten._adaptive_avg_pool2d.default, aten._adaptive_avg_pool3d.default, reach=_adaptive_reach, gate="kept")
+def _adaptive_sight(step: Step, axes: int) -> Sights:
+    return _adaptive_reach(step, axes) or sees(resizing)(step, axes)
+
+
+@rule(aten._adaptive_avg_pool2d.default, aten._adaptive_avg_pool3d.default, reach=_adaptive_sight, gate="kept")
 def adaptive_avg_pool(step: Step, r: Window) -> Window | list[Window | None]:
-    """As `avg_pool` where the windows are even; otherwise on the whole map."""
+    """As `avg_pool` where the windows are even; otherwise as a resizing."""
     source = step.inputs[0]
     reach = _adaptive_reach(step, len(source.shape) - 2)
     if reach is None or source.shape[0] != 1 or (r.corner is not None and r.corner.shape[1] != len(reach.stride)):
-        return adjoint(step, on_whole_first(step, r))
+        return back(resizing, step, r)
     return _spread(r.map(lambda values: values / prod(reach.extent)), reach, source.shape)

@@ -1,39 +1,118 @@
-"""Reverse rules of operations that resize, rearrange or pick samples: linear, so their adjoint on whole maps."""
+"""Reverse rules of operations that resize, rearrange or pick samples: linear, so their adjoint."""
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 import torch
+import torch.nn.functional as F
+from torch._ops import OpOverload
 
 from unconv.reverse.rules.freezing import Freezer, Freezing, Kind, with_constant
-from unconv.reverse.rules.table import adjoint, differentiated, on_whole, point, rule
+from unconv.reverse.rules.separable import Mixer, back, flips, pads, repeats, resizing, rolls, sees, selects
+from unconv.reverse.rules.table import adjoint, differentiated, local, on_whole, on_whole_first, point, rule
+from unconv.reverse.spans import Spans
 from unconv.reverse.tape.step import Before, Step, Value
-from unconv.reverse.window import Window
+from unconv.reverse.window import Reach, Window, cropped
 
 aten = torch.ops.aten
 
 
-@rule(
-    aten._upsample_bicubic2d_aa.default,
-    aten._upsample_bilinear2d_aa.default,
-    aten.channel_shuffle.default,
-    aten.col2im.default,
-    aten.im2col.default,
-    aten.index_select.default,
-    aten.pixel_shuffle.default,
-    aten.pixel_unshuffle.default,
-    aten.repeat.default,
-    aten.roll.default,
-    aten.upsample_bicubic2d.default,
-    aten.upsample_linear1d.default,
-    aten.upsample_nearest1d.default,
-    aten.upsample_nearest3d.default,
-    aten.upsample_trilinear3d.default,
-    gate="kept",
-)
-@rule(aten.upsample_bilinear2d.default, aten.upsample_nearest2d.default, gate="kept")
+_MIXERS: dict[OpOverload, Mixer] = {
+    **dict.fromkeys(
+        (
+            aten._upsample_bicubic2d_aa.default,
+            aten._upsample_bilinear2d_aa.default,
+            aten._upsample_nearest_exact1d.default,
+            aten._upsample_nearest_exact2d.default,
+            aten._upsample_nearest_exact3d.default,
+            aten.upsample_bicubic2d.default,
+            aten.upsample_bilinear2d.default,
+            aten.upsample_linear1d.default,
+            aten.upsample_nearest1d.default,
+            aten.upsample_nearest2d.default,
+            aten.upsample_nearest3d.default,
+            aten.upsample_trilinear3d.default,
+        ),
+        resizing,
+    ),
+    **dict.fromkeys(
+        (
+            aten.reflection_pad1d.default,
+            aten.reflection_pad2d.default,
+            aten.reflection_pad3d.default,
+            aten.replication_pad1d.default,
+            aten.replication_pad2d.default,
+            aten.replication_pad3d.default,
+        ),
+        pads,
+    ),
+    aten.flip.default: flips,
+    aten.index_select.default: selects,
+    aten.repeat.default: repeats,
+    aten.roll.default: rolls,
+}
+"""Operations that mix samples along each axis, and how."""
+
+
+def mixed(step: Step, r: Window) -> Window | list[Window | None]:
+    """What each sample gave to the samples above comes back and adds up."""
+    return back(_MIXERS[step.operation], step, r)
+
+
+for _operation, _mixer in _MIXERS.items():
+    rule(_operation, reach=sees(_mixer), gate="kept")(mixed)
+
+
+def _in_place(step: Step, axes: int) -> Reach | None:
+    return local(step, axes) if len(step.inputs[0].shape) == axes + 2 else None
+
+
+@rule(aten.channel_shuffle.default, reach=_in_place, gate="kept")
+@rule(aten.col2im.default, aten.im2col.default, gate="kept")
 def resampled(step: Step, *signals: Window | None) -> list[Window | None]:
     """What each sample gave to the samples above comes back and adds up."""
-    return adjoint(step, *on_whole(step, signals))
+    together = step.operation is aten.channel_shuffle.default and all(s is None or s.corner is not None for s in signals)
+    return adjoint(step, *(signals if together else on_whole(step, signals)))
+
+
+def _shuffle_reach(step: Step, axes: int) -> Spans | None:
+    """Pixels that came out of channels see the sample that all of them were."""
+    (source, *_), (_x, times) = step.inputs, step.args
+    if len(source.shape) != axes + 2 or axes != 2 or source.shape[0] != 1:
+        return None
+    units = [torch.arange(n * times).div(times, rounding_mode="floor") for n in source.shape[2:]]
+    return Spans(tuple(units), tuple(units), (Fraction(1, times),) * 2)
+
+
+@rule(aten.pixel_shuffle.default, reach=_shuffle_reach, gate="kept")
+def pixel_shuffle(step: Step, r: Window) -> Window | list[Window | None]:
+    """Pixels go back into the channels that they came from."""
+    spans, (_x, times) = None if r.corner is None else _shuffle_reach(step, r.corner.shape[1]), step.args
+    if spans is None or r.corner is None:
+        return adjoint(step, on_whole_first(step, r))
+    first = r.corner.div(times, rounding_mode="floor")
+    last = (r.corner + torch.tensor(r.lengths) - 1).div(times, rounding_mode="floor")
+    lengths = (((last - first).amax(0) + 1) * times).tolist()
+    framed = r.framed(first * times, lengths)
+    return Window(F.pixel_unshuffle(framed.values, times), first).inside(step.inputs[0].shape)
+
+
+def _unshuffle_reach(step: Step, axes: int) -> Reach | None:
+    (source, *_), (_x, times) = step.inputs, step.args
+    if len(source.shape) != axes + 2 or axes != 2 or source.shape[0] != 1:
+        return None
+    return Reach((times,) * 2, (0,) * 2, (times,) * 2)
+
+
+@rule(aten.pixel_unshuffle.default, reach=_unshuffle_reach, gate="kept")
+def pixel_unshuffle(step: Step, r: Window) -> Window | list[Window | None]:
+    """Channels go back to the pixels that they were."""
+    reach = None if r.corner is None else _unshuffle_reach(step, r.corner.shape[1])
+    if reach is None:
+        return adjoint(step, on_whole_first(step, r))
+    shuffled = F.pixel_shuffle(r.values, reach.stride[0])
+    return r.below(reach, step.inputs[0].shape, lambda cut: cropped(shuffled, cut).clone())
 
 
 _EXACT = {
@@ -43,9 +122,11 @@ _EXACT = {
 }
 
 
-@rule(*_EXACT, gate="kept")
-def nearest_exact(step: Step, r: Window) -> Window:
+@rule(*_EXACT, reach=sees(resizing), gate="kept")
+def nearest_exact(step: Step, r: Window) -> Window | list[Window | None]:
     """What each sample gave to the samples above comes back and adds up."""
+    if r.corner is not None and _MIXERS[step.operation](step, r.corner.shape[1]):
+        return mixed(step, r)
     # By the operation itself, units as a batch: torch has no way to run its derivative for many units at once.
     source, out = step.inputs[0], step.outputs[0]
     assert out is not None

@@ -66,17 +66,14 @@ def _moving(*operations: OpOverload, axes_at: int | None = None, role: Role | No
 @_moving(aten.expand.default, aten.permute.default, aten.squeeze.default, aten.t.default, aten.transpose.int)
 @_moving(
     aten.select.int,
-    aten.slice.Tensor,
     aten.squeeze.dim,
     aten.squeeze.dims,
     aten.unbind.int,
     aten.unsqueeze.default,
     axes_at=1,
 )
-@_moving(aten.split.Tensor, aten.split_with_sizes.default, axes_at=2)
-@_moving(aten.flip.default, aten.stack.default, axes_at=1, role=None, gate="kept")
+@_moving(aten.stack.default, axes_at=1, role=None, gate="kept")
 @_moving(aten.mean.dim, aten.sum.dim_IntList, axes_at=1, role=None, turn=along(1), gate="kept")
-@_moving(aten.cat.default, axes_at=1, role=None, turn=along(1), gate="kept")
 def moved(step: Step, *signals: Window | None) -> list[Window | None]:
     """Every sample goes back where it came from; a window passes if no spatial axis is touched."""
     ranks = {signal.corner.shape[1] for signal in signals if signal and signal.corner is not None}
@@ -193,17 +190,3 @@ def constant_pad(step: Step, r: Window) -> Window | list[Window | None]:
     if reach is None:
         return adjoint(step, on_whole_first(step, r))
     return r.below(reach, step.inputs[0].shape, lambda cut: cropped(r.values, cut).clone())
-
-
-@rule(
-    aten.reflection_pad1d.default,
-    aten.reflection_pad2d.default,
-    aten.reflection_pad3d.default,
-    aten.replication_pad1d.default,
-    aten.replication_pad2d.default,
-    aten.replication_pad3d.default,
-    gate="kept",
-)
-def repeated_pad(step: Step, r: Window) -> list[Window | None]:
-    """What was repeated adds to where it came from."""
-    return adjoint(step, on_whole_first(step, r))

@@ -11,13 +11,14 @@ from torch._ops import OpOverload
 from torch.utils._pytree import tree_leaves
 
 from unconv.reverse.rules.freezing import Freezer
+from unconv.reverse.spans import Sights
 from unconv.reverse.tape.step import Before, Keeper, Step, Value
 from unconv.reverse.window import Reach, Window, join
 
 Rule = Callable[..., Window | Sequence[Window | None]]
 """`rule(step, *signals)`: from the signal at each output, or None, to the one at each input."""
 
-Reaching = Callable[[Step, int], Reach | None]
+Reaching = Callable[[Step, int], Sights]
 """What a unit sees of the map below, over so many axes; None where it may see everything."""
 
 Preparing = Callable[[Step, torch.dtype], Any]
@@ -51,7 +52,7 @@ PREPARERS: dict[Rule, Preparing] = {}
 _ONE_CHANNEL: set[Rule] = set()
 
 
-def local(_step: Step, axes: int) -> Reach | None:
+def local(_step: Step, axes: int) -> Reach:
     """Each unit sees the sample at its own place and no other."""
     return Reach((1,) * axes, (0,) * axes, (1,) * axes)
 

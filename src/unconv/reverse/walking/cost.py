@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import statistics
 import time
-from math import prod
 
 import torch
 from torch import Tensor
@@ -12,6 +11,7 @@ from torch import Tensor
 from unconv.reverse.methods import Rules
 from unconv.reverse.rules.table import local
 from unconv.reverse.seed import Seeds
+from unconv.reverse.spans import Spans, one_of
 from unconv.reverse.tape.step import Step, Tape, Value
 from unconv.reverse.walking.walk import path
 
@@ -38,10 +38,11 @@ def operations(tape: Tape, value: Value, method: Rules, seeds: Seeds) -> Tensor:
         if above is None:
             continue
         span = spans[above.index]
-        total += _of_step(step, span, above.index in single)
-        for below in step.inputs:
+        turned = step.kind == "conv" and step.args[6]  # a transposed convolution counts the samples below
+        total += _of_step(step, _below(step, method, span, above, 0) if turned else span, above.index in single)
+        for entry, below in enumerate(step.inputs):
             if below.dtype.is_floating_point:
-                seen = _below(step, method, span, below)
+                seen = _below(step, method, span, above, entry)
                 spans[below.index] = _hull(spans[below.index], seen) if below.index in spans else seen
                 if above.index in single and method.reach(step.operation) is local:
                     single.add(below.index)
@@ -55,20 +56,21 @@ def _of_step(step: Step, span: _Span, single: bool) -> Tensor:
     if step.kind not in _PRODUCTS or not weights:
         return torch.zeros(len(first), dtype=torch.float64)
     products = weights[0].numel() / (len(weights[0]) if single and step.kind == "conv" else 1)
-    if step.kind == "conv" and step.args[6]:  # a transposed convolution counts the samples below
-        samples = torch.full_like(samples, prod(step.inputs[0].shape[2:]))
     return 2 * samples * products
 
 
-def _below(step: Step, method: Rules, span: _Span, below: Value) -> _Span:
-    """What of the map below each unit's signal may cover."""
+def _below(step: Step, method: Rules, span: _Span, above: Value, entry: int) -> _Span:
+    """What of an input's map each unit's signal may cover."""
     first, end = span
     axes = first.shape[1]
     reaching = method.reach(step.operation)
-    reach = reaching(step, axes) if reaching and axes else None
-    sizes = torch.tensor(below.shape[2:], dtype=torch.int64)
+    sights = reaching(step, axes) if reaching and axes else None
+    reach = one_of(sights, entry, step.outputs.index(above), len(step.outputs))
+    sizes = torch.tensor(step.inputs[entry].shape[2:], dtype=torch.int64)
     if reach is None or len(sizes) != axes:
         return torch.zeros(len(first), len(sizes), dtype=torch.int64), sizes.expand(len(first), -1)
+    if isinstance(reach, Spans):
+        return reach.below(first, end, sizes.tolist())
     stride, padding, extent = (torch.tensor(setting) for setting in (reach.stride, reach.padding, reach.extent))
     nothing = torch.zeros_like(sizes)
     start = torch.clamp(first * stride - padding, nothing, sizes)

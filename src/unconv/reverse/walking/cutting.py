@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from math import prod
 
 import torch
@@ -10,31 +10,59 @@ from torch import Tensor
 
 from unconv.reverse.methods import Rules
 from unconv.reverse.rules.table import local
+from unconv.reverse.spans import Sight, Spans, as_spans, one_of
 from unconv.reverse.tape.step import Step, Value
 from unconv.reverse.transposed import call_price
 from unconv.reverse.window import Window
 
+_PRICE = 4096  # samples that one more call costs where a map is resized, moved or put together
+
 
 def parts(step: Step, method: Rules, pending: dict[int, Window], room: int) -> list[Tensor]:
     """How to cut a batch before `step`; at most one part where it stays whole."""
-    signal = next((pending[output.index] for output in step.outputs if output and output.index in pending), None)
-    below = next((value for value in step.inputs if value.dtype.is_floating_point), None)
-    if signal is None or below is None or (method.reach(step.operation) is local and signal.channel is None):
+    above = next((output for output in step.outputs if output and output.index in pending), None)
+    entry = next((k for k, value in enumerate(step.inputs) if value.dtype.is_floating_point), None)
+    if above is None or entry is None:
         return []
-    first, end = _seen(step, method, signal, below)
+    signal, below = pending[above.index], step.inputs[entry]
+    if method.reach(step.operation) is local and signal.channel is None:
+        return []
+    reaching = method.reach(step.operation)
+    sights = reaching(step, signal.corner.shape[1]) if reaching and signal.corner is not None else None
+    if isinstance(sights, tuple) and len(step.outputs) == 1:
+        return _by_source(step, sights, signal)
+    sight = one_of(sights, entry, step.outputs.index(above), len(step.outputs))
+    first, end = _seen(sight, signal, below)
     standing = sum(window.values.nbytes for window in pending.values()) // len(signal)
     sample = prod(below.shape[1 : len(below.shape) - first.shape[1]]) * signal.values.itemsize
     price = call_price(step.args[1]) if step.kind == "conv" and isinstance(step.args[1], Tensor) else None
+    price = _PRICE if price is None and isinstance(sight, Spans) else price
     return list(cut(torch.arange(len(signal)), first, end, room, standing, sample, price))
 
 
-def _seen(step: Step, method: Rules, signal: Window, below: Value) -> tuple[Tensor, Tensor]:
+def _by_source(step: Step, sights: Sequence[Sight], signal: Window) -> list[Tensor]:
+    """Cut apart units that see other inputs of a step than others do, as at the seam of a circular pad: they lie far apart."""
+    assert signal.corner is not None
+    ends, axes = signal.corner + torch.tensor(signal.lengths), signal.corner.shape[1]
+    seen = [
+        as_spans(sight, step.outputs[0].shape[-axes:]).below(signal.corner, ends, value.shape[-axes:])[1].gt(0).all(1)
+        for sight, value in zip(sights, step.inputs, strict=True)
+        if sight is not None and step.outputs[0] is not None
+    ]
+    _, group = torch.stack(seen, 1).unique(dim=0, return_inverse=True)
+    return [(group == number).nonzero()[:, 0] for number in range(int(group.amax()) + 1)]
+
+
+def _seen(reach: Sight, signal: Window, below: Value) -> tuple[Tensor, Tensor]:
     """What each unit's window on the map below has inside it: first and end sample per axis, counted from the window's own."""
-    reaching = method.reach(step.operation)
-    reach = reaching(step, signal.corner.shape[1]) if reaching and signal.corner is not None else None
     if reach is None or signal.corner is None:
         sizes = torch.tensor(below.shape[2:], dtype=torch.int64).expand(len(signal), -1)
         return torch.zeros_like(sizes), sizes
+    if isinstance(reach, Spans):
+        first, end = reach.below(
+            signal.corner, signal.corner + torch.tensor(signal.lengths), below.shape[-signal.corner.shape[1] :]
+        )
+        return torch.zeros_like(first), end - first
     corner, lengths = reach.corner(signal.corner), torch.tensor(reach.lengths(signal.lengths))
     sizes = torch.tensor(below.shape[-len(lengths) :])
     nothing = torch.zeros_like(lengths)
