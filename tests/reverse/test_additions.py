@@ -94,14 +94,14 @@ def test_a_shape_operation_is_one_function():
 
 
 def test_a_rectifier_is_known_to_every_method():
-    operation = whole.define("squared_relu(Tensor x) -> Tensor", lambda x: F.relu(x).square())
+    operation = whole.define("relu_to_the_fourth(Tensor x) -> Tensor", lambda x: F.relu(x).square().square())
     rule(operation, reach=table.local, keep=Before(point), role="rectifier")(by_slope)
     net = network(lambda m, x: operation(m.conv(x)), conv=nn.Conv2d(4, 3, 1))
-    assert net.rectified(image()) == ["squared_relu"]
-    found = net.project(image(), "squared_relu", 1)
-    assert found.notes == ("1 squared_relu rectified, of which the paper says nothing",)
+    assert net.rectified(image()) == ["relu_to_the_fourth"]
+    found = net.project(image(), "relu_to_the_fourth", 1)
+    assert found.notes == ("1 relu_to_the_fourth rectified, of which the paper says nothing",)
     with pytest.raises(unconv.NoRule, match="the paper defines the rectifier ReLU"):
-        net.project(image(), "squared_relu", 1, method=unconv.Rules("deconvnet", activations="error"))
+        net.project(image(), "relu_to_the_fourth", 1, method=unconv.Rules("deconvnet", activations="error"))
 
 
 def test_a_method_is_one_row():
