@@ -297,7 +297,7 @@ def test_one_mean_makes_the_picture_grey():
     assert torch.equal(image, torch.ones(1, 3, 2))
 
 
-@pytest.mark.parametrize("mean, std", [((0.0,) * 2, (1.0,) * 2), ((0.0,) * 3, (1.0,)), ((), ())])
+@pytest.mark.parametrize("mean, std", [((0.0,) * 2, (1.0,) * 3), ((0.0,) * 3, (1.0,)), ((), ())])
 def test_means_that_fit_no_picture_are_refused(mean, std):
     with pytest.raises(ShapeError, match=f"{len(mean)} means and {len(std)} standard deviations"):
         Preprocess(mean=mean, std=std)

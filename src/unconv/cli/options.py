@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterable
+from functools import wraps
 from pathlib import Path
-from typing import Annotated, get_args
+from typing import Annotated, Any, get_args, get_type_hints
 
 import typer
 
@@ -25,7 +27,7 @@ def one_of(choices: Iterable[str]) -> Callable[[str], list[str]]:
 _ACTIVATIONS = get_args(Activations)
 
 Model = Annotated[str, typer.Argument(help=model_help())]
-Image = Annotated[Path, typer.Argument(help="A picture.")]
+Image = Annotated[Path, typer.Argument(help="A picture; or an array, .npy, of as many channels and axes as the network takes.")]
 Weights = Annotated[str | None, typer.Option(help=weights_help())]
 Folder = Annotated[Path, typer.Option("-o", "--out", help="The folder to write.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print all numbers as JSON, and nothing else on standard output.")]
@@ -55,13 +57,55 @@ Dtype = Annotated[
         autocompletion=one_of(["float32", "bfloat16", "float64", "float16"]),
     ),
 ]
-Size = Annotated[str | None, typer.Option(help="Crop the picture to HEIGHTxWIDTH, or a square: 224.")]
-Resize = Annotated[int | None, typer.Option(help="Scale the picture's short side to this before the crop.")]
-Mean = Annotated[
-    str | None, typer.Option(help="Subtracted per channel, comma separated; one value converts the picture to grey.")
+Gates = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--gate",
+        help="A place, module or kind of operation (tanh) that is a gate, where unconv cannot tell; may be repeated.",
+    ),
 ]
-Std = Annotated[str | None, typer.Option(help="Divided by per channel, comma separated.")]
-Scale = Annotated[
-    float | None, typer.Option(help="The value of a white pixel before mean and std: 1, or 255 for networks from Caffe.")
-]
-Bgr = Annotated[bool, typer.Option("--bgr", help="Channels in the order blue, green, red.")]
+_PICTURE = {
+    "weights": Weights,
+    "size": Annotated[
+        str | None,
+        typer.Option(
+            help="Crop the picture to HEIGHTxWIDTH, or a square: 224. Of signals and volumes the size to try: 16000, 16x64x64."
+        ),
+    ],
+    "resize": Annotated[
+        str | None,
+        typer.Option(help="Scale the picture's short side to this before the crop, or to HEIGHTxWIDTH whatever its shape."),
+    ],
+    "mean": Annotated[
+        str | None, typer.Option(help="Subtracted per channel, comma separated; one value is for every channel.")
+    ],
+    "std": Annotated[str | None, typer.Option(help="Divided by per channel, comma separated; one value is for every channel.")],
+    "scale": Annotated[
+        float | None,
+        typer.Option(help="The value of a white pixel before mean and std: 1, or 255 for networks from Caffe."),
+    ],
+    "bgr": Annotated[bool, typer.Option("--bgr", help="Channels in the order blue, green, red.")],
+}
+"""How a network is opened and its pictures prepared: the same for every command that takes a network."""
+
+
+def opens_network(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the argument MODEL and the options of `_PICTURE`; it gets them as `model` and `opening`, a mapping."""
+    hints = get_type_hints(command, include_extras=True)
+    own = [p.replace(annotation=hints[name]) for name, p in inspect.signature(command).parameters.items() if name != "opening"]
+    kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    extra = [
+        inspect.Parameter(name, kind, default=False if name == "bgr" else None, annotation=hint)
+        for name, hint in _PICTURE.items()
+    ]
+
+    @wraps(command)
+    def run(**options: Any) -> None:
+        command(opening={name: options.pop(name) for name in _PICTURE}, **options)
+
+    # --json and --quiet stand last, as in every command.
+    last = [p for p in own if p.name in ("as_json", "quiet")]
+    ordered = [*(p for p in own if p not in last), *extra, *last]
+    run.__signature__ = inspect.Signature(ordered)  # type: ignore[attr-defined]
+    run.__annotations__ = {p.name: p.annotation for p in ordered}
+    return run

@@ -59,12 +59,19 @@ def read_place(text: str) -> tuple[int, int]:
     return int(parts[0]), int(parts[1])
 
 
-def read_size(text: str) -> tuple[int, int]:
-    """Read 224 or 224x320 as (height, width)."""
+def read_size(text: str, axes: int | None = 2, option: str = "--size") -> tuple[int, ...]:
+    """Read 224 or 224x320 as (height, width); of `axes` axes one for each, and of None as many as there are."""
     numbers = [int(n) for n in text.lower().split("x") if _is_length(n) and int(n) > 0]
-    if len(numbers) != len(text.lower().split("x")) or len(numbers) not in (1, 2):
-        raise typer.BadParameter(f"{text!r} is no size; write 224 or 224x320 (height first).")
-    return (numbers[0], numbers[-1])
+    if len(numbers) != len(text.lower().split("x")) or (axes is not None and len(numbers) not in (1, axes)):
+        example = (
+            "224 or 224x320 (height first)"
+            if axes in (2, None)
+            else "16000"
+            if axes == 1
+            else f"64 or {'x'.join(['64'] * axes)}"
+        )
+        raise typer.BadParameter(f"{option}: {text!r} is no size; write {example}.")
+    return tuple(numbers if axes is None or len(numbers) == axes else numbers * axes)
 
 
 def read_floats(option: str, text: str | None) -> tuple[float, ...] | None:

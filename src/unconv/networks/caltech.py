@@ -20,5 +20,15 @@ def open_caltech(_name: str, weights: str | None) -> Opened:
         classes = tuple(json.loads(file.metadata()["classes"]))
     with torch.random.fork_rng(devices=[]):  # a new module draws its weights from the caller's random numbers
         module = box.Caltech(len(classes)).eval()
-    opened = Opened(module, "unconv:caltech", "trained", preprocess, (3, box.SIZE, box.SIZE), classes)
+    whose = "as the network in the box was trained"
+    opened = Opened(
+        module,
+        "unconv:caltech",
+        "trained",
+        preprocess,
+        (3, box.SIZE, box.SIZE),
+        classes,
+        trained_with="" if weights else whose,
+        guess=whose,
+    )
     return loaded(opened, weights) if weights else loaded(opened, box.WEIGHTS, "trained, as shipped")

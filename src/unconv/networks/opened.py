@@ -23,6 +23,8 @@ class Opened:
         weights: where its weights came from, in words.
         classes: what its last layer's channels are called; () if unknown.
         notes: what was done so that the weights fit, in sentences.
+        trained_with: whose preprocessing `preprocess` is, in words, if it is the one that these weights were trained with.
+        guess: whose it is otherwise.
     """
 
     module: nn.Module
@@ -32,6 +34,8 @@ class Opened:
     input_size: tuple[int, ...]
     classes: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    trained_with: str = ""
+    guess: str = ""
 
 
 def library(name: str, extra: str) -> Any:

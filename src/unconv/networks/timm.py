@@ -40,8 +40,16 @@ def open_timm(name: str, weights: str | None) -> Opened:
         module: Any = _made(timm, name, pretrained=weights is not None and not from_file)
     config = timm.data.resolve_model_data_config(module)
     origin = "random" if weights is None else f"timm {module.pretrained_cfg.get('tag') or weights}"
+    whose = "as timm does for " + ".".join(filter(None, (architecture, module.pretrained_cfg.get("tag"))))
     opened = Opened(
-        module, f"timm:{name}", origin, _preprocessing(timm, config), tuple(config["input_size"]), _classes(timm, module)
+        module,
+        f"timm:{name}",
+        origin,
+        _preprocessing(timm, config),
+        tuple(config["input_size"]),
+        _classes(timm, module),
+        trained_with="" if weights is None or from_file else whose,
+        guess=whose,
     )
     return loaded(opened, str(weights)) if from_file else opened
 

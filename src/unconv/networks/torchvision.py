@@ -43,11 +43,13 @@ def open_torchvision(name: str, weights: str | None) -> Opened:
         if name in models.list_models(models.video):  # takes tensors of frames, no pictures
             opened = replace(opened, input_size=(3, _FRAMES, *size), classes=classes)
         else:
-            opened = replace(opened, preprocess=transforms, input_size=(3, *size), classes=classes)
+            whose = f"as torchvision does for {trained.name}"
+            opened = replace(opened, preprocess=transforms, input_size=(3, *size), classes=classes, guess=whose)
     if weights is None:
         return opened
     if weights in table.__members__:
         assert trained is not None
+        opened = replace(opened, trained_with=opened.guess)
         return loaded(opened, download(trained.url), f"torchvision {weights}")
     if not Path(weights).suffix:
         raise WeightsError(

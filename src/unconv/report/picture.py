@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from unconv.errors import ShapeError
 from unconv.files import Staged, file_names
 from unconv.pictures.decode import Source
 from unconv.pictures.draw import picture_of
@@ -41,6 +42,12 @@ class Picture:
         self.within, self.up = (f"{name}/", "../index.html") if name else ("", "")
         self.shared = words(network, Path(image).name if isinstance(image, str | Path) else "the picture", request)
         self.recording = network.record(image, request.places or None, request.method)
+        if self.recording.tape.image.ndim != 4:
+            raise ShapeError(
+                f"report: pages show pictures, but {network.name} takes images of {self.recording.tape.image.ndim - 2} axes. "
+                "Project them in Python, by Network.project; `unconv check` and `unconv bench` take them."
+            )
+        self.shared["preprocess"] = self.recording.preparation.numbers()
         places = list(dict.fromkeys(request.places or self.recording.rectified()))
         self.anchors = dict(zip(places, file_names(places), strict=True))
         prepared: dict[int, Step] = {}
@@ -90,7 +97,7 @@ class Picture:
         looks = next(iter(self.parts.values())).shown
         request, layers = self.request, list(self.layers.values())
         facts = {**self.shared, "shown": list(looks.shape[1:]), "unit": request.unit_words, "channels": request.channels}
-        kept = ("network", "weights", "picture", "method", "dtype", "shown", "unit", "channels", "version")
+        kept = ("network", "weights", "picture", "preprocess", "method", "dtype", "shown", "unit", "channels", "version")
         numbers = {**{key: facts[key] for key in kept}, "layers": layers}
         facts["channel_words"] = request.channel_words
         stopped = sum(len(layer["units"]) for layer in layers) < sum(map(len, self.parts.values()))
@@ -117,6 +124,7 @@ def words(network: Network, name: str, request: Request) -> dict[str, Any]:
         "network": network.name,
         "weights": network.weights,
         "picture": name,
+        "preprocess": network.preparation.numbers(),
         "method": method_named(request.method).name,
         "method_words": method_named(request.method).words,
         "dtype": request.dtype,

@@ -77,6 +77,7 @@ def bench(
         "network": network.name,
         "weights": network.weights,
         "image": list(recording.tape.image.shape[1:]),
+        "preprocess": recording.preparation.numbers(),
         "method": method_named(method).name,
         "dtype": str(walk_dtype).removeprefix("torch."),
         "device": str(device) if device.type == "cpu" else torch.cuda.get_device_name(device),

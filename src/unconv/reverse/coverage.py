@@ -64,6 +64,7 @@ class Coverage:
         verdict: all of it in a sentence.
         written: of each kind of rectifier, how many the network writes out by other operations.
         unnamed: places of functions that look like rectifiers, but are none that has a name: they are not rectified.
+        preprocess: what is done to pictures, as `Preparation.numbers` lists it.
     """
 
     about: Mapping[str, str]
@@ -78,6 +79,7 @@ class Coverage:
     verdict: str
     written: Mapping[str, int]
     unnamed: tuple[str, ...]
+    preprocess: Mapping[str, Any]
 
     @property
     def reversible(self) -> bool:
@@ -106,6 +108,8 @@ def _lines(found: Coverage) -> Iterator[str]:
     yield ", ".join(f"{key} {value}" for key, value in found.about.items())
     yield ""
     yield found.verdict
+    yield ""
+    yield f"pictures: {found.preprocess['words']}"
     yield ""
     yield "operations"
     for row in found.operations:
@@ -172,6 +176,7 @@ def check(model: Model, image: Any = None, method: str | Rules = "deconvnet") ->
         verdict=_verdict(counts, good, list(refused.values()), found, rectifiers, rules) + _unnamed(recording.tape.unnamed),
         written=dict(Counter(step.kind for step in _live(recording.tape) if step.written and is_rectifier(step.operation))),
         unnamed=recording.tape.unnamed,
+        preprocess=(model if isinstance(shown, torch.Tensor) else recording).preparation.numbers(),
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from math import prod
 from pathlib import Path
@@ -16,10 +16,12 @@ from torch import Tensor, nn
 from unconv.errors import DtypeError, ModelError, NoSuchLayer, ShapeError, UnconvError, printable
 from unconv.kinds import checks_kinds_but, fits_kind
 from unconv.kinds import shown as kind_shown
+from unconv.networks.image_size import image_size
 from unconv.networks.live import SIZE, refuse_other, unwrap
-from unconv.networks.live import input_size as size_of
 from unconv.networks.opened import Opened, Preprocessing
-from unconv.pictures.decode import Source, open_picture
+from unconv.pictures.decode import Source
+from unconv.pictures.preparation import Preparation, fixed_size, preparation
+from unconv.pictures.prepare import prepare
 from unconv.pictures.preprocess import Preprocess, shown
 from unconv.reverse.calling import failed, refuse_collection
 from unconv.reverse.methods import Rules, method_named
@@ -43,6 +45,7 @@ from unconv.reverse.walking.stream import Units
 from unconv.reverse.walking.walk import Route
 
 _LARGEST = 2**28  # samples of an image
+_UNKNOWN = "nothing is known of how this network was trained"
 
 Places = str | Place | Sequence[str | Place]
 """One place or several, by name or as `places()` gave them."""
@@ -56,31 +59,66 @@ class Model:
         self,
         module: nn.Module,
         preprocess: Preprocessing | None = None,
-        input_size: tuple[int, ...] = SIZE,
+        input_size: tuple[int, ...] | None = None,
         *,
         argument: str | None = None,
         others: Mapping[str, Any] | None = None,
         opened: Opened | None = None,
     ):
         refuse_other("Network", module)
-        if input_size == SIZE:
-            input_size = size_of(module)
-        if len(input_size) < 2 or min(input_size) < 1 or prod(input_size) > _LARGEST:
+        size = tuple(input_size or _size(module, preprocess, opened))
+        if len(size) < 2 or min(size) < 1 or prod(size) > _LARGEST:
             raise ShapeError(
-                f"Network: input_size is {tuple(input_size)}, but (channels, samples..) of at least 1 each, at most {_LARGEST} "
+                f"Network: input_size is {size}, but (channels, samples..) of at least 1 each, at most {_LARGEST} "
                 "samples in all, was needed. Pass the size of one image."
             )
         self.module = unwrap(module)
         self.argument, self.others = argument, dict(others or {})
-        self.input_size = tuple(input_size)
+        self.input_size = size
         self.name = opened.name if opened else type(self.module).__name__
         self.weights = opened.weights if opened else "as given"
         self.classes = opened.classes if opened else ()
         self.notes = opened.notes if opened else ()
+        if opened and preprocess is opened.preprocess and preprocess is not None:
+            source = opened.trained_with or opened.guess
+            self.prepare_by(preprocess, source or f"as {opened.name} brings it", source != opened.trained_with)
+        else:
+            self.preprocess = preprocess
         if preprocess is None and len(self.input_size) == 3 and self.input_size[0] in (1, 3):
             channels, height, width = self.input_size
-            preprocess = Preprocess((height, width), mean=(0.0,) * channels, std=(1.0,) * channels)
-        self.preprocess = preprocess
+            usual = Preprocess((height, width), mean=(0.0,) * channels, std=(1.0,) * channels)
+            self.prepare_by(usual, _UNKNOWN, assumed=True)
+
+    @property
+    def preprocess(self) -> Preprocessing | None:
+        """What makes a tensor (C, H, W) of a picture; None: the network takes no pictures. May be set."""
+        return self._preprocess
+
+    @preprocess.setter
+    def preprocess(self, preprocess: Preprocessing | None) -> None:
+        self.prepare_by(preprocess, *((_UNKNOWN, True) if preprocess is None else ("as given", False)))
+
+    def prepare_by(self, preprocess: Preprocessing | None, source: str, assumed: bool = False) -> None:
+        """Take a preprocessing and say whose it is, in words, and whether it is only assumed to be the network's."""
+        self._preprocess, self._whose, self._assumed = preprocess, source, assumed
+        vars(self).pop("_prepared", None)
+
+    @property
+    def preparation(self) -> Preparation:
+        """What is done to a picture before the network sees it, and whether that is known or assumed; its `str` is a sentence.
+
+        Raises:
+            ModelError: the preprocessing draws random numbers.
+        """
+        if self._prepared.get("size") != self.input_size:
+            found = preparation(self._preprocess, self.input_size, self._whose, self._assumed)
+            self._prepared.update(size=self.input_size, found=found)
+        known: Preparation = self._prepared["found"]
+        return known
+
+    @cached_property
+    def _prepared(self) -> dict[str, Any]:
+        return {}
 
     @checks_kinds_but("image", "places")
     def record(self, image: Source, places: Places | None = (), method: str | Rules = "deconvnet") -> Recording:
@@ -93,7 +131,8 @@ class Model:
             method: Rules with rules of your own that keep something of the forward pass; any other method
                 can be asked of any recording.
         """
-        tensor, own = self._tensor(image), method_named(method).keepers
+        tensor, came = self._tensor(image)
+        own = method_named(method).keepers
         keep: Keep = is_rectifier if places is None else [name_of(place) for place in listed(places)]
         try:
             tape = record(self.module, tensor, KEEPERS, keep, self.call, own, self.others)
@@ -104,7 +143,7 @@ class Model:
             raise told from error
         key = str(image) if isinstance(image, str | Path) else str(getattr(image, "filename", "") or "")
         with own_types(tensor.device):
-            recording = Recording(self, as_maps(written_norms(written_out(channels_first(tape)))), key)
+            recording = Recording(self, as_maps(written_norms(written_out(channels_first(tape)))), key, came)
         again = self._to_keep(recording, keep)
         return self.record(image, again, method) if again else recording
 
@@ -147,17 +186,18 @@ class Model:
     @property
     def blue_first(self) -> bool:
         """Whether the network's channels are blue, green, red."""
-        return bool(getattr(self.preprocess, "bgr", False))
+        return self.preparation.bgr
 
     def noise(self) -> Tensor:
         """Return an image of `input_size` that stands for any, always the same."""
         return torch.randn(self.input_size, generator=torch.Generator().manual_seed(0))
 
-    def _tensor(self, image: Source) -> Tensor:
-        """Return (1, C, samples..) in the network's type and on its device."""
+    def _tensor(self, image: Source) -> tuple[Tensor, str]:
+        """Return (1, C, samples..) in the network's type and on its device, and what came, in words."""
+        came = "tensor"
         if not isinstance(image, Tensor):
             refuse_collection(image)
-            image = self._preprocessed(image)
+            image, came = prepare(image, self._preprocess, self.input_size)
         if not fits_kind(image, Tensor):
             raise DtypeError(f"image: {kind_shown(image)} came, but a dense tensor with values was needed. Pass one.")
         # A subclass (MONAI's, fastai's) would run its own functions past the recording: its values alone count.
@@ -176,30 +216,32 @@ class Model:
                 "Pass a file, a PIL picture or a numpy array to have it preprocessed."
             )
         parameter = next((p for p in self.module.parameters() if p.is_floating_point()), None)
-        return batched if parameter is None else batched.to(parameter.device, parameter.dtype)
-
-    def _preprocessed(self, image: Any) -> Tensor:
-        if self.preprocess is None:
-            raise ShapeError(
-                f"image: a network with input_size {self.input_size} takes no pictures; pass a preprocessed tensor."
-            )
-        return self.preprocess(open_picture(image).convert("L" if self.input_size[0] == 1 else "RGB"))
+        return (batched if parameter is None else batched.to(parameter.device, parameter.dtype)), came
 
 
 @dataclass(frozen=True)
 class Recording:
     """One image that went through a network: units of any place kept can be projected from it.
 
-    What is derived from the tape is derived once: places, receptive fields, and the tape as each method freezes it.
+    `came` says what the image was, in words. What is derived from the tape is derived once: places, receptive fields, and
+    the tape as each method freezes it.
     """
 
     model: Model
     tape: Tape
     key: str = ""
+    came: str = "tensor"
 
     def __repr__(self) -> str:
         of = f" of {printable(Path(self.key).name)}" if self.key else ""
         return f"Recording({printable(self.model.name)}{of}: {len(self.tape.steps)} steps)"
+
+    @property
+    def preparation(self) -> Preparation:
+        """What was done to this picture; to a tensor nothing is done."""
+        if self.came == "tensor":
+            return Preparation("a tensor is taken as it is", False)
+        return replace(self.model.preparation, picture=self.came)
 
     def top_classes(self, n: int = 5) -> TopClasses | None:
         """What the network says the picture shows: its `n` largest scores; None where it gives no vector of scores."""
@@ -333,7 +375,19 @@ class Recording:
 
     @cached_property
     def _shown(self) -> Tensor:
-        return shown(self.tape.image[0], self.model.preprocess)
+        return shown(self.tape.image[0], self.model.preparation)
+
+
+def _size(module: Any, preprocess: Preprocessing | None, opened: Opened | None) -> tuple[int, ...]:
+    """Return the size of a module's images, where it was not said: what is made of every picture, or what its opener knows."""
+    # Of a live module's images, and of those of a file's own function, the opener says the usual size: it knows none.
+    if opened and (opened.preprocess is not None or opened.input_size != SIZE):
+        known = opened.input_size
+    else:
+        known = image_size(module)
+    if preprocess is None or (opened and preprocess is opened.preprocess):
+        return known
+    return fixed_size(preprocess, known[0]) or known
 
 
 def listed(places: Places) -> list[str | Place]:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from unconv.errors import printable
+from unconv.errors import ModelError, printable
 from unconv.kinds import checks_kinds_but
 from unconv.networks.opened import Preprocessing
 from unconv.networks.openers import lists_openers
@@ -45,15 +45,15 @@ def load(
         weights: "DEFAULT" or another of the library's names, which downloads; or a file .safetensors,
             .pth or .pt, for Keras .keras or .weights.h5. Of a checkpoint the weights are found that fit;
             `weights` and `notes` of the network say which. None: random for a library's architecture.
-        preprocess: from a PIL picture to a tensor (C, H, W), in place of the network's own.
+        preprocess: from a PIL picture to a tensor (C, H, W), in place of the network's own: a function, a transform of
+            torchvision, timm or albumentations, or an image processor of Hugging Face's, as for evaluation.
         input_size: (C, H, W) that `places` runs the network with, in place of the network's own.
 
     Raises:
         UnconvError: no such network. WeightsError: weights absent, damaged or of another architecture.
     """
     opened = open_network(spec, weights)
-    size = input_size or opened.input_size
-    return Network(opened.module, preprocess or opened.preprocess, size, opened=opened)
+    return Network(opened.module, opened.preprocess if preprocess is None else preprocess, input_size, opened=opened)
 
 
 class Network(Model):
@@ -61,15 +61,22 @@ class Network(Model):
 
     Args:
         module: any live module, or a program of `torch.export`; DataParallel and compiled wrappers are taken off.
-        preprocess: from a PIL picture to a tensor (C, H, W). None: the picture is cropped to
-            `input_size` and scaled to 0..1, nothing else.
-        input_size: (C, samples..) that the network is run with to list its places; of a Keras model its own.
+        preprocess: from a PIL picture to a tensor (C, H, W): a function, a transform of torchvision, timm or
+            albumentations, or an image processor of Hugging Face's, as for evaluation. None: the picture is cropped to
+            `input_size` and scaled to 0..1, nothing else. `preparation` says what is done.
+        input_size: (C, samples..) that the network is run with to list its places. None: what `preprocess` makes of any
+            picture, a Keras model's own, or else as many channels as the first convolution takes, and usual lengths.
         argument: the name of the argument of `forward` that is the image; None: the first.
         others: the module's other arguments, by name; they stay as they are.
     """
 
     def __repr__(self) -> str:
-        return f"Network({printable(self.name)}, weights {self.weights}, input {' × '.join(map(str, self.input_size))})"
+        size = " × ".join(map(str, self.input_size))
+        try:
+            picture = str(self.preparation)
+        except ModelError:  # it draws random numbers: recording says so
+            picture = "prepared by chance"
+        return f"Network({printable(self.name)}, weights {self.weights}, input {size}, picture: {printable(picture)})"
 
     def places(self) -> list[Place]:
         """All places of the network, for an image of `input_size`, in the order they are computed."""

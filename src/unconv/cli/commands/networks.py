@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -14,27 +14,20 @@ from unconv.cli.options import (
     ActivationsOption,
     AsJson,
     At,
-    Bgr,
     Channels,
     Dtype,
     Folder,
+    Gates,
     Image,
-    Mean,
     Method,
     Model,
     Quiet,
-    Resize,
-    Scale,
-    Size,
-    Std,
     Unit,
-    Weights,
+    opens_network,
 )
-from unconv.cli.parsing import read_channels, read_floats, read_size, read_unit
-from unconv.cli.progress import hushed, leading_to, print_table, remark, show_progress
-
-if TYPE_CHECKING:
-    from unconv.reverse.network import Network
+from unconv.cli.parsing import read_channels, read_unit
+from unconv.cli.preparing import open_network, saying
+from unconv.cli.progress import leading_to, print_table, remark, show_progress
 
 GROUP = Group("Networks", 1)
 
@@ -56,17 +49,17 @@ def demo(
 
 
 @GROUP.command
+@opens_network
 def places(
     model: Model,
-    weights: Weights = None,
-    size: Size = None,
+    opening: dict[str, Any],
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
     """List the places of a network: what can be looked at, and how much of the picture its units see."""
     from dataclasses import asdict
 
-    network = _network(model, weights, quiet, size)
+    network = open_network(model, quiet, **opening)
     found = network.places()
     if as_json:
         print(json.dumps([asdict(place) for place in found], indent=1))
@@ -80,14 +73,17 @@ def places(
 
 
 @GROUP.command
+@opens_network
 def project(
     model: Model,
+    opening: dict[str, Any],
     image: Image,
     at: At = None,
     channels: Channels = "top:9",
     unit: Unit = "strongest",
     method: Method = "deconvnet",
     activations: ActivationsOption = "rectify",
+    gates: Gates = None,
     dtype: Dtype = None,
     trust: Annotated[
         bool,
@@ -96,14 +92,7 @@ def project(
             help="State on each unit's page how far to trust it; takes some hundred runs of the network up to each layer.",
         ),
     ] = False,
-    weights: Weights = None,
     out: Folder = Path("unconv-out"),
-    size: Size = None,
-    resize: Resize = None,
-    mean: Mean = None,
-    std: Std = None,
-    scale: Scale = None,
-    bgr: Bgr = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
@@ -111,50 +100,56 @@ def project(
     from unconv import Rules
     from unconv.report import Request, refuse_folder, report
 
-    request = Request(tuple(at or ()), read_channels(channels), read_unit(unit), Rules(method, activations), dtype, trust)
+    request = Request(
+        tuple(at or ()), read_channels(channels), read_unit(unit), Rules(method, activations, gates=gates), dtype, trust
+    )
     refuse_folder(out)  # now, and not after the network is loaded
-    network = _network(model, weights, quiet, size, resize, mean, std, scale, bgr)
+    network = open_network(model, quiet, **opening)
     if network.weights == "random":
         remark("the weights are random, and so are the pictures; pass --weights DEFAULT or a file.", as_json or quiet)
     with leading_to(out), show_progress(as_json or quiet) as progress:
-        numbers = report(network, image, out, request, progress)
+        numbers = report(network, image, out, request, saying(network.preparation, as_json or quiet, progress))
     _finish(out, numbers, as_json)
-    for line in (*_notes(numbers), *_errors(numbers)):
+    for line in (*_converted(numbers), *_notes(numbers), *_errors(numbers)):
         remark(line, quiet)
 
 
 @GROUP.command
+@opens_network
 def check(
     model: Model,
-    image: Annotated[Path | None, typer.Argument(help="A picture; by default noise.")] = None,
+    opening: dict[str, Any],
+    image: Annotated[Path | None, typer.Argument(help="A picture or an array, .npy; by default noise.")] = None,
     method: Method = "deconvnet",
     activations: ActivationsOption = "rectify",
-    weights: Weights = None,
-    size: Size = None,
+    gates: Gates = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
     """Say whether a network can be run backwards, and prove it on this one: exit status 1 if not."""
     from unconv import Rules
 
-    found = _network(model, weights, quiet, size).check(image, Rules(method, activations))
+    found = open_network(model, quiet, **opening).check(image, Rules(method, activations, gates=gates))
     print(json.dumps(found.numbers(), indent=1) if as_json else found.text())
     if not found.reversible:
         raise typer.Exit(1)
 
 
 @GROUP.command
+@opens_network
 def bench(
     model: Model,
-    image: Annotated[Path | None, typer.Argument(help="A picture; by default noise, which costs as much.")] = None,
+    opening: dict[str, Any],
+    image: Annotated[
+        Path | None, typer.Argument(help="A picture or an array, .npy; by default noise, which costs as much.")
+    ] = None,
     at: At = None,
     channels: Channels = "all",
     unit: Unit = "strongest",
     method: Method = "deconvnet",
     activations: ActivationsOption = "rectify",
+    gates: Gates = None,
     dtype: Dtype = None,
-    weights: Weights = None,
-    size: Size = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
@@ -164,11 +159,12 @@ def bench(
     from unconv import Rules
     from unconv.reverse.bench import bench as timed
 
-    network = _network(model, weights, quiet, size)
+    network = open_network(model, quiet, **opening)
     noise = torch.randn(network.input_size, generator=torch.Generator().manual_seed(0))
     with show_progress(as_json or quiet) as progress:
-        asked = (tuple(at or ()), read_channels(channels), read_unit(unit), Rules(method, activations), dtype)
-        numbers = timed(network, noise if image is None else image, *asked, progress)
+        asked = (tuple(at or ()), read_channels(channels), read_unit(unit), Rules(method, activations, gates=gates), dtype)
+        told = progress if image is None else saying(network.preparation, as_json or quiet, progress)
+        numbers = timed(network, noise if image is None else image, *asked, told)
     if as_json:
         print(json.dumps(numbers, indent=1))
         return
@@ -192,6 +188,13 @@ def times(lengths: Iterable[int | float]) -> str:
     return " × ".join(map(str, lengths))
 
 
+def _converted(numbers: dict[str, Any]) -> Iterator[str]:
+    """Yield what became of a picture whose colours are not those that the network takes, and of an array."""
+    came = numbers["preprocess"]["picture"]
+    if came not in ("colour picture", "grey picture"):
+        yield f"{numbers['picture']}: {came}."
+
+
 def _notes(numbers: dict[str, Any]) -> Iterator[str]:
     """Yield what was done where the paper says nothing, on the way from the deepest place."""
     deepest = numbers["layers"][-1] if numbers["layers"] else {"notes": []}
@@ -212,41 +215,3 @@ def _errors(numbers: dict[str, Any]) -> Iterator[str]:
 
 def _finish(out: Path, numbers: Any, as_json: bool) -> None:
     print(json.dumps(numbers, indent=1) if as_json else f"wrote {out / 'index.html'}")
-
-
-def _network(
-    model: str,
-    weights: str | None,
-    quiet: bool,
-    size: str | None = None,
-    resize: int | None = None,
-    mean: str | None = None,
-    std: str | None = None,
-    scale: float | None = None,
-    bgr: bool = False,
-) -> Network:
-    """Open a network, with the preprocessing that the options change."""
-    from dataclasses import replace
-
-    from unconv import Preprocess, load
-
-    with hushed(quiet):
-        network = load(model, weights)
-    for note in network.notes:
-        remark(note, quiet)
-    given = {"resize": resize, "mean": read_floats("--mean", mean), "std": read_floats("--std", std), "scale": scale}
-    changes: dict[str, Any] = {option: value for option, value in given.items() if value is not None}
-    if size is not None:
-        changes = {"resize": None, **changes, "size": read_size(size)}
-    if bgr:
-        changes["bgr"] = True
-    if not changes:
-        return network
-    _, height, width = network.input_size
-    known = Preprocess.like(network.preprocess, (height, width))
-    # One mean makes the picture grey, and the network's own three deviations no longer fit it.
-    if len(changes.get("mean", known.mean)) != len(changes.get("std", known.std)) and "std" not in changes:
-        changes["std"] = (1.0,) * len(changes["mean"])
-    network.preprocess = replace(known, **changes)
-    network.input_size = (len(network.preprocess.mean), *(network.preprocess.size or (height, width)))
-    return network

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -48,8 +49,10 @@ def open_keras(name: str, weights: str | None) -> Opened:
     if weights is not None and origin == "random":
         origin = fill(keras, model, Path(weights))
     size = input_size(model)
-    preprocess = _preprocess(models[name].__module__.rpartition(".")[2], size)
-    return Opened(adapted(model), f"keras:{name}", origin, preprocess, size, _classes(model))
+    family = models[name].__module__.rpartition(".")[2]
+    opened = Opened(adapted(model), f"keras:{name}", origin, _preprocess(family, size), size, _classes(model))
+    whose = f"as keras.applications.{family}.preprocess_input does"
+    return replace(opened, trained_with=whose if weights in ("DEFAULT", "imagenet") else "", guess=whose)
 
 
 def open_keras_file(file: str, weights: str | None) -> Opened:
