@@ -22,6 +22,7 @@ from unconv.errors import DtypeError, NonFinite, PictureError, ShapeError
 from unconv.kinds import checks_kinds_but, shown
 from unconv.pictures.decode import Source, bands, reading
 from unconv.pictures.formats import opened, refuse_cut
+from unconv.pictures.jpeg import Jpeg, jpeg_of
 from unconv.pictures.npy import MAGIC, read_npy
 from unconv.pictures.tiff import read_tiff
 from unconv.pictures.tiff_pages import is_tiff
@@ -44,6 +45,7 @@ class Measured:
         dtype: of the source: numpy's, or torch's where it was a tensor.
         alpha: the transparency, as `samples` with one channel; None without.
         mode: of the PIL picture it was; None where it was none.
+        jpeg: of a JPEG, what its file says of how it was compressed.
     """
 
     samples: Tensor
@@ -52,6 +54,7 @@ class Measured:
     dtype: np.dtype[Any] | torch.dtype
     alpha: Tensor | None = None
     mode: str | None = None
+    jpeg: Jpeg | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -146,6 +149,7 @@ def measured(source: Source | Measured, *, axes: str | None = None) -> Measured:
             )
         return source
     values, given, mode = samples_and_axes(source, axes)
+    jpeg = jpeg_of(source) if isinstance(source, str | Path | Image.Image) and values.dtype == np.uint8 else None
     samples = _floating(values).permute(_order(given))
     infinite = int(torch.isinf(samples).sum())
     if infinite:
@@ -155,7 +159,7 @@ def measured(source: Source | Measured, *, axes: str | None = None) -> Measured:
     if "C" in given and samples.shape[order.index("C")] in (2, 4):
         at = order.index("C")
         samples, alpha = samples.split([samples.shape[at] - 1, 1], at)
-    return Measured(samples, order, given, values.dtype, alpha, mode)
+    return Measured(samples, order, given, values.dtype, alpha, mode, jpeg)
 
 
 def samples_and_axes(source: Source, axes: str | None = None) -> tuple[np.ndarray[Any, Any] | Tensor, str, str | None]:

@@ -68,12 +68,21 @@ def hqs(
     fit = Fit(circular, chosen, observed)
     if start is not None:
         fits("hqs: start", start, operator.shape_in)
-    x = fit.filled() if start is None else start
+    x, effort = fit.filled() if start is None else start, _effort(noise / max(float(observed.std()), noise))
     for step, s in enumerate(schedule(observed, noise, steps, first), 1):
-        x = denoiser(fit.solved(x, penalty(fit, s / noise), _INNER, _ENOUGH), s)
+        x = denoiser(fit.solved(x, penalty(fit, s / noise), *effort), s)
         if x.shape != fit.seen.shape:
             raise ShapeError(f"hqs: the denoiser made {tuple(x.shape)} of {tuple(fit.seen.shape)}; it must keep the shape.")
         yield Iterate(operator, observed, x, step, step == steps)
+
+
+def _effort(share: float) -> tuple[int, float]:
+    """Return how many conjugate gradients a step may take, and how exact they must be, at noise of this share of the picture.
+
+    What they leave undone must stay below the noise: else it is taken for a part of the picture, and grows with every step.
+    """
+    enough = min(max(40 * share**2, 1e-6), _ENOUGH)
+    return min(round(_INNER * (_ENOUGH / enough) ** 0.4), 10 * _INNER), enough
 
 
 def schedule(observed: Tensor, noise: float, steps: int, first: float | None = None) -> list[float]:

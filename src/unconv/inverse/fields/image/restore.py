@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from unconv.errors import DtypeError, NonFinite, ShapeError, nearest
+from unconv.inverse.fields.image.deviation import deviation_of, doubts
 from unconv.inverse.fields.image.problem import Method, Problem
 from unconv.inverse.fields.image.restored import Restored
 from unconv.inverse.fields.image.table import (
@@ -26,7 +27,6 @@ from unconv.inverse.fields.image.table import (
     with_strength,
 )
 from unconv.inverse.fields.image.tiles import Parts, forecast, limit, parts
-from unconv.inverse.noise import estimate_noise
 from unconv.inverse.operators.boundaries import BOUNDARIES
 from unconv.inverse.psf.files import open_psf
 from unconv.inverse.solvers.hqs import Denoiser
@@ -38,10 +38,6 @@ from unconv.pictures.measured import Measured, measured
 Progress = Callable[[str, int, int], None]
 F = TypeVar("F", bound=Callable[..., Any])
 Psf = str | Path | np.ndarray[Any, Any] | Tensor
-
-_QUANTISED = 12**-0.5  # standard deviation of rounding to whole numbers
-_ROUNDED, _NOTHING = 1e-6, 1e-15  # least noise, as a share of the brightest sample; and of a picture that is black
-_CLEAN = 1e-4  # least noise, in standard deviations of the picture: less cannot be told from none in float32
 
 
 def _with_methods(function: F) -> F:
@@ -267,39 +263,22 @@ def _same(denoiser: Denoiser) -> Callable[[float], Denoiser]:
     return lambda _halfway: denoiser
 
 
-def _noise(samples: Tensor, axes: int, peak: float | None, noise: str | float) -> tuple[float, list[str]]:
-    """Tell the noise of one picture: (standard deviation, notes)."""
-    if noise == "poisson":
-        return float(samples.nanmean().clamp(min=0).sqrt()), []
-    known = samples[~samples.isnan()]
-    if not len(known):
-        raise NonFinite("deblur: a picture of the stack has no observed sample. Leave it out.")
-    least = max(_CLEAN * float(known.std(correction=0)), _ROUNDED * float(known.abs().max())) or _NOTHING
-    if noise == "estimate":
-        least = max(least, _QUANTISED if peak is not None else 0.0)
-        found = estimate_noise(samples, axes)
-        if found >= least:
-            return found, []
-        return least, [f"deblur: next to no noise was found; a standard deviation of {least:.3g} was assumed."]
-    if isinstance(noise, str | bool) or not isinstance(noise, int | float | np.number) or not 0 <= noise < float("inf"):
-        raise ShapeError(f"deblur: noise is {noise!r}, but 'estimate', 'poisson' or a standard deviation was needed.")
-    if noise < least:
-        return least, [f"deblur: a noise of {noise:.3g} is too little to tell from rounding; {least:.3g} was assumed."]
-    return float(noise), []
-
-
 def _restored(
     given: Measured, ready: _Ready, name: str, notes: Sequence[str], room: float, progress: Progress | None
 ) -> Restored:
     stacked = given.axes.count("N")
     lead, one = given.samples.shape[:stacked], given.samples.shape[stacked:]
     pictures = [parts(p, ready.kernel.shape, name, room, ready.boundary) for p in given.samples.reshape(-1, *one)]
-    noises = [_noise(picture.picture, len(given.spatial), given.peak, ready.noise) for picture in pictures]
+    seen = [picture.picture for picture in pictures]
+    noises = [deviation_of(picture.picture, given, ready.noise) for picture in pictures]
     told = [*notes, *dict.fromkeys(note for _, found in noises for note in found), *_negative(given.samples, name)]
     total = sum(len(picture) for picture in pictures)
     ends: list[Iterate] = []
     tell = None if progress is None else lambda end: progress(f"part {len(ends) + 1} of {total}", end.steps, ready.steps)
     made = [_picture(p, ready, noise, ends, tell) for p, (noise, _) in zip(pictures, noises, strict=True)]
+    if name != "richardson-lucy" and ready.factor == 1:  # points of light, which that is for, are as rough as can be
+        for restored, observed, (noise, _) in zip(made, seen, noises, strict=True):
+            told += [note for note in doubts(restored, observed, noise, len(given.spatial)) if note not in told]
     samples = torch.stack(made).reshape(*lead, *made[0].shape)
     if total > len(pictures):
         needed = forecast(given.spatial, ready.kernel.shape, name, one.numel() // prod(given.spatial))
