@@ -1,4 +1,4 @@
-"""Which picture a network is shown, and how that is prepared: the same options at every command, and said wherever it is done."""
+"""Which picture a network is shown, and how that is prepared: the same options at every command, and said everywhere."""
 
 from __future__ import annotations
 
