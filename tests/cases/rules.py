@@ -8,7 +8,10 @@ from math import prod
 
 import torch
 import torch.nn.functional as F
+import torchvision.ops as tv
 from torch import Tensor, nn
+
+import unconv.reverse.rules.regions  # noqa: F401
 
 aten = torch.ops.aten
 
@@ -114,6 +117,9 @@ def scaled_without_gradients(_m: nn.Module, x: Tensor) -> Tensor:
 
 
 SOME, HERE = torch.tensor([4, 0, 2]), torch.tensor([3, 1, 6, 0]).view(1, 1, 4, 1).expand(1, 2, 4, 6)
+
+
+BOX = torch.tensor([[0, 0.6, 1.2, 4.5, 5.9]], dtype=torch.float64)
 
 
 def ramp(*shape: int) -> Tensor:
@@ -393,7 +399,27 @@ CASES = {
     "more functions": bent(lambda x: x.sin() + x.cos() + x.erf() + x.expm1() + (x + 9).log1p()),
     "powers and roots": bent(lambda x: x.square() + (x + 9).sqrt() + (x + 9).rsqrt() + (x + 9).reciprocal() + (x + 9) ** 1.5),
     # of several samples
+    # torchvision's own
+    "region, aligned": calls(lambda m, x: tv.roi_align(x, BOX, 3, 1.0, 2, True)),
+    "region, pooled": bent(lambda x: tv.roi_pool(x, BOX, 2)),
+    "region, by positions": calls(lambda m, x: tv.ps_roi_align(x, BOX, 2) + tv.ps_roi_pool(x, BOX, 2), 8, 7, 6),
+    "deformed convolution": calls(
+        lambda m, x: tv.deform_conv2d(x, ramp(1, 18, 5, 4), ramp(3, 2, 3, 3), mask=ramp(1, 9, 5, 4).sigmoid())
+    ),
+    "deformed by the image": bent(
+        lambda x: tv.deform_conv2d(x, x[:, :1, 1:-1, 1:-1].sin().repeat(1, 18, 1, 1), ramp(3, 2, 3, 3))
+    ),
+    "random leaky relu": bent(lambda x: F.rrelu(x)),
     "softmax": bent(lambda x: x.softmax(1)),
+    "logarithm of a sum of exponentials": bent(lambda x: x.logsumexp((2, 3))),
+    "largest and smallest of all": bent(lambda x: (x.max() - 2 * x.min())[None, None]),
+    "median, sorted and largest few": bent(
+        lambda x: x.median(2).values + x.sort(2).values[:, :, 1] + x.topk(3, 2).values.mean(2)
+    ),
+    "power-average pool": bent(lambda x: F.lp_pool2d(x, 2, 3, 2, ceil_mode=True)),
+    "power-average pool 1-D": bent(lambda x: F.lp_pool1d(x, 4, 2), 2, 9),
+    "generalised mean pool": bent(lambda x: F.avg_pool2d(x.clamp(min=1e-6).pow(3.0), x.shape[-2:]).pow(1 / 3)),
+    "fold of slices": calls(lambda m, x: x.unfold(2, 3, 2).mean(-1)),
     "log softmax": bent(lambda x: x.log_softmax(2)),
     "glu": bent(lambda x: F.glu(x, 1), 4, 5, 3),
     "amax and amin": bent(lambda x: x.amax((2, 3), keepdim=True) * x - x.amin(1, keepdim=True)),

@@ -314,3 +314,21 @@ def test_of_a_source_longer_than_its_index_the_rest_gets_nothing(kind):
         return arrived(tape, Window(torch.linspace(-1, 1, x.numel(), dtype=torch.float64).view(x.shape)))
 
     assert torch.equal(sent(lambda source: source), sent(lambda source: source[:, :, :3]))
+
+
+@pytest.mark.parametrize("power", [1, 2, 3])
+def test_a_power_average_pool_sends_nothing_to_windows_of_zeros(power):
+    """Where torch's own derivative is NaN for powers above one."""
+    x = torch.rand(1, 2, 4, 6, dtype=torch.float64) + 0.5
+    x[..., 2:4] = 0
+    pooled = Calls(lambda m, x: F.lp_pool2d(x, power, 2))
+    y = torch.linspace(-1, 1, 12, dtype=torch.float64).view(1, 2, 2, 3)
+    found = arrived(record(pooled, x, KEEPERS), Window(y))
+    assert not found[..., 2:4].any() or power == 1
+    right = differentiated(pooled, x, y)
+    assert_near(*(torch.cat([part[..., :2], part[..., 4:]], -1) for part in (found, right)))
+
+
+def test_a_random_leaky_relu_is_recorded_as_the_leaky_relu_that_it_is():
+    (step,) = record(nn.RReLU(0.1, 0.5).eval(), torch.randn(1, 2, 3, 3), KEEPERS).steps
+    assert (step.operation, step.args[1]) == (aten.leaky_relu.default, pytest.approx(0.3))

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from importlib import import_module
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -131,6 +133,8 @@ class Model:
             method: Rules with rules of your own that keep something of the forward pass; any other method
                 can be asked of any recording.
         """
+        if "torchvision.ops" in sys.modules:  # whose operations the network may use
+            import_module("unconv.reverse.rules.regions")
         tensor, came = self._tensor(image)
         own = method_named(method).keepers
         keep: Keep = is_rectifier if places is None else [name_of(place) for place in listed(places)]

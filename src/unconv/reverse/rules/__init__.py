@@ -6,7 +6,7 @@ complete.
 
 from __future__ import annotations
 
-from unconv.reverse.rules import custom, gate, linear, norm, overwrite, pieces, pointwise, pool, resample, shape
+from unconv.reverse.rules import custom, gate, linear, norm, overwrite, pieces, pointwise, pool, power_pool, resample, shape
 from unconv.reverse.rules.table import KEEPERS, REACHES, ROLES, RULES, Rule, local, rule, takes_one_channel
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "pieces",
     "pointwise",
     "pool",
+    "power_pool",
     "resample",
     "rule",
     "shape",

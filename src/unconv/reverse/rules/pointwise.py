@@ -10,11 +10,12 @@ from functools import partial
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from unconv.reverse.rules.table import along, differentiated, local, one_channel, point, prepared, rule
 from unconv.reverse.tape.step import Before, Step
-from unconv.reverse.tape.whole import define
+from unconv.reverse.tape.whole import define, replaces
 from unconv.reverse.window import Window
 
 aten = torch.ops.aten
@@ -153,6 +154,14 @@ def rectify_by_slope(step: Step, r: Window) -> Window:
     return by_slope(step, rectify(step, r))
 
 
+@replaces(F.rrelu)
+def _record_rrelu(
+    input: Tensor, lower: float = 1 / 8, upper: float = 1 / 3, training: bool = False, inplace: bool = False
+) -> Any:
+    # Outside training torch draws no random numbers for it, though it says that it may: it is a leaky ReLU then.
+    return NotImplemented if training else F.leaky_relu(input, (lower + upper) / 2, inplace)
+
+
 @one_channel
 def pass_on(_step: Step, r: Window) -> Window:
     """The signal as it is."""
@@ -163,12 +172,18 @@ def pass_on(_step: Step, r: Window) -> Window:
     aten._log_softmax.default,
     aten.cumsum.default,
     aten.linalg_vector_norm.default,
+    aten.logsumexp.default,
+    aten.max.default,
     aten.max.dim,
+    aten.median.dim,
+    aten.min.default,
     aten.min.dim,
     aten.pow.Scalar,
     aten.pow.Tensor_Tensor,
     aten.prod.dim_int,
+    aten.sort.default,
     aten.std.correction,
+    aten.topk.default,
     aten.var.correction,
     aten.var_mean.correction,
     keep=Before(point),

@@ -153,6 +153,18 @@ def sampled_on_a_grid(step: Step, r: Window) -> list[Window | None]:
     return differentiated(step, r) if step.kept is not None else adjoint(step, on_whole(step, [r])[0])
 
 
+@rule(aten.unfold.default, gate="kept")
+def slid(step: Step, r: Window) -> Window:
+    """What each slice gave comes back to where it was taken; where slices overlap they add."""
+    # By the operation itself, units in front: torch has no way to run its derivative for many units at once.
+    (source, *_), (out, *_), (_x, along, size, every) = step.inputs, step.outputs, step.args
+    assert out is not None
+    signals = r.whole(out.shape).values.reshape(-1, *out.shape)
+    shape = [len(signals), *source.shape]
+    back = torch.ops.aten.unfold_backward.default(signals, shape, along % len(source.shape) + 1, size, every)
+    return Window(back[:, 0] if source.shape[0] == 1 else back)
+
+
 @rule(aten._unsafe_index.Tensor, keep=Before(point), gate="kept")
 @rule(
     aten.gather.default,
