@@ -258,6 +258,14 @@ CASES = {
     "mean over rows": calls(lambda m, x: x.mean(2)),
     "sum over channels": calls(lambda m, x: x.sum(1, keepdim=True)),
     "sum over space": calls(lambda m, x: x.sum((2, 3))),
+    # complex numbers
+    "Fourier transform of real numbers": calls(
+        lambda m, x: torch.fft.irfft2(torch.fft.rfft2(x) * (1 + 2j), s=x.shape[-2:]), 2, 6, 8
+    ),
+    "Fourier transform of complex numbers": calls(lambda m, x: torch.fft.ifft2(torch.fft.fft2(x).conj() * 1j).real),
+    "complex numbers from parts": calls(
+        lambda m, x: torch.view_as_real(torch.complex(x, 2 * x) * 1j + torch.view_as_complex(torch.stack([x, -x], -1))).sum(-1)
+    ),
     "mean of everything": calls(lambda m, x: x.mean()[None, None]),
     "sum of everything": calls(lambda m, x: x.sum()[None, None]),
     # shapes

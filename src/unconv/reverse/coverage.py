@@ -189,14 +189,14 @@ def _projectable(recording: Recording, seen: Sequence[Place], reached: set[int])
 
 
 def _floats(step: Step) -> bool:
-    return any(output.dtype.is_floating_point for output in step.outputs if output)
+    return any(output.flows for output in step.outputs if output)
 
 
 def _reached(tape: Tape, refused: Mapping[int, str]) -> set[int]:
     """Values from which the way back passes rules alone."""
     known = {tape.value.index}
     for step in tape.steps:
-        inputs = [value for value in step.inputs if value.dtype.is_floating_point]
+        inputs = [value for value in step.inputs if value.flows]
         if id(step) not in refused and all(value.index in known for value in inputs):
             known |= {output.index for output in step.outputs if output}
     return known

@@ -19,6 +19,7 @@ from unconv.reverse.method_table import METHODS as TABLE
 from unconv.reverse.method_table import Activations, Row
 from unconv.reverse.rules import REACHES, ROLES, RULES, Rule
 from unconv.reverse.rules.pointwise import RELU, by_slope, pass_on, rectify, rectify_by_slope, rectify_passed
+from unconv.reverse.rules.spectral import goes_back
 from unconv.reverse.rules.table import FREEZERS, PREPARERS, Preparing, Reaching, everything, is_rectifier
 from unconv.reverse.tape.barriers import refusal_of_barrier, refusal_of_gradient
 from unconv.reverse.tape.schema import kind
@@ -158,7 +159,7 @@ class Rules(Mapping[OpOverload, Rule]):
         if barrier:
             return barrier
         values = (*step.inputs, *(output for output in step.outputs if output))
-        if any(value.dtype.is_complex for value in values):
+        if any(value.dtype.is_complex for value in values) and not goes_back(step):
             return f"no reverse rule for {step.operation} on complex numbers (at {step.place})"
         if step.operation in self._own:
             return None

@@ -212,7 +212,7 @@ def _changes_nothing(step: Step) -> bool:
     ):
         return False
     others = [argument for argument in step.args[:2] if argument is not step.inputs[0]]
-    return all(float(a) == neutral for a in others if not isinstance(a, Tensor) or a.numel() == 1) and not any(
+    return all(bool(a == neutral) for a in others if not isinstance(a, Tensor) or a.numel() == 1) and not any(
         isinstance(a, Tensor) and a.numel() != 1 for a in others
     )
 

@@ -6,7 +6,20 @@ complete.
 
 from __future__ import annotations
 
-from unconv.reverse.rules import custom, gate, linear, norm, overwrite, pieces, pointwise, pool, power_pool, resample, shape
+from unconv.reverse.rules import (
+    custom,
+    gate,
+    linear,
+    norm,
+    overwrite,
+    pieces,
+    pointwise,
+    pool,
+    power_pool,
+    resample,
+    shape,
+    spectral,
+)
 from unconv.reverse.rules.table import KEEPERS, REACHES, ROLES, RULES, Rule, local, rule, takes_one_channel
 
 __all__ = [
@@ -28,5 +41,6 @@ __all__ = [
     "resample",
     "rule",
     "shape",
+    "spectral",
     "takes_one_channel",
 ]

@@ -74,7 +74,7 @@ def _rank(value: Value, step: Step, origin: Origin | None) -> int:
     """Return how much a factor looks like a gate."""
     if origin == "said":
         return 6
-    if not value.dtype.is_floating_point:
+    if not value.flows:
         return 5
     out = step.outputs[0]
     pointwise = step.operation in (aten.mul.Tensor, aten.addcmul.default)
@@ -87,7 +87,7 @@ def _rank(value: Value, step: Step, origin: Origin | None) -> int:
 def origin(step: Step, origins: Mapping[int, Origin | None]) -> Origin | None:
     """Return what a step's outputs are, from what its inputs were."""
     made, out = GATES.get(step.operation), step.outputs[0]
-    if made == "made" or (out is not None and not out.dtype.is_floating_point):
+    if made == "made" or (out is not None and not out.flows):
         return "gate"
     found = {origins.get(value.index) for value in step.inputs}
     if made == "kept" or ROLES.get(step.operation) == "move":

@@ -12,7 +12,7 @@ from torch.utils._pytree import tree_leaves
 
 from unconv.reverse.rules.freezing import Freezer
 from unconv.reverse.spans import Sights
-from unconv.reverse.tape.step import Before, Keeper, Step, Value
+from unconv.reverse.tape.step import Before, Keeper, Step, Value, like
 from unconv.reverse.window import Reach, Window, join
 
 Rule = Callable[..., Window | Sequence[Window | None]]
@@ -178,7 +178,7 @@ def _backward(step: Step, signals: Sequence[Window | None], at: Sequence[Tensor]
 
 def _flowing(step: Step) -> list[int]:
     """Which of the step's inputs a signal can reach: not masks and indices."""
-    return [position for position, value in enumerate(step.inputs) if value.dtype.is_floating_point]
+    return [position for position, value in enumerate(step.inputs) if value.flows]
 
 
 def _pull(step: Step, index: int, signal: Window, at: Sequence[Tensor] | None) -> list[Window]:
@@ -202,8 +202,10 @@ def _pull(step: Step, index: int, signal: Window, at: Sequence[Tensor] | None) -
     with torch.inference_mode(False):
         values = values.clone() if values.is_inference() else values
         # A linear operation has the same adjoint everywhere, so that zeros serve as the point. One pullback serves all units.
+        kinds = [like(step.inputs[k].dtype, dtype) for k in flowing]
         points = [
-            torch.zeros(shape(step.inputs[k]), dtype=dtype, device=device) if at is None else at[k].to(dtype) for k in flowing
+            torch.zeros(shape(step.inputs[k]), dtype=kind, device=device) if at is None else at[k].to(kind)
+            for k, kind in zip(flowing, kinds, strict=True)
         ]
         pullback = torch.func.vjp(forward, *points)[1]
         parts = torch.func.vmap(pullback)(values.reshape(units, *shape(output)))

@@ -36,6 +36,11 @@ class Value:
     shape: tuple[int, ...]
     dtype: torch.dtype
 
+    @property
+    def flows(self) -> bool:
+        """Whether a signal can reach it: not positions, and not truth values."""
+        return self.dtype.is_floating_point or self.dtype.is_complex
+
 
 @dataclass(frozen=True)
 class Step:
@@ -72,19 +77,26 @@ class Step:
     def again(self, inputs: Sequence[Tensor]) -> Any:
         """The operation's result with `inputs` where its values were; its weights follow their type."""
         queue = list(inputs)
-        dtype = next((given.dtype for given in queue if given.is_floating_point()), None)
+        dtype = next((given.dtype for given in queue if given.is_floating_point() or given.is_complex()), None)
 
         def fill(argument: Any) -> Any:
             if isinstance(argument, Value):
                 return queue.pop(0)
-            if isinstance(argument, Tensor) and argument.is_floating_point():
-                return argument if dtype is None else argument.to(dtype)
+            if isinstance(argument, Tensor) and dtype is not None:
+                return argument.to(like(argument.dtype, dtype))
             return argument
 
         filled = tree_map(fill, self.args)
         named = {a.name: value for a, value in zip(self.operation._schema.arguments, filled, strict=True) if a.kwarg_only}
         run: Callable[..., Any] = WHOLE.get(self.operation, self.operation)
         return run(*filled[: len(filled) - len(named)], **named)
+
+
+def like(kind: torch.dtype, dtype: torch.dtype) -> torch.dtype:
+    """Return the type of the same kind, real or complex, with the precision of `dtype`; positions and truth values stay."""
+    if kind.is_complex:
+        return dtype if dtype.is_complex else (dtype if dtype.itemsize >= 4 else torch.float32).to_complex()
+    return dtype.to_real() if kind.is_floating_point else kind
 
 
 @dataclass(frozen=True)

@@ -41,7 +41,7 @@ def operations(tape: Tape, value: Value, method: Rules, seeds: Seeds) -> Tensor:
         turned = step.kind == "conv" and step.args[6]  # a transposed convolution counts the samples below
         total += _of_step(step, _below(step, method, span, above, 0) if turned else span, above.index in single)
         for entry, below in enumerate(step.inputs):
-            if below.dtype.is_floating_point:
+            if below.flows:
                 seen = _below(step, method, span, above, entry)
                 spans[below.index] = _hull(spans[below.index], seen) if below.index in spans else seen
                 if above.index in single and method.reach(step.operation) is local:

@@ -21,7 +21,7 @@ _PRICE = 4096  # samples that one more call costs where a map is resized, moved 
 def parts(step: Step, method: Rules, pending: dict[int, Window], room: int) -> list[Tensor]:
     """How to cut a batch before `step`; at most one part where it stays whole."""
     above = next((output for output in step.outputs if output and output.index in pending), None)
-    entry = next((k for k, value in enumerate(step.inputs) if value.dtype.is_floating_point), None)
+    entry = next((k for k, value in enumerate(step.inputs) if value.flows), None)
     if above is None or entry is None:
         return []
     signal, below = pending[above.index], step.inputs[entry]

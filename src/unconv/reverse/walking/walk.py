@@ -15,11 +15,12 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from unconv.errors import NoRule, UnconvError
+from unconv.errors import DtypeError, NoRule, UnconvError
 from unconv.reverse.methods import Rules
 from unconv.reverse.rules import takes_one_channel
 from unconv.reverse.rules.pointwise import rectify
 from unconv.reverse.rules.pool import lie_apart, max_pool
+from unconv.reverse.rules.spectral import is_complex, through_complex
 from unconv.reverse.tape.precision import full_precision, own_types
 from unconv.reverse.tape.step import Step, Tape, Value
 from unconv.reverse.walking.cutting import parts
@@ -49,6 +50,11 @@ class Route:
     def __post_init__(self) -> None:
         steps = path(self.tape, self.value)
         refuse_unknown(steps, self.method)
+        if self.dtype.itemsize < 4 and any(map(is_complex, steps)):
+            raise DtypeError(
+                f"project: dtype is {self.dtype}, but the way back passes complex numbers (a Fourier transform), and there are "
+                "none in half precision. Leave dtype out."
+            )
         self.steps = [self._prepared(step) for step in steps]
         self.quick_steps = _rectified_first(self.steps, self.method)
 
@@ -63,7 +69,7 @@ class Route:
                         "was made without. Pass the same Rules to record(image, places, method)."
                     )
                 step = replace(step, kept=step.own)
-            prepare = self.method.preparing(step.operation)
+            prepare = None if is_complex(step) else self.method.preparing(step.operation)
             with own_types(self.tape.image.device):
                 self.prepared[index] = replace(step, kept=prepare(step, self.dtype)) if prepare else step
         return self.prepared[index]
@@ -92,7 +98,7 @@ def path(tape: Tape, value: Value) -> list[Step]:
     for step in reversed(tape.steps):
         if any(output and output.index in wanted for output in step.outputs):
             steps.append(step)
-            wanted.update(v.index for v in step.inputs if v.dtype.is_floating_point)
+            wanted.update(v.index for v in step.inputs if v.flows)
     return steps
 
 
@@ -139,7 +145,7 @@ def walk_apart(
 def _take(method: Rules, step: Step, pending: dict[int, Window], units: Tensor, watch: Watch | None) -> None:
     """One step: the signals at its outputs become those at its inputs, joined to what is there."""
     signals = [pending.pop(output.index, None) if output else None for output in step.outputs]
-    if not any(signals) or not any(below.dtype.is_floating_point for below in step.inputs):
+    if not any(signals) or not any(below.flows for below in step.inputs):
         return
     rule = method[step.operation]
     for index, (output, signal) in enumerate(zip(step.outputs, signals, strict=True)):
@@ -149,8 +155,8 @@ def _take(method: Rules, step: Step, pending: dict[int, Window], units: Tensor, 
             watch(output, signal, units)
     device = next(signal for signal in signals if signal).values.device
     with full_precision(device), own_types(device):
-        arrived = rule(step, *signals)
+        arrived = through_complex(step, signals) if is_complex(step) else rule(step, *signals)
     parts = [arrived] if isinstance(arrived, Window) else arrived
     for below, part in zip(step.inputs, parts, strict=True):
-        if part is not None and below.dtype.is_floating_point:
+        if part is not None and below.flows:
             pending[below.index] = join(pending.get(below.index), part, below.shape)
