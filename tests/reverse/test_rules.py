@@ -21,7 +21,7 @@ from unconv.reverse.rewriting.freeze import freeze
 from unconv.reverse.rules import KEEPERS, RULES
 from unconv.reverse.rules.norm import SCALED
 from unconv.reverse.rules.pointwise import SQUARED_RELU, SWISH
-from unconv.reverse.tape.barriers import FUNCTION, STALE, WRITTEN
+from unconv.reverse.tape.barriers import FUNCTION, OVERLAID, STALE, WRITTEN
 from unconv.reverse.tape.record import record
 from unconv.reverse.tape.step import Step, Tape, Value
 from unconv.reverse.walking.walk import Route, walk
@@ -124,6 +124,7 @@ def test_every_operation_of_the_table_has_a_case():
         SCALED,
         SWISH,
         SQUARED_RELU,
+        OVERLAID,
     }  # the last three stand for formulas
 
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from math import prod
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from unconv.reverse.rules.table import adjoint, differentiated, local, on_whole_first, one_channel, point, rule
+from unconv.reverse.tape.barriers import OVERLAID
 from unconv.reverse.tape.step import Before, Step, Value
-from unconv.reverse.window import Window
+from unconv.reverse.window import Reach, Window
 
 aten = torch.ops.aten
 
@@ -38,6 +40,24 @@ def filled(step: Step, _r: Window) -> list[Window | None]:
 def overwritten(step: Step, *signals: Window | None) -> list[Window | None]:
     """What was overwritten gets nothing, what was put in its place gets the signal from there."""
     return differentiated(step, *signals)
+
+
+def _overlaid_reach(step: Step, axes: int) -> Reach | None:
+    """Each unit sees its own place, where what was laid over has the same maps as what it was laid over."""
+    (x, part, index), out = step.args, step.outputs[0]
+    assert out is not None
+    size = out.shape[-axes:]
+    if len(out.shape) != axes + 2 or any(tuple(one.shape[-axes:]) != size or len(one.shape) < axes for one in (x, part)):
+        return None
+    places = torch.arange(prod(size), device=index.device).view(size)
+    alike = (index % prod(size) == places) | (index < 0)
+    return local(step, axes) if bool(alike.all()) else None
+
+
+@rule(OVERLAID, reach=_overlaid_reach, role="move")
+def overlaid(step: Step, r: Window) -> list[Window | None]:
+    """What was written through another tensor goes back there; the rest to what was there before."""
+    return adjoint(step, on_whole_first(step, r))
 
 
 @rule(aten.scatter.src, aten.scatter_add.default, keep=Before(point))
@@ -68,15 +88,22 @@ def _as_recorded(signals: Tensor, value: Value) -> Window:
     return Window(signals[:, 0] if value.shape[:1] == (1,) else signals)
 
 
-@rule(aten.copy.default)
+def _copy_reach(step: Step, axes: int) -> Reach | None:
+    source = step.args[1]
+    return local(step, axes) if isinstance(source, Value) and source.shape == _shape(step) else None
+
+
+@rule(aten.copy.default, reach=_copy_reach)
 def copied(step: Step, r: Window) -> list[Window | None]:
     """The signal goes to what was copied; where that was spread over more samples, it adds up."""
     target, source = step.args[:2]
     found: list[Window | None] = [None] if isinstance(target, Value) else []
     if not isinstance(source, Value):
         return found
-    if not source.dtype.is_floating_point:
+    if not source.flows:
         return [*found, None]
+    if source.shape == _shape(step):
+        return [*found, r]
     whole = on_whole_first(step, r)
     args = (source, list(_shape(step)), False)
     return [*found, *adjoint(replace(step, operation=aten.expand.default, args=args, inputs=(source,)), whole)]

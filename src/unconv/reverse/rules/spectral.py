@@ -11,7 +11,8 @@ from collections.abc import Sequence
 
 import torch
 
-from unconv.reverse.rules.table import adjoint, differentiated, on_whole, rule
+from unconv.reverse.rules.table import Rule, adjoint, differentiated, on_whole, rule
+from unconv.reverse.tape.barriers import OVERLAID
 from unconv.reverse.tape.step import Step
 from unconv.reverse.window import Window
 
@@ -33,6 +34,7 @@ _KNOWN = {
     aten.clone.default,
     aten.complex.default,
     aten.constant_pad_nd.default,
+    aten.copy.default,
     aten.div.Tensor,
     aten.expand.default,
     aten.flip.default,
@@ -56,6 +58,7 @@ _KNOWN = {
     aten.view.default,
     aten.view_as_complex.default,
     aten.view_as_real.default,
+    OVERLAID,
 }
 
 
@@ -83,7 +86,9 @@ def goes_back(step: Step) -> bool:
     return step.operation in _KNOWN
 
 
-def through_complex(step: Step, signals: Sequence[Window | None]) -> list[Window | None]:
-    """A step on complex numbers by autograd: at the point that it kept, or, as it is linear, at any."""
+def through_complex(step: Step, rule: Rule, signals: Sequence[Window | None]) -> Window | Sequence[Window | None]:
+    """A step on complex numbers by autograd: at the point that it kept, or, as it is linear, at any; a copy by its rule."""
+    if step.operation is aten.copy.default:
+        return rule(step, *signals)
     bent = isinstance(step.kept, tuple) and len(step.kept) == len(step.inputs)
     return differentiated(step, *signals) if bent else adjoint(step, *on_whole(step, signals))

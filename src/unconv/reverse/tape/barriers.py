@@ -7,6 +7,7 @@ is concerned.
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from unconv.reverse.tape.step import Step
@@ -26,6 +27,12 @@ WRITTEN = define("written_without_grad(Tensor x) -> Tensor", _as_it_is)
 FUNCTION = define("custom_function(Tensor[] x, str name) -> Tensor", lambda x, name: x[0].clone())
 """What a custom autograd function returned whose backward pass is not the derivative of its forward pass."""
 
+
+OVERLAID = define(
+    "overlaid(Tensor x, Tensor part, Tensor index) -> Tensor",
+    lambda x, part, index: torch.where(index >= 0, part.reshape(-1)[index.clamp(min=0)], x),
+)
+"""No barrier: a tensor some samples of which were written through another tensor, and which of that they are; -1: none."""
 
 STALE = define("written_through_a_view(Tensor x, str where, str reader) -> Tensor", lambda x, where, reader: x.clone())
 """What lies in memory that was written through another tensor: which values the image reached can no longer be told."""

@@ -8,6 +8,8 @@ known by its storage, not by the tensors seen so far: a view that was made befor
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import torch
@@ -43,11 +45,40 @@ def overlaps_itself(tensor: Tensor) -> bool:
     return False
 
 
+@dataclass
+class Write:
+    """What was written in place, and where in its memory.
+
+    Args:
+        time: values with a lower index are older.
+        where: the place that wrote.
+        value: what was written, as far as the recording knows: a value, or a constant.
+    """
+
+    time: int
+    where: str
+    size: tuple[int, ...]
+    stride: tuple[int, ...]
+    offset: int
+    dtype: torch.dtype
+    value: Any = None
+
+    def taken_by(self, tensor: Tensor) -> Tensor | None:
+        """For each sample of a tensor in the same memory, which sample of what was written it is now, or -1; None if unlike."""
+        if tensor.dtype != self.dtype or self.value is None:
+            return None
+        samples = tensor.untyped_storage().nbytes() // tensor.element_size()
+        known = torch.full((samples,), -1, dtype=torch.int64, device=tensor.device)
+        count = torch.arange(prod(self.size), device=tensor.device).view(self.size)
+        torch.as_strided(known, self.size, self.stride, self.offset).copy_(count)
+        return torch.as_strided(known, tensor.shape, tensor.stride(), tensor.storage_offset()).contiguous()
+
+
 class Memory:
     """Where the image lies, what of it was written, and which steps hold a reference into it, by storage."""
 
     def __init__(self) -> None:
-        self.written: dict[int, tuple[int, str]] = {}
+        self.written: dict[int, list[Write]] = {}
         self._live: dict[int, StorageWeakRef] = {}  # so that a storage's number is never given to another one
         self._used: dict[int, set[int]] = {}
 
@@ -66,13 +97,19 @@ class Memory:
         storage = storage_of(tensor)
         if storage is not None:
             self.live(tensor)
-            self.written[storage] = (time, where)
+            layout = (tuple(tensor.shape), tuple(tensor.stride()), int(tensor.storage_offset()), tensor.dtype)
+            self.written.setdefault(storage, []).append(Write(time, where, *layout))
 
-    def written_after(self, tensor: Tensor, time: int) -> str | None:
-        """Return where the memory of a tensor, last known at `time`, was written since then."""
+    def told(self, tensor: Tensor, value: Any) -> None:
+        """Note what the last write into a tensor has written."""
+        writes = self.written.get(storage_of(tensor) or -1)
+        if writes and (writes[-1].size, writes[-1].offset) == (tuple(tensor.shape), tensor.storage_offset()):
+            writes[-1].value = value
+
+    def written_after(self, tensor: Tensor, time: int) -> list[Write]:
+        """Return what was written into the memory of a tensor since it was last known, at `time`."""
         storage = storage_of(tensor) if self.written else None
-        when, where = self.written.get(storage, (-1, "")) if storage is not None else (-1, "")
-        return where if time < when else None
+        return [write for write in self.written.get(storage, ()) if time < write.time] if storage is not None else []
 
     def use(self, tensors: Iterable[Tensor], step: int) -> None:
         """Note that a step refers to tensors, which must stay as they are."""

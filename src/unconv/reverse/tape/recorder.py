@@ -21,9 +21,9 @@ from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.weak import WeakIdKeyDictionary
 
 from unconv.errors import ModelError, NonFinite
-from unconv.reverse.tape.barriers import FUNCTION, NO_GRAD, STALE, WRITTEN
+from unconv.reverse.tape.barriers import FUNCTION, NO_GRAD, OVERLAID, STALE, WRITTEN
 from unconv.reverse.tape.functions import applied, goes_back_as_it_came, name_of_function, recomputes
-from unconv.reverse.tape.memory import Memory, overlaps_itself, storage_of, tensors_in
+from unconv.reverse.tape.memory import Memory, Write, overlaps_itself, storage_of, tensors_in
 from unconv.reverse.tape.naming import named_modules
 from unconv.reverse.tape.schema import (
     arguments,
@@ -152,10 +152,11 @@ class Recorder(TorchDispatchMode):
             if value is not None:
                 self.modules.pop(frame.name, None)
                 self.lost.pop(frame.name, None)
-                written = self._written_since(tensor)
-                if written is not None:
-                    self.lost[frame.name] = written
+                writes = self._written_since(tensor)
+                if writes and not self._overlay(tensor, writes):
+                    self.lost[frame.name] = writes[-1].where
                     return
+                value = self.values[tensor]
                 self.modules[frame.name] = value
                 if frame.name in self.wanted:
                     self.held[value.index] = tensor
@@ -201,7 +202,10 @@ class Recorder(TorchDispatchMode):
             return self._write(func, args, kwargs, written)
         if written:
             self._overwrite(written, func, over_live=False)
-        return func(*args, **kwargs)
+        result = func(*args, **kwargs)
+        for tensor in written if self.memory.written else ():
+            self.memory.told(tensor, tensor.detach().clone())
+        return result
 
     def _write(self, func: OpOverload, args: Any, kwargs: Any, written: Sequence[Tensor]) -> Any:
         """Run an operation that the image flows through, and write its line."""
@@ -233,6 +237,8 @@ class Recorder(TorchDispatchMode):
                     self.off.add(value.index)
                 self.values[tensor] = value
                 self.memory.live(tensor)
+                if on and not replaced and any(tensor is t for t in written):
+                    self.memory.told(tensor, value)
         return result
 
     def _step(
@@ -382,16 +388,37 @@ class Recorder(TorchDispatchMode):
         if not self.memory.written:
             return
         for tensor in tensors:
-            where = self._written_since(tensor) if isinstance(tensor, Tensor) else None
-            if where is not None:
+            writes = self._written_since(tensor) if isinstance(tensor, Tensor) else []
+            if writes and not self._overlay(tensor, writes):
+                where = writes[-1].where
                 value = self.values.get(tensor, self.first)
                 made = self.values[tensor] = self._value(tensor)
                 words = reader if isinstance(reader, str) else self._where(reader)
                 self.steps.append(Step(STALE, (value, where, words), (value,), (made,), f"{where}.written_through_a_view"))
                 self.memory.live(tensor)
 
-    def _written_since(self, tensor: Tensor) -> str | None:
-        """Return where a tensor's memory was written since its value was made."""
+    def _overlay(self, tensor: Tensor, writes: Sequence[Write]) -> bool:
+        """Tell what a tensor holds by what was written through others since; False where that cannot be told."""
+        taken = [write.taken_by(tensor) for write in writes]
+        if (not torch.is_grad_enabled() and not self.forced) or any(index is None for index in taken):
+            return False
+        current = self.values.get(tensor)
+        held: Value | Tensor = tensor.detach().clone() if current is None else self._read(tensor, True)
+        for write, index in zip(writes, taken, strict=True):
+            if index is None or not bool((index >= 0).any()):
+                continue
+            args = (held, write.value, index)
+            inputs = tuple(argument for argument in args if isinstance(argument, Value))
+            if inputs:
+                held = self._value(tensor)
+                self.steps.append(Step(OVERLAID, args, inputs, (held,), f"{write.where}.overlaid"))
+        if isinstance(held, Value):
+            self.values[tensor] = held
+            self.memory.live(tensor)
+        return True
+
+    def _written_since(self, tensor: Tensor) -> list[Write]:
+        """Return what was written into a tensor's memory since its value was made."""
         value = self.values.get(tensor)
         return self.memory.written_after(tensor, -1 if value is None else value.index)
 

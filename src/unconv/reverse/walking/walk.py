@@ -155,7 +155,7 @@ def _take(method: Rules, step: Step, pending: dict[int, Window], units: Tensor, 
             watch(output, signal, units)
     device = next(signal for signal in signals if signal).values.device
     with full_precision(device), own_types(device):
-        arrived = through_complex(step, signals) if is_complex(step) else rule(step, *signals)
+        arrived = through_complex(step, rule, signals) if is_complex(step) else rule(step, *signals)
     parts = [arrived] if isinstance(arrived, Window) else arrived
     for below, part in zip(step.inputs, parts, strict=True):
         if part is not None and below.flows:
