@@ -227,7 +227,9 @@ def _autograd(model: Model, recording: Recording, value: Value, seed: Tensor) ->
             found = [torch.autograd.grad(out, image, row[None], retain_graph=True, allow_unused=True)[0] for row in seed]
     except RuntimeError as error:
         # torch has no derivative of this network, or the network overwrites what it would need, or asks for .backward().
-        if re.search(r"derivative for|modified by an inplace operation|does not require grad|use_reentrant|modified inplace", str(error)):
+        if re.search(
+            r"derivative for|modified by an inplace operation|does not require grad|use_reentrant|modified inplace", str(error)
+        ):
             return None
         raise
     finally:

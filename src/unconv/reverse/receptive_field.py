@@ -94,7 +94,8 @@ def _through(pointwise: bool, sight: Sight, value: Value, output: Value, field: 
     if sight is None or broadcast:
         return _everything(value, field, axes)
     same = Reach((1,) * axes, (0,) * axes, (1,) * axes)
-    if pointwise or sight == same:
+    as_many = all(len(low) == n for (low, _), n in zip(field.rows, output.shape[-axes:], strict=False))
+    if pointwise or (sight == same and as_many):
         return field
     if isinstance(sight, Reach) and not field.rows:
         return _compose(field, sight)

@@ -44,6 +44,8 @@ def replayed(tape: Tape, frozen: Tape, image: Tensor, wanted: Sequence[Value]) -
         stands = held.get(out.index, step) if out else step
         if step.operation is SCALED:
             results: Sequence[Tensor | None] = [_written_norm(step, known, makers)]
+        elif step.operation is aten.copy.default:  # of which torch has a derivative in place alone
+            results = [_copied(step, known)]
         elif step.operation is FUNCTION:
             results = [step.kept.on([known[value.index].clone() for value in step.inputs])]
         elif stands is step:
@@ -80,6 +82,12 @@ def _held(step: Step, stands: Step, known: Mapping[int, Tensor]) -> Tensor:
     arguments = iter([known[a.index].detach() if id(a) in constant else known[a.index] for a in _values(step.args)])
     result: Tensor = step.again(list(arguments))
     return result
+
+
+def _copied(step: Step, known: Mapping[int, Tensor]) -> Tensor:
+    out, source = step.outputs[0], step.args[1]
+    assert out is not None
+    return (known[source.index] if isinstance(source, Value) else source).to(out.dtype).expand(out.shape)
 
 
 def _values(arguments: Iterable[object]) -> list[Value]:

@@ -112,4 +112,5 @@ def looks_rectified(y: Tensor) -> bool:
     held = bool((low.abs() <= 0.5 * high).all()) and bool((high > 0).all())
     # A sigmoid holds negative values back and passes none on; an exponential grows out of all bounds.
     grows = bool((high[2] > 1.5 * high[0]).all()) and bool((high[2] < 40 * high[0]).all())
+    grows = grows and bool((high[1] < 6 * high[0]).all())  # nor is it one where that is cut off, as in the heads of detectors
     return held and grows

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from unconv.reverse.rules.table import adjoint, differentiated, local, on_whole_first, one_channel, point, rule
+from unconv.reverse.spans import Sights
 from unconv.reverse.tape.barriers import OVERLAID
 from unconv.reverse.tape.step import Before, Step, Value
 from unconv.reverse.window import Reach, Window
@@ -42,16 +43,17 @@ def overwritten(step: Step, *signals: Window | None) -> list[Window | None]:
     return differentiated(step, *signals)
 
 
-def _overlaid_reach(step: Step, axes: int) -> Reach | None:
-    """Each unit sees its own place, where what was laid over has the same maps as what it was laid over."""
+def _overlaid_reach(step: Step, axes: int) -> Sights:
+    """Each unit sees its own place of what was there, and of what was laid over it, if that has the same maps."""
     (x, part, index), out = step.args, step.outputs[0]
     assert out is not None
     size = out.shape[-axes:]
-    if len(out.shape) != axes + 2 or any(tuple(one.shape[-axes:]) != size or len(one.shape) < axes for one in (x, part)):
+    if len(out.shape) != axes + 2:
         return None
     places = torch.arange(prod(size), device=index.device).view(size)
-    alike = (index % prod(size) == places) | (index < 0)
-    return local(step, axes) if bool(alike.all()) else None
+    alike = tuple(part.shape[-axes:]) == size and bool(((index % prod(size) == places) | (index < 0)).all())
+    sees = ((x, local(step, axes)), (part, local(step, axes) if alike else None))
+    return tuple(sight for argument, sight in sees if isinstance(argument, Value))
 
 
 @rule(OVERLAID, reach=_overlaid_reach, role="move")

@@ -49,6 +49,8 @@ def _by_source(step: Step, sights: Sequence[Sight], signal: Window) -> list[Tens
         for sight, value in zip(sights, step.inputs, strict=True)
         if sight is not None and step.outputs[0] is not None
     ]
+    if not seen:
+        return []
     _, group = torch.stack(seen, 1).unique(dim=0, return_inverse=True)
     return [(group == number).nonzero()[:, 0] for number in range(int(group.amax()) + 1)]
 
