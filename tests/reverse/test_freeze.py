@@ -244,10 +244,16 @@ def test_local_response_norms_go_back_in_half_precision(dtype):
     assert 0 < found.error < 0.05
 
 
-def test_complex_numbers_are_refused():
+def test_complex_numbers_go_back_where_a_rule_is_known_and_are_refused_elsewhere():
     model = Calls(lambda m, x: torch.fft.rfft2(m.conv(x)).abs(), conv=nn.Conv2d(3, 4, 3)).eval()
-    with pytest.raises(unconv.NoRule, match=r"on complex numbers \(at abs\)"):
-        unconv.Network(model, input_size=(3, 9, 11)).project(torch.rand(3, 9, 11), "output", method="gradient")
+    network, image = unconv.Network(model, input_size=(3, 9, 11)), torch.rand(3, 9, 11)
+    found = network.project(image, "output", "top:3", method="gradient")
+    x = image[None].clone().requires_grad_(True)
+    (right,) = torch.autograd.grad(model(x)[(0, *found.units[0])] * found.values[0], x)
+    torch.testing.assert_close(found.pixels()[:1], right, rtol=1e-4, atol=1e-5)
+    model = Calls(lambda m, x: torch.fft.rfft2(m.conv(x)).log().real, conv=nn.Conv2d(3, 4, 3)).eval()
+    with pytest.raises(unconv.NoRule, match=r"on complex numbers \(at log\)"):
+        unconv.Network(model, input_size=(3, 9, 11)).project(image, "output", method="gradient")
 
 
 def test_a_norm_with_weights_of_the_picture_is_the_gradient_s_alone():

@@ -147,15 +147,16 @@ def _take(method: Rules, step: Step, pending: dict[int, Window], units: Tensor, 
     signals = [pending.pop(output.index, None) if output else None for output in step.outputs]
     if not any(signals) or not any(below.flows for below in step.inputs):
         return
-    rule = method[step.operation]
+    rule, among_complex = method[step.operation], is_complex(step)
+    takes_one = takes_one_channel(rule) and not among_complex
     for index, (output, signal) in enumerate(zip(step.outputs, signals, strict=True)):
-        if output and signal and signal.channel is not None and (watch or not takes_one_channel(rule)):
+        if output and signal and signal.channel is not None and (watch or not takes_one):
             signals[index] = signal = signal.dense(output.shape[1])
         if output and signal and watch:
             watch(output, signal, units)
     device = next(signal for signal in signals if signal).values.device
     with full_precision(device), own_types(device):
-        arrived = through_complex(step, rule, signals) if is_complex(step) else rule(step, *signals)
+        arrived = through_complex(step, rule, signals) if among_complex else rule(step, *signals)
     parts = [arrived] if isinstance(arrived, Window) else arrived
     for below, part in zip(step.inputs, parts, strict=True):
         if part is not None and below.flows:
