@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,7 +18,7 @@ from unconv.cli.options import (
     Channels,
     Dtype,
     Folder,
-    Image,
+    Images,
     Mean,
     Method,
     Model,
@@ -32,6 +32,7 @@ from unconv.cli.options import (
 )
 from unconv.cli.parsing import read_channels, read_floats, read_size, read_unit
 from unconv.cli.progress import hushed, leading_to, print_table, remark, show_progress
+from unconv.errors import printable
 
 if TYPE_CHECKING:
     from unconv.reverse.network import Network
@@ -82,7 +83,7 @@ def places(
 @GROUP.command
 def project(
     model: Model,
-    image: Image,
+    images: Images,
     at: At = None,
     channels: Channels = "top:9",
     unit: Unit = "strongest",
@@ -96,6 +97,12 @@ def project(
             help="State on each unit's page how far to trust it; takes some hundred runs of the network up to each layer.",
         ),
     ] = False,
+    skip_damaged: Annotated[
+        bool,
+        typer.Option(
+            "--skip-damaged", help="Leave pictures out that cannot be read, and name them; without it they end the run."
+        ),
+    ] = False,
     weights: Weights = None,
     out: Folder = Path("unconv-out"),
     size: Size = None,
@@ -107,9 +114,9 @@ def project(
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Show which structure of one picture drives the units of a network: a folder of pages."""
+    """Show which structure of a picture, or of several, drives the units of a network: a folder of pages."""
     from unconv import Rules
-    from unconv.report import Request, refuse_folder, report
+    from unconv.report import Request, refuse_folder, report, reports
 
     request = Request(tuple(at or ()), read_channels(channels), read_unit(unit), Rules(method, activations), dtype, trust)
     refuse_folder(out)  # now, and not after the network is loaded
@@ -117,9 +124,15 @@ def project(
     if network.weights == "random":
         remark("the weights are random, and so are the pictures; pass --weights DEFAULT or a file.", as_json or quiet)
     with leading_to(out), show_progress(as_json or quiet) as progress:
-        numbers = report(network, image, out, request, progress)
-    _finish(out, numbers, as_json)
-    for line in (*_notes(numbers), *_errors(numbers)):
+        if len(images) == 1:
+            found = [report(network, images[0], out, request, progress)]
+        else:
+            found = reports(network, images, out, request, progress, _told_of if skip_damaged else None)
+    _finish(out, found[0] if len(images) == 1 else found, as_json)
+    if not as_json:
+        for line in _top_classes(found):
+            print(printable(line))
+    for line in dict.fromkeys(line for numbers in found for line in (*_notes(numbers), *_errors(numbers))):
         remark(line, quiet)
 
 
@@ -197,6 +210,22 @@ def _notes(numbers: dict[str, Any]) -> Iterator[str]:
     deepest = numbers["layers"][-1] if numbers["layers"] else {"notes": []}
     if deepest["notes"]:
         yield f"on the way from {deepest['place']}: {'; '.join(deepest['notes'])}."
+
+
+def _told_of(image: Path, error: Exception) -> None:
+    """Say which picture is left out, and why."""
+    remark(f"left out {image.name}: {error}", False)
+
+
+def _top_classes(found: Sequence[dict[str, Any]]) -> Iterator[str]:
+    """Yield what the network says of each picture, where it gives scores; what random weights say is nothing."""
+    for numbers in found:
+        top = numbers["top_classes"]
+        if top and numbers["weights"] != "random":
+            classes = ", ".join(
+                f"{each['name'] or 'class ' + str(each['index'])} {each['score']:.3g}" for each in top["classes"]
+            )
+            yield f"{numbers['picture']}: {classes} ({top['score']})"
 
 
 def _errors(numbers: dict[str, Any]) -> Iterator[str]:
