@@ -17,7 +17,7 @@ from unconv.box import demo_pictures
 from unconv.pictures.boxes import cut
 from unconv.pictures.draw import common_scale, grid, picture_of, signed_picture
 from unconv.report import Request, report
-from unconv.reverse.reconstruction import enlarged
+from unconv.reverse.sheet import enlarged
 
 IMAGES = Path(__file__).parent / "images"
 

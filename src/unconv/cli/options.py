@@ -27,7 +27,13 @@ def one_of(choices: Iterable[str]) -> Callable[[str], list[str]]:
 _ACTIVATIONS = get_args(Activations)
 
 Model = Annotated[str, typer.Argument(help=model_help())]
-Image = Annotated[Path, typer.Argument(help="A picture; or an array, .npy, of as many channels and axes as the network takes.")]
+Images = Annotated[
+    list[Path],
+    typer.Argument(
+        help="A picture, or an array, .npy, of as many channels and axes as the network takes. Several get a page that "
+        "leads to them."
+    ),
+]
 Weights = Annotated[str | None, typer.Option(help=weights_help())]
 Folder = Annotated[Path, typer.Option("-o", "--out", help="The folder to write.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print all numbers as JSON, and nothing else on standard output.")]
@@ -37,7 +43,11 @@ At = Annotated[
     typer.Option(help="A place from `unconv places`; may be repeated. By default every convolution's rectified output."),
 ]
 Channels = Annotated[
-    str, typer.Option(help='"all", "top:9", or channels: 3 or 3,17,40.', autocompletion=one_of(["all", "top:9"]))
+    str,
+    typer.Option(
+        help='"all", "top:9", "together" (all maps of a layer at once), or channels: 3 or 3,17,40.',
+        autocompletion=one_of(["all", "top:9", "together"]),
+    ),
 ]
 Unit = Annotated[str, typer.Option(help='"strongest", "map", or a position: 6,7.', autocompletion=one_of(["strongest", "map"]))]
 Method = Annotated[str, typer.Option(help=method_help(), autocompletion=one_of(METHODS))]

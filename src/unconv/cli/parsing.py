@@ -83,12 +83,12 @@ def read_floats(option: str, text: str | None) -> tuple[float, ...] | None:
 
 
 def read_channels(text: str) -> str | list[int]:
-    """Read all, top:9, or numbers with commas between."""
-    if text == "all" or text.startswith("top:"):
+    """Read all, together, top:9, or numbers with commas between."""
+    if text in ("all", "together") or text.startswith("top:"):
         return text
     if all(_is_length(part.strip()) for part in text.split(",")):
         return [int(part) for part in text.split(",")]
-    raise typer.BadParameter(f"--channels {text!r}: write all, top:9, or numbers with commas between.")
+    raise typer.BadParameter(f"--channels {text!r}: write all, top:9, together, or numbers with commas between.")
 
 
 def read_unit(text: str) -> str | tuple[int, ...]:

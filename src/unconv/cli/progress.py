@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import io
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, redirect_stderr
 from functools import wraps
@@ -16,6 +17,9 @@ import typer
 from unconv.errors import printable
 from unconv.files import Terminated, ignore_stops
 
+_EARLIEST = 2.0  # seconds after which the time left is told
+_LEAST = 0.005  # share of the work that is done by then
+
 Progress = Callable[[str, float, int], None]
 
 
@@ -26,14 +30,47 @@ def show_progress(quiet: bool) -> Iterator[Progress]:
         yield lambda *_: None
         return
     from rich.console import Console
-    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
-    columns = (TextColumn("{task.description}", markup=False), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        TaskProgressColumn(),
+        TextColumn("{task.fields[left]}", style="progress.remaining"),
+    )
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("recording", total=None)
-        yield lambda what, done, total: bar.update(
-            task, description=printable(what) or "done", completed=done, total=total or None
-        )
+        task, clock = bar.add_task("recording", total=None, left=""), TimeLeft()
+
+        def update(what: str, done: float, total: int) -> None:
+            left = clock.left(done / total) if total else ""
+            bar.update(task, description=printable(what) or "done", completed=done, total=total or None, left=left)
+
+        yield update
+
+
+class TimeLeft:
+    """How long the rest will take, by what was done since the first report: the recording before it tells nothing.
+
+    Args:
+        now: the time, in seconds.
+    """
+
+    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
+        self._now = now
+        self._began: tuple[float, float] | None = None  # when, and what share was done then
+
+    def left(self, share: float) -> str:
+        """Return "1:05 left", or "more than a day left"; "" while too little is done to tell."""
+        began, before = self._began = self._began or (self._now(), share)
+        spent, done = self._now() - began, share - before
+        if spent < _EARLIEST or done < _LEAST or share >= 1:
+            return ""
+        seconds = round(spent / done * (1 - share))
+        if seconds >= 24 * 3600:
+            return "more than a day left"
+        minutes, hours = seconds // 60 % 60, seconds // 3600
+        clock = f"{hours}:{minutes:02d}:{seconds % 60:02d}" if hours else f"{minutes}:{seconds % 60:02d}"
+        return f"{clock} left"
 
 
 @contextmanager

@@ -29,7 +29,16 @@ def page(template: str, **facts: Any) -> bytes:
 
 def stylesheet() -> bytes:
     """Return the stylesheet that all pages share."""
-    source, _, _ = _templates().loader.get_source(_templates(), "style.css")  # type: ignore[union-attr]
+    return _source("style.css")
+
+
+def keys() -> bytes:
+    """Return the script by which arrow keys lead from unit to unit; pages do without it."""
+    return _source("keys.js")
+
+
+def _source(name: str) -> bytes:
+    source, _, _ = _templates().loader.get_source(_templates(), name)  # type: ignore[union-attr]
     return source.encode()
 
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from unconv.files import Staged
-from unconv.pictures.draw import common_scale
+from unconv.pictures.draw import common_scale, maps_picture
 from unconv.pictures.encode import png
 from unconv.render.page import page
 from unconv.render.picture import (
@@ -22,7 +22,7 @@ from unconv.render.picture import (
 )
 from unconv.report.listing import unit_files
 from unconv.report.request import Request
-from unconv.reverse.numbers import place_numbers, unit_numbers
+from unconv.reverse.numbers import named_unit, place_numbers, unit_numbers, unit_stem
 from unconv.reverse.reconstruction import Reconstruction, Signal
 from unconv.reverse.trust import Trust
 from unconv.reverse.walking.journey import Arrival
@@ -31,7 +31,7 @@ from unconv.reverse.walking.stream import Units
 
 def stem(anchor: str, units: Units, index: int) -> str:
     """Return what the names of one unit's files begin with; `anchor` stands for the layer's name."""
-    return f"{anchor}_{index + 1:04d}_channel_{units.seeds.units[index][0]}"
+    return f"{anchor}_{index + 1:04d}_{unit_stem(units.seeds.units[index][0])}"
 
 
 class Layer:
@@ -68,6 +68,11 @@ class Layer:
         index, projection = arrival.index, self.units.one(arrival)
         unit = self._unit(index, projection)
         box = visible_box(projection.box, projection.shown.shape[1:])
+        assert projection.feature_map is not None
+        drawn = maps_picture(projection.feature_map)
+        self._put(unit["map"], png(drawn))
+        unit |= {"pixels": [box[2] - box[0], box[3] - box[1]], "map_pixels": [drawn.height, drawn.width]}
+        unit["map_signed"] = bool((projection.feature_map < 0).any())
         large = projection_picture(projection.drawn(box), projection.shown, box, unit["scale"])
         self._put(unit["large"], png(large))
         self._put(unit["patch"], png(patch_picture(projection.shown, box)))
@@ -121,11 +126,12 @@ class Layer:
         content = page(
             "unit.html",
             root="../",
-            title=f"{self.facts['place']}, channel {unit['channel']}",
+            title=f"{self.facts['place']}, {named_unit(projection.unit[:1])}",
             layer=self.facts,
             unit=unit,
             frame=frame,
             placed=placed(box, frame),
+            at=_at(projection.unit[1:], self.units.place.size),
             way=list(_way(projection)),
             occlusion=_occlusion_pictures(self.judged[index]) if self.judged else [],
             before=f"{self._stem(index - 1)}.html" if index else "",
@@ -133,6 +139,12 @@ class Layer:
             **self.shared,
         )
         self._put(unit["page"], content)
+
+
+def _at(position: Sequence[int | None], size: Sequence[int]) -> str:
+    """Return the CSS that lays an element over a unit's place on its map; "" where it has none that can be drawn."""
+    known = [y for y in position if y is not None]
+    return placed((*known, *(y + 1 for y in known)), size) if len(known) == 2 == len(size) else ""
 
 
 def _occlusion_pictures(judged: Trust) -> list[str]:

@@ -12,6 +12,9 @@ from typing import Any
 PAGES = ("index.html", "numbers.json", "picture.png", "style.css")
 """The files that every report has."""
 
+KEYS = "keys.js"
+"""The script that reports have had since they name it in their numbers."""
+
 _LONGEST = 2**28  # bytes of a list: some million units
 _UNIT = re.compile(r"(tiles/[^/\\\0]+\.png|units/[^/\\\0]+\.html)", re.ASCII)
 _FOLDER = re.compile(r"(?!\.+$)[^/\\\0]+")
@@ -23,6 +26,7 @@ def unit_files(stem: str) -> dict[str, str]:
         "projection": f"tiles/{stem}_projection.png",
         "patch": f"tiles/{stem}_patch.png",
         "large": f"tiles/{stem}_large.png",
+        "map": f"tiles/{stem}_map.png",
         "page": f"units/{stem}.html",
     }
 
@@ -44,7 +48,8 @@ def _of_one(numbers: dict[str, Any]) -> set[str]:
     parts = [layer.get("units") for layer in layers if isinstance(layer, dict)]
     units = [unit for part in parts if isinstance(part, list) for unit in part if isinstance(unit, dict)]
     files = (str(unit.get(kind)) for unit in units for kind in unit_files(""))
-    return {*PAGES, *(file for file in files if _UNIT.fullmatch(file) and _is_short(file))}
+    script = {KEYS} if numbers.get("script") == KEYS else set()
+    return {*PAGES, *script, *(file for file in files if _UNIT.fullmatch(file) and _is_short(file))}
 
 
 def _is_short(name: str) -> bool:

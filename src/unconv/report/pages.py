@@ -7,11 +7,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from unconv.errors import WriteError
+from unconv.errors import PictureError, WriteError
 from unconv.files import Staged, file_names, refuse_taken, uninterrupted, whole_folder
 from unconv.pictures.decode import Source
 from unconv.render.page import page, stylesheet
-from unconv.report.listing import PAGES, listed
+from unconv.report.listing import KEYS, PAGES, listed
 from unconv.report.picture import Picture, Progress, words
 from unconv.report.request import Request
 from unconv.reverse.network import Network
@@ -29,7 +29,7 @@ def report(network: Network, image: Source, folder: Path, request: Request, prog
     Raises:
         WriteError: `folder` cannot be written, another process writes it, or something that is not ours is in the way.
     """
-    with whole_folder(folder, listed, "index.html", PAGES) as staged:
+    with whole_folder(folder, listed, "index.html", (*PAGES, KEYS)) as staged:
         picture = Picture(network, image, request, staged)
         refuse_taken(folder, picture.files(), listed(folder))
         ended = _ended_by(lambda: picture.walk(progress))
@@ -43,28 +43,49 @@ def report(network: Network, image: Source, folder: Path, request: Request, prog
 
 
 def reports(
-    network: Network, images: Sequence[Path], folder: Path, request: Request, progress: Progress
+    network: Network,
+    images: Sequence[Path],
+    folder: Path,
+    request: Request,
+    progress: Progress,
+    skip: Callable[[Path, PictureError], None] | None = None,
 ) -> list[dict[str, Any]]:
-    """Write the pages of several pictures, each in a folder of its own, and a page that leads to them: see `report`."""
-    names = file_names((image.stem for image in images), PAGES)
+    """Write the pages of several pictures, each in a folder of its own, and a page that leads to them: see `report`.
+
+    Args:
+        skip: told of each picture that cannot be read, which is then left out and listed. None: it ends the run.
+
+    Raises:
+        PictureError: a picture cannot be read, or, with `skip`, none of them can.
+    """
+    names = file_names((image.stem for image in images), (*PAGES, KEYS))
     pictures: dict[str, Picture] = {}
+    damaged: list[tuple[Path, PictureError]] = []
 
     def walk() -> None:
-        for image, name in zip(images, names, strict=True):
-            before = len(pictures)
-            pictures[name] = Picture(network, image, request, staged, name)
+        for before, (image, name) in enumerate(zip(images, names, strict=True)):
+            try:
+                pictures[name] = Picture(network, image, request, staged, name)
+            except PictureError as error:
+                if skip is None:
+                    raise
+                damaged.append((image, error))
+                skip(image, error)
+                continue
             refuse_taken(folder, pictures[name].files(), listed(folder))
             pictures[name].walk(lambda what, done, total: progress(what, before + done / total, len(images)))  # noqa: B023
             pictures[name].finish()
+        if images and not pictures:
+            raise PictureError(f"project: none of the {len(images)} pictures can be read: {damaged[0][1]}")
 
-    known = [*PAGES, *(f"{name}/{page}" for name in names for page in PAGES)]
+    known = [*PAGES, *(f"{name}/{page}" for name in names for page in (*PAGES, KEYS))]
     with whole_folder(folder, listed, "index.html", known) as staged:
         ended = _ended_by(walk)
         with uninterrupted():
-            if pictures and not (last := pictures[names[len(pictures) - 1]]).numbers:
+            if pictures and not (last := next(reversed(pictures.values()))).numbers:
                 last.finish() if last.begun else pictures.popitem()
             if pictures or ended is None:
-                _write_index(network, request, staged, pictures)
+                _write_index(network, request, staged, pictures, damaged)
                 staged.publish()
     if ended is not None:
         raise ended
@@ -77,7 +98,7 @@ def refuse_folder(folder: Path) -> None:
     Raises:
         WriteError: the same that `report` raises.
     """
-    with whole_folder(folder, listed, "index.html", PAGES):
+    with whole_folder(folder, listed, "index.html", (*PAGES, KEYS)):
         pass
 
 
@@ -92,20 +113,35 @@ def _ended_by(walk: Callable[[], None]) -> BaseException | None:
     return None
 
 
-def _write_index(network: Network, request: Request, staged: Staged, pictures: dict[str, Picture]) -> None:
+def _card(name: str, numbers: dict[str, Any]) -> dict[str, Any]:
+    """Return what the page of all pictures shows of one."""
+    units = [unit for layer in numbers["layers"] for unit in layer["units"][:1]]
+    top = numbers["top_classes"] and numbers["top_classes"]["classes"][0]
+    return {
+        "page": f"{name}/index.html",
+        "image": f"{name}/picture.png",
+        "shown": numbers["shown"],
+        "name": name,
+        "projection": f"{name}/{units[-1]['large']}" if units else "",
+        "pixels": units[-1]["pixels"] if units else (),
+        "top": (top["name"] or f"class {top['index']}") if top else "",
+        "units": sum(len(layer["units"]) for layer in numbers["layers"]),
+        "layers": len(numbers["layers"]),
+    }
+
+
+def _write_index(
+    network: Network,
+    request: Request,
+    staged: Staged,
+    pictures: dict[str, Picture],
+    damaged: Sequence[tuple[Path, PictureError]],
+) -> None:
     """Write the page that leads to those of the pictures, and the list by which the next run knows them."""
-    cards = [
-        {
-            "page": f"{name}/index.html",
-            "image": f"{name}/picture.png",
-            "name": name,
-            "units": sum(len(layer["units"]) for layer in picture.numbers["layers"]),
-            "layers": len(picture.numbers["layers"]),
-        }
-        for name, picture in pictures.items()
-    ]
-    facts = words(network, "", request)
+    cards = [_card(name, picture.numbers) for name, picture in pictures.items()]
+    left_out = [{"picture": image.name, "error": str(error)} for image, error in damaged]
+    facts = {**words(network, "", request), "damaged": left_out, "channel_words": request.channel_words}
     staged.put("style.css", stylesheet())
     staged.put("index.html", page("pictures.html", root="", title=f"unconv: {network.name}", cards=cards, **facts))
-    numbers = {"network": network.name, "pictures": list(pictures), "version": __version__}
+    numbers = {"network": network.name, "pictures": list(pictures), "damaged": left_out, "version": __version__}
     staged.put("numbers.json", json.dumps(numbers, indent=1).encode())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,9 +13,9 @@ from unconv.files import Staged, file_names
 from unconv.pictures.decode import Source
 from unconv.pictures.draw import picture_of
 from unconv.pictures.encode import png
-from unconv.render.page import page, stylesheet
+from unconv.render.page import keys, page, stylesheet
 from unconv.report.layer import Layer, stem
-from unconv.report.listing import PAGES, unit_files
+from unconv.report.listing import KEYS, PAGES, unit_files
 from unconv.report.request import Request
 from unconv.reverse.methods import method_named
 from unconv.reverse.network import Network
@@ -23,6 +23,12 @@ from unconv.reverse.tape.step import Step
 from unconv.reverse.trust import refuse_regions, trust
 from unconv.reverse.walking.stream import Units
 from unconv.version import __version__
+
+_FIRST = 6  # layers that a page begins with
+_KEPT = (  # of what the pages say, what numbers.json says, too
+    *("network", "weights", "picture", "preprocess", "method", "dtype", "shown", "unit", "channels"),
+    *("top_classes", "script", "version"),
+)
 
 Progress = Callable[[str, float, int], None]
 """Told what is being done, and how much of the total is done."""
@@ -64,7 +70,7 @@ class Picture:
         """List the files that will be written, relative to the folder of `staged`."""
         stems = [stem(self.anchors[place], units, n) for place, units in self.parts.items() for n in range(len(units))]
         return [f"{self.within}{file}" for name in stems for file in unit_files(name).values()] + [
-            f"{self.within}{name}" for name in PAGES
+            f"{self.within}{name}" for name in (*PAGES, KEYS)
         ]
 
     @property
@@ -97,14 +103,17 @@ class Picture:
         looks = next(iter(self.parts.values())).shown
         request, layers = self.request, list(self.layers.values())
         facts = {**self.shared, "shown": list(looks.shape[1:]), "unit": request.unit_words, "channels": request.channels}
-        kept = ("network", "weights", "picture", "preprocess", "method", "dtype", "shown", "unit", "channels", "version")
-        numbers = {**{key: facts[key] for key in kept}, "layers": layers}
+        top = self.recording.top_classes()
+        facts |= {"top_classes": top and top.numbers(), "script": KEYS}
+        numbers = {**{key: facts[key] for key in _KEPT}, "layers": layers}
         facts["channel_words"] = request.channel_words
         stopped = sum(len(layer["units"]) for layer in layers) < sum(map(len, self.parts.values()))
         title = f"{self.network.name}: {self.shared['picture']}"
-        content = page("project.html", root="", title=title, layers=layers, up=self.up, stopped=stopped, **facts)
+        facts |= {"together": request.channels == "together", "first": _first(layers), "up": self.up, "stopped": stopped}
+        content = page("project.html", root="", title=title, layers=layers, **facts)
         self._put("picture.png", png(picture_of(looks)))
         self._put("style.css", stylesheet())
+        self._put(KEYS, keys())
         self._put("index.html", content)
         self._put("numbers.json", json.dumps(numbers, indent=1).encode())
         self.numbers = numbers
@@ -116,6 +125,14 @@ class Picture:
 
     def _put(self, name: str, content: bytes) -> None:
         self.staged.put(f"{self.within}{name}", content)
+
+
+def _first(layers: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Choose what a page begins with: the first unit of some layers, from the first to the last."""
+    shown = [layer for layer in layers if layer["units"]]
+    count = min(_FIRST, len(shown))
+    chosen = [shown[round(k * (len(shown) - 1) / max(count - 1, 1))] for k in range(count)]
+    return [{"layer": layer, "unit": layer["units"][0]} for layer in chosen]
 
 
 def words(network: Network, name: str, request: Request) -> dict[str, Any]:

@@ -25,12 +25,15 @@ class Request:
         """Which channels are shown."""
         if isinstance(self.channels, str):
             most = self.channels.removeprefix("top:")
-            return "all channels" if self.channels == "all" else f"the {most} most active channels"
+            named = {"all": "all channels", "together": "all channels together"}
+            return named.get(self.channels, f"the {most} most active channels")
         return "the channels asked for"
 
     @property
     def unit_words(self) -> str:
         """Which unit of each channel is shown."""
+        if isinstance(self.channels, str) and (self.channels, self.unit) == ("together", "strongest"):
+            return "the whole maps"
         if isinstance(self.unit, str):
             return {"strongest": "the strongest of each channel", "map": "the whole map"}[self.unit]
         return f"the one at {self.unit}" if isinstance(self.unit, tuple) else "a region"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,7 +18,7 @@ from unconv.cli.options import (
     Dtype,
     Folder,
     Gates,
-    Image,
+    Images,
     Method,
     Model,
     Quiet,
@@ -28,6 +28,7 @@ from unconv.cli.options import (
 from unconv.cli.parsing import read_channels, read_unit
 from unconv.cli.preparing import open_network, saying
 from unconv.cli.progress import leading_to, print_table, remark, show_progress
+from unconv.errors import printable
 
 GROUP = Group("Networks", 1)
 
@@ -77,7 +78,7 @@ def places(
 def project(
     model: Model,
     opening: dict[str, Any],
-    image: Image,
+    images: Images,
     at: At = None,
     channels: Channels = "top:9",
     unit: Unit = "strongest",
@@ -92,13 +93,19 @@ def project(
             help="State on each unit's page how far to trust it; takes some hundred runs of the network up to each layer.",
         ),
     ] = False,
+    skip_damaged: Annotated[
+        bool,
+        typer.Option(
+            "--skip-damaged", help="Leave pictures out that cannot be read, and name them; without it they end the run."
+        ),
+    ] = False,
     out: Folder = Path("unconv-out"),
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Show which structure of one picture drives the units of a network: a folder of pages."""
+    """Show which structure of a picture, or of several, drives the units of a network: a folder of pages."""
     from unconv import Rules
-    from unconv.report import Request, refuse_folder, report
+    from unconv.report import Request, refuse_folder, report, reports
 
     request = Request(
         tuple(at or ()), read_channels(channels), read_unit(unit), Rules(method, activations, gates=gates), dtype, trust
@@ -108,9 +115,16 @@ def project(
     if network.weights == "random":
         remark("the weights are random, and so are the pictures; pass --weights DEFAULT or a file.", as_json or quiet)
     with leading_to(out), show_progress(as_json or quiet) as progress:
-        numbers = report(network, image, out, request, saying(network.preparation, as_json or quiet, progress))
-    _finish(out, numbers, as_json)
-    for line in (*_converted(numbers), *_notes(numbers), *_errors(numbers)):
+        told = saying(network.preparation, as_json or quiet, progress)
+        if len(images) == 1:
+            found = [report(network, images[0], out, request, told)]
+        else:
+            found = reports(network, images, out, request, told, _told_of if skip_damaged else None)
+    _finish(out, found[0] if len(images) == 1 else found, as_json)
+    if not as_json:
+        for line in _top_classes(found):
+            print(printable(line))
+    for line in dict.fromkeys(line for numbers in found for line in _remarks(numbers)):
         remark(line, quiet)
 
 
@@ -200,6 +214,27 @@ def _notes(numbers: dict[str, Any]) -> Iterator[str]:
     deepest = numbers["layers"][-1] if numbers["layers"] else {"notes": []}
     if deepest["notes"]:
         yield f"on the way from {deepest['place']}: {'; '.join(deepest['notes'])}."
+
+
+def _remarks(numbers: dict[str, Any]) -> tuple[str, ...]:
+    """Return what is worth saying of one picture besides its pages."""
+    return (*_converted(numbers), *_notes(numbers), *_errors(numbers))
+
+
+def _told_of(image: Path, error: Exception) -> None:
+    """Say which picture is left out, and why."""
+    remark(f"left out {image.name}: {error}", False)
+
+
+def _top_classes(found: Sequence[dict[str, Any]]) -> Iterator[str]:
+    """Yield what the network says of each picture, where it gives scores; what random weights say is nothing."""
+    for numbers in found:
+        top = numbers["top_classes"]
+        if top and numbers["weights"] != "random":
+            classes = ", ".join(
+                f"{each['name'] or 'class ' + str(each['index'])} {each['score']:.3g}" for each in top["classes"]
+            )
+            yield f"{numbers['picture']}: {classes} ({top['score']})"
 
 
 def _errors(numbers: dict[str, Any]) -> Iterator[str]:
