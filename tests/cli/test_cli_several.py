@@ -35,7 +35,7 @@ def here(tmp_path, monkeypatch):
 
 
 def project(*arguments: str):
-    return CliRunner().invoke(cli.application, ["project", "tiny.py:make", *arguments, "--size", "24x32", "-o", "out"])
+    return CliRunner().invoke(cli.app, ["project", "tiny.py:make", *arguments, "--size", "24x32", "-o", "out"])
 
 
 def test_channels_together_make_one_row_and_page_a_layer(here):
