@@ -74,7 +74,7 @@ def test_remarks_that_nobody_takes_change_nothing(tmp_path, redirection):
 
 @pytest.mark.slow
 def test_pages_are_written_also_where_the_last_line_is_not_taken(here):
-    status, lines = ended(PROJECT, ">/dev/full", here)
+    status, lines = ended([*PROJECT, "-q"], ">/dev/full", here)
     assert (status, len(lines)) == (1, 1)
     assert_all_links_resolve(here / "unconv-out")
 
@@ -108,7 +108,7 @@ main()
     [("SIGINT SIGINT", 130), ("SIGTERM SIGTERM", 143), ("SIGTERM SIGINT", None), ("SIGINT SIGTERM", None)],
 )
 def test_a_signal_leaves_whole_pages_and_the_next_ones_do_not_change_that(here, signals, status):
-    command = [sys.executable, "-c", STOPPED, signals, *PROJECT, "-o", "out", "--channels", "all"]
+    command = [sys.executable, "-c", STOPPED, signals, *PROJECT, "-q", "-o", "out", "--channels", "all"]
     done = subprocess.run(command, cwd=here, env=ENVIRONMENT, capture_output=True, text=True, timeout=120)
     assert done.returncode == status or (status is None and done.returncode in (130, 143))
     assert done.stderr == "unconv: stopped. out/index.html leads to what was written until then.\n"
@@ -123,7 +123,7 @@ def test_a_stop_before_the_first_unit_says_so_and_leaves_what_was_there(here, un
     unconv_command(*PROJECT, "-o", "out")
     before = {path: path.read_bytes() for path in (here / "out").rglob("*") if path.is_file()}
     monkeypatch.setattr(Layer, "take", lambda *_: signal.raise_signal(number))
-    assert unconv_command(*PROJECT, "-o", "out", "--at", "4") == (status, "", "unconv: stopped.\n")
+    assert unconv_command(*PROJECT, "-q", "-o", "out", "--at", "4") == (status, "", "unconv: stopped.\n")
     assert {path: path.read_bytes() for path in (here / "out").rglob("*") if path.is_file()} == before
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 
@@ -187,7 +187,7 @@ def test_a_disk_that_is_full_is_one_line(here, unconv_command, monkeypatch):
 
     monkeypatch.setattr(os, "fsync", full)
     monkeypatch.setattr(Path, "write_bytes", full)
-    for command in (("explain", "-o", "a.png"), (*PROJECT, "-o", "out")):
+    for command in (("explain", "-o", "a.png"), (*PROJECT, "-q", "-o", "out")):
         status, out, err = unconv_command(*command)
         assert (status, out) == (1, "")
         assert re.fullmatch(r"unconv: write: cannot write .*: No space left on device\. Make room, or .*\n", err)
