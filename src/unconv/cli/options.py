@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable, Iterable
 from functools import wraps
 from pathlib import Path
-from typing import Annotated, Any, get_args, get_type_hints
+from typing import Annotated, Any, get_args
 
 import typer
 
@@ -101,8 +101,8 @@ _PICTURE = {
 
 def opens_network(command: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command the argument MODEL and the options of `_PICTURE`; it gets them as `model` and `opening`, a mapping."""
-    hints = get_type_hints(command, include_extras=True)
-    own = [p.replace(annotation=hints[name]) for name, p in inspect.signature(command).parameters.items() if name != "opening"]
+    # Not by get_type_hints, which Python 3.10 lets hide what is annotated behind Optional where None is the default.
+    own = [p for name, p in inspect.signature(command, eval_str=True).parameters.items() if name != "opening"]
     kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
     extra = [
         inspect.Parameter(name, kind, default=False if name == "bgr" else None, annotation=hint)

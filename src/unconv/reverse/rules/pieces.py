@@ -27,6 +27,8 @@ def _axis(step: Step, position: int, rank: int, axes: int) -> int | None:
 def _slice_reach(step: Step, axes: int) -> Reach | None:
     (source, *_), (out, *_) = step.inputs, step.outputs
     rank = len(source.shape)
+    if out is not None and out.shape == source.shape and rank > axes:  # all of it, as torch 2.6 writes [:] before other indices
+        return local(step, axes)
     axis = _axis(step, 1, rank, axes)
     if axis is None or out is None or 0 in out.shape:
         return None
