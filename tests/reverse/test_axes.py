@@ -189,3 +189,8 @@ def test_a_weight_that_a_number_of_the_picture_is_added_to_has_axes():
             return self.conv(x) * (self.mean + x.mean()).mean()
 
     assert "conv" in [place.name for place in unconv.Network(Moving().eval(), input_size=(3, 8, 8)).places()]
+
+
+def test_what_arranges_maps_is_not_counted_among_the_network_s_operations():
+    found = network(lambda y: y.mean(2), PLANE).check()
+    assert {row.name: row.count for row in found.operations} == {"conv": 2, "relu": 2, "max_pool2d": 1, "mean": 1}

@@ -233,8 +233,9 @@ def _rectifiers(tape: Tape) -> dict[str, int]:
 
 
 def _live(tape: Tape) -> Iterator[Step]:
-    """Yield the steps but for the parts of activations that are written out."""
-    return (step for step in tape.steps if not step.within)
+    """Yield the steps of the network but for parts of activations that are written out; those that arrange maps are ours."""
+    ours = {value.index for found in tape.arranged.values() for value in (found.between, found.value)}
+    return (step for step in tape.steps if not step.within and not any(v and v.index in ours for v in step.outputs))
 
 
 def _rectified(rectifiers: Mapping[str, int], rules: Rules) -> Iterator[str]:

@@ -126,7 +126,7 @@ class Network(Model):
             NoRule: the way back passes an operation without a rule.
             ShapeError, PictureError: the image does not fit, or cannot be read.
             ModelError: the network cannot be recorded faithfully (training mode, random numbers,
-                writes through views).
+                writes into memory that overlaps itself).
             NonFinite: NaN or infinite values on the way.
 
         Source:

@@ -36,7 +36,7 @@ def as_maps(tape: Tape) -> Tape:
         place, fresh = f"{step.place}.maps", fresh + 2
         steps.append(Step(aten.permute.default, (value, list(found.order)), (value,), (turned,), place, within=step.within))
         steps.append(Step(aten.view.default, (turned, list(made.shape)), (turned,), (made,), place, within=step.within))
-        arranged[value.index] = Arranged(made, found.order)
+        arranged[value.index] = Arranged(made, found.order, turned)
     kept = {arranged[index].value.index: arranged[index].of(tensor) for index, tensor in tape.kept.items() if index in arranged}
     return replace(tape, steps=tuple(steps), arranged=arranged, kept={**tape.kept, **kept})
 

@@ -105,10 +105,12 @@ class Arranged:
 
     Args:
         order: of the axes of what it was.
+        between: the same in that order, not yet in that shape.
     """
 
     value: Value
     order: tuple[int, ...]
+    between: Value
 
     def of(self, tensor: Tensor) -> Tensor:
         """Return a tensor of what it was, arranged."""
