@@ -16,8 +16,8 @@ from unconv.pictures.measured import Measured
 _QUANTISED = 12**-0.5  # standard deviation of rounding to whole numbers
 _ROUNDED, _NOTHING = 1e-6, 1e-15  # least noise, as a share of the brightest sample; and of a picture that is black
 _EIGHT_BITS = 255.0
-# White noise that weighs as much as what JPEG leaves, over its size: of 1, 1.5 and 2 the one that never was far from the best on
-# some 30 photographs.
+# White noise that weighs as much as what JPEG leaves, over its size: of 1, 1.5 and 2 the one that was never far from the
+# best on some 30 photographs.
 _COARSE = 1.5
 _ROUGHEST = 8.0  # of results that were right, on photographs, some 4 at most; of ruined ones 4 to 45
 _LEFT = 0.05  # the least share of the observed differences that is taken for the picture's own
