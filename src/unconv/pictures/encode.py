@@ -48,7 +48,7 @@ def encoded(picture: np.ndarray[Any, Any] | Tensor | Image.Image, path: str | Pa
     """Return the bytes that `save` writes; its arguments and errors."""
     if isinstance(picture, str | Path):
         raise DtypeError(f"save: picture is the path {picture}; an array, tensor or PIL picture was needed. Pass it first.")
-    values, given, _ = samples_and_axes(picture, axes)
+    values, given = samples_and_axes(picture, axes)
     array, encode = _encoder(array_of(values), given, Path(path))
     return encode(array)
 

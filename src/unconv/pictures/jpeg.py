@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
-from PIL import ExifTags, Image
+from PIL import ExifTags
 from torch import Tensor
-
-from unconv.pictures.formats import opened
 
 _SIDE = 8
 
@@ -40,24 +37,10 @@ _TURNS = {
 }
 
 
-def jpeg_of(source: str | Path | Image.Image) -> Jpeg | None:
-    """Return how a picture was compressed, upright as `measured` reads it; None if it is no JPEG.
-
-    The content of a file is known to be a picture, and whole.
-    """
-    if isinstance(source, Image.Image):
-        return _described(source)
-    with Path(source).open("rb") as file:
-        if file.read(2) != b"\xff\xd8":
-            return None
-        file.seek(0)
-        with opened(file) as image:
-            return _described(image)
-
-
-def _described(image: Any) -> Jpeg | None:
+def described(image: Any) -> Jpeg | None:
+    """Return how a picture that Pillow opened was compressed, upright as `measured` reads it; None if it is no JPEG."""
     tables = getattr(image, "quantization", None)
-    if image.format != "JPEG" or not tables or len(tables.get(0, ())) != _SIDE**2:
+    if image.format not in ("JPEG", "MPO") or not tables or len(tables.get(0, ())) != _SIDE**2:
         return None
     steps = torch.tensor(tables[0], dtype=torch.float64).view(_SIDE, _SIDE)
     exchanged, *turned = _TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1), (False, False, False))

@@ -22,7 +22,7 @@ from unconv.errors import DtypeError, NonFinite, PictureError, ShapeError
 from unconv.kinds import checks_kinds_but, shown
 from unconv.pictures.decode import Source, bands, reading
 from unconv.pictures.formats import opened, refuse_cut
-from unconv.pictures.jpeg import Jpeg, jpeg_of
+from unconv.pictures.jpeg import Jpeg, described
 from unconv.pictures.npy import MAGIC, read_npy
 from unconv.pictures.tiff import read_tiff
 from unconv.pictures.tiff_pages import is_tiff
@@ -148,8 +148,8 @@ def measured(source: Source | Measured, *, axes: str | None = None) -> Measured:
                 f"measured: axes is {axes!r}, but the picture was measured as {source.given!r}. Say the axes when it is read."
             )
         return source
-    values, given, mode = samples_and_axes(source, axes)
-    jpeg = jpeg_of(source) if isinstance(source, str | Path | Image.Image) and values.dtype == np.uint8 else None
+    read = _read_of(source)
+    values, given = read.values, _axes_of(read, axes)
     samples = _floating(values).permute(_order(given))
     infinite = int(torch.isinf(samples).sum())
     if infinite:
@@ -159,17 +159,16 @@ def measured(source: Source | Measured, *, axes: str | None = None) -> Measured:
     if "C" in given and samples.shape[order.index("C")] in (2, 4):
         at = order.index("C")
         samples, alpha = samples.split([samples.shape[at] - 1, 1], at)
-    return Measured(samples, order, given, values.dtype, alpha, mode, jpeg)
+    return Measured(samples, order, given, values.dtype, alpha, read.mode, read.jpeg)
 
 
-def samples_and_axes(source: Source, axes: str | None = None) -> tuple[np.ndarray[Any, Any] | Tensor, str, str | None]:
-    """Read a picture's samples in their own type and layout, one letter for each axis, and the mode of a PIL picture.
+def samples_and_axes(source: Source, axes: str | None = None) -> tuple[np.ndarray[Any, Any] | Tensor, str]:
+    """Read a picture's samples in their own type and layout, and one letter for each axis.
 
     The arguments and errors of `measured`.
     """
-    values, known, mode = _taken(source)
-    shape = tuple(values.shape)
-    return values, _named(shape, axes, known or _guessed(shape, isinstance(values, Tensor))), mode
+    read = _read_of(source)
+    return read.values, _axes_of(read, axes)
 
 
 def array_of(values: np.ndarray[Any, Any] | Tensor) -> np.ndarray[Any, Any]:
@@ -180,40 +179,62 @@ def array_of(values: np.ndarray[Any, Any] | Tensor) -> np.ndarray[Any, Any]:
     return values
 
 
-def _taken(source: Source) -> tuple[np.ndarray[Any, Any] | Tensor, str | None, str | None]:
-    """Read the samples in their own type and layout, their axes where the source knows them, the mode of a PIL picture."""
+@dataclass(frozen=True, eq=False)
+class _Read:
+    """Samples in their own type and layout, and what else their source says.
+
+    Attributes:
+        axes: one letter for each; None where the source does not know them.
+        mode: of a PIL picture.
+        jpeg: of a JPEG, how it was compressed.
+    """
+
+    values: np.ndarray[Any, Any] | Tensor
+    axes: str | None = None
+    mode: str | None = None
+    jpeg: Jpeg | None = None
+
+
+def _axes_of(read: _Read, axes: str | None) -> str:
+    shape = tuple(read.values.shape)
+    return _named(shape, axes, read.axes or _guessed(shape, isinstance(read.values, Tensor)))
+
+
+def _read_of(source: Source) -> _Read:
     if isinstance(source, Tensor):
         if source.layout is not torch.strided or source.is_meta or (source.is_floating_point() and source.itemsize < 2):
             raise DtypeError(f"measured: {shown(source)} came, but a dense tensor with values was needed. Pass one.")
-        return source.detach(), None, None
+        return _Read(source.detach())
     if isinstance(source, np.ma.MaskedArray):
         raise DtypeError("measured: a masked array would lose its mask. Pass source.astype(float).filled(numpy.nan).")
     if isinstance(source, np.ndarray):
-        return source, None, None
+        return _Read(source)
     if not isinstance(source, Image.Image | str | Path):
         raise DtypeError(f"measured: source is a {type(source).__name__}; a path, PIL picture, array or tensor was needed.")
     with reading("measured", source):
         if isinstance(source, Image.Image):
             image = bands("measured", source)
-            return (array := np.asarray(image)), "HWC"[: array.ndim], image.mode
-        return *_read(Path(source)), None
+            return _decoded(np.asarray(image), source, image.mode)
+        return _read(Path(source))
 
 
-def _read(path: Path) -> tuple[np.ndarray[Any, Any], str | None]:
-    """Read a file's samples, and its axes where the format knows them."""
+def _decoded(array: np.ndarray[Any, Any], image: Image.Image, mode: str | None = None) -> _Read:
+    return _Read(array, "HWC"[: array.ndim], mode, described(image) if array.dtype == np.uint8 else None)
+
+
+def _read(path: Path) -> _Read:
     with path.open("rb") as file:
         start = file.read(26)
     # By content, as Pillow goes by it too: what a file is called says nothing of who wrote it.
     if start.startswith(MAGIC):
-        return read_npy(path), None
+        return _Read(read_npy(path))
     if is_tiff(start):
-        return read_tiff(path)
+        return _Read(*read_tiff(path))
     refuse_cut("measured", path)
     with path.open("rb") as file, opened(file) as image:
         if image.format == "PNG" and start[24] == 16:
-            return _deep_png(path, start)
-        array = np.asarray(bands("measured", image))
-    return array, "HWC"[: array.ndim]
+            return _Read(*_deep_png(path, start))
+        return _decoded(np.asarray(bands("measured", image)), image)
 
 
 def _deep_png(path: Path, start: bytes) -> tuple[np.ndarray[Any, Any], str]:
