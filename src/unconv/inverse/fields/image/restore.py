@@ -1,10 +1,9 @@
-"""Image restoration from outside: read the picture, check what is asked for, restore it part by part, give it back."""
+"""Image restoration from outside: read the picture, check what is asked for, run it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from math import floor, log2, prod
+from collections.abc import Callable
+from dataclasses import replace
 from operator import index
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,9 +13,9 @@ import torch
 from torch import Tensor
 
 from unconv.errors import DtypeError, NonFinite, ShapeError, nearest
-from unconv.inverse.fields.image.deviation import deviation_of, doubts
-from unconv.inverse.fields.image.problem import Method, Problem
+from unconv.inverse.fields.image.problem import Method
 from unconv.inverse.fields.image.restored import Restored
+from unconv.inverse.fields.image.run import Progress, Settings, restored
 from unconv.inverse.fields.image.table import (
     METHODS,
     OWN_DENOISER,
@@ -26,16 +25,14 @@ from unconv.inverse.fields.image.table import (
     refuse_unfit,
     with_strength,
 )
-from unconv.inverse.fields.image.tiles import Parts, forecast, limit, parts
+from unconv.inverse.fields.image.tiles import forecast, limit
 from unconv.inverse.operators.boundaries import BOUNDARIES
 from unconv.inverse.psf.files import open_psf
 from unconv.inverse.solvers.hqs import Denoiser
-from unconv.inverse.solvers.iterate import Iterate, finite
 from unconv.kinds import checks_kinds, checks_kinds_but
 from unconv.pictures.decode import Source
 from unconv.pictures.measured import Measured, measured
 
-Progress = Callable[[str, int, int], None]
 F = TypeVar("F", bound=Callable[..., Any])
 Psf = str | Path | np.ndarray[Any, Any] | Tensor
 
@@ -111,8 +108,8 @@ def deblur(
     _positive(steps, strength)
     name, can, run = _method(method, noise, boundary, kernel.ndim, strength)
     middle = None if centre is None else _whole("centre", centre, kernel.ndim)
-    ready = _Ready(kernel, middle, boundary, noise, strength, steps or can.most_steps, run)
-    return _restored(given, ready, name, notes, limit(memory, given.samples.device), progress)
+    settings = Settings(kernel, middle, boundary, noise, strength, steps or can.most_steps, run)
+    return restored(given, settings, name, notes, limit(memory, given.samples.device), progress)
 
 
 @checks_kinds_but("factor")
@@ -156,27 +153,8 @@ def super_resolve(
     _positive(steps)
     name, can, run = _method(method, noise, "unknown", 2, None)
     _refuse_large(given, times, tuple(kernel.shape), name)
-    ready = _Ready(kernel, None, "unknown", noise, None, steps or can.most_steps, run, times)
-    return _restored(given, ready, name, notes, float("inf"), progress)
-
-
-@dataclass(frozen=True)
-class _Ready:
-    """The settings that all pictures of a stack and all tiles share."""
-
-    kernel: Tensor
-    centre: tuple[int, ...] | None
-    boundary: str
-    noise: str | float
-    strength: float | None
-    steps: int
-    method: Method
-    factor: int = 1
-
-    def problem(self, samples: Tensor, boundary: str, noise: float) -> Problem:
-        counts = self.noise == "poisson"
-        settings = (self.centre, boundary, noise, self.steps, self.strength, counts, self.factor)
-        return Problem(samples, self.kernel.to(samples), *settings)
+    settings = Settings(kernel, None, "unknown", noise, None, steps or can.most_steps, run, times)
+    return restored(given, settings, name, notes, float("inf"), progress)
 
 
 def _given(picture: Source | Measured, kernel_axes: int, axes: str | None) -> Measured:
@@ -261,77 +239,3 @@ def _method(
 
 def _same(denoiser: Denoiser) -> Callable[[float], Denoiser]:
     return lambda _halfway: denoiser
-
-
-def _restored(
-    given: Measured, ready: _Ready, name: str, notes: Sequence[str], room: float, progress: Progress | None
-) -> Restored:
-    stacked = given.axes.count("N")
-    lead, one = given.samples.shape[:stacked], given.samples.shape[stacked:]
-    pictures = [parts(p, ready.kernel.shape, name, room, ready.boundary) for p in given.samples.reshape(-1, *one)]
-    seen = [picture.picture for picture in pictures]
-    noises = [deviation_of(picture.picture, given, ready.noise) for picture in pictures]
-    told = [*notes, *dict.fromkeys(note for _, found in noises for note in found), *_negative(given.samples, name)]
-    total = sum(len(picture) for picture in pictures)
-    ends: list[Iterate] = []
-    tell = None if progress is None else lambda end: progress(f"part {len(ends) + 1} of {total}", end.steps, ready.steps)
-    made = [_picture(p, ready, noise, ends, tell) for p, (noise, _) in zip(pictures, noises, strict=True)]
-    if name != "richardson-lucy" and ready.factor == 1:  # points of light, which that is for, are as rough as can be
-        for restored, observed, (noise, _) in zip(made, seen, noises, strict=True):
-            told += [note for note in doubts(restored, observed, noise, len(given.spatial)) if note not in told]
-    samples = torch.stack(made).reshape(*lead, *made[0].shape)
-    if total > len(pictures):
-        needed = forecast(given.spatial, ready.kernel.shape, name, one.numel() // prod(given.spatial))
-        told.append(f"deblur: restored in {total} tiles; {needed:.3g} bytes were forecast for the whole.")
-    known = torch.where(given.samples.isnan(), given.samples.nanmean(), given.samples)
-    shown = given
-    if ready.factor > 1:
-        known = _enlarged(known, ready.factor)
-        alpha = None if given.alpha is None else _enlarged(given.alpha, ready.factor)
-        shown = replace(given, samples=known, alpha=alpha)
-    steps, converged = max(end.steps for end in ends), all(end.converged for end in ends)
-    deviation = sum(noise for noise, _ in noises) / len(noises)
-    return Restored(shown.like(samples), deviation, name, steps, converged, tuple(told), shown.like(known), given.given)
-
-
-def _negative(samples: Tensor, name: str) -> list[str]:
-    """Note negative samples, which no count can be, for Richardson-Lucy."""
-    count = int((samples < 0).sum()) if name == "richardson-lucy" else 0
-    if count and not bool((samples > 0).any()):
-        raise ShapeError("deblur: no sample is above zero, and 'richardson-lucy' is for counts. Use another method.")
-    return [f"deblur: {count} samples below zero were taken for zero, as counts are."] if count else []
-
-
-def _picture(
-    picture: Parts, ready: _Ready, noise: float, ends: list[Iterate], tell: Callable[[Iterate], None] | None
-) -> Tensor:
-    """Restore one picture, tile by tile, and add the last iterates of the tiles to `ends`."""
-    restored = []
-    scale = _scale(picture.picture, ready)
-    for samples, boundary in picture:
-        problem = ready.problem(samples / scale, boundary, noise / scale)
-        if bool(problem.unseen.all()):
-            raise NonFinite("deblur: a picture of the stack, or a tile, has no observed sample. Leave it out.")
-        iterate = None
-        for iterate in ready.method(problem):
-            if tell is not None:
-                tell(iterate)
-        assert iterate is not None
-        ends.append(finite(iterate))
-        restored.append(problem.cut(iterate.estimate) * scale)
-    return picture.joined(restored)
-
-
-def _scale(picture: Tensor, ready: _Ready) -> float:
-    """Choose a power of two that brings the picture near 1, so that squares neither overflow nor underflow.
-
-    Counts and strengths have a meaning at their own scale only, which stays.
-    """
-    largest = float(picture.nan_to_num(0.0).abs().max())
-    if ready.noise == "poisson" or ready.strength is not None or largest == 0:
-        return 1.0
-    return 2.0 ** floor(log2(largest))
-
-
-def _enlarged(samples: Tensor, factor: int) -> Tensor:
-    return samples.repeat_interleave(factor, -2).repeat_interleave(factor, -1)

@@ -1,0 +1,113 @@
+"""The run of a restoration: every picture of a stack, part by part, and what is said of the result."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from math import floor, log2, prod
+
+import torch
+from torch import Tensor
+
+from unconv.errors import NonFinite, ShapeError
+from unconv.inverse.fields.image.deviation import deviation_of, doubts
+from unconv.inverse.fields.image.problem import Method, Problem
+from unconv.inverse.fields.image.restored import Restored
+from unconv.inverse.fields.image.tiles import Parts, forecast, parts
+from unconv.inverse.solvers.iterate import Iterate, finite
+from unconv.pictures.measured import Measured
+
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The settings that all pictures of a stack and all tiles share."""
+
+    kernel: Tensor
+    centre: tuple[int, ...] | None
+    boundary: str
+    noise: str | float
+    strength: float | None
+    steps: int
+    method: Method
+    factor: int = 1
+
+    def problem(self, samples: Tensor, boundary: str, noise: float) -> Problem:
+        counts = self.noise == "poisson"
+        rest = (self.centre, boundary, noise, self.steps, self.strength, counts, self.factor)
+        return Problem(samples, self.kernel.to(samples), *rest)
+
+
+def restored(
+    given: Measured, settings: Settings, name: str, notes: Sequence[str], room: float, progress: Progress | None
+) -> Restored:
+    stacked = given.axes.count("N")
+    lead, one = given.samples.shape[:stacked], given.samples.shape[stacked:]
+    pictures = [parts(p, settings.kernel.shape, name, room, settings.boundary) for p in given.samples.reshape(-1, *one)]
+    seen = [picture.picture for picture in pictures]
+    noises = [deviation_of(picture.picture, given, settings.noise) for picture in pictures]
+    told = [*notes, *dict.fromkeys(note for _, found in noises for note in found), *_negative(given.samples, name)]
+    total = sum(len(picture) for picture in pictures)
+    ends: list[Iterate] = []
+    tell = None if progress is None else lambda end: progress(f"part {len(ends) + 1} of {total}", end.steps, settings.steps)
+    made = [_picture(p, settings, noise, ends, tell) for p, (noise, _) in zip(pictures, noises, strict=True)]
+    if name != "richardson-lucy" and settings.factor == 1:  # points of light, which that is for, are as rough as can be
+        for restored, observed, (noise, _) in zip(made, seen, noises, strict=True):
+            told += [note for note in doubts(restored, observed, noise, len(given.spatial)) if note not in told]
+    samples = torch.stack(made).reshape(*lead, *made[0].shape)
+    if total > len(pictures):
+        needed = forecast(given.spatial, settings.kernel.shape, name, one.numel() // prod(given.spatial))
+        told.append(f"deblur: restored in {total} tiles; {needed:.3g} bytes were forecast for the whole.")
+    known = torch.where(given.samples.isnan(), given.samples.nanmean(), given.samples)
+    shown = given
+    if settings.factor > 1:
+        known = _enlarged(known, settings.factor)
+        alpha = None if given.alpha is None else _enlarged(given.alpha, settings.factor)
+        shown = replace(given, samples=known, alpha=alpha)
+    steps, converged = max(end.steps for end in ends), all(end.converged for end in ends)
+    deviation = sum(noise for noise, _ in noises) / len(noises)
+    return Restored(shown.like(samples), deviation, name, steps, converged, tuple(told), shown.like(known), given.given)
+
+
+def _negative(samples: Tensor, name: str) -> list[str]:
+    """Note negative samples, which no count can be, for Richardson-Lucy."""
+    count = int((samples < 0).sum()) if name == "richardson-lucy" else 0
+    if count and not bool((samples > 0).any()):
+        raise ShapeError("deblur: no sample is above zero, and 'richardson-lucy' is for counts. Use another method.")
+    return [f"deblur: {count} samples below zero were taken for zero, as counts are."] if count else []
+
+
+def _picture(
+    picture: Parts, settings: Settings, noise: float, ends: list[Iterate], tell: Callable[[Iterate], None] | None
+) -> Tensor:
+    """Restore one picture, tile by tile, and add the last iterates of the tiles to `ends`."""
+    restored = []
+    scale = _scale(picture.picture, settings)
+    for samples, boundary in picture:
+        problem = settings.problem(samples / scale, boundary, noise / scale)
+        if bool(problem.unseen.all()):
+            raise NonFinite("deblur: a picture of the stack, or a tile, has no observed sample. Leave it out.")
+        iterate = None
+        for iterate in settings.method(problem):
+            if tell is not None:
+                tell(iterate)
+        assert iterate is not None
+        ends.append(finite(iterate))
+        restored.append(problem.cut(iterate.estimate) * scale)
+    return picture.joined(restored)
+
+
+def _scale(picture: Tensor, settings: Settings) -> float:
+    """Choose a power of two that brings the picture near 1, so that squares neither overflow nor underflow.
+
+    Counts and strengths have a meaning at their own scale only, which stays.
+    """
+    largest = float(picture.nan_to_num(0.0).abs().max())
+    if settings.noise == "poisson" or settings.strength is not None or largest == 0:
+        return 1.0
+    return 2.0 ** floor(log2(largest))
+
+
+def _enlarged(samples: Tensor, factor: int) -> Tensor:
+    return samples.repeat_interleave(factor, -2).repeat_interleave(factor, -1)
