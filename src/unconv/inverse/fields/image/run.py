@@ -42,6 +42,7 @@ class Settings:
 def restored(
     given: Measured, settings: Settings, name: str, notes: Sequence[str], room: float, progress: Progress | None
 ) -> Restored:
+    """Restore every picture of `given` within `room` bytes, and say how it came about; `notes` come before the run's own."""
     stacked = given.axes.count("N")
     lead, one = given.samples.shape[:stacked], given.samples.shape[stacked:]
     pictures = [parts(p, settings.kernel.shape, name, room, settings.boundary) for p in given.samples.reshape(-1, *one)]
