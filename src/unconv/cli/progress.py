@@ -24,8 +24,8 @@ Progress = Callable[[str, float, int], None]
 
 
 @contextmanager
-def show_progress(quiet: bool) -> Iterator[Progress]:
-    """Show a progress bar on standard error, if that is a terminal."""
+def show_progress(quiet: bool, begun: str = "recording") -> Iterator[Progress]:
+    """Show a progress bar on standard error, if that is a terminal; `begun`: what is done before the first report."""
     if quiet or not sys.stderr.isatty():
         yield lambda *_: None
         return
@@ -39,7 +39,7 @@ def show_progress(quiet: bool) -> Iterator[Progress]:
         TextColumn("{task.fields[left]}", style="progress.remaining"),
     )
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task, clock = bar.add_task("recording", total=None, left=""), TimeLeft()
+        task, clock = bar.add_task(begun, total=None, left=""), TimeLeft()
 
         def update(what: str, done: float, total: int) -> None:
             left = clock.left(done / total) if total else ""

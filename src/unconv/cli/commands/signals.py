@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 import os
 import warnings
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from unconv.cli import several
 from unconv.cli.groups import Group
 from unconv.cli.options import AsJson, Quiet, one_of
-from unconv.cli.progress import remark, show_progress
-from unconv.errors import PictureError, UnconvError
+from unconv.cli.progress import Progress, print_table, remark, show_progress
+from unconv.errors import UnconvError, printable
 from unconv.files import refuse_unwritable, uninterrupted, write
 from unconv.inverse.fields.image.table import METHODS, boundary_help, method_help, strength_help
 from unconv.inverse.operators.boundaries import BOUNDARIES
@@ -38,7 +40,14 @@ _MAKERS = {
 
 @GROUP.command
 def deblur(
-    picture: Annotated[Path, typer.Argument(help="8 or 16 bits, float TIFF, stacks, .npy; its depth is kept.")],
+    pictures: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="PICTURES...",
+            help="8 or 16 bits, float TIFF, stacks, .npy; the depth is kept. Several files, folders, or globs in quotes, "
+            "'photos/*.jpg', are restored one by one.",
+        ),
+    ],
     psf: Annotated[
         str,
         typer.Option(
@@ -57,58 +66,182 @@ def deblur(
     ] = None,
     enlarge: Annotated[int | None, typer.Option(help="Restore on a grid this many times as fine.")] = None,
     out: Annotated[
-        Path | None, typer.Option("-o", "--out", help="The restored picture's file; by default beside the picture.")
+        Path | None,
+        typer.Option(
+            "-o", "--out", help="The restored picture's file, of several their folder; by default beside the picture."
+        ),
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that are there already.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Keep the results that are there already, and restore the other pictures.")
+    ] = False,
+    before_after: Annotated[
+        bool | None,
+        typer.Option("--before-after/--no-before-after", help="Also write before and after; by default of one picture only."),
+    ] = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Take the blur out of a picture, and write it beside a before-and-after picture."""
-    from unconv.inverse.fields import image
-    from unconv.pictures.encode import png, refuse_unfit
-    from unconv.pictures.measured import measured
-
+    """Take the blur out of a picture, and write it beside a before-and-after picture; or out of several, one by one."""
     wanted: str | float = noise if noise in ("estimate", "poisson") else _number("--noise", noise)
     _only_here(enlarge, boundary, {"--strength": strength, "--axes": axes, "--memory": memory})
-    place = out or _beside(picture)
-    beside = place.with_name(f"{place.stem}-before-after.png")
-    _refuse_places(place, beside, {"the blurred picture itself": str(picture), "the PSF": psf}, overwrite)
-    observed = measured(picture, axes=axes)
-    refuse_unfit(observed, place)  # now, and not after minutes of work
-    kernel = _psf(psf, observed, quiet)
-    with warnings.catch_warnings(), show_progress(as_json or quiet) as progress:
-        warnings.simplefilter("ignore", UserWarning)  # they come as notes, too
-        if enlarge is None:
-            room = None if memory is None else memory * 2**30
-            settings: dict[str, Any] = {"steps": steps, "strength": strength, "memory": room, "progress": progress}
-            restored = image.deblur(observed, kernel, wanted, boundary, method, axes=axes, **settings)
-        else:
-            restored = image.super_resolve(observed, enlarge, kernel, wanted, method, steps=steps, progress=progress)
-    for note in restored.notes:
-        remark(note, quiet)
-    with uninterrupted():  # the two go together
-        restored.save(place)
-        write(beside, png(restored.comparison()))
+    asked = _Asked(psf, wanted, boundary, method, steps, strength, axes, memory, enlarge)
+    alone = several.alone(pictures, out)
+    if alone is None or resume:
+        _restore_each(pictures, out, asked, before_after is True, resume, overwrite, as_json, quiet)
+        return
+    place = out or _beside(alone)
+    beside = None if before_after is False else _before_after(place)
+    _refuse_places(
+        [place, *([beside] if beside else [])], {"the blurred picture itself": str(alone), "the PSF": psf}, overwrite
+    )
+    with show_progress(as_json or quiet, "reading") as progress:
+        restored = _restored(alone, place, asked, progress, quiet)
+        for note in restored.notes:
+            remark(note, quiet)
+        progress("writing", 0, 0)
+        _write(restored, place, beside)
     if as_json:
         print(json.dumps(_numbers(restored, place, beside), indent=1))
     else:
-        state = "converged" if restored.converged else "stopped at its last step"
-        print(f"{restored.method}: noise {restored.noise:.4g}, {restored.steps} steps, {state}")
-        print(f"wrote {place} and {beside}")
+        print(f"{restored.method}: noise {restored.noise:.4g}, {restored.steps} steps, {_state(restored.converged)}")
+        print(f"wrote {place}" + (f" and {beside}" if beside else ""))
 
 
-def _refuse_places(place: Path, beside: Path, sources: dict[str, str], overwrite: bool) -> None:
+@dataclass(frozen=True)
+class _Asked:
+    """What is asked for of every picture."""
+
+    psf: str | Tensor
+    noise: str | float
+    boundary: str
+    method: str
+    steps: int | None
+    strength: float | None
+    axes: str | None
+    memory: float | None
+    enlarge: int | None
+
+
+def _restored(picture: Path, place: Path, asked: _Asked, progress: Progress, quiet: bool) -> Restored:
+    """Read a picture, and restore it; `place`: the file that is to hold the result."""
+    from unconv.inverse.fields import image
+    from unconv.pictures.encode import refuse_unfit
+    from unconv.pictures.measured import measured
+
+    observed = measured(picture, axes=asked.axes)
+    refuse_unfit(observed, place)  # now, and not after minutes of work
+    kernel = _psf(asked.psf, observed, quiet) if isinstance(asked.psf, str) else asked.psf
+    settings: dict[str, Any] = {"steps": asked.steps, "progress": progress}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # they come as notes, too
+        if asked.enlarge is not None:
+            return image.super_resolve(observed, asked.enlarge, kernel, asked.noise, asked.method, **settings)
+        room = None if asked.memory is None else asked.memory * 2**30
+        settings |= {"axes": asked.axes, "strength": asked.strength, "memory": room}
+        return image.deblur(observed, kernel, asked.noise, asked.boundary, asked.method, **settings)
+
+
+def _with_psf_read(asked: _Asked, quiet: bool) -> _Asked:
+    """Read the PSF's file, if it is one: once for all pictures."""
+    if not isinstance(asked.psf, str) or not os.path.isfile(asked.psf):
+        return asked
+    from unconv.inverse.psf.files import open_psf
+
+    kernel, notes = open_psf(asked.psf)
+    for note in notes:
+        remark(note, quiet)
+    return replace(asked, psf=kernel)
+
+
+def _write(restored: Restored, place: Path, beside: Path | None) -> None:
+    from unconv.pictures.encode import png
+
+    with uninterrupted():  # the two go together
+        restored.save(place)
+        if beside is not None:
+            write(beside, png(restored.comparison()))
+
+
+def _restore_each(
+    arguments: list[Path],
+    out: Path | None,
+    asked: _Asked,
+    before_after: bool,
+    resume: bool,
+    overwrite: bool,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Restore several pictures, one by one, and say what became of each; exit status 1 if one was not restored."""
+    if out is not None and out.is_file():
+        raise UnconvError(f"deblur: {out} is a file, but several pictures need a folder. Name one with -o.")
+    psf = Path(str(asked.psf))
+    pairs = several.named(arguments, [psf, *([] if out is None else [out])], quiet)
+    jobs = several.planned(pairs, lambda path, name: _beside(path) if out is None else out / name.with_suffix(_ending(name)))
+    sources = [psf, *(job.source for job in jobs)]
+    left = several.left_to_do(jobs, sources, _before_after if before_after else None, resume, overwrite)
+    asked, outcome = _with_psf_read(asked, quiet), several.Outcome(len(left))
+
+    def work(job: several.Job, progress: Progress) -> dict[str, Any]:
+        restored = _restored(job.source, job.place, asked, progress, quiet)
+        for note in restored.notes:
+            remark(f"{job.name}: {note}", quiet)
+        progress("writing", 1, 1)
+        beside = _before_after(job.place) if before_after else None
+        _write(restored, job.place, beside)
+        return _numbers(restored, job.place, beside)
+
+    if len(left) < len(jobs):
+        remark(f"{len(jobs) - len(left)} of {len(jobs)} results are there already, and kept.", quiet)
+    try:
+        with show_progress(as_json or quiet, "reading") as progress:
+            several.each(left, work, outcome, progress, quiet)
+    except KeyboardInterrupt as stop:
+        raise type(stop)(f" {len(outcome.records)} of {len(left)} pictures were done; --resume goes on.") from None
+    finally:
+        _tell(outcome, as_json)
+    if outcome.failed:
+        raise typer.Exit(1)
+
+
+def _tell(outcome: several.Outcome, as_json: bool) -> None:
+    """Print what became of each picture."""
+    if as_json:
+        print(json.dumps(outcome.records, indent=1))
+        return
+    rows = [_row(record) for record in outcome.records]
+    if rows:
+        print_table(("picture", "result", "method", "noise", "steps", "", "seconds"), rows)
+    print(f"restored {len(rows) - len(outcome.failed)} of {outcome.total} pictures")
+    for record in outcome.failed:
+        print(printable(f"not restored: {record['source']}: {record['error']}"))
+
+
+def _row(record: dict[str, Any]) -> tuple[str, ...]:
+    seconds = f"{record['seconds']:.1f}"
+    if "error" in record:
+        return (record["source"], "", "", "", "", "not restored", seconds)
+    numbers = (record["method"], f"{record['noise']:.4g}", str(record["steps"]), _state(record["converged"]))
+    return (record["source"], record["picture"], *numbers, seconds)
+
+
+def _state(converged: bool) -> str:
+    return "converged" if converged else "stopped at its last step"
+
+
+def _refuse_places(places: list[Path], sources: dict[str, str], overwrite: bool) -> None:
     """Refuse to write over the sources, over anything without leave, and where nothing can be written: before the work."""
     for what, source in sources.items():
-        if any(os.path.realpath(path) == os.path.realpath(source) for path in (place, beside)):
+        if any(os.path.realpath(path) == os.path.realpath(source) for path in places):
             raise UnconvError(f"deblur: {source} is {what}, and would be written over. Choose another name with -o.")
-    for path in (place, beside):
+    for path in places:
         refuse_unwritable(path)
         if os.path.lexists(path) and not overwrite:
             raise UnconvError(f"deblur: {path} is there already. Pass --overwrite to replace it, or another name with -o.")
 
 
-def _numbers(restored: Restored, place: Path, beside: Path) -> dict[str, Any]:
+def _numbers(restored: Restored, place: Path, beside: Path | None) -> dict[str, Any]:
     return {
         "method": restored.method,
         "noise": restored.noise,
@@ -116,17 +249,23 @@ def _numbers(restored: Restored, place: Path, beside: Path) -> dict[str, Any]:
         "converged": restored.converged,
         "notes": list(restored.notes),
         "picture": str(place),
-        "before_after": str(beside),
+        "before_after": None if beside is None else str(beside),
     }
 
 
 def _beside(picture: Path) -> Path:
     """Return a name beside the picture, of its own kind of file; PNG where that would compress with loss."""
-    if not os.path.isfile(picture):
-        raise PictureError(f"deblur: there is no picture file {str(picture)!r}.")
-    if picture.suffix.lower() in (".png", ".tif", ".tiff", ".npy"):
-        return picture.with_name(f"{picture.stem}-restored{picture.suffix}")
-    return picture.with_name(f"{picture.name}-restored.png")
+    ending = _ending(picture)
+    return picture.with_name(f"{picture.stem if ending == picture.suffix else picture.name}-restored{ending}")
+
+
+def _ending(picture: Path) -> str:
+    """Return the ending of a result's name: the picture's own, or PNG where that would compress with loss."""
+    return picture.suffix if picture.suffix.lower() in (".png", ".tif", ".tiff", ".npy") else ".png"
+
+
+def _before_after(place: Path) -> Path:
+    return place.with_name(f"{place.stem}-before-after.png")
 
 
 def _only_here(enlarge: int | None, boundary: str, options: dict[str, Any]) -> None:

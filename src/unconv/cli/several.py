@@ -1,0 +1,236 @@
+"""Several pictures in one run: which ones the arguments name, where the result of each goes, and how the run goes on."""
+
+from __future__ import annotations
+
+import glob
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from unconv.cli.progress import Progress, remark
+from unconv.errors import PictureError, UnconvError, WriteError
+from unconv.files import refuse_unwritable
+
+_SHOWN = 3  # names in a sentence about many
+
+
+@dataclass(frozen=True)
+class Job:
+    """A picture, and where its result goes.
+
+    Attributes:
+        name: of the picture, below the folder or glob that named it.
+        weight: its share of the work, by the bytes of its file.
+    """
+
+    source: Path
+    name: Path
+    place: Path
+    weight: int = 1
+
+
+@dataclass
+class Outcome:
+    """What became of the pictures of a run, in their order.
+
+    Attributes:
+        records: for each picture what is to be said of it, `error` where it was not restored.
+        total: how many pictures there are.
+    """
+
+    total: int
+    records: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def failed(self) -> list[dict[str, Any]]:
+        return [record for record in self.records if "error" in record]
+
+
+def alone(arguments: Sequence[Path], out: Path | None) -> Path | None:
+    """Return the one picture that is named, if the arguments are no folder and no glob, nor its result's place a folder.
+
+    Raises:
+        PictureError: there is no such file.
+    """
+    if len(arguments) > 1 or arguments[0].is_dir() or _is_glob(arguments[0]) or (out is not None and out.is_dir()):
+        return None
+    if not arguments[0].is_file():
+        raise PictureError(f"deblur: there is no picture file {str(arguments[0])!r}.")
+    return arguments[0]
+
+
+def named(arguments: Sequence[Path], without: Iterable[Path], quiet: bool) -> list[tuple[Path, Path]]:
+    """Return each picture that files, folders and globs name, once, and its name below the folder or glob.
+
+    Of a folder those files are taken that are pictures by their names, in the order of these; what is left is said.
+
+    Args:
+        without: files that are no pictures of the run, and folders of which none is, such as the one for results.
+
+    Raises:
+        PictureError: an argument names nothing.
+    """
+    found: dict[str, tuple[Path, Path]] = {}
+    outside = [os.path.realpath(path) for path in without]
+    files = _names_of_files([path for path in arguments if not path.is_dir() and not _is_glob(path)])
+    for argument in arguments:
+        if _is_glob(argument):
+            pairs = _matching(argument)
+        elif argument.is_dir():
+            pairs = _within(argument, quiet)
+        else:
+            pairs = [(argument, files[argument])]
+        for path, name in pairs:
+            real = os.path.realpath(path)
+            apart = len(path.parts) > len(argument.parts) or _is_glob(argument)  # what is named itself is always meant
+            if not (apart and any(real == other or real.startswith(other + os.sep) for other in outside)):
+                found.setdefault(real, (path, name))
+    if not found:
+        raise PictureError(f"deblur: {_some(arguments)}: there are no pictures. Name files, folders or globs that have some.")
+    return list(found.values())
+
+
+def planned(pairs: Sequence[tuple[Path, Path]], place: Callable[[Path, Path], Path]) -> list[Job]:
+    """Give each picture its place, different from those of all others, also where case does not count."""
+    jobs: list[Job] = []
+    used: set[str] = set()
+    for path, name in pairs:
+        wanted = candidate = place(path, name)
+        if str(candidate).casefold() in used:  # photo.jpg beside photo.png
+            candidate = wanted.with_name(f"{path.name}{wanted.suffix}")
+        number = 1
+        while str(candidate).casefold() in used:
+            number += 1
+            candidate = wanted.with_name(f"{wanted.stem}-{number}{wanted.suffix}")
+        used.add(str(candidate).casefold())
+        weight = path.stat().st_size if path.is_file() else 0
+        jobs.append(Job(path, name, candidate, max(weight, 1)))
+    return jobs
+
+
+def left_to_do(
+    jobs: Sequence[Job], sources: Iterable[Path], beside: Callable[[Path], Path] | None, resume: bool, overwrite: bool
+) -> list[Job]:
+    """Return the jobs that are not done, before any work.
+
+    Args:
+        sources: files that must not be written over.
+        beside: names what is written beside a result, if anything is.
+
+    Raises:
+        UnconvError: a result would replace a source, or anything else without leave.
+    """
+    real = {os.path.realpath(path) for path in sources}
+    left = [job for job in jobs if not (resume and os.path.lexists(job.place))]
+    places = [place for job in left for place in (job.place, *([beside(job.place)] if beside else []))]
+    for place in places:
+        if os.path.realpath(place) in real:
+            raise UnconvError(f"deblur: {place} is one of the files read, and would be written over. Choose another folder.")
+        refuse_unwritable(place)
+    there = [place for place in places if os.path.lexists(place)]
+    if there and not overwrite:
+        raise UnconvError(
+            f"deblur: {len(there)} of {len(places)} files are there already: {_some(there)}. Pass --resume to keep results and "
+            "go on with the other pictures, --overwrite to replace them, or another folder with -o."
+        )
+    return left
+
+
+def each(
+    jobs: Sequence[Job], work: Callable[[Job, Progress], dict[str, Any]], outcome: Outcome, progress: Progress, quiet: bool
+) -> None:
+    """Do the work of each job, and record it; one whose picture is refused does not stop the others.
+
+    Raises:
+        WriteError: a result cannot be written; the next ones could not either.
+    """
+    whole, before = sum(job.weight for job in jobs), 0
+    for number, job in enumerate(jobs, 1):
+        begun = time.monotonic()
+
+        def tell(what: str, done: float, most: float, job: Job = job, before: int = before, number: int = number) -> None:
+            share = done / most if most else 0.0
+            progress(f"{number} of {len(jobs)}, {job.name}: {what}", (before + job.weight * share) / whole, 1)
+
+        tell("reading", 0, 1)
+        try:
+            record = work(job, tell)
+        except WriteError:
+            raise
+        except UnconvError as error:
+            record = {"error": str(error)}
+            remark(f"left out {job.source}: {error}", quiet)
+        outcome.records.append({"source": str(job.source), **record, "seconds": round(time.monotonic() - begun, 3)})
+        before += job.weight
+
+
+def _is_glob(path: Path) -> bool:
+    return glob.has_magic(str(path)) and not os.path.lexists(path)
+
+
+def _matching(pattern: Path) -> list[tuple[Path, Path]]:
+    """Return the files that match a glob, and their names below the part of it that stands fast."""
+    fixed = Path(*_fixed(pattern.parts[:-1]))
+    files = [Path(path) for path in sorted(glob.glob(str(pattern), recursive=True)) if os.path.isfile(path)]
+    if not files:
+        raise PictureError(f"deblur: {str(pattern)!r} matches no file. Look at its folder and its ending.")
+    return [(path, path.relative_to(fixed)) for path in files]
+
+
+def _fixed(parts: Sequence[str]) -> Iterator[str]:
+    for part in parts:
+        if glob.has_magic(part):
+            return
+        yield part
+
+
+def _within(folder: Path, quiet: bool) -> list[tuple[Path, Path]]:
+    """Return the pictures of a folder, without what is hidden, below it or the result of another one there."""
+    known = _suffixes()
+    entries = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    folders = [path for path in entries if path.is_dir()]
+    files = [path for path in entries if path.is_file() and not _is_result(path)]
+    pictures = [path for path in files if path.suffix.lower() in known]
+    others = [path.name for path in files if path not in pictures]
+    if others:
+        remark(f"{folder}: left out {len(others)} files that are no pictures by their names: {_some(others)}.", quiet)
+    if folders:
+        within = str(folder / "**" / "*.png")
+        remark(
+            f"{folder}: left out {len(folders)} folders in it: {_some(p.name for p in folders)}; {within!r} goes there.", quiet
+        )
+    return [(path, Path(path.name)) for path in pictures]
+
+
+def _is_result(path: Path) -> bool:
+    """Whether this is what an earlier run has put beside a picture: that picture is there, too."""
+    origin = path.stem.removesuffix("-before-after").removesuffix("-restored")
+    if origin == path.stem:
+        return False
+    return path.with_name(origin).is_file() or any(True for _ in path.parent.glob(f"{glob.escape(origin)}.*"))
+
+
+def _suffixes() -> set[str]:
+    """Return the endings of the names of all files that are read as pictures."""
+    from PIL import Image
+
+    from unconv.pictures.formats import FORMATS
+
+    return {suffix for suffix, name in Image.registered_extensions().items() if name in FORMATS} | {".npy"}
+
+
+def _names_of_files(files: Sequence[Path]) -> dict[Path, Path]:
+    """Return a name for each file: its own, or below the folder that all have in common where two have the same."""
+    own = {file: Path(file.name) for file in files}
+    if len({str(name).casefold() for name in own.values()}) == len(own):
+        return own
+    common = os.path.commonpath([os.path.abspath(file.parent) for file in own])
+    return {file: Path(os.path.relpath(os.path.abspath(file), common)) for file in own}
+
+
+def _some(names: Iterable[Any]) -> str:
+    texts = [str(name) for name in names]
+    return ", ".join(texts[:_SHOWN]) + (f" and {len(texts) - _SHOWN} more" if len(texts) > _SHOWN else "")
