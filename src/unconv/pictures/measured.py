@@ -9,7 +9,7 @@ import io
 import math
 import struct
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,16 +20,17 @@ from torch import Tensor
 
 from unconv.errors import DtypeError, NonFinite, PictureError, ShapeError
 from unconv.kinds import checks_kinds_but, shown
+from unconv.pictures.axes import ORDER, guessed, is_alpha, kinds, named
 from unconv.pictures.decode import Source, bands, reading
 from unconv.pictures.formats import opened, refuse_cut
 from unconv.pictures.jpeg import Jpeg, described
 from unconv.pictures.npy import MAGIC, read_npy
 from unconv.pictures.tiff import read_tiff
+from unconv.pictures.tiff_layout import TiffLayout
 from unconv.pictures.tiff_pages import is_tiff
 
 _SINGLE = ("uint8", "int8", "uint16", "int16", "float16", "bfloat16", "float32")  # exact in float32
 _DOUBLE = ("uint32", "int32", "uint64", "int64", "float64")  # in float64, integers up to 2**53
-_ORDER = "NCDHW"  # of the axes of `Measured.samples`
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,6 +47,8 @@ class Measured:
         alpha: the transparency, as `samples` with one channel; None without.
         mode: of the PIL picture it was; None where it was none.
         jpeg: of a JPEG, what its file says of how it was compressed.
+        names: of the axes of the source, as its file or its owner names them, such as "TZCYX"; "" where neither does.
+        layout: of a TIFF, how the file is laid out.
     """
 
     samples: Tensor
@@ -55,6 +58,8 @@ class Measured:
     alpha: Tensor | None = None
     mode: str | None = None
     jpeg: Jpeg | None = None
+    names: str = ""
+    layout: TiffLayout | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -79,6 +84,23 @@ class Measured:
         """The largest value that its type holds, such as 255 or 65535; None for floats, which do not say."""
         bounds = _bounds(self.dtype)
         return None if bounds is None else bounds[1]
+
+    def as_volume(self) -> Measured:
+        """Return the same picture with its depth as an axis that a blur runs over: Z, or the one axis that nobody named.
+
+        It is returned as it is where there is no such axis, and where it has depth already.
+        """
+        unnamed = [axis for axis, letter in enumerate(self.names or self.given) if letter == "N"]
+        depth = [self.names.index("Z")] if "Z" in self.names else unnamed
+        if "D" in self.given or len(depth) != 1:
+            return self
+        given = "".join("D" if axis == depth[0] else letter for axis, letter in enumerate(self.given))
+        # Wavelengths that stand last are a depth as good as any: three axes of one volume come as they stand.
+        given = "DHW" if given == "HWD" and not self.names else given
+        turn = [_order(self.given).index(axis) for axis in _order(given)]
+        axes = "".join(sorted(given if "C" in self.axes else given.replace("C", "N"), key=ORDER.index))
+        alpha = None if self.alpha is None else self.alpha.permute(turn)
+        return replace(self, samples=self.samples.permute(turn), axes=axes, given=given, alpha=alpha)
 
     def like(self, samples: Tensor) -> Any:
         """Return `samples` in the kind, type and layout of the source: a tensor, an array (also for a file) or a PIL picture.
@@ -119,16 +141,23 @@ def measured(source: Source | Measured, *, axes: str | None = None) -> Measured:
     any depth and of several pages, also ImageJ's and OME's. JPEG 2000, AVIF and colour PPM come at the 8 bits that Pillow
     reads them at. A file that was cut off, or that announces pages which are not in it, is refused.
 
-    Without `axes`, three axes are read like this. An array whose last axis is 1 to 4 long has channels last; any
-    other is a stack of separate pictures. A tensor whose first axis is 1 or 3 long has channels first; else one whose
-    last axis is 3 long has channels last; any other is a stack. Four axes are a stack of pictures with channels.
-    Of 2 or 4 channels the last is alpha, kept apart.
+    The axes are those that the file names. Where none does, three axes are read like this. An array whose last axis is 1 to
+    4 long has channels last; a tensor whose first axis is 1 or 3 long has channels first, else one whose last axis is 3 long
+    has them last. Any other is a stack of separate pictures, such as wavelengths: the first axis counts them where it is the
+    shortest or the last two are equal, the last where it is at most half of the others. If neither, `axes` is asked for.
+    Four axes are a stack of pictures with channels.
+
+    One channel is grey, three are red, green and blue. Of 2 or 4 the last is alpha, kept apart, if the file says so; where it
+    says nothing, and for arrays of uint8, uint16 and floats, if half of it is clear or opaque and a tenth opaque. All other
+    channels are separate pictures.
 
     Args:
         source: a file, a PIL picture, an array or a tensor; integers, or floats in which NaN marks missing samples.
             Integers of 64 bits must lie within 2**53, where float64 is exact. A `Measured` is returned as it is.
-        axes: one letter for each axis of `source`: H and W, D for the depth of one volume, C for channels, N for
-            separate pictures ("NHW", "DHW", "NCHW", "HWC", "NNHW").
+        axes: one letter for each axis of `source`: H and W, D for the depth of one volume, C for channels, A for those of
+            which the last is alpha, N for separate pictures ("NHW", "DHW", "NCHW", "HWC", "NNHW", "HWA"); or the letters
+            of microscopes' files: Y and X, Z for planes (the depth where a PSF has one), S for red, green and blue, T
+            and C for separate pictures ("TZCYX").
 
     Raises:
         PictureError: missing, no picture, damaged, a decompression bomb, infinite samples, integers beyond 2**53.
@@ -143,23 +172,28 @@ def measured(source: Source | Measured, *, axes: str | None = None) -> Measured:
         array([[    0, 32768]], dtype=uint16)
     """
     if isinstance(source, Measured):
-        if axes not in (None, source.given):
+        if axes not in (None, source.given, source.names):
             raise ShapeError(
                 f"measured: axes is {axes!r}, but the picture was measured as {source.given!r}. Say the axes when it is read."
             )
         return source
     read = _read_of(source)
     values, given = read.values, _axes_of(read, axes)
+    alpha_said = True if axes and "A" in axes else read.alpha
     samples = _floating(values).permute(_order(given))
     infinite = int(torch.isinf(samples).sum())
     if infinite:
         raise PictureError(f"measured: {infinite} of {samples.numel()} samples are infinite. Set them to NaN: not observed.")
-    order = "".join(sorted(given, key=_ORDER.index))
+    order = "".join(sorted(given, key=ORDER.index))
     alpha = None
-    if "C" in given and samples.shape[order.index("C")] in (2, 4):
+    channels = values.shape[given.index("C")] if "C" in given else 1
+    if channels in (2, 4) and (is_alpha(values, given.index("C")) if alpha_said is None else alpha_said):
         at = order.index("C")
         samples, alpha = samples.split([samples.shape[at] - 1, 1], at)
-    return Measured(samples, order, given, values.dtype, alpha, read.mode, read.jpeg)
+    elif channels not in (1, 3):
+        order = order.replace("C", "N")
+    names = (read.names if axes is None else axes) if axes is None or "Y" in axes else ""
+    return Measured(samples, order, given, values.dtype, alpha, read.mode, read.jpeg, names, read.layout)
 
 
 def samples_and_axes(source: Source, axes: str | None = None) -> tuple[np.ndarray[Any, Any] | Tensor, str]:
@@ -187,17 +221,22 @@ class _Read:
         axes: one letter for each; None where the source does not know them.
         mode: of a PIL picture.
         jpeg: of a JPEG, how it was compressed.
+        alpha: whether the last of 2 or 4 channels is alpha; None where the source does not know.
+        names, layout: as in `Measured`.
     """
 
     values: np.ndarray[Any, Any] | Tensor
     axes: str | None = None
     mode: str | None = None
     jpeg: Jpeg | None = None
+    alpha: bool | None = None
+    names: str = ""
+    layout: TiffLayout | None = None
 
 
 def _axes_of(read: _Read, axes: str | None) -> str:
     shape = tuple(read.values.shape)
-    return _named(shape, axes, read.axes or _guessed(shape, isinstance(read.values, Tensor)))
+    return named(shape, axes or read.axes or guessed(shape, isinstance(read.values, Tensor)))
 
 
 def _read_of(source: Source) -> _Read:
@@ -219,7 +258,7 @@ def _read_of(source: Source) -> _Read:
 
 
 def _decoded(array: np.ndarray[Any, Any], image: Image.Image, mode: str | None = None) -> _Read:
-    return _Read(array, "HWC"[: array.ndim], mode, described(image) if array.dtype == np.uint8 else None)
+    return _Read(array, "HWC"[: array.ndim], mode, described(image) if array.dtype == np.uint8 else None, alpha=True)
 
 
 def _read(path: Path) -> _Read:
@@ -229,11 +268,12 @@ def _read(path: Path) -> _Read:
     if start.startswith(MAGIC):
         return _Read(read_npy(path))
     if is_tiff(start):
-        return _Read(*read_tiff(path))
+        tiff = read_tiff(path)
+        return _Read(tiff.samples, kinds(tiff.names), alpha=tiff.alpha, names=tiff.names, layout=tiff.layout)
     refuse_cut("measured", path)
     with path.open("rb") as file, opened(file) as image:
         if image.format == "PNG" and start[24] == 16:
-            return _Read(*_deep_png(path, start))
+            return _Read(*_deep_png(path, start), alpha=True)
         return _decoded(np.asarray(bands("measured", image)), image)
 
 
@@ -262,45 +302,9 @@ def _png_bytes(content: bytes, raw: str | None = None) -> np.ndarray[Any, Any]:
         return np.asarray(ImageOps.exif_transpose(image))
 
 
-def _guessed(shape: tuple[int, ...], tensor: bool) -> str:
-    """Guess the axes of a shape by the rule that `measured` states; "" where there is none."""
-    *_, first, _, last = (0, 0, 0, *shape)
-    first_is, last_is = (first in (1, 3), last == 3) if tensor else (False, last in (1, 2, 3, 4))
-    if len(shape) == 2:
-        return "HW"
-    if len(shape) == 3:
-        return "CHW" if first_is else "HWC" if last_is else "NHW"
-    if len(shape) == 4:
-        return "NCHW" if first_is else "NHWC" if last_is else ""
-    return ""
-
-
-def _named(shape: tuple[int, ...], axes: str | None, known: str) -> str:
-    """Check the axes against the shape: those said, else those known."""
-    said = known if axes is None else axes
-    if not said:
-        raise ShapeError(
-            f"measured: what the {len(shape)} axes of {shape} are cannot be told; a picture is (H, W), (H, W, 3) or "
-            '(N, H, W). Say it, such as axes="NHW" or axes="DHW".'
-        )
-    counts = {letter: said.count(letter) for letter in _ORDER}
-    if sum(counts.values()) != len(said) or (counts["H"], counts["W"]) != (1, 1) or counts["C"] > 1 or counts["D"] > 1:
-        raise ShapeError(f"measured: axes is {said!r}; H and W once, C and D at most once, N for the rest was needed.")
-    if len(said) != len(shape):
-        raise ShapeError(f"measured: axes is {said!r}, {len(said)} letters, but the picture is {shape}. Name each of its axes.")
-    if 0 in shape:
-        raise ShapeError(f"measured: the picture is {shape} and has no samples. Pass one that has some.")
-    if counts["C"] and shape[said.index("C")] not in (1, 2, 3, 4):
-        raise ShapeError(
-            f"measured: {shape} ({said}) has {shape[said.index('C')]} channels, but 1 to 4 (grey or RGB, alpha) were needed. "
-            "For other channels write N in place of C."
-        )
-    return said
-
-
 def _order(given: str) -> list[int]:
     """Say which axes of the source make those of `samples`."""
-    return sorted(range(len(given)), key=lambda axis: _ORDER.index(given[axis]))
+    return sorted(range(len(given)), key=lambda axis: ORDER.index(given[axis]))
 
 
 def _inverse(order: list[int]) -> list[int]:

@@ -11,14 +11,15 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import BinaryIO, TypeAlias
 
 MOST_PAGES = 1 << 18
 _MOST_TAGS = 4096  # of a page; TIFF knows some hundred
 _MOST_SAMPLES = 4096  # of a pixel
+_MOST_COPIES = 32  # of a page, each half as large as the one before
 _MOST_TIMES, _MOST_MORE = 4, 1 << 20  # tags, and strips, may come to so many times the file: pages may share some
 
 # The types of a tag's values: bytes of each, and the letter of `struct` for those that are whole numbers.
@@ -29,11 +30,29 @@ _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC, _FILL, _DESCRIPTION = 256, 2
 _STARTS, _ORIENTATION, _SAMPLES, _ROWS, _LENGTHS, _PLANAR, _PREDICTOR = 273, 274, 277, 278, 279, 284, 317
 _TILE_WIDTH, _TILE_HEIGHT, _TILE_STARTS, _TILE_LENGTHS, _KIND, _REDUCED = 322, 323, 324, 325, 339, 254
 _DEPTH, _STK_PLANES = 32997, 33629  # of SGI, pages within a page; of MetaMorph, which tells of them elsewhere
+_SUBPAGES, _EXTRA = 330, 338
 _READ = {_WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC, _FILL, _STARTS, _ORIENTATION, _SAMPLES, _ROWS, _LENGTHS, _PLANAR}
-_READ |= {_PREDICTOR, _TILE_WIDTH, _TILE_HEIGHT, _TILE_STARTS, _TILE_LENGTHS, _KIND, _REDUCED, _DEPTH}
+_READ |= {_PREDICTOR, _TILE_WIDTH, _TILE_HEIGHT, _TILE_STARTS, _TILE_LENGTHS, _KIND, _REDUCED, _DEPTH, _SUBPAGES, _EXTRA}
+# Of the other tags those that hold for a file of another layout, too: not what says how samples are stored or where lists of
+# tags and makers' own data lie in the file.
+_OF_THE_FILE = {
+    *range(254, 269),
+    *range(273, 282),
+    284,
+    *range(288, 294),
+    301,
+    *range(317, 320),
+    *range(321, 348),
+    *range(400, 436),
+}
+_OF_THE_FILE |= {*range(512, 533), *range(32995, 33000), 33421, 33422, 33560, *range(33628, 33632), *range(34361, 34363), 34412}
+_OF_THE_FILE |= {34665, 34853, 37724, 40965, 43314, 50674, *range(50706, 50838), *range(50840, 50982)}
+_LISTS = (13, 18)  # types of values that are places of lists of tags
 _YCBCR = 6  # a photometric, whose colours may be stored at fewer samples
 
 _Tags: TypeAlias = dict[int, tuple[int, ...]]
+Tag: TypeAlias = tuple[int, int, int, bytes]
+"""A tag's number, the type and the count of its values, and they themselves in the byte order of the file."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +67,10 @@ class Page:
         segment: (rows, columns) of a strip or tile.
         starts, lengths: in the file, of each strip or tile, in bytes; row by row, and plane by plane where `planar`.
         description: the text about it.
+        extra: what the samples beyond grey or RGB are: 1 and 2 alpha, 0 unspecified.
+        subpages: where the lists of tags of its reduced copies lie.
+        tags: those that are not about how its samples are stored.
+        big: the file is BigTIFF.
     """
 
     index: int
@@ -69,6 +92,10 @@ class Page:
     reduced: bool
     reversed_bits: bool
     description: str
+    extra: tuple[int, ...] = ()
+    subpages: tuple[int, ...] = ()
+    tags: tuple[Tag, ...] = field(default=(), repr=False)
+    big: bool = False
 
     @property
     def nbytes(self) -> int:
@@ -113,10 +140,10 @@ def read_pages(file: BinaryIO, size: int) -> list[Page]:
         if at in seen or len(pages) >= MOST_PAGES:
             raise ValueError(f"its pages go round in a circle, or are more than {MOST_PAGES}")
         seen.add(at)
-        tags, description, cost, at = _directory(file, size, at, order, big)
+        tags, others, cost, at = _directory(file, size, at, order, big)
         # Each page has its own list of tags: else a small file could name the same bytes as thousands of them.
         taken += cost
-        pages.append(_page(len(pages), order, tags, description, size))
+        pages.append(_page(len(pages), order, tags, others, size, big))
         strips += sum(pages[-1].lengths)
         if taken > budget or strips > budget:
             raise ValueError(f"its pages name {max(taken, strips)} bytes, but it holds {size}")
@@ -129,15 +156,25 @@ def _number(raw: bytes, order: str) -> int:
     return int.from_bytes(raw, "little" if order == "<" else "big")
 
 
-def _directory(file: BinaryIO, size: int, at: int, order: str, big: bool) -> tuple[_Tags, str, int, int]:
-    """Read the list of tags at `at`: those that we need, the description, the bytes they come to, the next list's place."""
+def read_reduced(file: BinaryIO, size: int, page: Page) -> list[Page]:
+    """Return the reduced copies of a page that lie in lists of tags of their own; none where one of them is damaged."""
+    try:
+        found = [_directory(file, size, at, page.order, page.big) for at in page.subpages[:_MOST_COPIES]]
+        return [_page(page.index, page.order, tags, [], size, page.big) for tags, _, _, _ in found]
+    except ValueError:  # they are not read, but made again
+        return []
+
+
+def _directory(file: BinaryIO, size: int, at: int, order: str, big: bool) -> tuple[_Tags, list[Tag], int, int]:
+    """Read the list of tags at `at`: those that we need, the others, the bytes they come to, the next list's place."""
     width, entry, offset = (8, 20, 8) if big else (2, 12, 4)
     count = _number(_bytes(file, size, at, width), order)
     if count > _MOST_TAGS:
         raise ValueError(f"a page of it has {count} tags; at most {_MOST_TAGS} were expected")
     raw = _bytes(file, size, at + width, count * entry + offset)
     tags: _Tags = {}
-    description, cost = "", width + len(raw)
+    others: list[Tag] = []
+    cost = width + len(raw)
     for tag, kind, values in _entries(raw[:-offset], entry, order):
         length, letter = _TYPES.get(kind, (0, ""))
         number = _number(values[:-offset], order)
@@ -148,14 +185,24 @@ def _directory(file: BinaryIO, size: int, at: int, order: str, big: bool) -> tup
             if spot + needed > size:
                 raise ValueError(f"the values of tag {tag}, {needed} bytes at {spot}, lie beyond its end at {size}")
             cost += needed
-            value = _bytes(file, size, spot, needed) if tag in _READ or tag == _DESCRIPTION else b""
+            value = _bytes(file, size, spot, needed)
         if tag in _READ and letter:
             tags[tag] = struct.unpack(f"{order}{number}{letter}", value)
-        elif tag == _DESCRIPTION and kind in (1, 2, 7):
-            description = value.split(b"\0")[0].decode("utf-8", "replace")
+        elif length and kind not in _LISTS and tag not in _OF_THE_FILE:
+            others.append((tag, kind, number, value))
         elif tag == _STK_PLANES and number > 1:
             raise ValueError(f"it is a MetaMorph stack of {number} planes, which are not read. Save it as plain or OME-TIFF")
-    return tags, description, cost, _number(raw[-offset:], order)
+    return tags, others, cost, _number(raw[-offset:], order)
+
+
+def described(tags: Iterable[Tag]) -> str:
+    """Return the text of the first description among tags."""
+    texts = (value for tag, kind, _, value in tags if tag == _DESCRIPTION and kind in (1, 2, 7))
+    text = next(texts, b"").split(b"\0")[0]
+    try:
+        return text.decode("utf-8")
+    except UnicodeDecodeError:
+        return text.decode("latin-1")
 
 
 def _bytes(file: BinaryIO, size: int, at: int, count: int) -> bytes:
@@ -170,7 +217,7 @@ def _entries(raw: bytes, entry: int, order: str) -> Iterator[tuple[int, int, byt
         yield *struct.unpack_from(f"{order}HH", raw, at), raw[at + 4 : at + entry]
 
 
-def _page(index: int, order: str, tags: _Tags, description: str, size: int) -> Page:
+def _page(index: int, order: str, tags: _Tags, others: list[Tag], size: int, big: bool) -> Page:
     """Make a page of its tags, with the standard's defaults, and check that they fit one another."""
 
     def one(tag: int, default: int | None = None) -> int:
@@ -194,7 +241,8 @@ def _page(index: int, order: str, tags: _Tags, description: str, size: int) -> P
     page = Page(
         index, order, width, height, samples, bits, kinds, one(_COMPRESSION, 1), one(_PHOTOMETRIC, 0 if samples < 3 else 2),
         one(_PREDICTOR, 1), one(_PLANAR, 1) == 2 and samples > 1, tiled, (rows, columns), starts, lengths,
-        one(_ORIENTATION, 1), bool(one(_REDUCED, 0) & 1), one(_FILL, 1) == 2, description,
+        one(_ORIENTATION, 1), bool(one(_REDUCED, 0) & 1), one(_FILL, 1) == 2, described(others),
+        tags.get(_EXTRA, ()), tags.get(_SUBPAGES, ()), tuple(others), big,
     )  # fmt: skip
     if page.compression == 1 and not lengths and len(starts) == 1:  # which some writers leave out
         return _within(Page(**{**vars(page), "lengths": (page.stored(0),)}), size)

@@ -9,18 +9,27 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import replace
+from typing import TypeAlias
 
+from unconv.pictures.tiff_layout import is_imagej, is_ome
 from unconv.pictures.tiff_pages import MOST_PAGES, Page
 
 _IMAGEJ = re.compile(r"^(images|frames|slices|channels)=(\d{1,9})[ \t\r]*$", re.MULTILINE)
 _SHAPED = re.compile(r'^\{.{0,100}?"shape": ?\[([\d, ]{1,300})\]')
+_NAMED = re.compile(r'"axes": ?"([A-Z]{1,20})"')
 _ELEMENT = r"<(?:\w+:)?{}\b([^<>]*)>"
 # Begins where a word does, so that a long text of no sense takes time in proportion to its length.
 _ATTRIBUTE = re.compile(r"""(?<![\w:])([\w:]+)\s*=\s*["']([^"'<>]*)["']""")
 
+Stack: TypeAlias = tuple[list[Page], tuple[int, ...], str]
+"""Pages, the lengths of the axes that they make, and what these are."""
 
-def arranged(pages: list[Page], size: int, name: str) -> tuple[list[Page], tuple[int, ...]]:
-    """Return the pages of the one stack in a file, in its order, and the lengths of the axes that they make.
+
+def arranged(pages: list[Page], size: int, name: str) -> Stack:
+    """Return the pages of the one stack in a file, in its order, the lengths of the axes that they make, and what these are.
+
+    Axes of one page are left out. The others are T, Z and C, or as the library tifffile calls them; N is one of which the
+    file says nothing.
 
     Copies of reduced size are left out. Pages that stand behind another without tags of their own are found.
 
@@ -33,27 +42,33 @@ def arranged(pages: list[Page], size: int, name: str) -> tuple[list[Page], tuple
     """
     kept = [page for page in pages if not page.index or not page.reduced]
     description = kept[0].description
-    if "<OME" in description or ":OME" in description:
+    if is_ome(description):
         return _ome(kept, _uncommented(description), name)
-    if description.startswith("ImageJ=") or re.search(r"^images=\d", description, re.MULTILINE):
+    if is_imagej(description):
         return _imagej(kept, dict(_IMAGEJ.findall(description)), size)
     if _SHAPED.match(description):
         return _shaped(kept, size)
-    return kept, (len(kept),) if len(kept) > 1 else ()
+    return kept, *_unnamed(len(kept))
 
 
-def _imagej(pages: list[Page], told: dict[str, str], size: int) -> tuple[list[Page], tuple[int, ...]]:
+def _unnamed(count: int) -> tuple[tuple[int, ...], str]:
+    return ((count,), "N") if count > 1 else ((), "")
+
+
+def _imagej(pages: list[Page], told: dict[str, str], size: int) -> Stack:
     """Return an ImageJ stack: pages of time, then depth, then channels."""
     count = int(told.get("images", len(pages)))
-    lengths = tuple(int(told.get(axis, 1)) for axis in ("frames", "slices", "channels"))
-    lead = tuple(length for length in lengths if length > 1)
-    return _counted(pages, count, size), lead if math.prod(lead) == count else (count,)
+    lengths = {"T": int(told.get("frames", 1)), "Z": int(told.get("slices", 1)), "C": int(told.get("channels", 1))}
+    long = {axis: length for axis, length in lengths.items() if length > 1}
+    named = (tuple(long.values()), "".join(long))
+    return _counted(pages, count, size), *(named if math.prod(named[0]) == count else _unnamed(count))
 
 
-def _shaped(pages: list[Page], size: int) -> tuple[list[Page], tuple[int, ...]]:
+def _shaped(pages: list[Page], size: int) -> Stack:
     """Return a stack of tifffile's, whose description holds the shape of all pages together."""
     counts: list[int] = []
     lead: tuple[int, ...] = ()
+    letters = ""
     for page in pages:
         found = _SHAPED.match(page.description)
         if found is None:
@@ -66,8 +81,12 @@ def _shaped(pages: list[Page], size: int) -> tuple[list[Page], tuple[int, ...]]:
                 f"its description tells of {str(shape)[:60]}, but page {page.index} is {(page.height, page.width)}"
             )
         counts.append(count)
+        told = _NAMED.search(page.description)
+        names = told[1] if told and len(told[1]) == len(shape) else "N" * len(shape)
         lead = tuple(length for length in shape[:axes] if length > 1)
-    return _counted(pages, sum(counts), size), lead if len(counts) == 1 else (sum(counts),)
+        letters = "".join(name for name, length in zip(names, shape[:axes], strict=False) if length > 1)
+    named = (lead, letters) if len(counts) == 1 else _unnamed(sum(counts))
+    return _counted(pages, sum(counts), size), *named
 
 
 def _counted(pages: list[Page], count: int, size: int) -> list[Page]:
@@ -83,7 +102,7 @@ def _counted(pages: list[Page], count: int, size: int) -> list[Page]:
     return [replace(first, starts=tuple(start + step * k for start in first.starts)) for k in range(count)]
 
 
-def _ome(pages: list[Page], xml: str, name: str) -> tuple[list[Page], tuple[int, ...]]:
+def _ome(pages: list[Page], xml: str, name: str) -> Stack:
     """Return the planes that OME's description puts in order.
 
     Source:
@@ -106,8 +125,8 @@ def _ome(pages: list[Page], xml: str, name: str) -> tuple[list[Page], tuple[int,
     places = _places(xml, order, lengths, name)
     if sorted(places) != list(range(count)):
         raise ValueError(f"its OME description leaves some of its {count} planes without a page, or with one of two")
-    lead = tuple(lengths[axis] for axis in reversed(order) if lengths[axis] > 1)
-    return [pages[place] for place in places], lead
+    letters = [axis for axis in reversed(order) if lengths[axis] > 1]
+    return [pages[place] for place in places], tuple(lengths[axis] for axis in letters), "".join(letters)
 
 
 def _uncommented(xml: str) -> str:

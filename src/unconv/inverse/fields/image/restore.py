@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from operator import index
 from pathlib import Path
 from typing import Any, TypeVar
@@ -33,6 +32,7 @@ from unconv.kinds import checks_kinds, checks_kinds_but
 from unconv.pictures.decode import Source
 from unconv.pictures.measured import Measured, measured
 
+_CHANNELS = 4  # the most of a picture whose last axis they are
 F = TypeVar("F", bound=Callable[..., Any])
 Psf = str | Path | np.ndarray[Any, Any] | Tensor
 
@@ -158,11 +158,11 @@ def super_resolve(
 
 
 def _given(picture: Source | Measured, kernel_axes: int, axes: str | None) -> Measured:
-    """Read the picture, once; three axes without colours are one volume where the PSF has three."""
+    """Read the picture, once; where the PSF has three axes, its planes are volumes."""
+    if axes is None and kernel_axes == 3 and isinstance(picture, np.ndarray | Tensor) and picture.ndim == 3:
+        axes = "DHW" if picture.shape[-1] > _CHANNELS else None  # also where the axes could not be told
     given = measured(picture, axes=axes)
-    if axes is None and kernel_axes == 3 and given.axes == "NHW":
-        given = replace(given, axes="DHW", given=given.given.replace("N", "D"))
-    return given
+    return given.as_volume() if kernel_axes == 3 and (axes is None or "Z" in given.names) else given
 
 
 def _check(given: Measured, size: tuple[int, ...], boundary: str) -> None:
