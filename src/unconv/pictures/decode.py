@@ -18,6 +18,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from unconv.errors import PictureError, ShapeError, UnconvError
+from unconv.pictures.colours import from_inks
 from unconv.pictures.formats import bomb, opened, refuse_cut, refuse_other, strictly
 
 Source = str | Path | Image.Image | np.ndarray[Any, Any] | Tensor
@@ -107,6 +108,8 @@ def bands(where: str, image: Image.Image) -> Image.Image:
         return image
     if image.has_transparency_data:
         return image.convert("LA" if image.mode in ("1", "L") else "RGBA")
+    if image.mode == "CMYK":
+        return from_inks(image)
     return image if image.mode in ("L", "RGB") else image.convert("L" if image.mode == "1" else "RGB")
 
 

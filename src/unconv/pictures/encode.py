@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import struct
+import warnings
 import zlib
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,38 +20,60 @@ from unconv.errors import DtypeError, PictureError
 from unconv.files import write
 from unconv.kinds import checks_kinds_but
 from unconv.pictures.measured import Measured, array_of, samples_and_axes
+from unconv.pictures.metadata import EXIF, NOTHING, Metadata, metadata_of
+from unconv.pictures.options import left_out, options, png_info
 from unconv.pictures.tiff import import_tifffile
 
 _Encoder = Callable[[np.ndarray[Any, Any]], bytes]
+_METRES = 0.0254  # of an inch
 _TIFF = (".tif", ".tiff")
 _SURE = (*_TIFF, ".png", ".npy")  # hold whatever `_encoder` lets through; other formats refuse some modes and sizes
 
 
 @checks_kinds_but("picture")
-def save(picture: np.ndarray[Any, Any] | Tensor | Image.Image, path: str | Path, *, axes: str | None = None) -> None:
+def save(
+    picture: np.ndarray[Any, Any] | Tensor | Image.Image,
+    path: str | Path,
+    *,
+    axes: str | None = None,
+    metadata: Metadata | None = None,
+) -> None:
     """Write what `Measured.like` gives, whole or not at all, in a format that keeps its type; nothing is scaled.
 
-    uint8 goes into any format of Pillow, uint16 into PNG or TIFF, every type and every stack into TIFF or .npy.
+    uint8 goes into any format of Pillow, uint16 into PNG or TIFF, every type and every stack into TIFF or .npy. JPEG is
+    written at quality 95, or by the steps of the file that came where these are finer, and with all samples of colour;
+    WebP without loss.
 
     Args:
         picture: an array, a tensor or a PIL picture; its axes are read as in `measured`.
         path: its ending says the format.
         axes: as in `measured`.
+        metadata: what the picture's file said, such as `measured(path).metadata`; by default what a PIL picture knows.
+            A format that cannot hold all of it brings a `UserWarning`.
 
     Raises:
         PictureError: the format cannot hold the type or the stack, or tifffile is needed and missing.
         UnconvError: the file cannot be written.
     """
-    write(Path(path), encoded(picture, path, axes=axes))
+    write(Path(path), encoded(picture, path, axes=axes, metadata=metadata))
 
 
 @checks_kinds_but("picture")
-def encoded(picture: np.ndarray[Any, Any] | Tensor | Image.Image, path: str | Path, *, axes: str | None = None) -> bytes:
+def encoded(
+    picture: np.ndarray[Any, Any] | Tensor | Image.Image,
+    path: str | Path,
+    *,
+    axes: str | None = None,
+    metadata: Metadata | None = None,
+) -> bytes:
     """Return the bytes that `save` writes; its arguments and errors."""
     if isinstance(picture, str | Path):
         raise DtypeError(f"save: picture is the path {picture}; an array, tensor or PIL picture was needed. Pass it first.")
     values, given = samples_and_axes(picture, axes)
-    array, encode = _encoder(array_of(values), given, Path(path))
+    if metadata is None:
+        metadata = metadata_of(picture) if isinstance(picture, Image.Image) else NOTHING
+    _warn_of_loss(Path(path), metadata)
+    array, encode = _encoder(array_of(values), given, Path(path), metadata)
     return encode(array)
 
 
@@ -68,7 +92,7 @@ def refuse_unfit(picture: Measured, path: str | Path) -> None:
     path = Path(path)
     # An array without memory goes through the code that encodes the real one, so that the two cannot drift apart.
     zero = torch.zeros((), dtype=picture.dtype) if isinstance(picture.dtype, torch.dtype) else np.zeros((), picture.dtype)
-    array, encode = _encoder(np.broadcast_to(array_of(zero), picture.shape), picture.given, path)
+    array, encode = _encoder(np.broadcast_to(array_of(zero), picture.shape), picture.given, path, picture.metadata)
     if path.suffix.lower() not in _SURE:
         # Of these only the library that writes them knows what they hold: how long a side, and which channels.
         for strip in (array[:16], array[:, :16]):
@@ -82,7 +106,23 @@ def png(image: Image.Image) -> bytes:
     return buffer.getvalue()
 
 
-def _encoder(array: np.ndarray[Any, Any], given: str, path: Path) -> tuple[np.ndarray[Any, Any], _Encoder]:
+def _warn_of_loss(path: Path, metadata: Metadata) -> None:
+    """Warn if a format cannot hold what is known of the picture beside its samples."""
+    lost = left_out(_form(path) or "", metadata)
+    if lost:
+        warnings.warn(
+            f"save: {path.name} cannot hold what the picture's file said: {', '.join(lost)}. Save it as .png, .jpg or .tif.",
+            UserWarning,
+            stacklevel=4,
+        )
+
+
+def _form(path: Path) -> str | None:
+    """Return Pillow's name of the format that a file's ending says."""
+    return Image.registered_extensions().get(path.suffix.lower())
+
+
+def _encoder(array: np.ndarray[Any, Any], given: str, path: Path, metadata: Metadata) -> tuple[np.ndarray[Any, Any], _Encoder]:
     """Choose how `path` holds such samples: they laid out for it, and the function that makes them the bytes of a file.
 
     Only the shape and the type of `array` count, so that a stand-in tells as much.
@@ -102,11 +142,11 @@ def _encoder(array: np.ndarray[Any, Any], given: str, path: Path) -> tuple[np.nd
     if suffix in _TIFF:
         # Pillow writes these as they are; tifffile, an extra, is not asked for where it is not needed.
         simple = kind == "uint8" or (kind in ("uint16", "float32") and not channels)
-        return array, _pillow(path, bool(pages)) if simple else _tifffile(array, channels)
+        return array, _pillow(path, metadata, bool(pages)) if simple else _tifffile(array, channels)
     if suffix == ".png" and kind == "uint16":
-        return array, _encode_deep_png
+        return array, partial(_encode_deep_png, metadata=metadata)
     if kind == "uint8":
-        return array, _pillow(path)
+        return array, _pillow(path, metadata)
     better = ".png, .tif or .npy" if kind == "uint16" else ".tif or .npy"
     raise PictureError(
         f"save: {path.name} cannot hold samples of {kind}. Save as {better}, which keep them all, or scale them to uint8."
@@ -119,18 +159,21 @@ def _encode_npy(array: np.ndarray[Any, Any]) -> bytes:
     return buffer.getvalue()
 
 
-def _pillow(path: Path, paged: bool = False) -> _Encoder:
+def _pillow(path: Path, metadata: Metadata, paged: bool = False) -> _Encoder:
     """Return the encoder of Pillow for the ending of `path`; with `paged` the first axis is that of pages."""
-    form = Image.registered_extensions().get(path.suffix.lower())
+    form = _form(path)
     if form not in Image.SAVE:
         raise PictureError(f"save: {path.name} ends in {path.suffix!r}, which names no format. Save it as .png, .tif or .npy.")
 
     def encode(array: np.ndarray[Any, Any]) -> bytes:
         pages = list(array) if paged else [array]
         first, *others = (Image.fromarray(page.astype(page.dtype.newbyteorder("="), copy=False)) for page in pages)
+        if form == "GIF" and first.mode != "L":
+            raise PictureError(f"save: {path.name} holds 256 colours, and the picture has more. Save it as .png.")
         buffer = io.BytesIO()
+        rest: dict[str, Any] = {"save_all": True, "append_images": others} if others else {}
         try:
-            first.save(buffer, form, **({"save_all": True, "append_images": others} if others else {}))
+            first.save(buffer, form, **rest, **options(form, metadata, *first.size))
         except (OSError, ValueError, KeyError) as error:
             raise PictureError(
                 f"save: {path.name} cannot hold a picture of mode {first.mode}: {error}. Save it as .png."
@@ -160,11 +203,11 @@ def _tifffile(array: np.ndarray[Any, Any], channels: bool) -> _Encoder:
     return encode
 
 
-def _encode_deep_png(array: np.ndarray[Any, Any]) -> bytes:
+def _encode_deep_png(array: np.ndarray[Any, Any], metadata: Metadata) -> bytes:
     """Encode (H, W) or (H, W, 2, 3 or 4), uint16, as PNG with 16 bits a sample, which Pillow does not write in colour.
 
     Source:
-        W3C, "Portable Network Graphics (PNG) Specification" (third edition), sec. 5, 9.2 (filter 2, Up), 11.2.
+        W3C, "Portable Network Graphics (PNG) Specification" (third edition), sec. 5, 9.2 (filter 2, Up), 11.2, 11.3.
     """
     height, width = array.shape[:2]
     colour = {1: 0, 2: 4, 3: 2, 4: 6}[array[0, 0].size]
@@ -172,8 +215,16 @@ def _encode_deep_png(array: np.ndarray[Any, Any]) -> bytes:
     # Filter Up stores what changes from the row above, byte by byte and modulo 256: neighbours are alike, and pack well.
     rows = np.diff(rows, axis=0, prepend=np.zeros_like(rows[:1]))
     packed = zlib.compress(np.insert(rows, 0, 2, axis=1).tobytes())
-    header = struct.pack(">IIBBBBB", width, height, 16, colour, 0, 0, 0)
-    chunks = [(b"IHDR", header), (b"IDAT", packed), (b"IEND", b"")]
+    chunks = [(b"IHDR", struct.pack(">IIBBBBB", width, height, 16, colour, 0, 0, 0))]
+    if metadata.icc:
+        chunks.append((b"iCCP", b"ICC Profile\0\0" + zlib.compress(metadata.icc)))
+    chunks += [(chunk[0], chunk[1]) for chunk in png_info(metadata).chunks]
+    if metadata.resolution:
+        chunks.append((b"pHYs", struct.pack(">IIB", *(round(value / _METRES) for value in metadata.resolution), 1)))
+    exif = metadata.exif_of(width, height)
+    if exif:
+        chunks.append((b"eXIf", exif.removeprefix(EXIF)))
+    chunks += [(b"IDAT", packed), (b"IEND", b"")]
     return b"\x89PNG\r\n\x1a\n" + b"".join(
         struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data)) for name, data in chunks
     )

@@ -21,9 +21,11 @@ from torch import Tensor
 from unconv.errors import DtypeError, NonFinite, PictureError, ShapeError
 from unconv.kinds import checks_kinds_but, shown
 from unconv.pictures.axes import ORDER, guessed, is_alpha, kinds, named
+from unconv.pictures.colours import remarks
 from unconv.pictures.decode import Source, bands, reading
 from unconv.pictures.formats import opened, refuse_cut
 from unconv.pictures.jpeg import Jpeg, described
+from unconv.pictures.metadata import NOTHING, Metadata, metadata_of, metadata_of_tiff
 from unconv.pictures.npy import MAGIC, read_npy
 from unconv.pictures.tiff import read_tiff
 from unconv.pictures.tiff_layout import TiffLayout
@@ -49,6 +51,8 @@ class Measured:
         jpeg: of a JPEG, what its file says of how it was compressed.
         names: of the axes of the source, as its file or its owner names them, such as "TZCYX"; "" where neither does.
         layout: of a TIFF, how the file is laid out.
+        metadata: what else its file says: a profile of its colours, EXIF, resolution.
+        notes: what was done to read it that its owner should know, such as a palette that is gone.
     """
 
     samples: Tensor
@@ -60,6 +64,8 @@ class Measured:
     jpeg: Jpeg | None = None
     names: str = ""
     layout: TiffLayout | None = None
+    metadata: Metadata = NOTHING
+    notes: tuple[str, ...] = ()
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -129,7 +135,11 @@ class Measured:
         if isinstance(self.dtype, torch.dtype):
             return samples.to(self.samples.device)
         array = samples.detach().cpu().numpy().astype(self.dtype, order="C")
-        return array if self.mode is None else Image.fromarray(array)
+        if self.mode is None:
+            return array
+        image = Image.fromarray(array)
+        image.info.update(self.metadata.info(*image.size))
+        return image
 
 
 @checks_kinds_but("source")
@@ -193,7 +203,8 @@ def measured(source: Source | Measured, *, axes: str | None = None) -> Measured:
     elif channels not in (1, 3):
         order = order.replace("C", "N")
     names = (read.names if axes is None else axes) if axes is None or "Y" in axes else ""
-    return Measured(samples, order, given, values.dtype, alpha, read.mode, read.jpeg, names, read.layout)
+    said = (read.mode, read.jpeg, names, read.layout, read.metadata, read.notes)
+    return Measured(samples, order, given, values.dtype, alpha, *said)
 
 
 def samples_and_axes(source: Source, axes: str | None = None) -> tuple[np.ndarray[Any, Any] | Tensor, str]:
@@ -220,9 +231,8 @@ class _Read:
     Attributes:
         axes: one letter for each; None where the source does not know them.
         mode: of a PIL picture.
-        jpeg: of a JPEG, how it was compressed.
         alpha: whether the last of 2 or 4 channels is alpha; None where the source does not know.
-        names, layout: as in `Measured`.
+        jpeg, names, layout, metadata, notes: as in `Measured`.
     """
 
     values: np.ndarray[Any, Any] | Tensor
@@ -232,6 +242,8 @@ class _Read:
     alpha: bool | None = None
     names: str = ""
     layout: TiffLayout | None = None
+    metadata: Metadata = NOTHING
+    notes: tuple[str, ...] = ()
 
 
 def _axes_of(read: _Read, axes: str | None) -> str:
@@ -252,13 +264,17 @@ def _read_of(source: Source) -> _Read:
         raise DtypeError(f"measured: source is a {type(source).__name__}; a path, PIL picture, array or tensor was needed.")
     with reading("measured", source):
         if isinstance(source, Image.Image):
-            image = bands("measured", source)
-            return _decoded(np.asarray(image), source, image.mode)
+            return _decoded(source, pil=True)
         return _read(Path(source))
 
 
-def _decoded(array: np.ndarray[Any, Any], image: Image.Image, mode: str | None = None) -> _Read:
-    return _Read(array, "HWC"[: array.ndim], mode, described(image) if array.dtype == np.uint8 else None, alpha=True)
+def _decoded(image: Image.Image, pil: bool) -> _Read:
+    made = bands("measured", image)
+    array = np.asarray(made)
+    jpeg = described(image) if array.dtype == np.uint8 else None
+    metadata = replace(metadata_of(image), icc=made.info.get("icc_profile"))
+    told = {"alpha": True, "metadata": metadata, "notes": remarks(image, made)}
+    return _Read(array, "HWC"[: array.ndim], made.mode if pil else None, jpeg, **told)
 
 
 def _read(path: Path) -> _Read:
@@ -269,37 +285,40 @@ def _read(path: Path) -> _Read:
         return _Read(read_npy(path))
     if is_tiff(start):
         tiff = read_tiff(path)
-        return _Read(tiff.samples, kinds(tiff.names), alpha=tiff.alpha, names=tiff.names, layout=tiff.layout)
+        told = {"alpha": tiff.alpha, "names": tiff.names, "layout": tiff.layout, "metadata": metadata_of_tiff(path)}
+        return _Read(tiff.samples, kinds(tiff.names), **told)
     refuse_cut("measured", path)
     with path.open("rb") as file, opened(file) as image:
         if image.format == "PNG" and start[24] == 16:
-            return _Read(*_deep_png(path, start), alpha=True)
-        return _decoded(np.asarray(bands("measured", image)), image)
+            return _deep_png(path, start)
+        return _decoded(image, pil=False)
 
 
-def _deep_png(path: Path, start: bytes) -> tuple[np.ndarray[Any, Any], str]:
+def _deep_png(path: Path, start: bytes) -> _Read:
     """Decode PNG with 16 bits a sample, of which Pillow's usual way drops 8 in colour; `start`: its first 26 bytes."""
     content, colour = path.read_bytes(), start[25]
     if colour == 0:
-        return _png_bytes(content).astype(np.uint16), "HW"
+        grey, metadata = _png_bytes(content)
+        return _Read(grey.astype(np.uint16), "HW", metadata=metadata)
     if colour == 4:  # grey and alpha: four bytes a pixel, filtered as those of 8-bit RGBA are
         header = b"IHDR" + start[16:24] + b"\x08\x06" + content[26:29]
         content = content[:12] + header + struct.pack(">I", zlib.crc32(header)) + content[33:]
-        return np.ascontiguousarray(_png_bytes(content)).view(">u2").astype(np.uint16), "HWC"
+        octets, metadata = _png_bytes(content)
+        return _Read(np.ascontiguousarray(octets).view(">u2").astype(np.uint16), "HWC", alpha=True, metadata=metadata)
     # Pillow takes the first byte of each sample as big-endian's high one, the second as little-endian's.
     mode = "RGB" if colour == 2 else "RGBA"
-    high, low = (_png_bytes(content, f"{mode};16{order}").astype(np.uint16) for order in "BL")
-    return high << 8 | low, "HWC"
+    (high, metadata), (low, _) = (_png_bytes(content, f"{mode};16{order}") for order in "BL")
+    return _Read(high.astype(np.uint16) << 8 | low, "HWC", alpha=True, metadata=metadata)
 
 
-def _png_bytes(content: bytes, raw: str | None = None) -> np.ndarray[Any, Any]:
+def _png_bytes(content: bytes, raw: str | None = None) -> tuple[np.ndarray[Any, Any], Metadata]:
     with opened(io.BytesIO(content)) as picture:
         image: Any = picture
         if raw is not None:
             decoder, box, offset, _ = image.tile[0]
             image.tile = [(decoder, box, offset, raw)]
         image.load()
-        return np.asarray(ImageOps.exif_transpose(image))
+        return np.asarray(ImageOps.exif_transpose(image)), metadata_of(image)
 
 
 def _order(given: str) -> list[int]:

@@ -15,6 +15,7 @@ from unconv.pictures.draw import picture_of
 from unconv.pictures.encode import png
 from unconv.pictures.encode import save as save_picture
 from unconv.pictures.measured import measured
+from unconv.pictures.metadata import NOTHING, Metadata
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,6 +32,7 @@ class Restored:
         notes: what was odd about the input, and what was done about it.
         observed: the input, in the same kind.
         axes: what the axes of both are: see `unconv.pictures.measured.measured`.
+        metadata: what the input's file said of it: a profile of its colours, EXIF, resolution.
     """
 
     picture: Any
@@ -41,10 +43,14 @@ class Restored:
     notes: tuple[str, ...] = ()
     observed: Any = field(default=None, repr=False)
     axes: str = "HW"
+    metadata: Metadata = field(default=NOTHING, repr=False)
 
     def save(self, path: str | Path) -> None:
-        """Write the picture, whole or not at all, at its own depth: PNG for 8 and 16 bits, TIFF or .npy for all."""
-        save_picture(self.picture, path, axes=self.axes)
+        """Write the picture, whole or not at all, at its own depth: PNG for 8 and 16 bits, TIFF or .npy for all.
+
+        What its file said of it comes with it; a format that cannot hold all of that brings a `UserWarning`.
+        """
+        save_picture(self.picture, path, axes=self.axes, metadata=self.metadata)
 
     def comparison(self) -> Image.Image:
         """Before and after, side by side, at 8 bits: of a stack the first picture, of a volume the middle slice."""

@@ -48,7 +48,12 @@ def restored(
     pictures = [parts(p, settings.kernel.shape, name, room, settings.boundary) for p in given.samples.reshape(-1, *one)]
     seen = [picture.picture for picture in pictures]
     noises = [deviation_of(picture.picture, given, settings.noise) for picture in pictures]
-    told = [*notes, *dict.fromkeys(note for _, found in noises for note in found), *_negative(given.samples, name)]
+    told = [
+        *given.notes,
+        *notes,
+        *dict.fromkeys(note for _, found in noises for note in found),
+        *_negative(given.samples, name),
+    ]
     total = sum(len(picture) for picture in pictures)
     ends: list[Iterate] = []
     tell = None if progress is None else lambda end: progress(f"part {len(ends) + 1} of {total}", end.steps, settings.steps)
@@ -68,7 +73,8 @@ def restored(
         shown = replace(given, samples=known, alpha=alpha)
     steps, converged = max(end.steps for end in ends), all(end.converged for end in ends)
     deviation = sum(noise for noise, _ in noises) / len(noises)
-    return Restored(shown.like(samples), deviation, name, steps, converged, tuple(told), shown.like(known), given.given)
+    rest = (tuple(told), shown.like(known), given.given, given.metadata)
+    return Restored(shown.like(samples), deviation, name, steps, converged, *rest)
 
 
 def _negative(samples: Tensor, name: str) -> list[str]:
