@@ -16,7 +16,7 @@ Ctrl-C and 143 by SIGTERM, where what was written is whole.
 
 A file or a folder of pages appears whole or not at all, whatever stops the program: earlier pages stay until the new ones are
 complete. In a folder only files that an earlier run has listed there, in `numbers.json`, are replaced; if another file has the
-name of a page, the command refuses. `explain -o` replaces the file that it names, `deblur` only with `--overwrite`; the mode of
+name of a page, the command refuses. `explain -o` replaces the file that it names, `deblur` only with `--force`; the mode of
 a file that is replaced is kept, and of a symbolic link it is the file that the link leads to. Two runs cannot write one folder
 at the same time. A result that standard output does not take (a full disk, a reader that has gone) is status 1.
 

@@ -8,7 +8,7 @@ from collections import Counter
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageCms
 from typer.testing import CliRunner
 
 from unconv import cli
@@ -66,6 +66,21 @@ def test_a_psf_from_a_file_is_the_psf(here, blurred):
     assert torch.equal(measured(here / "a.tif").samples, measured(here / "b.tif").samples)
 
 
+def test_what_the_photograph_says_of_itself_comes_back_and_what_cannot_is_told(here):
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    exif = Image.Exif()
+    exif[271], exif[274] = "Maker", 6
+    with Image.open(here / "soft.png") as image:
+        image.crop((0, 0, 72, 40)).convert("RGB").save(here / "photo.jpg", exif=exif, icc_profile=profile, dpi=(300, 300))
+    for name in ("out.jpg", "out.bmp"):
+        result = run("photo.jpg", "--psf", "disk:1", "--method", "wiener", "-o", name, "--no-before-after")
+        assert result.exit_code == 0, result.output
+        assert ("out.bmp cannot hold what the picture's file said" in result.stderr) is (name == "out.bmp")
+    with Image.open(here / "out.jpg") as image:
+        assert image.size == (40, 72) and image.info["icc_profile"] == profile and image.info["dpi"] == (300, 300)
+        assert (image.getexif()[271], image.getexif()[274]) == ("Maker", 1)
+
+
 def test_a_finer_grid_is_asked_for_with_enlarge(here):
     result = run("soft.tif", "--psf", "uniform:2", "--enlarge", "2", "--method", "dct", "--steps", "3", "-o", "big.tif")
     assert result.exit_code == 0, result.output
@@ -88,20 +103,19 @@ def test_nothing_is_replaced_without_leave_and_before_any_work(here, monkeypatch
         (here / taken).symlink_to("target.png" if kind == "link" else "absent.png")
     monkeypatch.setattr("unconv.pictures.measured.measured", None)  # which would fail if it were called
     result = run("soft.png", "--psf", "disk:2")
-    assert str(result.exception) == (
-        f"deblur: {taken} is there already. Pass --overwrite to replace it, or another name with -o."
-    )
+    assert str(result.exception) == (f"deblur: {taken} is there already. Pass --force to replace it, or another name with -o.")
     assert (here / "target.png").read_bytes() == b"mine" and not (here / "absent.png").exists()
     assert len(list(here.glob("soft-*"))) == 1
 
 
-def test_overwrite_replaces_both_files_and_keeps_modes_and_links(here):
+@pytest.mark.parametrize("option", ["--force", "--overwrite"])
+def test_force_replaces_both_files_and_keeps_modes_and_links(here, option):
     (here / "target.png").write_bytes(b"mine")
     (here / "soft-restored.png").symlink_to("target.png")
     (here / "soft-restored-before-after.png").write_bytes(b"mine")
     (here / "soft-restored-before-after.png").chmod(0o600)
     for _ in range(2):
-        result = run("soft.png", "--psf", "disk:2", "--method", "wiener", "--overwrite")
+        result = run("soft.png", "--psf", "disk:2", "--method", "wiener", option)
         assert result.exit_code == 0, result.output
     assert (here / "soft-restored.png").is_symlink()
     assert (here / "soft-restored-before-after.png").stat().st_mode & 0o777 == 0o600
@@ -114,7 +128,7 @@ def test_the_blurred_picture_is_not_replaced_by_another_name_either(here, way):
     (here / "link.png").symlink_to("soft.png")
     before = (here / "soft.png").read_bytes()
     for arguments in (("soft.png", "-o", way), (way, "-o", "soft.png")):
-        result = run(*arguments, "--psf", "disk:2", "--overwrite")
+        result = run(*arguments, "--psf", "disk:2", "--force")
         assert "is the blurred picture itself" in str(result.exception)
     assert (here / "soft.png").read_bytes() == before
 

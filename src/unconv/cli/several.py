@@ -134,7 +134,7 @@ def left_to_do(
     if there and not overwrite:
         raise UnconvError(
             f"deblur: {len(there)} of {len(places)} files are there already: {_some(there)}. Pass --resume to keep results and "
-            "go on with the other pictures, --overwrite to replace them, or another folder with -o."
+            "go on with the other pictures, --force to replace them, or another folder with -o."
         )
     return left
 

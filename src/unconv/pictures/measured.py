@@ -273,8 +273,8 @@ def _decoded(image: Image.Image, pil: bool) -> _Read:
     array = np.asarray(made)
     jpeg = described(image) if array.dtype == np.uint8 else None
     metadata = replace(metadata_of(image), icc=made.info.get("icc_profile"))
-    told = {"alpha": True, "metadata": metadata, "notes": remarks(image, made)}
-    return _Read(array, "HWC"[: array.ndim], made.mode if pil else None, jpeg, **told)
+    read = _Read(array, "HWC"[: array.ndim], made.mode if pil else None, jpeg, alpha=True, metadata=metadata)
+    return replace(read, notes=remarks(image, made))
 
 
 def _read(path: Path) -> _Read:
@@ -285,8 +285,8 @@ def _read(path: Path) -> _Read:
         return _Read(read_npy(path))
     if is_tiff(start):
         tiff = read_tiff(path)
-        told = {"alpha": tiff.alpha, "names": tiff.names, "layout": tiff.layout, "metadata": metadata_of_tiff(path)}
-        return _Read(tiff.samples, kinds(tiff.names), **told)
+        read = _Read(tiff.samples, kinds(tiff.names), alpha=tiff.alpha, names=tiff.names, layout=tiff.layout)
+        return replace(read, metadata=metadata_of_tiff(path))
     refuse_cut("measured", path)
     with path.open("rb") as file, opened(file) as image:
         if image.format == "PNG" and start[24] == 16:

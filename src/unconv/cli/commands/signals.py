@@ -71,7 +71,9 @@ def deblur(
             "-o", "--out", help="The restored picture's file, of several their folder; by default beside the picture."
         ),
     ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that are there already.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--force", "--overwrite", help="Replace files that are there already; --overwrite is the same.")
+    ] = False,
     resume: Annotated[
         bool, typer.Option("--resume", help="Keep the results that are there already, and restore the other pictures.")
     ] = False,
@@ -100,7 +102,7 @@ def deblur(
         for note in restored.notes:
             remark(note, quiet)
         progress("writing", 0, 0)
-        _write(restored, place, beside)
+        _write(restored, place, beside, quiet)
     if as_json:
         print(json.dumps(_numbers(restored, place, beside), indent=1))
     else:
@@ -154,13 +156,16 @@ def _with_psf_read(asked: _Asked, quiet: bool) -> _Asked:
     return replace(asked, psf=kernel)
 
 
-def _write(restored: Restored, place: Path, beside: Path | None) -> None:
+def _write(restored: Restored, place: Path, beside: Path | None, quiet: bool) -> None:
     from unconv.pictures.encode import png
 
-    with uninterrupted():  # the two go together
+    with uninterrupted(), warnings.catch_warnings(record=True) as told:  # the two go together
+        warnings.simplefilter("always", UserWarning)
         restored.save(place)
         if beside is not None:
             write(beside, png(restored.comparison()))
+    for warning in told:
+        remark(str(warning.message), quiet)
 
 
 def _restore_each(
@@ -189,7 +194,7 @@ def _restore_each(
             remark(f"{job.name}: {note}", quiet)
         progress("writing", 1, 1)
         beside = _before_after(job.place) if before_after else None
-        _write(restored, job.place, beside)
+        _write(restored, job.place, beside, quiet)
         return _numbers(restored, job.place, beside)
 
     if len(left) < len(jobs):
@@ -238,7 +243,7 @@ def _refuse_places(places: list[Path], sources: dict[str, str], overwrite: bool)
     for path in places:
         refuse_unwritable(path)
         if os.path.lexists(path) and not overwrite:
-            raise UnconvError(f"deblur: {path} is there already. Pass --overwrite to replace it, or another name with -o.")
+            raise UnconvError(f"deblur: {path} is there already. Pass --force to replace it, or another name with -o.")
 
 
 def _numbers(restored: Restored, place: Path, beside: Path | None) -> dict[str, Any]:
