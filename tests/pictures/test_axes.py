@@ -92,16 +92,16 @@ def test_the_axes_of_microscopes_are_understood(names, shape, axes, volume, samp
 def test_each_wavelength_is_restored_as_if_it_stood_alone():
     cube = np.random.default_rng(0).normal(100, 9, (24, 24, 7))
     blur = psf.gaussian(1)
-    together = deblur(cube, blur, noise=5, method="wiener").picture
-    apart = [deblur(cube[..., k], blur, noise=5, method="wiener").picture for k in range(7)]
+    together = deblur(cube, blur, noise=5, method="tikhonov", strength=1.0).picture
+    apart = [deblur(cube[..., k], blur, noise=5, method="tikhonov", strength=1.0).picture for k in range(7)]
     assert np.allclose(together, np.stack(apart, -1))
 
 
 def test_a_psf_of_three_axes_makes_volumes_of_planes_and_of_nothing_else():
     array = np.random.default_rng(0).normal(100, 9, (2, 6, 16, 16))
     blur = torch.ones(3, 3, 3) / 27
-    restored = deblur(array, blur, noise=5, method="wiener", axes="TZYX").picture
-    alone = deblur(array[1], blur, noise=5, method="wiener").picture
+    restored = deblur(array, blur, noise=5, method="tikhonov", strength=1.0, axes="TZYX").picture
+    alone = deblur(array[1], blur, noise=5, method="tikhonov", strength=1.0).picture
     assert np.allclose(restored[1], alone)
     with pytest.raises(ShapeError, match="a PSF of 2 axes was needed"):
         deblur(array[:, 0], blur, noise=5, axes="TYX")

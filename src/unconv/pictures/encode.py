@@ -19,14 +19,18 @@ from torch import Tensor
 from unconv.errors import DtypeError, PictureError
 from unconv.files import write
 from unconv.kinds import checks_kinds_but
+from unconv.pictures.axes import is_alpha
+from unconv.pictures.fits import encoded_fits, refuse_unfit_fits
 from unconv.pictures.measured import Measured, array_of, samples_and_axes
 from unconv.pictures.metadata import EXIF, NOTHING, Metadata, metadata_of
 from unconv.pictures.options import left_out, options, png_info
-from unconv.pictures.tiff import import_tifffile
+from unconv.pictures.tiff_writing import has_library, refuse_without_library, refuse_without_writer, tiff_by_library, written
 
 _Encoder = Callable[[np.ndarray[Any, Any]], bytes]
 _METRES = 0.0254  # of an inch
 _TIFF = (".tif", ".tiff")
+_FEW = 4  # channels that other formats hold
+_FITS = (".fits", ".fit", ".fts")
 _SURE = (*_TIFF, ".png", ".npy")  # hold whatever `_encoder` lets through; other formats refuse some modes and sizes
 
 
@@ -130,19 +134,17 @@ def _encoder(array: np.ndarray[Any, Any], given: str, path: Path, metadata: Meta
     suffix, kind = path.suffix.lower(), array.dtype.name
     if suffix == ".npy":
         return array, _encode_npy
+    if suffix in _FITS:
+        refuse_unfit_fits(kind, path.name)
+        return array, partial(encoded_fits, given=given, rest=metadata.fits)
+    if suffix in _TIFF:
+        return array, _tiff(array, given, path, metadata)
     # Pages first, channels last, and no channel axis for grey: how all formats but .npy are laid out.
-    array = array.transpose(sorted(range(array.ndim), key=lambda axis: "NDHWC".index(given[axis])))
-    pages = array.ndim - 2 - ("C" in given)
-    channels = "C" in given and array.shape[-1] > 1
-    array = array[..., 0] if "C" in given and not channels else array
-    if pages > 1 or (pages and suffix not in _TIFF):
+    array, channels = _laid_out(array, given)
+    if array.ndim > 2 + (channels > 1) or channels > _FEW:
         raise PictureError(
             f"save: {path.name} cannot hold a picture of shape {array.shape} ({given}). Save it as .npy or .tif."
         )
-    if suffix in _TIFF:
-        # Pillow writes these as they are; tifffile, an extra, is not asked for where it is not needed.
-        simple = kind == "uint8" or (kind in ("uint16", "float32") and not channels)
-        return array, _pillow(path, metadata, bool(pages)) if simple else _tifffile(array, channels)
     if suffix == ".png" and kind == "uint16":
         return array, partial(_encode_deep_png, metadata=metadata)
     if kind == "uint8":
@@ -151,6 +153,37 @@ def _encoder(array: np.ndarray[Any, Any], given: str, path: Path, metadata: Meta
     raise PictureError(
         f"save: {path.name} cannot hold samples of {kind}. Save as {better}, which keep them all, or scale them to uint8."
     )
+
+
+def _laid_out(array: np.ndarray[Any, Any], given: str) -> tuple[np.ndarray[Any, Any], int]:
+    """Return the samples with pages first, channels last and no channel axis for grey, and the number of channels."""
+    array = array.transpose(sorted(range(array.ndim), key=lambda axis: "NDHWC".index(given[axis])))
+    channels = array.shape[-1] if "C" in given else 1
+    return (array[..., 0] if "C" in given and channels == 1 else array), channels
+
+
+def _tiff(array: np.ndarray[Any, Any], given: str, path: Path, metadata: Metadata) -> _Encoder:
+    """Return the encoder of TIFF: that of Pillow where it writes such samples as they are, since tifffile is an extra."""
+    layout, kind = metadata.layout, array.dtype.name
+    flat, channels = _laid_out(array, given)
+    pages = flat.ndim - 2 - (channels > 1)
+    simple = pages <= 1 and channels <= _FEW and (kind == "uint8" or (kind in ("uint16", "float32") and channels == 1))
+    if layout is not None and layout.fits(array.shape, given) and not (simple and layout.plain):
+        refuse_without_writer()
+        return partial(written, given=given, layout=layout)
+    library = partial(tiff_by_library, axes="N" * pages + "HWC"[: 2 + (channels > 1)])
+    if not simple:
+        refuse_without_library(f"save: {array.dtype} of shape {flat.shape} is beyond what Pillow writes into TIFF")
+        return lambda array: library(_laid_out(array, given)[0])
+    pillow = _pillow(path, metadata, bool(pages))
+
+    def encode(array: np.ndarray[Any, Any]) -> bytes:
+        array = _laid_out(array, given)[0]
+        # Pillow would call the last of 2 or 4 channels alpha.
+        other = channels in (2, 4) and not is_alpha(array, -1) and has_library()
+        return (library if other else pillow)(array)
+
+    return encode
 
 
 def _encode_npy(array: np.ndarray[Any, Any]) -> bytes:
@@ -178,26 +211,6 @@ def _pillow(path: Path, metadata: Metadata, paged: bool = False) -> _Encoder:
             raise PictureError(
                 f"save: {path.name} cannot hold a picture of mode {first.mode}: {error}. Save it as .png."
             ) from error
-        return buffer.getvalue()
-
-    return encode
-
-
-def _tifffile(array: np.ndarray[Any, Any], channels: bool) -> _Encoder:
-    """Return the encoder of tifffile: (H, W), or pages (N, H, W), with `channels` a last axis of 2, 3 or 4; each type kept."""
-    tifffile = import_tifffile(f"save: {array.dtype} of shape {array.shape} is beyond what Pillow writes into TIFF")
-    colours = array.shape[-1] if channels else 1
-
-    def encode(array: np.ndarray[Any, Any]) -> bytes:
-        buffer = io.BytesIO()
-        tifffile.imwrite(
-            buffer,
-            array,
-            photometric="rgb" if colours > 2 else "minisblack",
-            planarconfig="contig" if channels else None,
-            extrasamples=["unassalpha"] if colours in (2, 4) else None,
-            metadata=None,
-        )
         return buffer.getvalue()
 
     return encode

@@ -23,12 +23,12 @@ from unconv.kinds import checks_kinds_but, shown
 from unconv.pictures.axes import ORDER, guessed, is_alpha, kinds, named
 from unconv.pictures.colours import remarks
 from unconv.pictures.decode import Source, bands, reading
+from unconv.pictures.fits import is_fits, read_fits
 from unconv.pictures.formats import opened, refuse_cut
 from unconv.pictures.jpeg import Jpeg, described
 from unconv.pictures.metadata import NOTHING, Metadata, metadata_of, metadata_of_tiff
 from unconv.pictures.npy import MAGIC, read_npy
 from unconv.pictures.tiff import read_tiff
-from unconv.pictures.tiff_layout import TiffLayout
 from unconv.pictures.tiff_pages import is_tiff
 
 _SINGLE = ("uint8", "int8", "uint16", "int16", "float16", "bfloat16", "float32")  # exact in float32
@@ -50,7 +50,6 @@ class Measured:
         mode: of the PIL picture it was; None where it was none.
         jpeg: of a JPEG, what its file says of how it was compressed.
         names: of the axes of the source, as its file or its owner names them, such as "TZCYX"; "" where neither does.
-        layout: of a TIFF, how the file is laid out.
         metadata: what else its file says: a profile of its colours, EXIF, resolution.
         notes: what was done to read it that its owner should know, such as a palette that is gone.
     """
@@ -63,7 +62,6 @@ class Measured:
     mode: str | None = None
     jpeg: Jpeg | None = None
     names: str = ""
-    layout: TiffLayout | None = None
     metadata: Metadata = NOTHING
     notes: tuple[str, ...] = ()
 
@@ -189,22 +187,37 @@ def measured(source: Source | Measured, *, axes: str | None = None) -> Measured:
         return source
     read = _read_of(source)
     values, given = read.values, _axes_of(read, axes)
-    alpha_said = True if axes and "A" in axes else read.alpha
     samples = _floating(values).permute(_order(given))
     infinite = int(torch.isinf(samples).sum())
     if infinite:
         raise PictureError(f"measured: {infinite} of {samples.numel()} samples are infinite. Set them to NaN: not observed.")
-    order = "".join(sorted(given, key=ORDER.index))
-    alpha = None
-    channels = values.shape[given.index("C")] if "C" in given else 1
-    if channels in (2, 4) and (is_alpha(values, given.index("C")) if alpha_said is None else alpha_said):
+    order, alpha = "".join(sorted(given, key=ORDER.index)), None
+    has_alpha, notes = _has_alpha(read, given, axes)
+    if has_alpha:
         at = order.index("C")
         samples, alpha = samples.split([samples.shape[at] - 1, 1], at)
-    elif channels not in (1, 3):
+    elif "C" in given and values.shape[given.index("C")] not in (1, 3):
         order = order.replace("C", "N")
     names = (read.names if axes is None else axes) if axes is None or "Y" in axes else ""
-    said = (read.mode, read.jpeg, names, read.layout, read.metadata, read.notes)
+    said = (read.mode, read.jpeg, names, read.metadata, (*read.notes, *notes))
     return Measured(samples, order, given, values.dtype, alpha, *said)
+
+
+def _has_alpha(read: _Read, given: str, axes: str | None) -> tuple[bool, list[str]]:
+    """Whether the last channel is alpha, and what is to be said where only the samples tell it."""
+    channels = read.values.shape[given.index("C")] if "C" in given else 1
+    if channels not in (2, 4):
+        return False, []
+    if axes is not None and "A" in axes:
+        return True, []
+    if read.alpha is not None:
+        return read.alpha, []
+    found = is_alpha(read.values, given.index("C"))
+    if found:
+        said = f'looks like alpha, and is kept as it is; axes="{given.replace("C", "N")}" makes it a channel like the others'
+    else:
+        said = f'does not look like alpha, and is taken for a channel; axes="{given.replace("C", "A")}" makes it alpha'
+    return found, [f"measured: the last of {channels} channels {said}."]
 
 
 def samples_and_axes(source: Source, axes: str | None = None) -> tuple[np.ndarray[Any, Any] | Tensor, str]:
@@ -232,7 +245,7 @@ class _Read:
         axes: one letter for each; None where the source does not know them.
         mode: of a PIL picture.
         alpha: whether the last of 2 or 4 channels is alpha; None where the source does not know.
-        jpeg, names, layout, metadata, notes: as in `Measured`.
+        jpeg, names, metadata, notes: as in `Measured`.
     """
 
     values: np.ndarray[Any, Any] | Tensor
@@ -241,7 +254,6 @@ class _Read:
     jpeg: Jpeg | None = None
     alpha: bool | None = None
     names: str = ""
-    layout: TiffLayout | None = None
     metadata: Metadata = NOTHING
     notes: tuple[str, ...] = ()
 
@@ -273,20 +285,23 @@ def _decoded(image: Image.Image, pil: bool) -> _Read:
     array = np.asarray(made)
     jpeg = described(image) if array.dtype == np.uint8 else None
     metadata = replace(metadata_of(image), icc=made.info.get("icc_profile"))
-    read = _Read(array, "HWC"[: array.ndim], made.mode if pil else None, jpeg, alpha=True, metadata=metadata)
-    return replace(read, notes=remarks(image, made))
+    given, notes = "HWC"[: array.ndim], remarks(image, made)
+    return _Read(array, given, made.mode if pil else None, jpeg, alpha=True, metadata=metadata, notes=notes)
 
 
 def _read(path: Path) -> _Read:
     with path.open("rb") as file:
-        start = file.read(26)
+        start = file.read(30)
     # By content, as Pillow goes by it too: what a file is called says nothing of who wrote it.
     if start.startswith(MAGIC):
         return _Read(read_npy(path))
     if is_tiff(start):
         tiff = read_tiff(path)
-        read = _Read(tiff.samples, kinds(tiff.names), alpha=tiff.alpha, names=tiff.names, layout=tiff.layout)
-        return replace(read, metadata=metadata_of_tiff(path))
+        metadata = replace(metadata_of_tiff(path), layout=tiff.layout)
+        return _Read(tiff.samples, kinds(tiff.names), alpha=tiff.alpha, names=tiff.names, metadata=metadata)
+    if is_fits(start):
+        samples, given, fits, notes = read_fits(path)
+        return _Read(samples, given, metadata=Metadata(fits=fits), notes=notes)
     refuse_cut("measured", path)
     with path.open("rb") as file, opened(file) as image:
         if image.format == "PNG" and start[24] == 16:

@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import re
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from PIL import ExifTags, Image, PngImagePlugin, TiffImagePlugin
+
+from unconv.pictures.fits import Fits
+from unconv.pictures.tiff_layout import TiffLayout
 
 Table = tuple[int, ...]
 
@@ -45,6 +48,8 @@ class Metadata:
         comment: of a JPEG.
         chunks: of a PNG that say what its colours are, and texts: names and contents.
         tables: by which a JPEG quantised, brightness first, each row by row.
+        layout: how a TIFF file lays out its pages, and their tags.
+        fits: what a FITS file holds beside the image.
     """
 
     icc: bytes | None = None
@@ -54,6 +59,12 @@ class Metadata:
     comment: bytes | None = None
     chunks: tuple[tuple[bytes, bytes], ...] = ()
     tables: tuple[Table, ...] = ()
+    layout: TiffLayout | None = None
+    fits: Fits | None = None
+
+    def with_history(self, history: str) -> Metadata:
+        """Return the same, to be written by those formats that say so with how the picture came about."""
+        return self if self.fits is None else replace(self, fits=replace(self.fits, history=history))
 
     def exif_of(self, width: int, height: int) -> bytes | None:
         """Return `exif` with the size of the picture that it goes with, behind its mark; None if there is none."""

@@ -11,6 +11,7 @@ from unconv.pictures.metadata import Metadata, tiff_tags
 
 _XMP_TAG = 700
 _INCH = 2
+_PACKED = {5: "tiff_lzw", 8: "tiff_adobe_deflate", 32773: "packbits", 32946: "tiff_deflate"}  # ways to compress TIFF
 _QUALITY, _SUM = 95, 369  # of a JPEG, and what its steps for brightness come to: the sum tells the finer of two tables
 
 
@@ -84,7 +85,8 @@ def _tiff(metadata: Metadata, width: int, height: int) -> dict[str, Any]:
     if metadata.xmp:
         tags[_XMP_TAG] = metadata.xmp
         tags.tagtype[_XMP_TAG] = 1
-    return {"tiffinfo": tags, "icc_profile": metadata.icc, "dpi": metadata.resolution}
+    packed = None if metadata.layout is None else _PACKED.get(metadata.layout.pages[0].compression)
+    return {"tiffinfo": tags, "icc_profile": metadata.icc, "dpi": metadata.resolution, "compression": packed}
 
 
 def _bmp(metadata: Metadata, _width: int, _height: int) -> dict[str, Any]:

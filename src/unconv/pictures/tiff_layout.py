@@ -36,11 +36,12 @@ class TiffLayout:
 
     @property
     def plain(self) -> bool:
-        """Whether any writer of TIFF would lay it out like this: nothing is lost where another one writes it."""
+        """Whether any writer of TIFF would lay it out like this, compressed or not: nothing is lost by it."""
         first = self.pages[0]
         told = is_ome(first.description) or is_imagej(first.description)
         named = any(name != "N" for name in self.names)
-        return not (told or named or self.reduced or first.tiled or first.big or first.compression != 1)
+        channels = first.samples in (1, 3) or first.extra[-1:] in ((1,), (2,)) or (first.photometric == 2 and not first.extra)
+        return not (not channels or told or named or self.reduced or first.tiled or first.big)
 
     def fits(self, shape: tuple[int, ...], given: str) -> bool:
         """Whether a picture of this shape has its pages and channels, if not its height and width."""

@@ -82,7 +82,7 @@ def _shaped(pages: list[Page], size: int) -> Stack:
             )
         counts.append(count)
         told = _NAMED.search(page.description)
-        names = told[1] if told and len(told[1]) == len(shape) else "N" * len(shape)
+        names = told[1].replace("Q", "N") if told and len(told[1]) == len(shape) else "N" * len(shape)
         lead = tuple(length for length in shape[:axes] if length > 1)
         letters = "".join(name for name, length in zip(names, shape[:axes], strict=False) if length > 1)
     named = (lead, letters) if len(counts) == 1 else _unnamed(sum(counts))

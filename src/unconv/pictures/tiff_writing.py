@@ -16,12 +16,14 @@ from typing import Any
 import numpy as np
 import torch
 
+from unconv.pictures.axes import is_alpha
 from unconv.pictures.tiff import import_tifffile
 from unconv.pictures.tiff_layout import TiffLayout, is_ome
 from unconv.pictures.tiff_pages import Page, Tag
 
 _DESCRIPTION, _ACROSS, _DOWN, _UNIT, _COLOUR_MAP = 270, 282, 283, 296, 320
-_WHITE_IS_ZERO, _RGB, _PALETTE = 0, 2, 3  # photometrics
+_WHITE_IS_ZERO, _BLACK_IS_ZERO, _PALETTE = 0, 1, 3  # photometrics
+_LETTERS = str.maketrans("NHWC", "QYXS")  # of axes, as tifffile names them
 _LARGEST = 4_000_000_000  # bytes that plain TIFF can point to, less what its tags take
 # How tifffile calls what it writes by itself, and what it needs imagecodecs for. All other ways lose something, or are rare:
 # Deflate takes their place.
@@ -40,7 +42,7 @@ def written(array: np.ndarray[Any, Any], given: str, layout: TiffLayout) -> byte
     Raises:
         PictureError: tifffile is missing.
     """
-    tifffile = import_layout_writer()
+    tifffile = import_tifffile("save")
     first = layout.pages[0]
     lead = [axis for axis, letter in enumerate(given) if letter in "ND"]
     one = ("CHW" if first.planar else "HWC") if "C" in given else "HW"
@@ -66,13 +68,51 @@ def written(array: np.ndarray[Any, Any], given: str, layout: TiffLayout) -> byte
     return buffer.getvalue()
 
 
-def import_layout_writer() -> Any:
-    """Import tifffile, which writes files of other layouts than one that any writer of TIFF makes.
+def tiff_by_library(array: np.ndarray[Any, Any], axes: str) -> bytes:
+    """Return a TIFF file of tifffile's, for what Pillow does not write; every type is kept.
+
+    Args:
+        axes: any number of N, then "HW", or "HWC" for 2 channels or more.
+    """
+    channels = array.shape[-1] if axes.endswith("C") else 1
+    beyond = channels - (3 if channels in (3, 4) else 1)
+    alpha = channels in (2, 4) and is_alpha(array, -1)
+    if channels == 4 and not alpha:
+        beyond = 3
+    buffer = io.BytesIO()
+    import_tifffile("save").imwrite(
+        buffer,
+        array,
+        photometric="rgb" if channels == 3 or (channels == 4 and alpha) else "minisblack",
+        planarconfig="contig" if channels > 1 else None,
+        extrasamples=(["unassalpha"] if alpha else [0] * beyond) or None,
+        # Of a stack of stacks only a description tells the lengths.
+        metadata={"axes": axes.translate(_LETTERS)} if axes.count("N") > 1 else None,
+    )
+    return buffer.getvalue()
+
+
+def has_library() -> bool:
+    """Whether tifffile is installed."""
+    return importlib.util.find_spec("tifffile") is not None
+
+
+def refuse_without_library(why: str) -> None:
+    """Refuse, before the work, what needs tifffile; the message begins with `why`.
 
     Raises:
-        PictureError: it is not installed.
+        PictureError: it is missing.
     """
-    return import_tifffile("save: Pillow cannot write the axes, units, tiles or pyramid of the file that came")
+    import_tifffile(why)
+
+
+def refuse_without_writer() -> None:
+    """Refuse, before the work, to write what only tifffile can lay out as it was.
+
+    Raises:
+        PictureError: it is missing.
+    """
+    import_tifffile("save: Pillow does not write the axes, units, tiles or pyramid of the TIFF file that came")
 
 
 def _upright(page: Page) -> tuple[int, int]:
@@ -82,7 +122,7 @@ def _upright(page: Page) -> tuple[int, int]:
 def _storage(page: Page, dtype: np.dtype[Any]) -> dict[str, Any]:
     """Say how the samples of a page are stored, in the words of tifffile."""
     found: dict[str, Any] = {"photometric": "minisblack"}
-    if page.photometric == _RGB:
+    if page.photometric not in (_WHITE_IS_ZERO, _BLACK_IS_ZERO, _PALETTE):  # all other colours are read as these
         found["photometric"] = "rgb"
     elif page.photometric == _WHITE_IS_ZERO and max(page.bits) > 8:  # below, white was made the largest
         found["photometric"] = "miniswhite"
@@ -91,7 +131,7 @@ def _storage(page: Page, dtype: np.dtype[Any]) -> dict[str, Any]:
         found |= {"photometric": "palette", "colormap": np.frombuffer(colours, f"{page.order}u2").reshape(3, -1)}
     if page.samples > 1:
         found["planarconfig"] = "separate" if page.planar else "contig"
-        beyond = page.samples - (3 if page.photometric == _RGB else 1)
+        beyond = page.samples - (3 if found["photometric"] == "rgb" else 1)
         if beyond:
             found["extrasamples"] = page.extra if len(page.extra) == beyond else (0,) * beyond
     if page.tiled:
@@ -184,13 +224,3 @@ def _smaller(
     pooled = pooled if plane.ndim == 3 else pooled[0]
     pooled = np.rint(pooled) if plane.dtype.kind in "ui" else pooled
     return np.ascontiguousarray(pooled.transpose(np.argsort(order)).astype(plane.dtype))
-
-
-def refuse_without_writer(layout: TiffLayout) -> None:
-    """Refuse, before the work, what cannot be written without tifffile.
-
-    Raises:
-        PictureError: it is missing.
-    """
-    if not layout.plain:
-        import_layout_writer()

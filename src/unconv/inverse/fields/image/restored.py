@@ -50,7 +50,8 @@ class Restored:
 
         What its file said of it comes with it; a format that cannot hold all of that brings a `UserWarning`.
         """
-        save_picture(self.picture, path, axes=self.axes, metadata=self.metadata)
+        told = f"{self.method}, {self.steps} steps, noise {self.noise:.4g} taken away"
+        save_picture(self.picture, path, axes=self.axes, metadata=self.metadata.with_history(told))
 
     def comparison(self) -> Image.Image:
         """Before and after, side by side, at 8 bits: of a stack the first picture, of a volume the middle slice."""
