@@ -219,7 +219,12 @@ def _suffixes() -> set[str]:
 
     from unconv.pictures.formats import FORMATS
 
-    return {suffix for suffix, name in Image.registered_extensions().items() if name in FORMATS} | {".npy"}
+    return {suffix for suffix, name in Image.registered_extensions().items() if name in FORMATS} | {
+        ".npy",
+        ".fits",
+        ".fit",
+        ".fts",
+    }
 
 
 def _names_of_files(files: Sequence[Path]) -> dict[Path, Path]:

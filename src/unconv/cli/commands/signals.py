@@ -44,7 +44,7 @@ def deblur(
         list[Path],
         typer.Argument(
             metavar="PICTURES...",
-            help="8 or 16 bits, float TIFF, stacks, .npy; the depth is kept. Several files, folders, or globs in quotes, "
+            help="8 or 16 bits, float TIFF, FITS, stacks, .npy; the depth is kept. Several files, folders, or globs in quotes, "
             "'photos/*.jpg', are restored one by one.",
         ),
     ],
@@ -60,7 +60,9 @@ def deblur(
     method: Annotated[str, typer.Option(help=method_help(), autocompletion=one_of(["auto", *METHODS]))] = "auto",
     steps: Annotated[int | None, typer.Option(help="The most steps that the method may make.")] = None,
     strength: Annotated[float | None, typer.Option(help=strength_help())] = None,
-    axes: Annotated[str | None, typer.Option(help="What the axes are, where they cannot be told: DHW, NHW, HWC.")] = None,
+    axes: Annotated[
+        str | None, typer.Option(help="What the axes are, where they cannot be told: DHW, NHW, HWC, TZCYX.")
+    ] = None,
     memory: Annotated[
         float | None, typer.Option(help="GiB to use; larger pictures go in tiles. By default half of the memory.")
     ] = None,
@@ -266,7 +268,7 @@ def _beside(picture: Path) -> Path:
 
 def _ending(picture: Path) -> str:
     """Return the ending of a result's name: the picture's own, or PNG where that would compress with loss."""
-    return picture.suffix if picture.suffix.lower() in (".png", ".tif", ".tiff", ".npy") else ".png"
+    return picture.suffix if picture.suffix.lower() in (".png", ".tif", ".tiff", ".npy", ".fits", ".fit", ".fts") else ".png"
 
 
 def _before_after(place: Path) -> Path:

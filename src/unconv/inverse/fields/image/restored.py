@@ -59,6 +59,8 @@ class Restored:
         height = before.shape[-2]
         low, high = np.quantile(before.numpy(), [0.001, 0.999])
         both = torch.cat([before, torch.full((*before.shape[:-2], height, 4), float(high)), after], -1)
+        if self.metadata.fits is not None:
+            both = both.flip(-2)  # its rows are stored from the lowest one up
         return picture_of((both - low) / max(float(high - low), 1e-12))
 
     def _repr_png_(self) -> bytes:
