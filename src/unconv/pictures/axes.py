@@ -94,7 +94,7 @@ def is_alpha(values: np.ndarray | Tensor, at: int) -> bool:
         at: the axis of the channels.
     """
     name = str(values.dtype).removeprefix("torch.")
-    last = values.select(at, -1) if isinstance(values, Tensor) else np.take(values, -1, at)
+    last = values.select(at, -1).double() if isinstance(values, Tensor) else np.take(values, -1, at)
     if 0 in last.shape:
         return False
     low, high = float(last.min()), float(last.max())
