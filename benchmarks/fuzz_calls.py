@@ -231,6 +231,8 @@ def _inverse_calls() -> Iterator[tuple[str, Call]]:
     yield "isnr", (inverse.isnr, {"truth": x, "observed": x * 0.8, "estimate": x * 0.9})
     yield "ssim", (inverse.ssim, {"truth": _torch(12, 12), "estimate": _torch(12, 12) * 0.9, "peak": None, "axes": 2})
     yield "estimate_noise", (inverse.estimate_noise, {"observed": _torch(20, 20), "axes": 2})
+    yield "estimate_camera", (inverse.estimate_camera, {"samples": _torch(20, 20), "axes": 2, "gain": 1.0})
+    yield "Camera", (lambda **numbers: inverse.Camera(**numbers).variance(3.0), {"gain": 2.0, "offset": 1.0, "read_noise": 1.0})
     yield "inner", (inverse.inner, {"x": x, "y": x})
     yield "Convolution", (_operated(inverse.Convolution), {"x": x, "kernel": kernel, "shape": shape, "boundary": "circular"})
     yield "Mask", (_operated(inverse.Mask), {"x": x, "observed": x > 0.3})

@@ -1,5 +1,7 @@
 from . import fields as fields
 from . import psf as psf
+from .camera import Camera as Camera
+from .camera import estimate_camera as estimate_camera
 from .metrics import isnr as isnr
 from .metrics import psnr as psnr
 from .metrics import ssim as ssim

@@ -86,8 +86,12 @@ class Measured:
     @property
     def peak(self) -> float | None:
         """The largest value that its type holds, such as 255 or 65535; None for floats, which do not say."""
-        bounds = _bounds(self.dtype)
-        return None if bounds is None else bounds[1]
+        return None if self.bounds is None else self.bounds[1]
+
+    @property
+    def bounds(self) -> tuple[float, float] | None:
+        """The least and the largest value that its type holds; None for floats."""
+        return _bounds(self.dtype)
 
     def as_volume(self) -> Measured:
         """Return the same picture with its depth as an axis that a blur runs over: Z, or the one axis that nobody named.

@@ -66,6 +66,14 @@ def deblur(
     memory: Annotated[
         float | None, typer.Option(help="GiB to use; larger pictures go in tiles. By default half of the memory.")
     ] = None,
+    gain: Annotated[
+        float | None, typer.Option(help="Of the camera: counts for each electron; what is left out of the four is estimated.")
+    ] = None,
+    offset: Annotated[float | None, typer.Option(help="Of the camera: counts without light.")] = None,
+    read_noise: Annotated[float | None, typer.Option(help="Of the camera: standard deviation, in electrons.")] = None,
+    background: Annotated[
+        str, typer.Option(help="Light that was not blurred, in the picture's units; or estimate. It is taken away.")
+    ] = "0",
     enlarge: Annotated[int | None, typer.Option(help="Restore on a grid this many times as fine.")] = None,
     out: Annotated[
         Path | None,
@@ -88,8 +96,10 @@ def deblur(
 ) -> None:
     """Take the blur out of a picture, and write it beside a before-and-after picture; or out of several, one by one."""
     wanted: str | float = noise if noise in ("estimate", "poisson") else _number("--noise", noise)
-    _only_here(enlarge, boundary, {"--strength": strength, "--axes": axes, "--memory": memory})
-    asked = _Asked(psf, wanted, boundary, method, steps, strength, axes, memory, enlarge)
+    exposure: dict[str, Any] = {"gain": gain, "offset": offset, "read_noise": read_noise}
+    _only_here(enlarge, boundary, {"--strength": strength, "--axes": axes, "--memory": memory, **_options(exposure)})
+    exposure["background"] = background if background == "estimate" else _number("--background", background, "estimate")
+    asked = _Asked(psf, wanted, boundary, method, steps, strength, axes, memory, enlarge, exposure)
     alone = several.alone(pictures, out)
     if alone is None or resume:
         _restore_each(pictures, out, asked, before_after is True, resume, overwrite, as_json, quiet)
@@ -125,6 +135,7 @@ class _Asked:
     axes: str | None
     memory: float | None
     enlarge: int | None
+    exposure: dict[str, Any]
 
 
 def _restored(picture: Path, place: Path, asked: _Asked, progress: Progress, quiet: bool) -> Restored:
@@ -142,7 +153,7 @@ def _restored(picture: Path, place: Path, asked: _Asked, progress: Progress, qui
         if asked.enlarge is not None:
             return image.super_resolve(observed, asked.enlarge, kernel, asked.noise, asked.method, **settings)
         room = None if asked.memory is None else asked.memory * 2**30
-        settings |= {"axes": asked.axes, "strength": asked.strength, "memory": room}
+        settings |= {"axes": asked.axes, "strength": asked.strength, "memory": room, **asked.exposure}
         return image.deblur(observed, kernel, asked.noise, asked.boundary, asked.method, **settings)
 
 
@@ -282,11 +293,16 @@ def _only_here(enlarge: int | None, boundary: str, options: dict[str, Any]) -> N
         raise typer.BadParameter(f"{', '.join(given)} cannot go with --enlarge. Leave it out.")
 
 
-def _number(option: str, text: str) -> float:
+def _options(settings: dict[str, Any]) -> dict[str, Any]:
+    """Name settings as the command line does."""
+    return {f"--{name.replace('_', '-')}": value for name, value in settings.items()}
+
+
+def _number(option: str, text: str, words: str = "estimate, poisson") -> float:
     try:
         return float(text)
     except ValueError:
-        raise typer.BadParameter(f"{option} {text!r}: write estimate, poisson or a number.") from None
+        raise typer.BadParameter(f"{option} {text!r}: write {words} or a number.") from None
 
 
 def _psf(text: str, observed: Measured, quiet: bool) -> str | Tensor:

@@ -8,6 +8,7 @@ import numpy as np
 from torch import Tensor
 
 from unconv.errors import NonFinite, ShapeError
+from unconv.inverse.camera import Camera
 from unconv.inverse.compression import compression
 from unconv.inverse.noise import estimate_noise
 from unconv.inverse.operators.differences import gradient
@@ -24,16 +25,17 @@ _LEFT = 0.05  # the least share of the observed differences that is taken for th
 _CLEAN = 1e-4  # least noise, in standard deviations of the picture: less cannot be told from none in float32
 
 
-def deviation_of(samples: Tensor, given: Measured, noise: str | float) -> tuple[float, list[str]]:
+def deviation_of(samples: Tensor, given: Measured, noise: str | float, camera: Camera) -> tuple[float, list[str]]:
     """Return the noise of one picture as a standard deviation, and what is to be said of it.
 
     Args:
         samples: of the one picture; `given`: what it is part of.
         noise: as for `deblur`.
+        camera: of counts.
     """
     axes = len(given.spatial)
     if noise == "poisson":
-        return float(samples.nanmean().clamp(min=0).sqrt()), []
+        return sqrt(float(camera.variance(float(samples.nanmean())))), []
     known = samples[~samples.isnan()]
     if not len(known):
         raise NonFinite("deblur: a picture of the stack has no observed sample. Leave it out.")

@@ -22,7 +22,7 @@ from unconv.inverse.solvers.admm import admm_tv
 from unconv.inverse.solvers.fista import fista
 from unconv.inverse.solvers.hqs import FIRST, Denoiser, hqs, schedule
 from unconv.inverse.solvers.iterate import Iterate
-from unconv.inverse.solvers.richardson_lucy import richardson_lucy
+from unconv.inverse.solvers.least_risk import richardson_lucy_of_least_risk
 from unconv.inverse.solvers.tikhonov import tikhonov
 from unconv.inverse.solvers.wiener import upre_strength, wiener
 
@@ -131,11 +131,13 @@ def _middle(problem: Problem) -> Problem:
 
 
 def counts(problem: Problem) -> Iterator[Iterate]:
-    """Richardson-Lucy, stopped by the discrepancy principle."""
-    noise: float | str = "poisson" if problem.counts else problem.noise
+    """Richardson-Lucy, stopped where the predictive risk is least."""
     mask = ~problem.unseen if bool(problem.unseen.any()) else None
     plain = replace(problem, samples=problem.observed)
-    return richardson_lucy(plain.operator(), problem.observed, steps=problem.steps, mask=mask, stop="discrepancy", noise=noise)
+    observed = problem.observed + problem.light if mask is None else (problem.observed + problem.light) * mask
+    noise = None if problem.counts else problem.noise
+    run = richardson_lucy_of_least_risk
+    return run(plain.operator(), observed, steps=problem.steps, background=problem.light, mask=mask, noise=noise)
 
 
 def _bounded(denoiser: Denoiser, problem: Problem) -> Denoiser:

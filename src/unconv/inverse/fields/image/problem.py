@@ -27,6 +27,7 @@ class Problem:
         noise: standard deviation.
         counts: the noise is Poisson noise, and `noise` is ignored.
         steps: the most that the method may make.
+        light: with counts, what came beside the blur and adds noise, in the samples' units; they are without it.
         factor: samples of the estimate for each observed one, along each axis.
     """
 
@@ -39,6 +40,7 @@ class Problem:
     strength: float | None = None
     counts: bool = False
     factor: int = 1
+    light: float = 0.0
 
     @property
     def axes(self) -> int:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from unconv.errors import DtypeError, NonFinite, ShapeError, nearest
+from unconv.inverse.fields.image.exposure import Exposure, check_exposure
 from unconv.inverse.fields.image.problem import Method
 from unconv.inverse.fields.image.restored import Restored
 from unconv.inverse.fields.image.run import Progress, Settings, restored
@@ -60,6 +61,10 @@ def deblur(
     steps: int | None = None,
     strength: float | None = None,
     memory: float | None = None,
+    gain: float | None = None,
+    offset: float | None = None,
+    read_noise: float | None = None,
+    background: float | str = 0.0,
     progress: Progress | None = None,
 ) -> Restored:
     """Take the blur of `psf` out of a picture.
@@ -73,7 +78,8 @@ def deblur(
         axes: what the axes are, where they cannot be told, such as "DHW": see `measured`.
         psf: (h, w) or (d, h, w), odd or even, or a file (.npy, .png, .tif, .mat, .csv); divided by its sum. Makers are
             in `unconv.inverse.psf`.
-        noise: the standard deviation in the picture's own units; "estimate"; or "poisson" for counts.
+        noise: the standard deviation in the picture's own units; "estimate"; or "poisson" for counts, whose noise grows
+            with the light.
         boundary: what lies around the picture. "unknown": nothing is assumed, as for all real pictures. "circular": it
             goes round, as in most published benchmarks. "zero": black. "reflect": mirrored.
         method: one of these names, or a denoiser of yours, `denoiser(x, deviation)`, x (H, W) or (3, H, W), longer than
@@ -84,6 +90,12 @@ def deblur(
         strength: of the regularisation, for {strength}, instead of the one that the noise asks for.
         memory: bytes that may be used; by default half of the machine's, or half of what is free on the GPU. If more is
             forecast, the picture is restored in overlapping tiles with unknown boundaries, which are blended.
+        gain, offset, read_noise: of the camera that counted: counts for each electron (not electrons per count, which is one
+            over it), counts without light, and the standard deviation of reading in electrons. What is left out is
+            estimated from the picture, by how its noise grows with its level; 1, 0, 0 are photons. The offset stays in the
+            result. With any of them noise="estimate" means "poisson".
+        background: light that was not blurred and is not of the object, in the picture's units, or "estimate", for the level
+            of its dark part. The result is without it.
         progress: called with what is being done, how many steps are done and how many there are at most.
 
     Raises:
@@ -106,9 +118,12 @@ def deblur(
     given = _given(picture, kernel.ndim, axes)
     _check(given, tuple(kernel.shape), boundary)
     _positive(steps, strength)
+    exposure = Exposure(gain, offset, read_noise, background)
+    check_exposure(exposure, noise)
+    noise = "poisson" if exposure.said and noise == "estimate" else noise
     name, can, run = _method(method, noise, boundary, kernel.ndim, strength)
     middle = None if centre is None else _whole("centre", centre, kernel.ndim)
-    settings = Settings(kernel, middle, boundary, noise, strength, steps or can.most_steps, run)
+    settings = Settings(kernel, middle, boundary, noise, strength, steps or can.most_steps, run, exposure=exposure)
     return restored(given, settings, name, notes, limit(memory, given.samples.device), progress)
 
 

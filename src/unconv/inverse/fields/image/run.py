@@ -9,8 +9,9 @@ from math import floor, log2, prod
 import torch
 from torch import Tensor
 
-from unconv.errors import NonFinite, ShapeError
+from unconv.errors import NonFinite
 from unconv.inverse.fields.image.deviation import deviation_of, doubts
+from unconv.inverse.fields.image.exposure import PLAIN, Exposure, cut, light_of, negative
 from unconv.inverse.fields.image.problem import Method, Problem
 from unconv.inverse.fields.image.restored import Restored
 from unconv.inverse.fields.image.tiles import Parts, forecast, parts
@@ -32,10 +33,14 @@ class Settings:
     steps: int
     method: Method
     factor: int = 1
+    exposure: Exposure = PLAIN
 
-    def problem(self, samples: Tensor, boundary: str, noise: float) -> Problem:
-        counts = self.noise == "poisson"
-        rest = (self.centre, boundary, noise, self.steps, self.strength, counts, self.factor)
+    @property
+    def counts(self) -> bool:
+        return self.noise == "poisson"
+
+    def problem(self, samples: Tensor, boundary: str, noise: float, light: float = 0.0) -> Problem:
+        rest = (self.centre, boundary, noise, self.steps, self.strength, self.counts, self.factor, light)
         return Problem(samples, self.kernel.to(samples), *rest)
 
 
@@ -45,19 +50,23 @@ def restored(
     """Restore every picture of `given` within `room` bytes, and say how it came about; `notes` come before the run's own."""
     stacked = given.axes.count("N")
     lead, one = given.samples.shape[:stacked], given.samples.shape[stacked:]
-    pictures = [parts(p, settings.kernel.shape, name, room, settings.boundary) for p in given.samples.reshape(-1, *one)]
-    seen = [picture.picture for picture in pictures]
-    noises = [deviation_of(picture.picture, given, settings.noise) for picture in pictures]
-    told = [
-        *given.notes,
-        *notes,
-        *dict.fromkeys(note for _, found in noises for note in found),
-        *_negative(given.samples, name),
+    seen = list(given.samples.reshape(-1, *one))
+    lights = [light_of(p, len(given.spatial), settings.exposure, settings.counts) for p in seen]
+    units = [light for light, _ in lights]
+    pictures = [
+        parts(light.of(p), settings.kernel.shape, name, room, settings.boundary) for p, light in zip(seen, units, strict=True)
     ]
+    noises = [deviation_of(p, given, settings.noise, light.camera) for p, light in zip(seen, units, strict=True)]
+    told = [*given.notes, *notes, *dict.fromkeys(note for _, found in (*lights, *noises) for note in found)]
+    if name == "richardson-lucy":
+        told += negative([(p.picture, light.beside) for p, light in zip(pictures, units, strict=True)])
     total = sum(len(picture) for picture in pictures)
     ends: list[Iterate] = []
     tell = None if progress is None else lambda end: progress(f"part {len(ends) + 1} of {total}", end.steps, settings.steps)
-    made = [_picture(p, settings, noise, ends, tell) for p, (noise, _) in zip(pictures, noises, strict=True)]
+    made = [
+        light.back(_picture(p, settings, noise, light.beside, ends, tell))
+        for p, light, (noise, _) in zip(pictures, units, noises, strict=True)
+    ]
     if name != "richardson-lucy" and settings.factor == 1:  # points of light, which that is for, are as rough as can be
         for restored, observed, (noise, _) in zip(made, seen, noises, strict=True):
             told += [note for note in doubts(restored, observed, noise, len(given.spatial)) if note not in told]
@@ -73,26 +82,19 @@ def restored(
         shown = replace(given, samples=known, alpha=alpha)
     steps, converged = max(end.steps for end in ends), all(end.converged for end in ends)
     deviation = sum(noise for noise, _ in noises) / len(noises)
+    told += cut(samples, given)
     rest = (tuple(told), shown.like(known), given.given, given.metadata)
     return Restored(shown.like(samples), deviation, name, steps, converged, *rest)
 
 
-def _negative(samples: Tensor, name: str) -> list[str]:
-    """Note negative samples, which no count can be, for Richardson-Lucy."""
-    count = int((samples < 0).sum()) if name == "richardson-lucy" else 0
-    if count and not bool((samples > 0).any()):
-        raise ShapeError("deblur: no sample is above zero, and 'richardson-lucy' is for counts. Use another method.")
-    return [f"deblur: {count} samples below zero were taken for zero, as counts are."] if count else []
-
-
 def _picture(
-    picture: Parts, settings: Settings, noise: float, ends: list[Iterate], tell: Callable[[Iterate], None] | None
+    picture: Parts, settings: Settings, noise: float, light: float, ends: list[Iterate], tell: Callable[[Iterate], None] | None
 ) -> Tensor:
     """Restore one picture, tile by tile, and add the last iterates of the tiles to `ends`."""
     restored = []
     scale = _scale(picture.picture, settings)
     for samples, boundary in picture:
-        problem = settings.problem(samples / scale, boundary, noise / scale)
+        problem = settings.problem(samples / scale, boundary, noise / scale, light / scale)
         if bool(problem.unseen.all()):
             raise NonFinite("deblur: a picture of the stack, or a tile, has no observed sample. Leave it out.")
         iterate = None
@@ -111,7 +113,7 @@ def _scale(picture: Tensor, settings: Settings) -> float:
     Counts and strengths have a meaning at their own scale only, which stays.
     """
     largest = float(picture.nan_to_num(0.0).abs().max())
-    if settings.noise == "poisson" or settings.strength is not None or largest == 0:
+    if settings.counts or settings.strength is not None or largest == 0:
         return 1.0
     return 2.0 ** floor(log2(largest))
 

@@ -104,7 +104,7 @@ METHODS: dict[str, ImageMethod] = {
         f"{_METHODS}:counts",
         "the likeliest picture without negative samples, for counts; the PSF must not be negative either",
         most_steps=100,
-        copies=14,
+        copies=26,
         counts=True,
         default_for="counts",
     ),

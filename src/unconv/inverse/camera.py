@@ -1,0 +1,191 @@
+"""How a camera counts light: its gain, offset and read noise, told from a picture by how its noise grows with the light.
+
+A camera counts electrons, each of them a photon that was caught. Light of so many electrons comes with Poisson noise of that
+variance; reading adds noise of its own, the gain multiplies both, and an offset keeps the result above zero.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import comb, sqrt
+
+import torch
+from torch import Tensor
+
+from unconv.errors import DtypeError, ShapeError
+from unconv.kinds import checks_kinds
+
+_ORDER = 4  # of the differences that leave noise alone: five samples, which answer a blurred picture with next to nothing
+_SMALLEST, _GROWTH = 48, 1.4  # samples of the smallest bins, at both ends of the levels, and how much larger the next one is
+_MANY = 2**20  # differences that are looked at
+_ROUNDS = 20  # of the robust fit
+_SURE = 4.0  # standard errors by which the variance must grow
+_RISE = 1.5  # by which factor it must grow over the levels there are
+_OFF = 0.4  # mean distance of the bins from the line, in logarithms of the variance, above which it is no line
+_DARK, _BIN = 0.15, 8  # share of blocks, and samples along their sides, that make a floor
+_NEAR = 4.0  # deviations of a block's mean above the darkest that are still the floor
+FEWEST = 2 * _BIN  # samples along each axis that `estimate_camera` needs
+
+
+@dataclass(frozen=True)
+class Camera:
+    """A camera's numbers.
+
+    Attributes:
+        gain: counts for each electron (a photon that was caught): a picture's variance over its level. Data sheets often
+            give electrons per count, which is one over it.
+        offset: counts without light.
+        read_noise: standard deviation, in electrons.
+    """
+
+    gain: float = 1.0
+    offset: float = 0.0
+    read_noise: float = 0.0
+
+    def electrons(self, samples: Tensor) -> Tensor:
+        """Return samples as electrons."""
+        return (samples - self.offset) / self.gain
+
+    def counts(self, electrons: Tensor) -> Tensor:
+        """Return electrons as samples of the camera."""
+        return electrons * self.gain + self.offset
+
+    def variance(self, level: Tensor | float) -> Tensor | float:
+        """Return the variance of samples around this level, both in counts."""
+        light = level - self.offset
+        light = light.clamp(min=0) if isinstance(light, Tensor) else max(light, 0.0)
+        return self.gain * light + (self.gain * self.read_noise) ** 2
+
+    def __str__(self) -> str:
+        return f"gain {self.gain:.3g} counts per electron, offset {self.offset:.4g}, read noise {self.read_noise:.3g} electrons"
+
+
+@checks_kinds
+def estimate_camera(
+    samples: Tensor,
+    axes: int = 2,
+    *,
+    gain: float | None = None,
+    offset: float | None = None,
+    read_noise: float | None = None,
+) -> Camera | None:
+    """Estimate a camera from one blurred picture; None where its noise does not grow with the light.
+
+    High differences of the samples hold noise alone, since a blur leaves nothing so fine. Their variance, bin by bin
+    of the local mean, is a line: its slope is the gain. Where it meets zero lies the offset less what reading adds; the two
+    are told apart by the darkest level, where a good part of the picture is that dark. Light that is everywhere counts
+    as offset, too. Numbers that are given are not estimated.
+
+    Args:
+        samples: (..., *n) in counts, n of `axes` axes; NaN where none was observed.
+
+    Raises:
+        ShapeError: fewer than 16 samples along an axis.
+        DtypeError: no floating samples.
+
+    Source:
+        Foi, Trimeche, Katkovnik & Egiazarian, "Practical Poissonian-Gaussian noise modeling and fitting for single-image
+        raw-data" (2008).
+    """
+    if not samples.is_floating_point():
+        raise DtypeError(f"estimate_camera: the samples are {samples.dtype}, but floats were needed. Pass x.float().")
+    if axes < 1 or samples.ndim < axes or min(samples.shape[-axes:]) < FEWEST:
+        raise ShapeError(
+            f"estimate_camera: got {tuple(samples.shape)}, but {FEWEST} samples along each of the last {axes} axes were "
+            "needed. Give gain, offset and read noise as numbers."
+        )
+    x = samples.detach().double()
+    levels, variances, counts = _bins(x, axes)
+    if len(levels) < 3:
+        return None
+    slope, start = _line(levels, variances, counts, gain)
+    if slope is None:
+        return None
+    dark = dark_level(x, axes, lambda level: slope * level + start) if offset is None else offset
+    if dark is None:  # no floor to be seen: as if reading added nothing, or nothing were below zero
+        dark = max(-start / slope, 0.0)
+    left = max(start + slope * dark, 0.0)
+    return Camera(slope, dark, sqrt(left) / slope if read_noise is None else read_noise)
+
+
+def _bins(x: Tensor, axes: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Return (level, variance, count) of bins of the high differences, sorted by the level around each."""
+    taps = torch.tensor([(-1.0) ** k * comb(_ORDER, k) for k in range(_ORDER + 1)], dtype=x.dtype, device=x.device)
+    fine, level = x, x
+    for axis in range(-axes, 0):
+        fine, level = (each.unfold(axis, _ORDER + 1, 1) for each in (fine, level))
+        # The variance of a difference is the mean of the samples' variances, weighted by the squares of its taps.
+        fine, level = fine @ taps / taps.norm(), level @ taps.square() / taps.square().sum()
+    fine, level = fine.flatten(), level.flatten()
+    known = ~fine.isnan()
+    fine, level = fine[known], level[known]
+    every = max(len(fine) // _MANY, 1)
+    order = level[::every].argsort()
+    fine, level = fine[::every][order], level[::every][order]
+    sizes = _sizes(len(fine))
+    parts = [
+        (level_.mean(), fine_.abs().median() / 0.6745)
+        for fine_, level_ in zip(fine.split(sizes), level.split(sizes), strict=True)
+    ]
+    if not parts:
+        return x.new_zeros(0), x.new_zeros(0), x.new_zeros(0)
+    levels, deviations = (torch.stack(column) for column in zip(*parts, strict=True))
+    return levels, deviations.square(), x.new_tensor([float(size) for size in sizes])
+
+
+def _sizes(total: int) -> list[int]:
+    """Cut `total` sorted samples into bins that are small at both ends, where the levels lie far apart."""
+    half: list[int] = []
+    size = float(_SMALLEST)
+    while sum(half) + size < 0.45 * total:
+        half.append(int(size))
+        size *= _GROWTH
+    middle = total - 2 * sum(half)
+    return [*half, *([middle] if middle else []), *reversed(half)] if half else []
+
+
+def _line(levels: Tensor, variances: Tensor, counts: Tensor, gain: float | None) -> tuple[float | None, float]:
+    """Fit variance = slope * level + start robustly; no slope where the variance does not grow, or not along a line."""
+    tiny = torch.finfo(levels.dtype).tiny
+    least = 1e-12 * float(levels.abs().max()) ** 2 + tiny
+    slope, start, error = 0.0, float(variances.median()), 0.0
+    fitted, trust = variances.clamp(min=least), torch.ones_like(levels)
+    for _ in range(_ROUNDS):
+        # A robust deviation of n samples is known to 1.17 / sqrt(2 n) of itself; half of them overlap.
+        spread = fitted * (4 * 1.36 * 2 / counts + 0.01).sqrt()
+        weight = trust / spread.square()
+        middle = (weight * levels).sum() / weight.sum()
+        across = (weight * (levels - middle).square()).sum().clamp(min=tiny)
+        slope = float((weight * (levels - middle) * variances).sum() / across) if gain is None else gain
+        start = float((weight * variances).sum() / weight.sum() - slope * middle)
+        error = float(across.rsqrt())
+        fitted = (slope * levels + start).clamp(min=max(least, 0.05 * float(variances.min())))
+        trust = 1 / (1 + ((variances - fitted) / spread / 2).square())
+    if gain is not None:
+        return gain, start
+    rise = float(fitted[-1] / fitted[0])
+    off = float(((variances.clamp(min=least).log() - fitted.log()).abs() * counts.sqrt()).sum() / counts.sqrt().sum())
+    grows = slope > _SURE * error and rise > _RISE and off < _OFF
+    return (slope if grows else None), start
+
+
+def dark_level(samples: Tensor, axes: int, variance: float | Callable[[float], Tensor | float]) -> float | None:
+    """Return the level of a picture's dark part; None where no good part of it is as dark as its noise lets it be.
+
+    Args:
+        samples: (..., *n), n of `axes` axes.
+        variance: of the noise; one number, or a function of the level.
+    """
+    means = samples.detach().double()
+    for axis in range(-axes, 0):
+        if means.shape[axis] >= _BIN:
+            means = means.unfold(axis, _BIN, _BIN).mean(-1)
+    means = means.flatten()
+    means = means[~means.isnan()].sort().values
+    if not len(means):
+        return None
+    low = float(means[: max(len(means) // 20, 1)].median())
+    power = float(variance(low)) if callable(variance) else variance
+    near = means[means <= low + _NEAR * sqrt(max(power, 0.0) / _BIN**axes)]
+    return float(near.median()) if len(near) >= _DARK * len(means) else None

@@ -1,0 +1,171 @@
+"""How a picture was exposed: what takes its samples to the light of the object, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import inf, log
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from unconv.errors import DtypeError, ShapeError
+from unconv.inverse.camera import FEWEST, Camera, dark_level, estimate_camera
+from unconv.inverse.noise import estimate_noise
+from unconv.pictures.measured import Measured
+
+PHOTONS = Camera()
+_PHOTONS = 0.25  # logarithm of the factor between variance and level below which samples are taken for photons
+_LEVELS = (0.05, 0.5, 0.95, 0.999)  # quantiles at which the two are compared
+
+
+@dataclass(frozen=True)
+class Exposure:
+    """What a caller says of an exposure.
+
+    Attributes:
+        gain, offset, read_noise: see `Camera`; None to have them estimated.
+        background: light that was not blurred, in the picture's units; or "estimate".
+    """
+
+    gain: float | None = None
+    offset: float | None = None
+    read_noise: float | None = None
+    background: float | str = 0.0
+
+    @property
+    def said(self) -> bool:
+        """The camera was spoken of, so that the samples are counts."""
+        return any(number is not None for number in (self.gain, self.offset, self.read_noise))
+
+
+PLAIN = Exposure()
+
+
+@dataclass(frozen=True)
+class Light:
+    """The units that a picture is restored in: electrons above its offset and its background.
+
+    Attributes:
+        camera: all zero but a gain of one where the samples are no counts.
+        background: in the picture's units.
+    """
+
+    camera: Camera = PHOTONS
+    background: float = 0.0
+
+    @property
+    def beside(self) -> float:
+        """Electrons that did not come through the blur but whose noise did: the background, and reading's (shifted Poisson)."""
+        return self.background / self.camera.gain + self.camera.read_noise**2
+
+    def of(self, samples: Tensor) -> Tensor:
+        """Return samples as light of the object."""
+        if self == _NONE:
+            return samples
+        return self.camera.electrons(samples - self.background)
+
+    def back(self, light: Tensor) -> Tensor:
+        """Return light as samples; the offset is in them again, the background is not."""
+        return light if self == _NONE else self.camera.counts(light)
+
+
+_NONE = Light()
+
+
+def check_exposure(exposure: Exposure, noise: str | float) -> None:
+    """Refuse numbers that no camera has, and a camera for noise of one strength.
+
+    Raises:
+        DtypeError, ShapeError: the argument is named.
+    """
+    least = {"gain": 0.0, "offset": -inf, "read_noise": 0.0, "background": -inf}
+    for name, low in least.items():
+        given = getattr(exposure, name)
+        if given is None or (name == "background" and given == "estimate"):
+            continue
+        if isinstance(given, bool | str) or not isinstance(given, int | float | np.number):
+            words = ", or 'estimate'," if name == "background" else ""
+            raise DtypeError(f"deblur: {name} is {given!r}, but a number{words} was needed.")
+        if not low <= given < inf or (name == "gain" and not given > 0) or given == -inf:
+            raise ShapeError(
+                f"deblur: {name} is {given}, but a number {'above' if name == 'gain' else 'of at least'} 0 was needed."
+            )
+    if exposure.said and not isinstance(noise, str):
+        raise ShapeError(
+            f"deblur: noise is {noise}, one strength everywhere, and came with a camera's gain, offset or read noise. Leave "
+            "the noise out, or pass noise='poisson', for counts; or leave the camera out."
+        )
+
+
+def light_of(samples: Tensor, axes: int, exposure: Exposure, counts: bool) -> tuple[Light, list[str]]:
+    """Return the units of one picture, and what is to be said of them.
+
+    Args:
+        samples: of the one picture.
+        counts: its noise is that of counts.
+    """
+    camera, notes = _camera(samples, axes, exposure) if counts else (PHOTONS, [])
+    if not isinstance(exposure.background, str):
+        return Light(camera, float(exposure.background)), notes
+    variance = camera.variance if counts else estimate_noise(samples, axes) ** 2
+    found = dark_level(samples, axes, variance)
+    if found is None:
+        return Light(camera), [*notes, "deblur: no part of the picture is dark; a background of 0 was taken."]
+    background = found - camera.offset
+    return Light(camera, background), [*notes, f"deblur: a background of {background:.4g} was estimated and taken away."]
+
+
+def _camera(samples: Tensor, axes: int, exposure: Exposure) -> tuple[Camera, list[str]]:
+    """Return the camera that was said, with what is missing estimated; photons where nothing can be."""
+    said = {"gain": exposure.gain, "offset": exposure.offset, "read_noise": exposure.read_noise}
+    if exposure.background == "estimate" and exposure.offset is None:
+        said["offset"] = 0.0  # all that is everywhere is background then
+    known = {name: float(number) for name, number in said.items() if number is not None}
+    if len(known) == 3:
+        return Camera(**known), []
+    if min(samples.shape[-axes:]) < FEWEST:
+        return Camera(**known), []
+    found = estimate_camera(samples, axes, **known)
+    if found is None:
+        return Camera(**known), [
+            "deblur: the noise does not grow with the light as that of counts does; they were taken for photons."
+        ]
+    if not known and _are_photons(samples, found):
+        return PHOTONS, []
+    return found, [f"deblur: estimated of the camera: {found}."]
+
+
+def _are_photons(samples: Tensor, camera: Camera) -> bool:
+    """Tell whether the variance of samples is their level."""
+    seen = samples[~samples.isnan()].double()
+    few = seen[:: max(len(seen) // 2**20, 1)]
+    levels = torch.quantile(few, few.new_tensor(_LEVELS)).tolist()
+    return all(level > 0 and abs(log(max(float(camera.variance(level)), 1e-300) / level)) < _PHOTONS for level in levels)
+
+
+def negative(pictures: Sequence[tuple[Tensor, float]]) -> list[str]:
+    """Note negative samples, which no count can be; `pictures`: samples, and the light that was beside them.
+
+    Raises:
+        ShapeError: there is nothing else.
+    """
+    count = sum(int((samples + beside < 0).sum()) for samples, beside in pictures)
+    if count and not any(bool((samples + beside > 0).any()) for samples, beside in pictures):
+        raise ShapeError("deblur: no sample is above zero, and 'richardson-lucy' is for counts. Use another method.")
+    return [f"deblur: {count} samples below zero were taken for zero, as counts are."] if count else []
+
+
+def cut(samples: Tensor, given: Measured) -> list[str]:
+    """Note how many samples of a result lie outside its type's range, by more than rounding, and are cut off."""
+    bounds = given.bounds
+    if bounds is None:
+        return []
+    low, high = (int(beyond.sum()) for beyond in (samples < bounds[0] - 0.5, samples > bounds[1] + 0.5))
+    if not low + high:
+        return []
+    return [
+        f"deblur: {low + high} of {samples.numel()} samples were cut to the range of {given.dtype}, {low} below it and {high} "
+        "above; for sums, such as fluxes, pass floats."
+    ]
