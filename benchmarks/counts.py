@@ -13,7 +13,6 @@ best by the truth.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,7 +21,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from unconv.inverse.fields.image import deblur
 from unconv.inverse.psf import makers as psf
 
 try:

@@ -19,11 +19,12 @@ from unconv.kinds import checks_kinds
 _ORDER = 4  # of the differences that leave noise alone: five samples, which answer a blurred picture with next to nothing
 _SMALLEST, _GROWTH = 48, 1.4  # samples of the smallest bins, at both ends of the levels, and how much larger the next one is
 _MANY = 2**20  # differences that are looked at
-_ROUNDS = 20  # of the robust fit
+_ROUNDS, _PASSES = 20, 4  # of the robust fit of a line, and of all from the bins on
 _SURE = 4.0  # standard errors by which the variance must grow
 _RISE = 1.5  # by which factor it must grow over the levels there are
 _OFF = 0.4  # mean distance of the bins from the line, in logarithms of the variance, above which it is no line
 _DARK, _BIN = 0.15, 8  # share of blocks, and samples along their sides, that make a floor
+_FINE, _BELOW = 3, 5.5  # means of so many samples a side lie at most so many deviations below a floor
 _NEAR = 4.0  # deviations of a block's mean above the darkest that are still the floor
 FEWEST = 2 * _BIN  # samples along each axis that `estimate_camera` needs
 
@@ -96,11 +97,19 @@ def estimate_camera(
             "needed. Give gain, offset and read noise as numbers."
         )
     x = samples.detach().double()
-    levels, variances, counts = _bins(x, axes)
-    if len(levels) < 3:
+    fine, level = _differences(x, axes)
+    sizes = _sizes(len(fine))
+    if len(sizes) < 3:
         return None
-    slope, start = _line(levels, variances, counts, gain)
-    if slope is None:
+    levels = torch.stack([part.mean() for part in level.split(sizes)])
+    expected, slope, start = torch.ones_like(level), 0.0, 0.0
+    for _ in range(_PASSES):
+        # Each difference over its expected size: levels differ widely within a bin, and a median of what is not alike lies.
+        shares = torch.stack([_square(part) for part in (fine / expected.sqrt()).split(sizes)])
+        means = torch.stack([part.mean() for part in expected.split(sizes)])
+        slope, start, grows = _line(levels, shares * means, levels.new_tensor([float(n) for n in sizes]), gain)
+        expected = (slope * level + start).clamp(min=1e-3 * float((shares * means).max()) + torch.finfo(level.dtype).tiny)
+    if not grows:
         return None
     dark = dark_level(x, axes, lambda level: slope * level + start) if offset is None else offset
     if dark is None:  # no floor to be seen: as if reading added nothing, or nothing were below zero
@@ -109,8 +118,8 @@ def estimate_camera(
     return Camera(slope, dark, sqrt(left) / slope if read_noise is None else read_noise)
 
 
-def _bins(x: Tensor, axes: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Return (level, variance, count) of bins of the high differences, sorted by the level around each."""
+def _differences(x: Tensor, axes: int) -> tuple[Tensor, Tensor]:
+    """Return high differences of the samples, of the noise's own variance, and the level around each; sorted by that."""
     taps = torch.tensor([(-1.0) ** k * comb(_ORDER, k) for k in range(_ORDER + 1)], dtype=x.dtype, device=x.device)
     fine, level = x, x
     for axis in range(-axes, 0):
@@ -122,16 +131,16 @@ def _bins(x: Tensor, axes: int) -> tuple[Tensor, Tensor, Tensor]:
     fine, level = fine[known], level[known]
     every = max(len(fine) // _MANY, 1)
     order = level[::every].argsort()
-    fine, level = fine[::every][order], level[::every][order]
-    sizes = _sizes(len(fine))
-    parts = [
-        (level_.mean(), fine_.abs().median() / 0.6745)
-        for fine_, level_ in zip(fine.split(sizes), level.split(sizes), strict=True)
-    ]
-    if not parts:
-        return x.new_zeros(0), x.new_zeros(0), x.new_zeros(0)
-    levels, deviations = (torch.stack(column) for column in zip(*parts, strict=True))
-    return levels, deviations.square(), x.new_tensor([float(size) for size in sizes])
+    return fine[::every][order], level[::every][order]
+
+
+def _square(x: Tensor) -> Tensor:
+    """Return the mean square of normal numbers, some of which are not: what is beyond three deviations counts as three."""
+    squares = x.square()
+    found = (squares.median() / 0.6745**2).clamp(min=0.1 * float(squares.mean()))
+    for _ in range(_PASSES):
+        found = torch.minimum(squares, 9 * found).mean() / 0.995
+    return found
 
 
 def _sizes(total: int) -> list[int]:
@@ -145,8 +154,8 @@ def _sizes(total: int) -> list[int]:
     return [*half, *([middle] if middle else []), *reversed(half)] if half else []
 
 
-def _line(levels: Tensor, variances: Tensor, counts: Tensor, gain: float | None) -> tuple[float | None, float]:
-    """Fit variance = slope * level + start robustly; no slope where the variance does not grow, or not along a line."""
+def _line(levels: Tensor, variances: Tensor, counts: Tensor, gain: float | None) -> tuple[float, float, bool]:
+    """Fit variance = slope * level + start robustly, and say whether the variance grows, and along a line."""
     tiny = torch.finfo(levels.dtype).tiny
     least = 1e-12 * float(levels.abs().max()) ** 2 + tiny
     slope, start, error = 0.0, float(variances.median()), 0.0
@@ -163,11 +172,11 @@ def _line(levels: Tensor, variances: Tensor, counts: Tensor, gain: float | None)
         fitted = (slope * levels + start).clamp(min=max(least, 0.05 * float(variances.min())))
         trust = 1 / (1 + ((variances - fitted) / spread / 2).square())
     if gain is not None:
-        return gain, start
+        return gain, start, True
     rise = float(fitted[-1] / fitted[0])
     off = float(((variances.clamp(min=least).log() - fitted.log()).abs() * counts.sqrt()).sum() / counts.sqrt().sum())
     grows = slope > _SURE * error and rise > _RISE and off < _OFF
-    return (slope if grows else None), start
+    return slope, start, grows
 
 
 def dark_level(samples: Tensor, axes: int, variance: float | Callable[[float], Tensor | float]) -> float | None:
@@ -177,15 +186,17 @@ def dark_level(samples: Tensor, axes: int, variance: float | Callable[[float], T
         samples: (..., *n), n of `axes` axes.
         variance: of the noise; one number, or a function of the level.
     """
-    means = samples.detach().double()
+    blocks, fine = samples.detach().double(), samples.detach().double()
     for axis in range(-axes, 0):
-        if means.shape[axis] >= _BIN:
-            means = means.unfold(axis, _BIN, _BIN).mean(-1)
-    means = means.flatten()
-    means = means[~means.isnan()].sort().values
+        blocks = blocks.unfold(axis, min(_BIN, blocks.shape[axis]), _BIN).mean(-1)
+        fine = fine.unfold(axis, min(_FINE, fine.shape[axis]), 1).mean(-1)
+    means = blocks[~blocks.isnan()].sort().values
     if not len(means):
         return None
     low = float(means[: max(len(means) // 20, 1)].median())
-    power = float(variance(low)) if callable(variance) else variance
-    near = means[means <= low + _NEAR * sqrt(max(power, 0.0) / _BIN**axes)]
-    return float(near.median()) if len(near) >= _DARK * len(means) else None
+    deviation = sqrt(max(float(variance(low)) if callable(variance) else variance, 0.0))
+    near = means[means <= low + _NEAR * deviation / _BIN ** (axes / 2)]
+    found = float(near.median())
+    deepest = float(fine[~fine.isnan()].min())  # darker spots, however few, say that it is no floor
+    is_floor = len(near) >= _DARK * len(means) and deepest >= found - _BELOW * deviation / _FINE ** (axes / 2)
+    return found if is_floor else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -14,8 +15,7 @@ from unconv.inverse.solvers.richardson_lucy import richardson_lucy
 
 _NUDGE = 0.1  # of the probe, in standard deviations of the noise
 _LEAST = 0.25  # counts below which the variance of a count is taken for no less
-_ON = 1.1  # steps to make for each one up to the least risk, which counts errors after the blur and so hides fine ones
-_FIRST = 3  # steps before any is believed
+_ON, _MORE = 1.1, 2  # how far to go beyond a minimum, as a share of its steps and in steps, before it is believed
 
 
 @torch.no_grad()
@@ -28,7 +28,7 @@ def richardson_lucy_of_least_risk(
     mask: Tensor | None = None,
     noise: float | None = None,
 ) -> Iterator[Iterate]:
-    """Run `richardson_lucy` on one picture until its predictive risk has been least, and a tenth of its steps on.
+    """Run `richardson_lucy` on one picture until its predictive risk has been least, and go back to that step.
 
     The risk is |A x + b - y|², weighted by one over the variance, and twice the trace of d(A x)/dy, which says how much
     of the noise the fit has taken up. A second run, on a picture that differs by a random probe, gives the trace. The
@@ -50,7 +50,7 @@ def richardson_lucy_of_least_risk(
     least = _LEAST if noise is None else 0.0
     size = _NUDGE * (observed.clamp(min=4 * _LEAST).sqrt() if noise is None else torch.full_like(observed, noise))
     pair = torch.stack([observed, observed + size * probe])
-    best, lowest = 0, float("inf")
+    best, lowest = None, float("inf")
     for iterate in richardson_lucy(operator, pair, steps=steps, background=background, mask=mask):
         fitted, nudged = operator.forward(iterate.estimate) + background
         if noise is None:
@@ -61,9 +61,10 @@ def richardson_lucy_of_least_risk(
         left = (observed - fitted).square() / variance
         taken = share * probe * (nudged - fitted) / size
         risk = float(((left if mask is None else left * mask) + 2 * taken).double().sum())
-        if risk < lowest:
-            best, lowest = iterate.steps, risk
-        done = iterate.steps >= max(_ON * best, _FIRST) and iterate.steps > best
-        yield Iterate(iterate.operator, iterate.observed[0], iterate.estimate[0], iterate.steps, done)
-        if done:
+        now = Iterate(iterate.operator, iterate.observed[0], iterate.estimate[0], iterate.steps)
+        if risk < lowest or best is None:
+            best, lowest = now, risk
+        yield now
+        if now.steps >= max(_ON * best.steps, best.steps + _MORE):
+            yield replace(best, converged=True)
             return

@@ -17,6 +17,7 @@ from unconv.pictures.measured import Measured
 
 PHOTONS = Camera()
 _PHOTONS = 0.25  # logarithm of the factor between variance and level below which samples are taken for photons
+_FEW = 0.1  # counts that do not matter
 _LEVELS = (0.05, 0.5, 0.95, 0.999)  # quantiles at which the two are compared
 
 
@@ -50,25 +51,28 @@ class Light:
     Attributes:
         camera: all zero but a gain of one where the samples are no counts.
         background: in the picture's units.
+        floor: light of the object that is everywhere, in the picture's units. The object is at least as bright: more is
+            asked of it than to be positive, and more light kept around what is bright.
     """
 
     camera: Camera = PHOTONS
     background: float = 0.0
+    floor: float = 0.0
 
     @property
     def beside(self) -> float:
-        """Electrons that did not come through the blur but whose noise did: the background, and reading's (shifted Poisson)."""
-        return self.background / self.camera.gain + self.camera.read_noise**2
+        """Electrons that are left out and whose noise is there: background, floor, and reading's (shifted Poisson)."""
+        return (self.background + self.floor) / self.camera.gain + self.camera.read_noise**2
 
     def of(self, samples: Tensor) -> Tensor:
         """Return samples as light of the object."""
         if self == _NONE:
             return samples
-        return self.camera.electrons(samples - self.background)
+        return self.camera.electrons(samples - self.background - self.floor)
 
     def back(self, light: Tensor) -> Tensor:
         """Return light as samples; the offset is in them again, the background is not."""
-        return light if self == _NONE else self.camera.counts(light)
+        return light if self == _NONE else self.camera.counts(light) + self.floor
 
 
 _NONE = Light()
@@ -107,13 +111,16 @@ def light_of(samples: Tensor, axes: int, exposure: Exposure, counts: bool) -> tu
         counts: its noise is that of counts.
     """
     camera, notes = _camera(samples, axes, exposure) if counts else (PHOTONS, [])
+    dark = None
+    if counts or exposure.background == "estimate":
+        dark = dark_level(samples, axes, camera.variance if counts else estimate_noise(samples, axes) ** 2)
     if not isinstance(exposure.background, str):
-        return Light(camera, float(exposure.background)), notes
-    variance = camera.variance if counts else estimate_noise(samples, axes) ** 2
-    found = dark_level(samples, axes, variance)
-    if found is None:
+        background = float(exposure.background)
+        above = 0.0 if dark is None or not counts else max(dark - camera.offset - background, 0.0)
+        return Light(camera, background, above), notes
+    if dark is None:
         return Light(camera), [*notes, "deblur: no part of the picture is dark; a background of 0 was taken."]
-    background = found - camera.offset
+    background = dark - camera.offset
     return Light(camera, background), [*notes, f"deblur: a background of {background:.4g} was estimated and taken away."]
 
 
@@ -142,7 +149,8 @@ def _are_photons(samples: Tensor, camera: Camera) -> bool:
     seen = samples[~samples.isnan()].double()
     few = seen[:: max(len(seen) // 2**20, 1)]
     levels = torch.quantile(few, few.new_tensor(_LEVELS)).tolist()
-    return all(level > 0 and abs(log(max(float(camera.variance(level)), 1e-300) / level)) < _PHOTONS for level in levels)
+    pairs = [(float(camera.variance(level)) + _FEW, level + _FEW) for level in levels]
+    return all(level > 0 and abs(log(variance / level)) < _PHOTONS for variance, level in pairs)
 
 
 def negative(pictures: Sequence[tuple[Tensor, float]]) -> list[str]:
