@@ -15,6 +15,7 @@ from unconv.inverse.fields.image.exposure import PLAIN, Exposure, cut, light_of,
 from unconv.inverse.fields.image.problem import Method, Problem
 from unconv.inverse.fields.image.restored import Restored
 from unconv.inverse.fields.image.tiles import Parts, forecast, parts
+from unconv.inverse.fields.image.transparency import put_back, without_hidden
 from unconv.inverse.solvers.iterate import Iterate, finite
 from unconv.pictures.measured import Measured
 
@@ -48,6 +49,7 @@ def restored(
     given: Measured, settings: Settings, name: str, notes: Sequence[str], room: float, progress: Progress | None
 ) -> Restored:
     """Restore every picture of `given` within `room` bytes, and say how it came about; `notes` come before the run's own."""
+    came, given = given, without_hidden(given)
     stacked = given.axes.count("N")
     lead, one = given.samples.shape[:stacked], given.samples.shape[stacked:]
     seen = list(given.samples.reshape(-1, *one))
@@ -74,12 +76,13 @@ def restored(
     if total > len(pictures):
         needed = forecast(given.spatial, settings.kernel.shape, name, one.numel() // prod(given.spatial))
         told.append(f"deblur: restored in {total} tiles; {needed:.3g} bytes were forecast for the whole.")
-    known = torch.where(given.samples.isnan(), given.samples.nanmean(), given.samples)
-    shown = given
+    known = torch.where(came.samples.isnan(), came.samples.nanmean(), came.samples)
+    shown = came
     if settings.factor > 1:
         known = _enlarged(known, settings.factor)
         alpha = None if given.alpha is None else _enlarged(given.alpha, settings.factor)
         shown = replace(given, samples=known, alpha=alpha)
+    samples = put_back(samples, known, shown.alpha)
     steps, converged = max(end.steps for end in ends), all(end.converged for end in ends)
     deviation = sum(noise for noise, _ in noises) / len(noises)
     told += cut(samples, given)
@@ -96,7 +99,10 @@ def _picture(
     for samples, boundary in picture:
         problem = settings.problem(samples / scale, boundary, noise / scale, light / scale)
         if bool(problem.unseen.all()):
-            raise NonFinite("deblur: a picture of the stack, or a tile, has no observed sample. Leave it out.")
+            if bool(picture.picture.isnan().all()):
+                raise NonFinite("deblur: a picture of the stack has no observed sample. Leave it out.")
+            restored.append(samples.new_full(samples.shape, float(picture.picture.nanmean())))  # such as under transparency
+            continue
         iterate = None
         for iterate in settings.method(problem):
             if tell is not None:
