@@ -363,9 +363,3 @@ def test_a_matlab_array_of_any_axes_keeps_them(tmp_path, shape):
     array = np.arange(math.prod(shape)).reshape(shape) / 8
     scipy_io.savemat(tmp_path / "a.mat", {"h": array}, do_compression=True)
     assert np.array_equal(read_mat(tmp_path / "a.mat", None), array)
-
-
-def test_a_file_of_matlab_7_3_is_told_what_to_do(tmp_path):
-    (tmp_path / "a.mat").write_bytes(b"MATLAB 7.3 MAT-file".ljust(124) + b"\0\2IM" + bytes(500))
-    with pytest.raises(PictureError, match=r"MATLAB 7.3 \(HDF5\). Save it with"):
-        open_psf(tmp_path / "a.mat")

@@ -51,8 +51,8 @@ def deblur(
     psf: Annotated[
         str,
         typer.Option(
-            help="The blur: a file (.npy, .png, .tif, .mat, .csv), or gaussian:SIGMA, motion:LENGTH,ANGLE, disk:RADIUS, "
-            "uniform:SIZE, airy:RADIUS in pixels, or estimate:SIZE, from the picture itself."
+            help="The blur: a file (.npy, .png, .tif, .mat, .csv; KERNELS.mat:3 is the third of several), or gaussian:SIGMA, "
+            "motion:LENGTH,ANGLE, disk:RADIUS, uniform:SIZE, airy:RADIUS in pixels, or estimate:SIZE, from the picture itself."
         ),
     ],
     noise: Annotated[str, typer.Option(help="estimate, poisson, or a standard deviation in the picture's units.")] = "estimate",
@@ -159,10 +159,10 @@ def _restored(picture: Path, place: Path, asked: _Asked, progress: Progress, qui
 
 def _with_psf_read(asked: _Asked, quiet: bool) -> _Asked:
     """Read the PSF's file, if it is one: once for all pictures."""
-    if not isinstance(asked.psf, str) or not os.path.isfile(asked.psf):
-        return asked
-    from unconv.inverse.psf.files import open_psf
+    from unconv.inverse.psf.files import open_psf, psf_file
 
+    if not isinstance(asked.psf, str) or not psf_file(asked.psf)[0].is_file():
+        return asked
     kernel, notes = open_psf(asked.psf)
     for note in notes:
         remark(note, quiet)
@@ -308,10 +308,11 @@ def _number(option: str, text: str, words: str = "estimate, poisson") -> float:
 def _psf(text: str, observed: Measured, quiet: bool) -> str | Tensor:
     """Return a file's name as it is, or make the PSF that the words stand for."""
     from unconv.inverse.psf import makers as psf
+    from unconv.inverse.psf.files import psf_file
 
     name, colon, rest = text.partition(":")
     if name not in _MAKERS or not colon:
-        if not os.path.isfile(text):
+        if not psf_file(text)[0].is_file():
             ways = ", ".join(_MAKERS.values())
             raise typer.BadParameter(f"--psf {text!r}: there is no such file. Write a file's name, or one of {ways}.")
         return text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from pathlib import Path
 from typing import Any
@@ -11,13 +12,16 @@ import torch
 from torch import Tensor
 
 from unconv.errors import DtypeError, NonFinite, ShapeError
+from unconv.inverse.psf.background import without_background
 from unconv.inverse.psf.makers import MOST_SAMPLES
 from unconv.inverse.psf.mat import read_mat
+from unconv.inverse.psf.text import read_text
 from unconv.kinds import checks_kinds_but, fits_kind, shown
 from unconv.pictures.decode import reading, refuse_missing
 from unconv.pictures.measured import measured
 from unconv.pictures.npy import read_npy
 
+_TEXT = (".txt", ".csv", ".tsv")
 _MOST_TEXT = 4 * MOST_SAMPLES  # bytes of a file of numbers in text
 
 
@@ -28,7 +32,11 @@ def open_psf(
     """A PSF from a file, an array or a tensor, as `checked` gives it.
 
     Files: `.npy`; a picture, grey, or of three equal channels, whose integers are divided by their sum; several pages
-    are a volume; `.mat` of MATLAB 4 to 7.2; numbers in text, `.txt` or `.csv`, one row a line.
+    are a volume; `.mat` of MATLAB, "FILE.mat:NAME", "FILE.mat:3" or "FILE.mat:NAME:3" where it holds several or cells
+    (numbers from 1); numbers in text, `.txt`, `.csv` or `.tsv`, one row a line, decimals behind points or commas.
+
+    A level on which a measured PSF stands, such as a camera's offset, is told from its border and subtracted, and a note says
+    so.
 
     Args:
         ndim: axes it must have; None for any.
@@ -38,12 +46,31 @@ def open_psf(
         PictureError: the file is absent or damaged.
         ShapeError, NonFinite, DtypeError: as `checked`; also a coloured picture.
     """
-    where = "psf" if not isinstance(source, str | Path) else f"psf {Path(source).name}"
-    if isinstance(source, str | Path):
-        return checked(_read(Path(source), name), ndim, where=where)
-    if not isinstance(source, Tensor | np.ndarray):
+    if not isinstance(source, str | Path | Tensor | np.ndarray):
         raise DtypeError(f"psf: it is a {type(source).__name__}; a path, an array or a tensor was needed.")
-    return checked(source, ndim, where=where)
+    where, normed = "psf", False
+    values: Any = source
+    if isinstance(source, str | Path):
+        path, inside = psf_file(source)
+        where = f"psf {path.name}"
+        values, normed = _read(path, inside if name is None else name)
+    numbers = _numbers(values, where)
+    notes: list[str] = []
+    if bool(numbers.isfinite().all()):
+        numbers, notes = without_background(numbers, where)
+    for note in notes:
+        warnings.warn(note, UserWarning, stacklevel=2)
+    total = numbers.sum()
+    kernel, others = checked(numbers / total if (normed or notes) and total > 0 else numbers, ndim, where=where)
+    return kernel, notes + others
+
+
+def psf_file(source: str | Path) -> tuple[Path, str | None]:
+    """Return the file that a text names, and what in it: "FILE.mat:NAME" is the array NAME of FILE.mat."""
+    found = re.fullmatch(r"(.+\.mat):(.+)", str(source), re.IGNORECASE | re.DOTALL)
+    if found is None or Path(source).exists():
+        return Path(source), None
+    return Path(found[1]), found[2]
 
 
 @checks_kinds_but("psf")
@@ -127,19 +154,19 @@ def _numbers(psf: np.ndarray[Any, Any] | Tensor, where: str) -> Tensor:
     return psf.detach().double() if isinstance(psf, Tensor) else torch.from_numpy(np.array(psf, dtype=np.float64, order="C"))
 
 
-def _read(path: Path, name: str | None) -> np.ndarray[Any, Any] | Tensor:
+def _read(path: Path, name: str | None) -> tuple[np.ndarray[Any, Any] | Tensor, bool]:
+    """Return the samples in a file, and whether they are a picture's integers, which sum to nothing in particular."""
     refuse_missing("psf", path)
     suffix = path.suffix.lower()
     if suffix == ".mat":
-        return read_mat(path, name)
+        return read_mat(path, name), False
     with reading("psf", path, "cannot be read as numbers"):
         if suffix == ".npy":
-            return read_npy(path, MOST_SAMPLES)
-        if suffix in (".txt", ".csv"):
+            return read_npy(path, MOST_SAMPLES), False
+        if suffix in _TEXT:
             if path.stat().st_size > _MOST_TEXT:
                 raise ValueError(f"it is {path.stat().st_size} bytes long, but at most {_MOST_TEXT} were allowed for. Crop it")
-            text = path.read_text(encoding="utf-8-sig").replace(",", " ").replace(";", " ")
-            return np.loadtxt(text.splitlines(), ndmin=2)
+            return read_text(path), False
     picture = measured(path)
     samples = picture.samples
     if "C" in picture.axes:
@@ -148,5 +175,4 @@ def _read(path: Path, name: str | None) -> np.ndarray[Any, Any] | Tensor:
         if not torch.equal(samples.expand_as(others), others):
             raise ShapeError(f"psf: {path} is coloured; a grey picture was needed. Save one channel of it.")
         samples = samples.squeeze(channel)
-    total = samples.double().sum()
-    return samples / total if picture.peak is not None and total > 0 else samples
+    return samples, picture.peak is not None

@@ -1,4 +1,4 @@
-"""PSFs in `.mat` files of MATLAB 4 to 7.2: arrays of numbers, read as data.
+"""PSFs in `.mat` files of MATLAB 4 to 7.2: arrays of numbers and cells of such, read as data.
 
 scipy's reader crashes on a file with a few flipped bits.
 
@@ -21,10 +21,13 @@ import numpy as np
 
 from unconv.errors import PictureError, ShapeError, nearest
 from unconv.inverse.psf.makers import MOST_SAMPLES
+from unconv.inverse.psf.mat_hdf5 import read_hdf5
 from unconv.pictures.decode import reading
 
 _HEADER, _HEAD = 128, 1 << 12  # bytes of the file's header, and of what is looked at to learn an array's name
 _MATRIX, _PACKED, _COMPLEX = 14, 15, 0x800
+_CELL, _MOST_CELLS = 1, 4096  # a class of arrays
+_MOST_BYTES = 8 * MOST_SAMPLES  # of all that cells hold
 _MOST_AXES = 32
 _CLASSES = {6: "f8", 7: "f4", 8: "i1", 9: "u1", 10: "i2", 11: "u2", 12: "i4", 13: "u4", 14: "i8", 15: "u8"}
 _STORED = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8", 12: "i8", 13: "u8"}
@@ -44,37 +47,64 @@ def read_mat(path: Path, name: str | None) -> np.ndarray[Any, Any]:
     """Return one array of numbers.
 
     Args:
-        name: which; needed where there are several.
+        name: which; needed where there are several. "kernels:3" is what the third cell of `kernels` holds, or the third page
+            of an array of three axes; "3" that of the only one there is.
 
     Raises:
-        PictureError: the file is damaged, cut off or of MATLAB 7.3, or holds no such array.
+        PictureError: the file is damaged or cut off, or holds no such array; or of MATLAB 7.3, and h5py is missing.
         ShapeError: the array is too large for a PSF.
     """
     fault = "is not a .mat file, or is damaged or cut off"
     with reading("psf", path, fault), path.open("rb") as file:
         size, header = path.stat().st_size, file.read(_HEADER)
         if header[124:128] in (b"\0\2IM", b"\2\0MI"):
-            raise PictureError(f'psf: {path} is of MATLAB 7.3 (HDF5). Save it with "-v7" instead.')
-        level_5 = header[124:128] in (b"\0\1IM", b"\1\0MI")
-        arrays = {array.name: array for array in (_level_5 if level_5 else _level_4)(file, size, header)}
-        chosen = _chosen(path, arrays, name)
-        values = chosen.values()
-        if values.size != math.prod(chosen.shape):
-            raise ValueError(f"{chosen.name} is {chosen.shape}, but holds {values.size} values")
-        return values.reshape(chosen.shape, order="F")
+            array = read_hdf5(path, name, _chosen)
+        else:
+            level_5 = header[124:128] in (b"\0\1IM", b"\1\0MI")
+            arrays = {array.name: array for array in (_level_5 if level_5 else _level_4)(file, size, header)}
+            chosen = arrays[_chosen(path, {key: array.shape for key, array in arrays.items()}, name)]
+            values = chosen.values()
+            if values.size != math.prod(chosen.shape):
+                raise ValueError(f"{chosen.name} is {chosen.shape}, but holds {values.size} values")
+            array = values.reshape(chosen.shape, order="F")
+    page = _page(name)
+    return array[..., page - 1] if page and array.ndim == 3 and 0 < page <= array.shape[2] else array
 
 
-def _chosen(path: Path, arrays: dict[str, _Array], name: str | None) -> _Array:
-    """Choose the array that is asked for, or the only one."""
-    found = next(iter(arrays)) if name is None and len(arrays) == 1 else name
-    if found is None or found not in arrays:
+def _page(name: str | None) -> int:
+    """Return the number at the end of a name such as "kernels:3"; 0 if there is none."""
+    number = (name or "").rpartition(":")[2]
+    return int(number) if number.isdecimal() and len(number) < 6 else 0
+
+
+def _chosen(path: Path, shapes: dict[str, tuple[int, ...]], name: str | None) -> str:
+    """Choose the array that is asked for, or the only one, by its name."""
+    found = next(iter(shapes)) if name is None and len(shapes) == 1 else name
+    if found is not None and found not in shapes and _page(found):
+        found = _numbered(found, shapes) or found
+    if found is None or found not in shapes:
         asked = f"holds no {name!r}" if name else "does not say which array is the PSF"
-        there = nearest(name, arrays) if name else ", ".join(f"{key} {array.shape}" for key, array in arrays.items())
-        raise PictureError(f"psf: {path} {asked}; it holds {there or 'no arrays'}. Pass name=.")
-    shape = arrays[found].shape
-    if math.prod(shape) > MOST_SAMPLES:
-        raise ShapeError(f"psf: {found} in {path} is {shape}, but at most {MOST_SAMPLES} samples were allowed for. Crop it.")
-    return arrays[found]
+        there = ", ".join(f"{key} {shape}" for key, shape in shapes.items()) or "no arrays"
+        there = there if len(there) < 1000 else nearest(name or "", shapes)
+        example = f"{path.name}:{next(iter(shapes), 'NAME')}"
+        raise PictureError(f"psf: {path} {asked}; it holds {there}. Pass name=, or write {example!r} for the file.")
+    if math.prod(shapes[found]) > MOST_SAMPLES:
+        raise ShapeError(
+            f"psf: {found} in {path} is {shapes[found]}, but at most {MOST_SAMPLES} samples were allowed for. Crop it."
+        )
+    return found
+
+
+def _numbered(name: str, shapes: dict[str, tuple[int, ...]]) -> str | None:
+    """Return the array that a name with a number means: a cell of the only cells, or the array that holds such a page."""
+    base, _, number = name.rpartition(":")
+    cells = {key.partition(":")[0] for key in shapes if ":" in key}
+    if not base and len(cells) == 1 and f"{next(iter(cells))}:{number}" in shapes:
+        return f"{next(iter(cells))}:{number}"
+    volumes = [
+        key for key, shape in shapes.items() if len(shape) == 3 and (key == base or not base) and _page(name) <= shape[2]
+    ]
+    return volumes[0] if len(volumes) == 1 else None
 
 
 def _level_4(file: BinaryIO, size: int, _header: bytes) -> Iterator[_Array]:
@@ -115,8 +145,11 @@ def _level_5(file: BinaryIO, size: int, header: bytes) -> Iterator[_Array]:
         if at > size:
             raise ValueError(f"an array in it ends at {at}, but it has {size} bytes")
         if kind in (_MATRIX, _PACKED):
-            found = _described(_content(file, start, length, kind, _HEAD), order, kind == _PACKED)
-            if found is not None:
+            head = _content(file, start, length, kind, _HEAD)
+            found = _described(head, order, kind == _PACKED)
+            if found is None:
+                yield from _cells(partial(_content, file, start, length, kind, _MOST_BYTES), head, order, kind == _PACKED)
+            else:
                 name, shape, result, begin = found
                 most = begin + 8 * math.prod(shape) + 16
                 yield _Array(name, shape, partial(_numbers, file, start, length, kind, most, begin, order, result))
@@ -130,26 +163,51 @@ def _content(file: BinaryIO, start: int, length: int, kind: int, most: int) -> b
     return zlib.decompressobj().decompress(file.read(length), most)
 
 
-def _described(content: bytes, order: str, packed: bool) -> tuple[str, tuple[int, ...], np.dtype[Any], int] | None:
-    """Return an array's name, shape and type, and where its values begin; None if it does not hold real numbers."""
+def _cells(whole: Callable[[], bytes], head: bytes, order: str, packed: bool) -> Iterator[_Array]:
+    """Yield the arrays of numbers in cells, by the name of these and their number, from 1; nothing if it holds no cells."""
+    kind, name, _, at = _opening(head, order, packed)
+    if kind != _CELL or not name:
+        return
+    content, number = whole(), 0
+    while at < len(content):
+        (inner, inside), at = _element(content, at, order)
+        number += 1
+        if number > _MOST_CELLS:
+            raise ValueError(f"{name} has more than {_MOST_CELLS} cells")
+        found = _described(inside, order, packed=False, named=False) if inner == _MATRIX and inside else None
+        if found is not None:
+            _, shape, result, begin = found
+            yield _Array(f"{name}:{number}", shape, partial(_values_at, inside, begin, order, result))
+
+
+def _opening(content: bytes, order: str, packed: bool) -> tuple[int, str, tuple[int, ...], int]:
+    """Return an array's class, with the mark of complex numbers, its name, its shape, and where what it holds begins."""
     at = 0
     if packed:
         (kind,) = struct.unpack_from(f"{order}I", content)
         if kind != _MATRIX:
-            return None
+            return 0, "", (), 0
         at = 8
     flags, at = _element(content, at, order)
     (word,) = struct.unpack_from(f"{order}I", flags[1])
-    if word & 0xFF not in _CLASSES or word & _COMPLEX:
-        return None  # objects are laid out in other ways
+    if word & 0xFF not in (*_CLASSES, _CELL):
+        return 0, "", (), 0  # objects are laid out in other ways
     lengths, at = _element(content, at, order)
     name, at = _element(content, at, order)
-    if not name[1]:
-        return None  # MATLAB's own notes
     shape = struct.unpack(f"{order}{len(lengths[1]) // 4}i", lengths[1])
     if not 2 <= len(shape) <= _MOST_AXES or min(shape) < 0:
         raise ValueError(f"an array in it has the shape {shape[:4]}")
-    return name[1].decode("latin-1"), shape, np.dtype(_CLASSES[word & 0xFF]), at
+    return word & (0xFF | _COMPLEX), name[1].decode("latin-1"), shape, at
+
+
+def _described(
+    content: bytes, order: str, packed: bool, named: bool = True
+) -> tuple[str, tuple[int, ...], np.dtype[Any], int] | None:
+    """Return an array's name, shape and type, and where its values begin; None if it does not hold real numbers."""
+    kind, name, shape, at = _opening(content, order, packed)
+    if kind not in _CLASSES or (named and not name):  # without a name stand MATLAB's own notes
+        return None
+    return name, shape, np.dtype(_CLASSES[kind]), at
 
 
 def _element(content: bytes, at: int, order: str) -> tuple[tuple[int, bytes], int]:
@@ -166,8 +224,13 @@ def _element(content: bytes, at: int, order: str) -> tuple[tuple[int, bytes], in
 def _numbers(
     file: BinaryIO, start: int, length: int, kind: int, most: int, begin: int, order: str, result: np.dtype[Any]
 ) -> np.ndarray[Any, Any]:
-    """Return the values of an array, which may be stored as a smaller type than they are."""
-    (values_kind, values), _ = _element(_content(file, start, length, kind, most), begin, order)
+    """Return the values of an array."""
+    return _values_at(_content(file, start, length, kind, most), begin, order, result)
+
+
+def _values_at(content: bytes, begin: int, order: str, result: np.dtype[Any]) -> np.ndarray[Any, Any]:
+    """Return the values in an array's content, which may be stored as a smaller type than they are."""
+    (values_kind, values), _ = _element(content, begin, order)
     if values_kind not in _STORED:
         raise ValueError(f"its values are of the type {values_kind}")
     stored = np.dtype(order + _STORED[values_kind])
