@@ -24,6 +24,7 @@ from unconv.pictures.fits import encoded_fits, refuse_unfit_fits
 from unconv.pictures.measured import Measured, array_of, samples_and_axes
 from unconv.pictures.metadata import EXIF, NOTHING, Metadata, metadata_of
 from unconv.pictures.options import left_out, options, png_info
+from unconv.pictures.tiff_layout import TiffLayout
 from unconv.pictures.tiff_writing import has_library, refuse_without_library, refuse_without_writer, tiff_by_library, written
 
 _Encoder = Callable[[np.ndarray[Any, Any]], bytes]
@@ -167,11 +168,11 @@ def _tiff(array: np.ndarray[Any, Any], given: str, path: Path, metadata: Metadat
     layout, kind = metadata.layout, array.dtype.name
     flat, channels = _laid_out(array, given)
     pages = flat.ndim - 2 - (channels > 1)
+    library = partial(tiff_by_library, axes="N" * pages + "HWC"[: 2 + (channels > 1)])
     simple = pages <= 1 and channels <= _FEW and (kind == "uint8" or (kind in ("uint16", "float32") and channels == 1))
     if layout is not None and layout.fits(array.shape, given) and not (simple and layout.plain):
         refuse_without_writer()
-        return partial(written, given=given, layout=layout)
-    library = partial(tiff_by_library, axes="N" * pages + "HWC"[: 2 + (channels > 1)])
+        return lambda array: _as_it_came(array, given, layout, library)
     if not simple:
         refuse_without_library(f"save: {array.dtype} of shape {flat.shape} is beyond what Pillow writes into TIFF")
         return lambda array: library(_laid_out(array, given)[0])
@@ -184,6 +185,19 @@ def _tiff(array: np.ndarray[Any, Any], given: str, path: Path, metadata: Metadat
         return (library if other else pillow)(array)
 
     return encode
+
+
+def _as_it_came(array: np.ndarray[Any, Any], given: str, layout: TiffLayout, library: _Encoder) -> bytes:
+    """Encode TIFF laid out as another file was; if tags of that are damaged, warn, and leave them out: the work is done."""
+    try:
+        return written(array, given, layout)
+    except (ValueError, TypeError, LookupError, ArithmeticError, struct.error) as error:
+        warnings.warn(
+            f"save: the axes and tags of the TIFF file that came are left out; they are damaged: {error}.",
+            UserWarning,
+            stacklevel=5,
+        )
+        return library(_laid_out(array, given)[0])
 
 
 def _encode_npy(array: np.ndarray[Any, Any]) -> bytes:

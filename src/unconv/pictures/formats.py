@@ -15,6 +15,7 @@ from typing import BinaryIO
 from PIL import Image, ImageFile, UnidentifiedImageError
 
 from unconv.errors import PictureError
+from unconv.pictures.foreign import LONGEST, refuse_foreign, refuse_raw
 from unconv.pictures.tiff_pages import is_tiff, read_pages
 
 FORMATS = ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "AVIF", "JPEG2000", "PPM")
@@ -126,15 +127,18 @@ def refuse_cut(where: str, path: Path) -> None:
     The decoders of the other formats notice themselves.
 
     Raises:
-        PictureError: TIFF whose first page is a decompression bomb.
+        PictureError: TIFF whose first page is a decompression bomb; or a file of a known kind that is not read.
         ValueError: the end is missing, or pages, tags or strips are not as announced.
     """
     size = path.stat().st_size
     with path.open("rb") as file:
-        start = file.read(12)
+        start = file.read(LONGEST)
+        refuse_foreign(where, path, start)
         if is_tiff(start):
             file.seek(0)
             page = read_pages(file, size)[0]
+            if page.raw:
+                refuse_raw(where, path)
             refuse_bomb(where, str(path), page.height * page.width, 1, page.nbytes, size)
         elif start.startswith(b"\x89PNG\r\n\x1a\n"):
             _walk_png(file, size)

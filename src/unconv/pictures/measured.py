@@ -24,6 +24,7 @@ from unconv.pictures.axes import ORDER, guessed, is_alpha, kinds, named
 from unconv.pictures.colours import remarks
 from unconv.pictures.decode import Source, bands, reading
 from unconv.pictures.fits import is_fits, read_fits
+from unconv.pictures.foreign import LONGEST, refuse_foreign
 from unconv.pictures.formats import opened, refuse_cut
 from unconv.pictures.jpeg import Jpeg, described
 from unconv.pictures.metadata import NOTHING, Metadata, metadata_of, metadata_of_tiff
@@ -296,6 +297,8 @@ def _decoded(image: Image.Image, pil: bool) -> _Read:
 def _read(path: Path) -> _Read:
     with path.open("rb") as file:
         start = file.read(30)
+        file.seek(0)
+        refuse_foreign("measured", path, file.read(LONGEST))
     # By content, as Pillow goes by it too: what a file is called says nothing of who wrote it.
     if start.startswith(MAGIC):
         return _Read(read_npy(path))

@@ -15,6 +15,7 @@ from PIL import Image, UnidentifiedImageError
 
 from unconv.errors import PictureError
 from unconv.pictures.decode import bands
+from unconv.pictures.foreign import refuse_raw
 from unconv.pictures.formats import refuse_bomb
 from unconv.pictures.tiff_layout import TiffLayout, is_imagej
 from unconv.pictures.tiff_pages import Page, read_pages, read_reduced
@@ -63,6 +64,8 @@ def read_tiff(path: Path) -> Tiff:
     size = path.stat().st_size
     with path.open("rb") as file:
         pages = read_pages(file, size)
+        if pages[0].raw:
+            refuse_raw("measured", path)
         stack, lead, letters = arranged(pages, size, path.name)
         shapes = sorted({(page.height, page.width) for page in stack})
         if len(shapes) > 1 or len({(page.bits, page.kinds) for page in stack}) > 1:

@@ -98,6 +98,11 @@ class Page:
     big: bool = False
 
     @property
+    def raw(self) -> bool:
+        """It is the first one of a camera's raw file: a preview of pages that lie elsewhere, or samples behind a mosaic."""
+        return (self.reduced and bool(self.subpages)) or self.photometric in (32803, 34892)
+
+    @property
     def nbytes(self) -> int:
         """Bytes that it takes once decoded, whole tiles included."""
         pixel = sum(max(1, -(-bits // 8)) for bits in self.bits)

@@ -23,6 +23,7 @@ from unconv.pictures.tiff_pages import Page, Tag
 
 _DESCRIPTION, _ACROSS, _DOWN, _UNIT, _COLOUR_MAP = 270, 282, 283, 296, 320
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _PALETTE = 0, 1, 3  # photometrics
+_NO_UNIT, _INCH, _UNITS = 1, 2, range(1, 6)  # of the resolution
 _LETTERS = str.maketrans("NHWC", "QYXS")  # of axes, as tifffile names them
 _LARGEST = 4_000_000_000  # bytes that plain TIFF can point to, less what its tags take
 # How tifffile calls what it writes by itself, and what it needs imagecodecs for. All other ways lose something, or are rare:
@@ -127,16 +128,16 @@ def _storage(page: Page, dtype: np.dtype[Any]) -> dict[str, Any]:
     elif page.photometric == _WHITE_IS_ZERO and max(page.bits) > 8:  # below, white was made the largest
         found["photometric"] = "miniswhite"
     colours = next((value for tag, _, _, value in page.tags if tag == _COLOUR_MAP), b"")
-    if page.photometric == _PALETTE:
+    if page.photometric == _PALETTE and len(colours) == 6 << page.bits[0]:
         found |= {"photometric": "palette", "colormap": np.frombuffer(colours, f"{page.order}u2").reshape(3, -1)}
     if page.samples > 1:
         found["planarconfig"] = "separate" if page.planar else "contig"
         beyond = page.samples - (3 if found["photometric"] == "rgb" else 1)
         if beyond:
             found["extrasamples"] = page.extra if len(page.extra) == beyond else (0,) * beyond
-    if page.tiled:
+    if page.tiled and not any(side % 16 for side in page.segment):
         found["tile"] = page.segment
-    elif page.segment[0] < page.height:
+    elif not page.tiled and page.segment[0] < page.height:
         found["rowsperstrip"] = page.segment[0]
     codecs = importlib.util.find_spec("imagecodecs") is not None
     compression = ({**_WRITTEN, **_WITH_CODECS} if codecs else _WRITTEN).get(page.compression, "zlib")
@@ -155,7 +156,8 @@ def _told(page: Page | None, layout: TiffLayout, scale: tuple[float, float]) -> 
         across, down = (down, across) if page.orientation in (5, 6, 7, 8) else (across, down)
         unit = tags.get(_UNIT)
         found["resolution"] = (_times(across, scale[1]), _times(down, scale[0]))
-        found["resolutionunit"] = struct.unpack(f"{page.order}H", unit[3][:2])[0] if unit and unit[1] == 3 else 2
+        known = struct.unpack(f"{page.order}H", unit[3][:2])[0] if unit and unit[1] == 3 else _INCH
+        found["resolutionunit"] = known if known in _UNITS else _NO_UNIT
     if _DESCRIPTION in tags:
         found["description"] = _description(page, layout, scale)
     done = (_DESCRIPTION, _ACROSS, _DOWN, _UNIT, _COLOUR_MAP)
