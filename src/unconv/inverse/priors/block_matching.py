@@ -21,6 +21,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from unconv.errors import ShapeError
+from unconv.inverse import headway
 from unconv.inverse.priors.sliding_dct import (
     SIDE,
     SlidingDct,
@@ -110,17 +111,23 @@ class SimilarBlocks:
         """(..., H, W) without white noise of this standard deviation; the picture goes round at its edges."""
         refuse_no_picture("SimilarBlocks", noisy, deviation)
         flat = noisy.detach().reshape(-1, *noisy.shape[-2:])
-        pilots = self.frame(flat, deviation)
+        with headway.part(0, 0.15):
+            pilots = self.frame(flat, deviation)
         if min(flat.shape[-2:]) < 2 * self.window + 2 * SIDE:
             return pilots.reshape(noisy.shape)  # no room to look for similar blocks
         thorough = deviation <= self.thorough_below
-        self._match(pilots[0], deviation, thorough)
+        with headway.part(0.15, 0.3):
+            self._match(pilots[0], deviation, thorough)
         if thorough:
             some, least = [band.quarter(self._age) for band in self._matches], hard_threshold(self.threshold * deviation)
-            for plane, pilot in zip(flat, pilots, strict=True):
-                pilot.lerp_(collaborative_filter(plane, None, some, least, self._space), _OWN)
+            for number, (plane, pilot) in enumerate(zip(flat, pilots, strict=True)):
+                with headway.part(*(0.3 + 0.2 * (number + n) / len(flat) for n in (0, 1))):
+                    pilot.lerp_(collaborative_filter(plane, None, some, least, self._space), _OWN)
         gain = empirical_wiener(deviation**2)
-        done = [collaborative_filter(p, q, self._matches, gain, self._space) for p, q in zip(flat, pilots, strict=True)]
+        done: list[Tensor] = []
+        for plane, pilot in zip(flat, pilots, strict=True):
+            with headway.part(*(0.5 + 0.5 * (len(done) + n) / len(flat) for n in (0, 1))):
+                done.append(collaborative_filter(plane, pilot, self._matches, gain, self._space))
         return torch.stack(done).reshape(noisy.shape)
 
     def _match(self, pilot: Tensor, deviation: float, thorough: bool) -> None:
@@ -173,7 +180,11 @@ def match_blocks(picture: Tensor, members: int, window: int, step: int, at: tupl
     tops = range(at[0], at[0] + _even(picture.shape[0], step) * step, step)
     per_band = max(2, _ROWS // step // 2 * 2)
     bands = (tops[first : first + per_band] for first in range(0, len(tops), per_band))
-    return [_band(picture, list(band), members, window, step, at[1]) for band in bands]
+    made = []
+    for number, band in enumerate(bands):
+        headway.tell(number * per_band / len(tops))
+        made.append(_band(picture, list(band), members, window, step, at[1]))
+    return made
 
 
 def _even(length: int, step: int) -> int:
@@ -218,7 +229,8 @@ def collaborative_filter(
     """Shrink every group, put every block back, and average with the weights that `shrink` gives: (H, W)."""
     height, width = noisy.shape
     total, weight = torch.zeros_like(noisy), torch.zeros_like(noisy)
-    for band in matches:
+    for number, band in enumerate(matches):
+        headway.tell(number / len(matches))
         made, weights = _filter_band(band, noisy, pilot, shrink, space)
         rows = (torch.arange(band.height, device=noisy.device) + band.top) % height
         for whole, part in ((total, made), (weight, weights)):

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from unconv.errors import DtypeError, ShapeError
+from unconv.inverse import headway
 from unconv.kinds import checks_kinds
 
 SIDE = 8  # samples of a block along each axis
@@ -71,12 +72,18 @@ class SlidingDct:
         noisy, at = noisy.detach(), lattice(self._calls, self.step)
         self._calls += 1
         flat = noisy.reshape(-1, *noisy.shape[-2:])
-        return torch.stack([self.plane(plane, deviation, at) for plane in flat]).reshape(noisy.shape)
+        made = []
+        for number, plane in enumerate(flat):
+            with headway.part(number / len(flat), (number + 1) / len(flat)):
+                made.append(self.plane(plane, deviation, at))
+        return torch.stack(made).reshape(noisy.shape)
 
     def plane(self, noisy: Tensor, deviation: float, at: tuple[int, int]) -> Tensor:
         """(H, W), its lattice starting at `at`."""
-        pilot = filter_blocks(noisy, None, hard_threshold(self.threshold * deviation), self.step, at, self._space)
-        return filter_blocks(noisy, pilot, empirical_wiener(deviation**2), self.step, at, self._space)
+        with headway.part(0, 0.4):
+            pilot = filter_blocks(noisy, None, hard_threshold(self.threshold * deviation), self.step, at, self._space)
+        with headway.part(0.4, 1):
+            return filter_blocks(noisy, pilot, empirical_wiener(deviation**2), self.step, at, self._space)
 
 
 def refuse_no_picture(where: str, noisy: Tensor, deviation: float) -> None:
@@ -135,6 +142,7 @@ def filter_blocks(
     many = max(1, at_once(_BAND, noisy) // columns)
     # Bands of rows, so that all blocks of one band stay in the processor's cache.
     for first in range(0, rows, many):
+        headway.tell(first / rows)
         count = min(many, rows - first)
         one, two, three = (space.take(name, noisy, SIDE**2, count * columns) for name in ("one", "two", "three"))
         coefficients = torch.mm(basis, blocks(source, first, count, columns, step, one), out=two)

@@ -7,6 +7,7 @@ from math import sqrt
 import torch
 from torch import Tensor
 
+from unconv.inverse import headway
 from unconv.inverse.operators.convolution import Convolution
 from unconv.inverse.operators.fourier import irfftn, rfftn
 from unconv.inverse.operators.selection import Selection
@@ -78,7 +79,8 @@ class Fit:
         )
         direction = residual * precondition
         size = first = self._dot(residual, direction)
-        for _ in range(steps):
+        for step in range(steps):
+            headway.tell(step / steps)
             applied = self.transform(self.back(direction * self.response).mul_(self.weights)).mul_(self.adjoint)
             applied.add_(direction * penalty)
             along = size / self._dot(direction, applied).clamp(min=torch.finfo(size.dtype).tiny)

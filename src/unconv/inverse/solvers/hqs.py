@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from unconv.errors import ShapeError
+from unconv.inverse import headway
 from unconv.inverse.operators.operator import Operator, fits
 from unconv.inverse.operators.split import split
 from unconv.inverse.solvers.fit import Fit
@@ -20,6 +21,7 @@ Denoiser = Callable[[Tensor, float], Tensor]
 
 _BALANCE = 0.29  # the penalty's weight; below 0.25 the fit has more noise than its denoiser is told
 FIRST = 0.8  # the first deviation, in standard deviations of what was observed
+_FITTING = 0.3  # of the time of a step
 _INNER, _ENOUGH = 30, 1e-3  # at most so many conjugate gradients a step, to this share of the first residual
 
 
@@ -70,7 +72,10 @@ def hqs(
         fits("hqs: start", start, operator.shape_in)
     x, effort = fit.filled() if start is None else start, _effort(noise / max(float(observed.std()), noise))
     for step, s in enumerate(schedule(observed, noise, steps, first), 1):
-        x = denoiser(fit.solved(x, penalty(fit, s / noise), *effort), s)
+        with headway.part(0, _FITTING):
+            fitted = fit.solved(x, penalty(fit, s / noise), *effort)
+        with headway.part(_FITTING, 1):
+            x = denoiser(fitted, s)
         if x.shape != fit.seen.shape:
             raise ShapeError(f"hqs: the denoiser made {tuple(x.shape)} of {tuple(fit.seen.shape)}; it must keep the shape.")
         yield Iterate(operator, observed, x, step, step == steps)

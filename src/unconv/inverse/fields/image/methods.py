@@ -57,7 +57,7 @@ def plug_and_play(make: Callable[[float], Denoiser], opponent: bool = True) -> M
         colours = opponent and problem.samples.ndim > problem.axes and len(problem.samples) == 3
         turn = torch.tensor(_OPPONENT, dtype=torch.float64).to(problem.samples) if colours else None
         observed = problem.observed if turn is None else torch.tensordot(turn, problem.observed, 1)
-        first = max(FIRST * float(problem.samples[~problem.unseen].std(correction=0)), 4 * problem.noise)
+        first = max(FIRST * problem.once("contrast", _contrast), 4 * problem.noise)
         deviations = schedule(observed, problem.noise, steps, first)
         chosen = make(sqrt(deviations[0] * deviations[-1]))
         # The data step is exact only where the FFT diagonalises the blur. So "zero" and "reflect" are solved as unknown,
@@ -81,7 +81,7 @@ def total_variation(problem: Problem) -> Iterator[Iterate]:
 def wavelet(problem: Problem) -> Iterator[Iterate]:
     """Sparse wavelets, by accelerated proximal gradients."""
     operator = problem.operator(multiple=2**_LEVELS)
-    slopes = float(gradient(problem.observed, problem.axes).abs().mean())
+    slopes = problem.once("slopes", lambda whole: float(gradient(whole.observed, whole.axes).abs().mean()))
     weight = problem.strength or _DETAIL * problem.noise**2 / max(slopes, 1e-30)
     penalty = Wavelet(weight, axes=problem.axes)
     halvings = depth(penalty, operator.shape_in)
@@ -113,9 +113,19 @@ def wiener_filter(problem: Problem) -> Iterator[Iterate]:
     """Wiener's filter for pictures, whose power falls with the square of frequency; UPRE tells how high that power is."""
     strength = problem.strength
     if strength is None:
-        part = _middle(problem)
-        strength = _STRONGER * upre_strength(part.operator(), part.observed, part.noise)
+        strength = _STRONGER * problem.once("strength", _least_risk)
     return wiener(problem.operator(), problem.observed, strength=strength)
+
+
+def _contrast(problem: Problem) -> float:
+    """The standard deviation of what was observed."""
+    return float(problem.samples[~problem.unseen].std(correction=0))
+
+
+def _least_risk(problem: Problem) -> float:
+    """Choose the strength by UPRE."""
+    part = _middle(problem)
+    return float(upre_strength(part.operator(), part.observed, part.noise))
 
 
 def _middle(problem: Problem) -> Problem:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -29,6 +29,8 @@ class Problem:
         steps: the most that the method may make.
         light: with counts, what came beside the blur and adds noise, in the samples' units; they are without it.
         factor: samples of the estimate for each observed one, along each axis.
+        whole: the problem of the picture that this is a tile of.
+        chosen: what was chosen by this picture, for all its tiles.
     """
 
     samples: Tensor
@@ -41,6 +43,15 @@ class Problem:
     counts: bool = False
     factor: int = 1
     light: float = 0.0
+    whole: Problem | None = None
+    chosen: dict[str, float] = field(default_factory=dict, compare=False)
+
+    def once(self, what: str, choose: Callable[[Problem], float]) -> float:
+        """Choose a number by the whole picture, once for all its tiles."""
+        whole = self.whole or self
+        if what not in whole.chosen:
+            whole.chosen[what] = choose(replace(whole))  # with which goes what it keeps
+        return whole.chosen[what]
 
     @property
     def axes(self) -> int:

@@ -13,9 +13,10 @@ from torch import Tensor
 
 from unconv.errors import DtypeError, NonFinite, ShapeError, nearest
 from unconv.inverse.fields.image.exposure import Exposure, check_exposure
+from unconv.inverse.fields.image.pace import Progress
 from unconv.inverse.fields.image.problem import Method
 from unconv.inverse.fields.image.restored import Restored
-from unconv.inverse.fields.image.run import Progress, Settings, restored
+from unconv.inverse.fields.image.run import Settings, restored
 from unconv.inverse.fields.image.table import (
     METHODS,
     OWN_DENOISER,
@@ -96,7 +97,8 @@ def deblur(
             result. With any of them noise="estimate" means "poisson".
         background: light that was not blurred and is not of the object, in the picture's units, or "estimate", for the level
             of its dark part. The result is without it.
-        progress: called with what is being done, how many steps are done and how many there are at most.
+        progress: called with what is being done, and how much is done of how much there is at most, over all pictures and
+            tiles, in steps; within long steps, too, with fractions.
 
     Raises:
         ShapeError: axes that do not fit, a PSF larger than the picture, an unknown method or boundary.

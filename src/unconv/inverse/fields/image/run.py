@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from math import floor, log2, prod
 
 import torch
@@ -12,14 +13,13 @@ from torch import Tensor
 from unconv.errors import NonFinite
 from unconv.inverse.fields.image.deviation import deviation_of, doubts
 from unconv.inverse.fields.image.exposure import PLAIN, Exposure, cut, light_of, negative
+from unconv.inverse.fields.image.pace import Pace, Progress
 from unconv.inverse.fields.image.problem import Method, Problem
 from unconv.inverse.fields.image.restored import Restored
+from unconv.inverse.fields.image.table import row
 from unconv.inverse.fields.image.tiles import Parts, forecast, parts
 from unconv.inverse.fields.image.transparency import put_back, without_hidden
-from unconv.inverse.solvers.iterate import Iterate, finite
 from unconv.pictures.measured import Measured
-
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,10 @@ class Settings:
     def counts(self) -> bool:
         return self.noise == "poisson"
 
-    def problem(self, samples: Tensor, boundary: str, noise: float, light: float = 0.0) -> Problem:
-        rest = (self.centre, boundary, noise, self.steps, self.strength, self.counts, self.factor, light)
+    def problem(
+        self, samples: Tensor, boundary: str, noise: float, light: float = 0.0, whole: Problem | None = None
+    ) -> Problem:
+        rest = (self.centre, boundary, noise, self.steps, self.strength, self.counts, self.factor, light, whole)
         return Problem(samples, self.kernel.to(samples), *rest)
 
 
@@ -63,16 +65,15 @@ def restored(
     if name == "richardson-lucy":
         told += negative([(p.picture, light.beside) for p, light in zip(pictures, units, strict=True)])
     total = sum(len(picture) for picture in pictures)
-    ends: list[Iterate] = []
-    tell = None if progress is None else lambda end: progress(f"part {len(ends) + 1} of {total}", end.steps, settings.steps)
+    pace = Pace(progress, total, settings.steps, row(name).later)
     made = [
-        light.back(_picture(p, settings, noise, light.beside, ends, tell))
+        light.back(_picture(p, settings, noise, light.beside, pace))
         for p, light, (noise, _) in zip(pictures, units, noises, strict=True)
     ]
     if name != "richardson-lucy" and settings.factor == 1:  # points of light, which that is for, are as rough as can be
         for restored, observed, (noise, _) in zip(made, seen, noises, strict=True):
             told += [note for note in doubts(restored, observed, noise, len(given.spatial)) if note not in told]
-    samples = torch.stack(made).reshape(*lead, *made[0].shape)
+    samples = (torch.stack(made) if len(made) > 1 else made[0]).reshape(*lead, *made[0].shape)
     if total > len(pictures):
         needed = forecast(given.spatial, settings.kernel.shape, name, one.numel() // prod(given.spatial))
         told.append(f"deblur: restored in {total} tiles; {needed:.3g} bytes were forecast for the whole.")
@@ -83,34 +84,31 @@ def restored(
         alpha = None if given.alpha is None else _enlarged(given.alpha, settings.factor)
         shown = replace(given, samples=known, alpha=alpha)
     samples = put_back(samples, known, shown.alpha)
-    steps, converged = max(end.steps for end in ends), all(end.converged for end in ends)
     deviation = sum(noise for noise, _ in noises) / len(noises)
     told += cut(samples, given)
     rest = (tuple(told), shown.like(known), given.given, given.metadata)
-    return Restored(shown.like(samples), deviation, name, steps, converged, *rest)
+    return Restored(shown.like(samples), deviation, name, pace.made, pace.converged, *rest)
 
 
-def _picture(
-    picture: Parts, settings: Settings, noise: float, light: float, ends: list[Iterate], tell: Callable[[Iterate], None] | None
-) -> Tensor:
-    """Restore one picture, tile by tile, and add the last iterates of the tiles to `ends`."""
-    restored = []
+def _picture(picture: Parts, settings: Settings, noise: float, light: float, pace: Pace) -> Tensor:
+    """Restore one picture, tile by tile; of a tile nothing is kept but its result."""
     scale = _scale(picture.picture, settings)
-    for samples, boundary in picture:
-        problem = settings.problem(samples / scale, boundary, noise / scale, light / scale)
-        if bool(problem.unseen.all()):
-            if bool(picture.picture.isnan().all()):
+    picture = replace(picture, picture=picture.picture / scale)
+    one = partial(settings.problem, noise=noise / scale, light=light / scale)
+    whole = one(picture.picture, settings.boundary) if len(picture) > 1 else None
+
+    def restored() -> Iterator[Tensor]:
+        for samples, boundary in picture:
+            problem = one(samples, boundary, whole=whole)
+            if not bool(problem.unseen.all()):
+                yield problem.cut(pace.run(settings.method(problem)))
+            elif whole is None or bool(whole.unseen.all()):
                 raise NonFinite("deblur: a picture of the stack has no observed sample. Leave it out.")
-            restored.append(samples.new_full(samples.shape, float(picture.picture.nanmean())))  # such as under transparency
-            continue
-        iterate = None
-        for iterate in settings.method(problem):
-            if tell is not None:
-                tell(iterate)
-        assert iterate is not None
-        ends.append(finite(iterate))
-        restored.append(problem.cut(iterate.estimate) * scale)
-    return picture.joined(restored)
+            else:  # such as under transparency
+                pace.skip()
+                yield torch.full_like(samples, float(whole.samples.nanmean()))
+
+    return picture.joined(restored()) * scale
 
 
 def _scale(picture: Tensor, settings: Settings) -> float:

@@ -27,6 +27,8 @@ class ImageMethod:
         help: one line, without a full stop.
         most_steps: the limit where the caller sets none.
         copies: how many pictures of the size of the estimate lie in memory at the method's peak.
+        begins: tiles begin at multiples of it, so that what the method does at every n-th sample falls on the same ones.
+        later: how long a step of the second half takes, in steps of the first.
         per_column: numbers that lie there besides, for each column of the estimate.
         boundaries: those that it takes.
         axes: how many axes the PSF may have.
@@ -39,6 +41,8 @@ class ImageMethod:
     help: str
     most_steps: int
     copies: int
+    begins: int = 1
+    later: float = 1.0
     per_column: int = 0
     boundaries: tuple[Boundary, ...] = BOUNDARIES
     axes: tuple[int, ...] = (2, 3)
@@ -58,6 +62,7 @@ METHODS: dict[str, ImageMethod] = {
         "plug-and-play with block matching, for pictures whose blocks recur nearby; takes longest",
         most_steps=15,
         copies=18,
+        later=1.6,  # it is thorough then
         per_column=164 * 64 * 4,  # the coefficients of one band of blocks: see `SimilarBlocks`
         axes=(2,),
         default_for="pictures",
@@ -83,6 +88,7 @@ METHODS: dict[str, ImageMethod] = {
         "sparse wavelets; needs PyWavelets, the extra `image`",
         most_steps=200,
         copies=16,
+        begins=16,
         strength=True,
     ),
     "tikhonov": ImageMethod(

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
-from math import prod
+from math import pi, prod
 from typing import Any
 
 import torch
@@ -24,11 +24,13 @@ class Parts:
 
     Attributes:
         boxes: for each tile, its (start, end) along each of the last axes.
+        reach: of the kernel along each of these, from its middle.
     """
 
     picture: Tensor
     boxes: tuple[tuple[tuple[int, int], ...], ...]
     boundary: str
+    reach: tuple[int, ...]
 
     def __len__(self) -> int:
         return len(self.boxes)
@@ -37,26 +39,33 @@ class Parts:
         for box in self.boxes:
             yield self.picture[_slices(box)], self.boundary if len(self) == 1 else "unknown"
 
-    def joined(self, tiles: Sequence[Tensor]) -> Tensor:
-        """Put the tiles together; where they overlap, fade from one to the next."""
-        if len(tiles) == 1:
-            return tiles[0]
-        total, weight = torch.zeros_like(self.picture), torch.zeros_like(self.picture)
+    def joined(self, tiles: Iterable[Tensor]) -> Tensor:
+        """Put the tiles together as they come; where they overlap, fade from one to the next."""
+        if len(self) == 1:
+            return next(iter(tiles))
+        total = torch.zeros_like(self.picture)
+        sides = [self._sides(axis) for axis in range(len(self.boxes[0]))]
         for box, tile in zip(self.boxes, tiles, strict=True):
-            ramp = self._ramp(box)
-            total[_slices(box)] += tile * ramp
-            weight[_slices(box)] += ramp
-        return total / weight
+            for axis, side in enumerate(box, -len(box)):
+                tile = tile * _along(sides[axis][side], axis)
+            total[_slices(box)] += tile
+        return total
 
-    def _ramp(self, box: tuple[tuple[int, int], ...]) -> Tensor:
-        """Weigh a tile: rising from its inner sides, where it knows least, to its middle; (*size of the box)."""
-        ramp = self.picture.new_ones(())
-        for (start, end), n in zip(box, self.picture.shape[-len(box) :], strict=True):
-            place = torch.arange(end - start, dtype=self.picture.dtype, device=self.picture.device) + 1
+    def _sides(self, axis: int) -> dict[tuple[int, int], Tensor]:
+        """Weigh each interval along an axis; together they are 1.
+
+        At an inner end, where samples depend on those beyond, an interval has no weight for as long as the kernel reaches,
+        and then fades in.
+        """
+        n, picture = self.picture.shape[axis - len(self.boxes[0])], self.picture
+        ramps, total = {}, picture.new_zeros(n)
+        for start, end in dict.fromkeys(box[axis] for box in self.boxes):
+            place = torch.arange(end - start, dtype=picture.dtype, device=picture.device) + 0.5 - self.reach[axis]
             low = place if start > 0 else torch.full_like(place, float("inf"))
             high = place.flip(0) if end < n else torch.full_like(place, float("inf"))
-            ramp = ramp[..., None] * torch.minimum(low, high).clamp(max=_MARGIN)
-        return ramp
+            ramps[start, end] = torch.minimum(low, high).clamp(0, 2 * _MARGIN).mul(pi / (4 * _MARGIN)).sin().square()
+            total[start:end] += ramps[start, end]
+        return {side: ramp / total[slice(*side)] for side, ramp in ramps.items()}
 
 
 def forecast(spatial: Sequence[int], kernel: Sequence[int], method: str, channels: int = 1, itemsize: int = 4) -> int:
@@ -105,14 +114,19 @@ def parts(picture: Tensor, kernel: Sequence[int], method: str, room: float, boun
                 f"{tuple(sizes)}, takes {forecast(sizes, kernel, method, channels):.3g}. Allow more memory, or crop the PSF."
             )
         counts[longest] += 1
-    lines = [_line(a, c, size) for a, c, size in zip(n, counts, sizes, strict=True)]
-    return Parts(picture, tuple(product(*lines)), boundary)
+    lines = [_line(a, c, size, row(method).begins) for a, c, size in zip(n, counts, sizes, strict=True)]
+    return Parts(picture, tuple(product(*lines)), boundary, tuple(k // 2 for k in kernel))
 
 
-def _line(n: int, count: int, size: int) -> list[tuple[int, int]]:
-    """Spread `count` intervals of `size` samples evenly over n."""
+def _line(n: int, count: int, size: int, begins: int) -> list[tuple[int, int]]:
+    """Spread `count` intervals of at least `size` samples evenly over n; each begins at a multiple of `begins`."""
     starts = [round(i * (n - size) / max(count - 1, 1)) for i in range(count)]
-    return [(start, min(start + size, n)) for start in starts]
+    return [(start // begins * begins, min(start + size, n)) for start in starts]
+
+
+def _along(values: Tensor, axis: int) -> Tensor:
+    """Lay values along an axis, counted from the last one, -1."""
+    return values.reshape(-1, *[1] * (-axis - 1))
 
 
 def _slices(box: tuple[tuple[int, int], ...]) -> tuple[Any, ...]:
