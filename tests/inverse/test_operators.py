@@ -13,6 +13,7 @@ from unconv.errors import DtypeError, ShapeError
 from unconv.inverse import Composition, Convolution, Crop, Downsample, Mask, Stack, Sum, inner, norm, split
 from unconv.inverse.operators.differences import gradient, gradient_adjoint, laplacian
 from unconv.inverse.operators.fourier import fast_length, irfftn, rfftn
+from unconv.inverse.operators.split import embed
 
 BOUNDARIES = ("circular", "zero", "reflect", "unknown")
 
@@ -157,14 +158,35 @@ def test_differences_have_their_adjoint_and_spectrum(n, dtype):
     assert_close(laplacian(n, x.real), laplacian(n, x + 0j)[..., : n[-1] // 2 + 1])
 
 
-def test_smooth_lengths_are_the_least_with_small_factors():
-    def has(n):
-        for p in (2, 3, 5):
-            while n % p == 0:
-                n //= p
-        return n == 1
+def test_fast_lengths_are_the_least_with_small_factors_and_many_twos():
+    def fits(m, n):
+        twos = 8 if n > 100 else 4 if n > 24 else 2 if n > 1 else 1
+        largest = max((p for p in range(1, m + 1) if m % p == 0 and all(p % q for q in range(2, p))), default=1)
+        return m % twos == 0 and largest <= 13
 
-    assert [fast_length(n) for n in range(1, 400)] == [next(m for m in range(n, 2 * n + 1) if has(m)) for n in range(1, 400)]
+    assert [fast_length(n) for n in range(1, 400)] == [
+        next(m for m in range(n, 2 * n + 1) if fits(m, n)) for n in range(1, 400)
+    ]
+    assert (fast_length(520), fast_length(536), fast_length(10**6 + 1)) == (520, 560, 1001000)
+
+
+@pytest.mark.parametrize("boundary", ["zero", "unknown"])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_an_embedded_convolution_is_the_same_operator(boundary, stride):
+    operator = Convolution(random(5, 4), (2, 23, 30), boundary, stride=stride, centre=(1, 3))
+    mask = Mask(random(*operator.shape_out, seed=3) > 0)
+    x = random(3, 2, 23, 30, seed=1)
+    for whole in (operator, mask @ operator):
+        circular, chosen, crop = embed(whole, x)
+        assert circular.diagonalised
+        assert_close(chosen.forward(circular.forward(crop.adjoint(x))), whole.forward(x))
+
+
+def test_what_gains_nothing_from_embedding_stays_as_it_is():
+    x = random(24, 30)
+    for operator in (Convolution(random(5, 4), (24, 30), "reflect"), Convolution(random(5, 4) + 0j, (24, 30), "zero")):
+        assert embed(operator, x) is None
+    assert embed(Convolution(random(3, 3), (24, 30), "zero", method="direct"), x) is None
 
 
 @pytest.mark.parametrize(

@@ -85,9 +85,9 @@ class Convolution(Operator):
     def forward(self, x: Tensor) -> Tensor:
         """(..., *shape_out) of (..., *shape_in)."""
         fits("Convolution", x, self.shape_in)
-        if self._is_direct(x):
+        if self.is_direct(x):
             return self._direct(x)
-        grid, first = self._grid()
+        grid, first = self.grid()
         spread = mirror(x, self.sides) if self.boundary == "reflect" else x
         y = self._product(spread, grid, adjoint=False)
         return y[self._cut(first)]
@@ -95,9 +95,9 @@ class Convolution(Operator):
     def adjoint(self, y: Tensor) -> Tensor:
         """(..., *shape_in) of (..., *shape_out)."""
         fits("Convolution.adjoint", y, self.shape_out)
-        if self._is_direct(y):
+        if self.is_direct(y):
             return self._direct_adjoint(y)
-        grid, first = self._grid()
+        grid, first = self.grid()
         if grid != self._whole or set(self.stride) != {1}:
             spread = self._among_zeros(y, grid, first)
         else:
@@ -136,7 +136,7 @@ class Convolution(Operator):
 
     def _transformed(self, device: torch.device, dtype: torch.dtype, real: bool) -> Tensor:
         kernel = self.kernel.to(device=device, dtype=dtype)
-        grid, _ = self._grid()
+        grid, _ = self.grid()
         if self.boundary == "circular":
             kernel = F.pad(kernel, [p for n, k in zip(reversed(grid), reversed(self._k), strict=True) for p in (0, n - k)])
             kernel = kernel.roll([-c for c in self.centre], self._dims)
@@ -151,8 +151,8 @@ class Convolution(Operator):
         recorded = torch.is_grad_enabled() and (x.requires_grad or spectrum.requires_grad)
         return irfftn(moved * spectrum if recorded else moved.mul_(spectrum), grid, self._dims)
 
-    def _grid(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """Choose (the lengths of the FFT, where on it the output begins)."""
+    def grid(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Choose (the lengths of the FFT, where on it the output begins before the kernel is centred)."""
         # The FFT goes round. So each grid is long enough that what goes round falls where no output is read.
         sizes = list(zip(self._n, self._k, self.centre, strict=True))
         if self.boundary == "circular":
@@ -196,7 +196,8 @@ class Convolution(Operator):
     def _taps(self, like: Tensor) -> Tensor:
         return self.kernel.to(like).flip(self._dims)[None, None]
 
-    def _is_direct(self, x: Tensor) -> bool:
+    def is_direct(self, x: Tensor) -> bool:
+        """Tell whether the plain sum is computed for such an input, and no FFT."""
         chosen = self._method == "direct" or (self._method == "auto" and self._small and x.device.type == "cpu")
         return chosen and not x.is_complex()
 

@@ -8,6 +8,7 @@ as the last transform left it, with its last axis outermost. For large ones the 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from math import prod
 
 import torch
@@ -48,18 +49,26 @@ def irfftn(spectrum: Tensor, lengths: Sequence[int], dims: Sequence[int]) -> Ten
     return _with_dense_gradient(torch.fft.irfft(half, lengths[-1], dims[-1]))
 
 
+@lru_cache(maxsize=256)
 def fast_length(n: int) -> int:
-    """Return the least length of at least `n` with no prime factor above 5, for which the FFT is fast."""
-    best = 1 << (n - 1).bit_length() if n > 1 else 1
-    five = 1
-    while five < best:
-        three = five
-        while three < best:
-            two = three << max(0, (-(-n // three) - 1).bit_length())
-            best = min(best, two)
-            three *= 3
-        five *= 5
-    return best
+    """Return the least length of at least `n` for which the FFT is fast: a multiple of 8 with no prime factor above 13.
+
+    With MKL, transforms of such lengths take a quarter less time a sample than those of 4 × 135 or 2 × 315, and a third of
+    that of odd ones. Up to 100 samples it is a multiple of 4, up to 24 of 2.
+    """
+    step = 8 if n > 100 else 4 if n > 24 else 2 if n > 1 else 1
+    rest = -(-n // step)
+    while not _is_smooth(rest):
+        rest += 1
+    return step * rest
+
+
+def _is_smooth(n: int) -> bool:
+    """Tell whether no prime factor is above 13."""
+    for prime in (2, 3, 5, 7, 11, 13):
+        while n % prime == 0:
+            n //= prime
+    return n == 1
 
 
 def _dense(x: Tensor) -> Tensor:

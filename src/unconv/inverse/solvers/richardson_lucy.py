@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 
 import torch
@@ -12,7 +12,8 @@ from torch import Tensor
 from unconv.errors import DtypeError, ShapeError
 from unconv.inverse.operators.convolution import Convolution
 from unconv.inverse.operators.operator import Composition, Operator, fits
-from unconv.inverse.operators.selection import Mask
+from unconv.inverse.operators.selection import Crop, Mask, Selection
+from unconv.inverse.operators.split import embed
 from unconv.inverse.priors.penalties import spreads
 from unconv.inverse.solvers.iterate import Iterate
 from unconv.kinds import checks_kinds
@@ -83,13 +84,14 @@ def richardson_lucy(
     problem = _problem(operator, observed, background, mask)
     axes = _lasts(operator.shape_in)
     x = problem.flat() if start is None else start.to(problem.counts).clamp(min=0).expand(problem.flat().shape)
+    problem, x = problem.embedded(x)
     before, pace, climb, ahead = x, x.new_zeros(()), None, None
     done = torch.zeros(x.shape[: -len(axes)], dtype=torch.bool, device=x.device)
     for step in range(1, steps + 1):
         point = x if climb is None else _ahead(before, x, pace)
         moved = problem.step(point, problem.blurred(point) if ahead is None or accelerate else ahead)
         if total_variation:
-            moved = moved.div_((1 - total_variation * curvature(point, axes)).clamp_(min=_LEAST_DIVISOR))
+            problem.cut(moved).div_((1 - total_variation * curvature(problem.cut(point), axes)).clamp_(min=_LEAST_DIVISOR))
         if accelerate:
             pace, climb = _paced(moved - point, climb, axes)
         before, x = x, x.where(_lifted(done, len(axes)), moved) if stop else moved
@@ -99,7 +101,7 @@ def richardson_lucy(
         converged = bool(stop) and bool(done.all())
         if tolerance and not converged:
             converged = bool((_size(x - before, axes) <= tolerance * _size(x, axes)).all())
-        yield Iterate(problem.whole, problem.shown, x, step, converged)
+        yield Iterate(problem.whole, problem.shown, problem.cut(x), step, converged)
         if converged:
             return
 
@@ -117,6 +119,8 @@ class Problem:
             None where the sensitivity is one number.
         floor: of A x + b, below it lies rounding; (..., 1, 1) with as many ones as shape_out has axes.
         seen: how many samples of a picture were observed.
+        grid: as `embed` gives it; None where the iteration is to run on the operator's own.
+        given: while it runs on the FFT's grid, the problem off it.
     """
 
     operator: Operator
@@ -131,6 +135,32 @@ class Problem:
     background: float | Tensor
     mask: Tensor | None
     seen: int
+    grid: tuple[Convolution, Selection, Crop] | None = None
+    given: Problem | None = None
+
+    def embedded(self, x: Tensor) -> tuple[Problem, Tensor]:
+        """Move the problem and an estimate to the FFT's grid, where that saves copies; zeros around them stay zeros."""
+        if self.grid is None or self.gain is None or self.kept is None:
+            return self, x
+        circular, chosen, crop = self.grid
+        background = self.background
+        if isinstance(background, Tensor):
+            background = chosen.adjoint(background.expand(self.counts.shape))
+        moved = replace(
+            self,
+            operator=circular,
+            counts=chosen.adjoint(self.counts),
+            brightness=chosen.adjoint(self.brightness),
+            gain=crop.adjoint(self.gain),
+            kept=crop.adjoint(self.kept),
+            background=background,
+            given=self,
+        )
+        return moved, crop.adjoint(x)
+
+    def cut(self, x: Tensor) -> Tensor:
+        """Cut the estimate out of one on the grid."""
+        return x if self.given is None or self.grid is None else self.grid[2].forward(x)
 
     def blurred(self, x: Tensor) -> Tensor:
         """Return A x + b, in memory of its own."""
@@ -155,6 +185,8 @@ class Problem:
 
     def explained(self, blurred: Tensor, noise: str | float) -> Tensor:
         """Tell for each picture whether `blurred` is as near to the observed samples as noise lets the truth be."""
+        if self.given is not None and self.grid is not None:
+            return self.given.explained(self.grid[1].forward(blurred), noise)
         if isinstance(noise, str):
             light = torch.maximum(blurred, self.floor)
             terms = 2 * (torch.xlogy(self.counts, self.counts / light) + light - self.counts)
@@ -209,11 +241,11 @@ def _problem(operator: Operator, observed: Tensor, background: float | Tensor, m
         mask = mask.to(observed.device) != 0
         observed, shown = observed.where(mask, 0), shown.where(mask, 0)
         whole, seen = Composition(Mask(mask), operator), int(mask.sum())
-    counts = observed.clamp(min=0)
+    counts, grid = observed.clamp(min=0), embed(whole, observed)
     if isinstance(whole, Convolution) and whole.diagonalised and whole.kernel.ndim == whole.axes:
         sensitivity = whole.kernel.sum().real.to(observed)  # everywhere
     else:
-        sensitivity = whole.adjoint(observed.new_ones(operator.shape_out))
+        sensitivity = _sensitivity(whole, grid, observed.new_ones(operator.shape_out))
     least, greatest = (float(end) for end in sensitivity.aminmax())
     if not greatest > 0:
         raise ShapeError(
@@ -230,7 +262,15 @@ def _problem(operator: Operator, observed: Tensor, background: float | Tensor, m
     limits = torch.finfo(observed.dtype)
     floor = (limits.eps * counts.amax(_lasts(operator.shape_out), keepdim=True)).clamp(min=limits.tiny)
     light = sensitivity.sum() * (prod(operator.shape_in) / sensitivity.numel())
-    return Problem(operator, whole, shown, counts, brightness, light, gain, kept, floor, background, mask, seen)
+    return Problem(operator, whole, shown, counts, brightness, light, gain, kept, floor, background, mask, seen, grid)
+
+
+def _sensitivity(whole: Operator, grid: tuple[Convolution, Selection, Crop] | None, ones: Tensor) -> Tensor:
+    """Return A*(m), on the grid where there is one: the kernel's FFT is then made once."""
+    if grid is None:
+        return whole.adjoint(ones)
+    circular, chosen, crop = grid
+    return crop.forward(circular.adjoint(chosen.adjoint(ones)))
 
 
 def _check(
