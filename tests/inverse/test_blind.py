@@ -7,8 +7,8 @@ import torch
 from PIL import Image, ImageDraw
 from torch.testing import assert_close
 
-from unconv.errors import DtypeError, ShapeError
-from unconv.inverse import Convolution, blind, estimate_kernel, inner, last, richardson_lucy_blind
+from unconv.errors import DtypeError, NonFinite, ShapeError
+from unconv.inverse import Convolution, blind, estimate_and_judge, estimate_kernel, inner, last, richardson_lucy_blind
 from unconv.inverse.operators.by_kernel import ByKernel
 from unconv.inverse.solvers.blind.picture import hard_threshold, noise_level, soft_threshold, wrap_around
 
@@ -168,3 +168,48 @@ def test_what_does_not_fit_is_refused():
         last(blind(torch.rand(40, 40, dtype=torch.complex64), 5))
     with pytest.raises(ShapeError, match="pass one picture at a time"):
         last(richardson_lucy_blind(torch.rand(2, 40, 40), (5, 5)))
+
+
+def shaken(kernel: torch.Tensor, height: int = 140, width: int = 150, noise: float = 0.005) -> torch.Tensor:
+    y = Convolution(kernel, (height, width), "unknown").forward(drawn(height, width))
+    return y + noise * torch.randn(y.shape, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.mark.slow
+def test_a_kernel_that_is_found_is_trusted_and_one_cut_off_is_not():
+    y = shaken(motion())
+    whole, cut = estimate_and_judge(y, 15), estimate_and_judge(y, 5)
+    assert likeness(whole.kernel, motion()) > 0.85 and whole.trusted and whole.confidence >= 0.75 and whole.notes == ()
+    assert not cut.trusted and cut.confidence < 0.75
+    assert any("reaches its border. Take a larger size." in note for note in cut.notes)
+    assert cut.notes[-1].startswith("blind: do not trust this kernel")
+
+
+def test_a_flat_picture_has_no_blur():
+    judged = estimate_and_judge(torch.full((40, 40), 3.0), 7)
+    assert not judged.trusted and judged.confidence == 0
+    assert "0 samples on edges are few" in judged.notes[0] and any("no blur was found" in note for note in judged.notes)
+
+
+def test_noise_alone_is_not_trusted():
+    judged = estimate_and_judge(torch.randn(60, 60, generator=torch.Generator().manual_seed(0)), 7)
+    assert not judged.trusted
+
+
+def test_missing_samples_are_filled_and_infinite_ones_refused():
+    y = shaken(motion(), 70, 70)
+    y[30, 30] = torch.nan
+    assert bool(estimate_and_judge(y, 5).kernel.isfinite().all())
+    y[30, 31] = torch.inf
+    with pytest.raises(NonFinite, match="infinite samples"):
+        estimate_and_judge(y, 5)
+    with pytest.raises(ShapeError, match="less than the picture's"):
+        estimate_and_judge(y, 200)
+
+
+@pytest.mark.slow
+def test_of_a_large_picture_the_part_with_most_edges_is_used():
+    y = torch.full((60, 1100), 0.3)
+    y[:, 620:690] = shaken(motion(), 70, 80)
+    judged = estimate_and_judge(y, 5)
+    assert "estimated from 60 x 512 samples from (0, 256)" in judged.notes[0] or "from (0, 512)" in judged.notes[0]

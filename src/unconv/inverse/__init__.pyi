@@ -30,6 +30,8 @@ from .solvers.admm import admm_tv as admm_tv
 from .solvers.blind.alternating import blind as blind
 from .solvers.blind.alternating import estimate_kernel as estimate_kernel
 from .solvers.blind.iterate import BlindIterate as BlindIterate
+from .solvers.blind.judged import EstimatedKernel as EstimatedKernel
+from .solvers.blind.judged import estimate_and_judge as estimate_and_judge
 from .solvers.blind.richardson_lucy import richardson_lucy_blind as richardson_lucy_blind
 from .solvers.cgls import cgls as cgls
 from .solvers.fista import fista as fista

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from unconv.errors import ShapeError
 from unconv.inverse.operators.convolution import Convolution
 from unconv.inverse.solvers.blind.iterate import BlindIterate, refuse_unfit
-from unconv.inverse.solvers.blind.kernel import centre, drop_faint_taps, enlarge, fit_kernel, two_taps
+from unconv.inverse.solvers.blind.kernel import centre, drop_faint_taps, drop_specks, enlarge, fit_kernel, two_taps
 from unconv.inverse.solvers.blind.picture import (
     hard_threshold,
     noise_level,
@@ -68,10 +68,10 @@ def blind(
         text images via L0-regularized intensity and gradient prior" (2014): constants. The kernel's step is least
         squares of slopes under kernel >= 0.
     """
-    sizes = _pair(size)
+    sizes = pair(size)
     before = kernel = torch.empty(0)
     number = 0
-    for number, (grey, sharp, found) in enumerate(_levels(observed, sizes, steps, levels), 1):
+    for number, (grey, sharp, found) in enumerate(turns(observed, sizes, steps, levels), 1):
         before, kernel = kernel, found
         yield BlindIterate(_valid(kernel, grey), grey, sharp, number, kernel=kernel)
     # The kernel is known now. The L0 prior that found it flattens fine texture, so the final picture is restored anew
@@ -91,12 +91,14 @@ def estimate_kernel(observed: Tensor, size: int | Sequence[int], *, steps: int =
 
     Arguments, errors and sources are those of `blind`, which also restores the picture.
     """
-    *_, (_, _, kernel) = _levels(observed, _pair(size), steps, levels)
+    *_, (_, _, kernel) = turns(observed, pair(size), steps, levels)
     return kernel
 
 
-def _levels(observed: Tensor, size: tuple[int, int], steps: int, levels: int | None) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """Yield (grey picture of the level, sharp picture with margins, kernel) after each step."""
+def turns(
+    observed: Tensor, size: tuple[int, int], steps: int = 5, levels: int | None = None, edge: float = _EDGE
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Yield (grey picture of the level, sharp picture with margins, kernel) after each step; `edge` is an edge's price."""
     refuse_unfit("blind", observed, size, 2, shortest=3)
     grey = observed.flatten(0, -3).mean(0) if observed.ndim > 2 else observed
     lowest, highest = grey.aminmax()
@@ -106,13 +108,13 @@ def _levels(observed: Tensor, size: tuple[int, int], steps: int, levels: int | N
         lengths = (_odd(size[0] * scale), _odd(size[1] * scale)) if scale < 1 else size
         picture = grey if scale == 1 else _resized(grey, [ceil(n * scale) for n in grey.shape])
         kernel = two_taps(lengths, grey) if kernel is None else enlarge(kernel, lengths, _PER_LEVEL)
-        wrapped, price = wrap_around(picture, lengths), _EDGE
+        wrapped, price = wrap_around(picture, lengths), edge
         for step in range(steps):
             circle = sharpen(wrapped, kernel, price, hard_threshold)
             kernel = drop_faint_taps(fit_kernel(circle[: picture.shape[0], : picture.shape[1]], picture, kernel))
             # Only at the end of a level: picture and kernel may drift together, and moving the kernel between steps
             # would undo the match of the two.
-            kernel = centre(kernel) if step == steps - 1 else kernel
+            kernel = centre(drop_specks(kernel)) if step == steps - 1 else kernel
             price = max(price / _FALL, _LEAST_EDGE)
             yield picture, with_margins(circle, picture, lengths), kernel
 
@@ -135,7 +137,8 @@ def _valid(kernel: Tensor, picture: Tensor) -> Convolution:
     return Convolution(kernel, shape, "unknown")
 
 
-def _pair(size: int | Sequence[int]) -> tuple[int, int]:
+def pair(size: int | Sequence[int]) -> tuple[int, int]:
+    """The height and width that one number, or two, stand for."""
     lengths = (size, size) if isinstance(size, int) else tuple(size)
     if len(lengths) != 2 or min(lengths) < 1:
         raise ShapeError(f"blind: size is {size}, but one length, or (height, width), of at least 1 was needed. Pass 15.")

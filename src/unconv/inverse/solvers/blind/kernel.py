@@ -6,11 +6,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from unconv.inverse.operators.convolution import Convolution
 from unconv.inverse.operators.fourier import fast_length
 
 _RIDGE, _SLOPE, _DESCENT = 1.0, 5.0, 100  # weights of the kernel's square and of its slopes' square; steps of the descent
-_FAINT = 0.05  # the part of its peak below which a tap is noise
+# The part of its peak below which a tap is noise, and the part of the sum below which a patch of taps is.
+_FAINT, _SPECK = 0.05, 0.03
 
 
 def fit_kernel(sharp: Tensor, blurred: Tensor, start: Tensor) -> Tensor:
@@ -27,19 +27,24 @@ def fit_kernel(sharp: Tensor, blurred: Tensor, start: Tensor) -> Tensor:
     small[size[0] - 1, size[1] - 1] += _RIDGE + 4 * _SLOPE
     for y, x in ((0, 1), (1, 0), (1, 2), (2, 1)):
         small[size[0] - 2 + y, size[1] - 2 + x] -= _SLOPE
-    normal = Convolution(small, size, "zero", method="fft")
     places = [torch.arange(k, device=sharp.device) - k // 2 for k in size]
     aim = crossed[(places[0] % grid[0])[:, None], places[1] % grid[1]]
-    return _nonnegative(normal, aim, start)
+    return _nonnegative(small, aim, start)
 
 
-def _nonnegative(normal: Convolution, aim: Tensor, start: Tensor) -> Tensor:
-    """Minimise x*Nx / 2 - x*aim over x >= 0 by FISTA with the projection as prox (Beck & Teboulle 2009, sec. 4)."""
-    rate = 1 / float(normal.spectrum(aim).abs().max())
+def _nonnegative(lags: Tensor, aim: Tensor, start: Tensor) -> Tensor:
+    """Minimise x*Nx / 2 - x*aim over x >= 0 by FISTA with the projection as prox (Beck & Teboulle 2009, sec. 4).
+
+    N is the convolution with `lags`, of 2 k - 1 samples along each axis, so that it wraps nothing on a grid of as many.
+    """
+    (height, width), grid = start.shape, [fast_length(n) for n in lags.shape]
+    spectrum = torch.fft.rfft2(lags, grid)
+    rate = 1 / float(spectrum.abs().max())
     x = ahead = start
     pace = 1.0
     for _ in range(_DESCENT):
-        moved = (ahead - rate * (normal.forward(ahead) - aim)).clamp(min=0)
+        turned = torch.fft.irfft2(torch.fft.rfft2(ahead, grid) * spectrum, grid)
+        moved = (ahead - rate * (turned[height - 1 : 2 * height - 1, width - 1 : 2 * width - 1] - aim)).clamp(min=0)
         faster = (1 + (1 + 4 * pace**2) ** 0.5) / 2
         ahead = moved + (pace - 1) / faster * (moved - x)
         x, pace = moved, faster
@@ -74,6 +79,21 @@ def drop_faint_taps(kernel: Tensor) -> Tensor:
         kernel[kernel.shape[0] // 2, kernel.shape[1] // 2] = 1
         return kernel
     kernel = kernel.where(kernel >= _FAINT * peak, 0)
+    return kernel / kernel.sum()
+
+
+def drop_specks(kernel: Tensor) -> Tensor:
+    """Set to zero the patches of touching taps that hold less than 3 % of the kernel's sum; the greatest stays."""
+    there = kernel > 0
+    patches = torch.arange(1, kernel.numel() + 1, dtype=kernel.dtype, device=kernel.device).reshape(kernel.shape) * there
+    while True:  # the largest number in a patch spreads over it
+        spread = F.max_pool2d(patches[None, None], 3, 1, 1)[0, 0] * there
+        if torch.equal(spread, patches):
+            break
+        patches = spread
+    weight = kernel.new_zeros(kernel.numel() + 1).index_add(0, patches.flatten().long(), kernel.flatten())
+    weight = weight[patches.long()] * there
+    kernel = kernel.where(weight >= min(_SPECK * float(kernel.sum()), float(weight.max())), 0)
     return kernel / kernel.sum()
 
 

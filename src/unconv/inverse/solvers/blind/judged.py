@@ -1,0 +1,141 @@
+"""An estimated kernel with what speaks for and against it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from unconv.errors import NonFinite
+from unconv.inverse.noise import estimate_noise
+from unconv.inverse.psf.evidence import Spectrum, misfit, spectrum_of
+from unconv.inverse.solvers.blind.alternating import pair, turns
+from unconv.inverse.solvers.blind.iterate import refuse_unfit
+from unconv.kinds import checks_kinds
+
+_PRICES = (4e-3, 2e-3)  # of an edge, for the two estimates
+_WIDEST = 512  # samples a side that a kernel is estimated from
+_TRUSTED = 0.75  # least confidence
+_BORDER, _POINT, _STEEP = 0.04, 0.9, 0.05  # parts of the sum, at the border and in one tap; a slope of an edge
+
+
+@dataclass(frozen=True)
+class EstimatedKernel:
+    """An estimated kernel, and how far it is to be trusted.
+
+    Attributes:
+        kernel: (*size), not negative, sums to 1, its centroid at size // 2.
+        confidence: from 0 to 1; below 0.75 it is not to be trusted. Each tap needs a sample on an edge, for one.
+        notes: what speaks against it, and what may help; how it was found.
+        trusted: nothing speaks against it.
+    """
+
+    kernel: Tensor
+    confidence: float
+    notes: tuple[str, ...]
+    trusted: bool
+
+
+@torch.no_grad()
+@checks_kinds
+def estimate_and_judge(observed: Tensor, size: int | Sequence[int]) -> EstimatedKernel:
+    """Estimate the kernel that blurred a picture twice, keep the one that explains the picture better, and judge it.
+
+    The second estimate begins with other taps and takes other edges for salient. The two agree where the picture tells
+    the kernel, and differ where chance does. A kernel must also explain the picture's spectrum, have edges enough that
+    it was seen on, and lie within its size. Of a large picture the part with most edges is used.
+
+    Args:
+        observed: (*lead, H, W), real, of any range; NaN where none was observed.
+        size: the kernel's (height, width), or one number for both; somewhat larger than the blur.
+
+    Raises:
+        ShapeError, DtypeError: as `estimate_kernel`.
+        NonFinite: no finite sample, or infinite ones.
+    """
+    sizes = pair(size)
+    refuse_unfit("blind", observed, sizes, 2, shortest=3)
+    grey = observed.flatten(0, -3).mean(0) if observed.ndim > 2 else observed
+    grey = torch.where(grey.isnan(), grey.nanmean(), grey)
+    if not bool(grey.isfinite().all()):
+        raise NonFinite("blind: the picture has infinite samples, or none that was observed. Leave them out.")
+    grey, notes = _with_most_edges(grey, max(_WIDEST, 8 * max(sizes)))
+    *_, (_, sharp, first) = turns(grey, sizes, edge=_PRICES[0])
+    *_, (_, _, second) = turns(grey.T.contiguous(), (sizes[1], sizes[0]), edge=_PRICES[1])
+    spectrum = spectrum_of(grey, estimate_noise(grey)) if min(grey.shape) >= 48 else None
+    kernel, left = _better(first, second.T, spectrum)
+    agreement = _likeness(first, second.T)
+    slopes = torch.stack([sharp.diff(dim=1)[:-1], sharp.diff(dim=0)[:, :-1]])
+    edges = int((slopes.abs().amax(0) > _STEEP).sum()) if spectrum is not None else 0
+    confidence, against = _judged(kernel, agreement, left, edges)
+    notes += [
+        *against,
+        *(["blind: do not trust this kernel without a look at it, and at what it restores."] if against else []),
+    ]
+    return EstimatedKernel(kernel, confidence, tuple(notes), not against)
+
+
+def _better(first: Tensor, second: Tensor, spectrum: Spectrum | None) -> tuple[Tensor, float]:
+    """Choose the kernel that explains the spectrum better, and say what part of the blur's trace it leaves unexplained."""
+    if spectrum is None:
+        return first, 0.0
+    kernel, least = min(((k, misfit(spectrum, k)) for k in (first, second)), key=lambda found: found[1])
+    point = misfit(spectrum, torch.ones(1, 1))
+    return kernel, min(1.0, max(least, 0.0) / point) if point > 0 else 1.0
+
+
+def _judged(kernel: Tensor, agreement: float, left: float, edges: int) -> tuple[float, list[str]]:
+    """Return the confidence, the least of what each reason allows, and in words what lies below the least trusted one."""
+    size, point = f"{kernel.shape[0]} x {kernel.shape[1]}", float(kernel.max()) > _POINT
+    border = float(kernel.sum() - kernel[1:-1, 1:-1].sum())
+    reasons = [
+        (
+            _TRUSTED * edges / kernel.numel(),
+            f"blind: {edges} samples on edges are few for a kernel of {size}. Take a larger picture or a smaller size.",
+        ),
+        (
+            0.0 if point else 1.0,
+            "blind: no blur was found; the kernel is a point, and leaves the picture as it is.",
+        ),
+        (
+            1.0 if point or border <= _BORDER else 0.5,
+            f"blind: the kernel of {size} reaches its border. Take a larger size.",
+        ),
+        (
+            agreement,
+            f"blind: a second estimate, begun in another way, came to another kernel (their likeness is {agreement:.2f}).",
+        ),
+        (
+            2 * _TRUSTED * (1 - left),
+            f"blind: {left:.0%} of what the blur did to the picture's spectrum is not explained by the kernel.",
+        ),
+    ]
+    confidence = max(0.0, min(1.0, *(allowed for allowed, _ in reasons)))
+    return confidence, [words for allowed, words in reasons if allowed < _TRUSTED]
+
+
+def _with_most_edges(grey: Tensor, side: int) -> tuple[Tensor, list[str]]:
+    """Cut a picture to the window of `side` with the steepest slopes, if it is larger."""
+    if max(grey.shape) <= side:
+        return grey, []
+    height, width = (min(n, side) for n in grey.shape)
+    tops, lefts = (range(0, n - side + 1, max(1, side // 2)) if n > side else range(1) for n in grey.shape)
+    coarse = torch.nn.functional.avg_pool2d(grey[None, None], 2)[0, 0]  # less noise
+    steep = coarse.diff(dim=0)[:, :-1].square() + coarse.diff(dim=1)[:-1].square()
+
+    def steepness(place: tuple[int, int]) -> float:
+        y, x = place[0] // 2, place[1] // 2
+        return float(steep[y : y + height // 2, x : x + width // 2].sum())
+
+    y, x = max(((top, left) for top in tops for left in lefts), key=steepness)
+    note = f"blind: the kernel was estimated from {height} x {width} samples from ({y}, {x}), where most edges are."
+    return grey[y : y + height, x : x + width].contiguous(), [note]
+
+
+def _likeness(a: Tensor, b: Tensor) -> float:
+    """The greatest correlation of two kernels over all shifts."""
+    grid = [n + m for n, m in zip(a.shape, b.shape, strict=True)]
+    crossed = torch.fft.irfft2(torch.fft.rfft2(a, grid).conj() * torch.fft.rfft2(b, grid), grid)
+    return float(crossed.max() / (a.norm() * b.norm()))
