@@ -13,6 +13,7 @@ from torch import Tensor
 from unconv.errors import NonFinite
 from unconv.inverse.fields.image.deviation import deviation_of, doubts
 from unconv.inverse.fields.image.exposure import PLAIN, Exposure, cut, light_of, negative
+from unconv.inverse.fields.image.fit import psf_hints
 from unconv.inverse.fields.image.pace import Pace, Progress
 from unconv.inverse.fields.image.problem import Method, Problem
 from unconv.inverse.fields.image.restored import Restored
@@ -73,6 +74,9 @@ def restored(
     if name != "richardson-lucy" and settings.factor == 1:  # points of light, which that is for, are as rough as can be
         for restored, observed, (noise, _) in zip(made, seen, noises, strict=True):
             told += [note for note in doubts(restored, observed, noise, len(given.spatial)) if note not in told]
+    if settings.factor == 1 and settings.kernel.ndim == 2:  # one picture of a stack: they share the PSF
+        middle = len(seen) // 2
+        told += psf_hints(units[middle].of(seen[middle]), settings.kernel, noises[middle][0])
     samples = (torch.stack(made) if len(made) > 1 else made[0]).reshape(*lead, *made[0].shape)
     if total > len(pictures):
         needed = forecast(given.spatial, settings.kernel.shape, name, one.numel() // prod(given.spatial))

@@ -1,0 +1,40 @@
+"""Whether the PSF fits the picture that it is said to have blurred, and what would fit better."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from unconv.inverse.psf.evidence import misfit, moved, spectrum_of
+
+_SCALES = (0.7, 0.8, 0.9, 1.1, 1.2, 1.3, 1.4)
+_TURNS = (-24, -16, -8, 8, 16, 24)  # degrees
+_GAIN = 0.05  # nats for each frequency by which another PSF has to explain the spectrum better
+
+
+@torch.no_grad()
+def psf_hints(samples: Tensor, kernel: Tensor, noise: float) -> list[str]:
+    """Say it if a PSF of another width, or turned, explains the picture clearly better; nothing where none does.
+
+    It looks at the power spectrum of the middle, at most 512 samples a side, some 0.3 s. A PSF with zeros in its spectrum
+    (out of focus, motion, shake) is told from one a fifth as wide or narrow; the width of a Gaussian, which has none, cannot
+    be told from a picture that is itself soft. Where the PSF has its centre cannot be seen in a picture, either.
+
+    Args:
+        samples: (H, W) or (C, H, W); NaN where none was observed.
+        kernel: of two axes.
+        noise: standard deviation of a sample; more or less of it is allowed for.
+    """
+    grey = samples.mean(0) if samples.ndim > 2 else samples
+    spectrum = spectrum_of(grey, noise / (len(samples) if samples.ndim > 2 else 1) ** 0.5)
+    if kernel.ndim != 2 or spectrum is None or max(kernel.shape) > spectrum.side // 2:
+        return []
+    kernel = kernel.to(spectrum.power)
+    tried = {(scale, 0): misfit(spectrum, moved(kernel, scale), soft=True) for scale in _SCALES}
+    tried |= {(1, turn): misfit(spectrum, moved(kernel, 1, turn), soft=True) for turn in _TURNS}
+    as_given = min(misfit(spectrum, given, soft=True) for given in (kernel, moved(kernel)))
+    (scale, turn), least = min(tried.items(), key=lambda item: item[1])
+    if as_given - least < _GAIN:
+        return []
+    other = f"{scale} times as wide" if turn == 0 else f"turned by {abs(turn)} degrees {'counter-' * (turn > 0)}clockwise"
+    return [f"deblur: a PSF {other} explains the picture better. If the result has rings or is still blurred, try that one."]
