@@ -148,8 +148,10 @@ def test_a_kind_of_file_that_cannot_hold_the_picture_is_refused_before_the_work(
     assert "soft-8.png" in str(result.exception) and not (here / "soft-8.png").exists()
 
 
-@pytest.mark.parametrize("psf_option, decodes", [("disk:2", 1), ("estimate:5", 1), ("psf.npy", 1), ("psf.png", 2)])
-def test_files_are_decoded_once_and_results_encoded_once(here, monkeypatch, psf_option, decodes):
+@pytest.mark.parametrize(
+    "psf_option, decodes, encodes", [("disk:2", 1, 2), ("estimate:5", 1, 3), ("psf.npy", 1, 2), ("psf.png", 2, 2)]
+)
+def test_files_are_decoded_once_and_results_encoded_once(here, monkeypatch, psf_option, decodes, encodes):
     np.save(here / "psf.npy", psf.disk(2).numpy())
     Image.fromarray((psf.disk(2) / psf.disk(2).max() * 255).byte().numpy()).save(here / "psf.png")
     counts = Counter()
@@ -165,7 +167,27 @@ def test_files_are_decoded_once_and_results_encoded_once(here, monkeypatch, psf_
     monkeypatch.setattr(Image.Image, "save", counted("encodes", Image.Image.save))
     result = run("soft.png", "--psf", psf_option, "--method", "wiener")
     assert result.exit_code == 0, result.output
-    assert counts == {"decodes": decodes, "encodes": 2}  # the result, and before beside after
+    assert counts == {"decodes": decodes, "encodes": encodes}  # the result, before beside after, and the estimated kernel
+
+
+@pytest.mark.slow
+def test_an_estimated_kernel_is_shown_told_and_can_be_passed_again(here):
+    result = run("soft.png", "--psf", "estimate:7", "--method", "wiener", "--json")
+    assert result.exit_code == 0, result.output
+    told = json.loads(result.stdout)
+    kernel = np.load(told["kernel"]["samples"])
+    assert told["kernel"]["samples"] == "soft-restored-kernel.npy"
+    assert kernel.shape == (7, 7) and kernel.min() >= 0 and abs(kernel.sum() - 1) < 1e-5
+    with Image.open(told["kernel"]["picture"]) as shown:
+        assert shown.size == (252, 252) and shown.getextrema()[1] == 255
+    assert told["kernel"]["trusted"] is (not any(note.startswith("blind: do not trust") for note in told["notes"]))
+    (here / "soft-restored.png").rename(here / "restored.png")
+    refused = run("soft.png", "--psf", "estimate:7", "--no-before-after").exception
+    assert isinstance(refused, UnconvError) and "soft-restored-kernel.png is there already" in str(refused)
+    again = run("soft.png", "--psf", "soft-restored-kernel.npy", "--method", "wiener", "-o", "again.png")
+    assert again.exit_code == 0
+    with Image.open("again.png") as once, Image.open("restored.png") as twice:
+        assert abs(np.asarray(once, int) - np.asarray(twice, int)).max() <= 1
 
 
 @pytest.mark.parametrize("quiet", [True, False])

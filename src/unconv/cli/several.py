@@ -112,20 +112,20 @@ def planned(pairs: Sequence[tuple[Path, Path]], place: Callable[[Path, Path], Pa
 
 
 def left_to_do(
-    jobs: Sequence[Job], sources: Iterable[Path], beside: Callable[[Path], Path] | None, resume: bool, overwrite: bool
+    jobs: Sequence[Job], sources: Iterable[Path], beside: Callable[[Path], Sequence[Path]], resume: bool, overwrite: bool
 ) -> list[Job]:
     """Return the jobs that are not done, before any work.
 
     Args:
         sources: files that must not be written over.
-        beside: names what is written beside a result, if anything is.
+        beside: names what is written beside a result.
 
     Raises:
         UnconvError: a result would replace a source, or anything else without leave.
     """
     real = {os.path.realpath(path) for path in sources}
     left = [job for job in jobs if not (resume and os.path.lexists(job.place))]
-    places = [place for job in left for place in (job.place, *([beside(job.place)] if beside else []))]
+    places = [place for job in left for place in (job.place, *beside(job.place))]
     for place in places:
         if os.path.realpath(place) in real:
             raise UnconvError(f"deblur: {place} is one of the files read, and would be written over. Choose another folder.")

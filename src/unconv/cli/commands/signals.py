@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from unconv.cli import several
+from unconv.cli.estimating import estimated, kernel_places, write_kernel
 from unconv.cli.groups import Group
 from unconv.cli.options import AsJson, Quiet, one_of
 from unconv.cli.progress import Progress, print_table, remark, show_progress
@@ -23,6 +24,7 @@ from unconv.inverse.operators.boundaries import BOUNDARIES
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from unconv.inverse import EstimatedKernel
     from unconv.inverse.fields.image import Restored
     from unconv.pictures.measured import Measured
 
@@ -106,20 +108,19 @@ def deblur(
         return
     place = out or _beside(alone)
     beside = None if before_after is False else _before_after(place)
-    _refuse_places(
-        [place, *([beside] if beside else [])], {"the blurred picture itself": str(alone), "the PSF": psf}, overwrite
-    )
+    places = [place, *([beside] if beside else []), *kernel_places(psf, place)]
+    _refuse_places(places, {"the blurred picture itself": str(alone), "the PSF": psf}, overwrite)
     with show_progress(as_json or quiet, "reading") as progress:
-        restored = _restored(alone, place, asked, progress, quiet)
+        restored, kernel = _restored(alone, place, asked, progress, quiet)
         for note in restored.notes:
             remark(note, quiet)
         progress("writing", 0, 0)
         _write(restored, place, beside, quiet)
     if as_json:
-        print(json.dumps(_numbers(restored, place, beside), indent=1))
+        print(json.dumps(_numbers(restored, place, beside) | kernel, indent=1))
     else:
         print(f"{restored.method}: noise {restored.noise:.4g}, {restored.steps} steps, {_state(restored.converged)}")
-        print(f"wrote {place}" + (f" and {beside}" if beside else ""))
+        print(f"wrote {' and '.join(map(str, places))}")
 
 
 @dataclass(frozen=True)
@@ -138,23 +139,34 @@ class _Asked:
     exposure: dict[str, Any]
 
 
-def _restored(picture: Path, place: Path, asked: _Asked, progress: Progress, quiet: bool) -> Restored:
-    """Read a picture, and restore it; `place`: the file that is to hold the result."""
+def _restored(picture: Path, place: Path, asked: _Asked, progress: Progress, quiet: bool) -> tuple[Restored, dict[str, Any]]:
+    """Read a picture, restore it, and write the kernel if it was estimated; return the result and what is told of the kernel.
+
+    Args:
+        place: the file that is to hold the result.
+    """
+    from unconv.inverse import EstimatedKernel
     from unconv.inverse.fields import image
     from unconv.pictures.encode import refuse_unfit
     from unconv.pictures.measured import measured
 
     observed = measured(picture, axes=asked.axes)
     refuse_unfit(observed, place)  # now, and not after minutes of work
-    kernel = _psf(asked.psf, observed, quiet) if isinstance(asked.psf, str) else asked.psf
+    made = _psf(asked.psf, observed, quiet) if isinstance(asked.psf, str) else asked.psf
+    kernel = made.kernel if isinstance(made, EstimatedKernel) else made
     settings: dict[str, Any] = {"steps": asked.steps, "progress": progress}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # they come as notes, too
         if asked.enlarge is not None:
-            return image.super_resolve(observed, asked.enlarge, kernel, asked.noise, asked.method, **settings)
-        room = None if asked.memory is None else asked.memory * 2**30
-        settings |= {"axes": asked.axes, "strength": asked.strength, "memory": room, **asked.exposure}
-        return image.deblur(observed, kernel, asked.noise, asked.boundary, asked.method, **settings)
+            restored = image.super_resolve(observed, asked.enlarge, kernel, asked.noise, asked.method, **settings)
+        else:
+            room = None if asked.memory is None else asked.memory * 2**30
+            settings |= {"axes": asked.axes, "strength": asked.strength, "memory": room, **asked.exposure}
+            restored = image.deblur(observed, kernel, asked.noise, asked.boundary, asked.method, **settings)
+    if not isinstance(made, EstimatedKernel):
+        return restored, {}
+    told = write_kernel(made, str(asked.psf), place)
+    return replace(restored, notes=(*made.notes, *restored.notes)), told
 
 
 def _with_psf_read(asked: _Asked, quiet: bool) -> _Asked:
@@ -198,17 +210,23 @@ def _restore_each(
     pairs = several.named(arguments, [psf, *([] if out is None else [out])], quiet)
     jobs = several.planned(pairs, lambda path, name: _beside(path) if out is None else out / name.with_suffix(_ending(name)))
     sources = [psf, *(job.source for job in jobs)]
-    left = several.left_to_do(jobs, sources, _before_after if before_after else None, resume, overwrite)
+    left = several.left_to_do(
+        jobs,
+        sources,
+        lambda place: [*([_before_after(place)] if before_after else []), *kernel_places(asked.psf, place)],
+        resume,
+        overwrite,
+    )
     asked, outcome = _with_psf_read(asked, quiet), several.Outcome(len(left))
 
     def work(job: several.Job, progress: Progress) -> dict[str, Any]:
-        restored = _restored(job.source, job.place, asked, progress, quiet)
+        restored, kernel = _restored(job.source, job.place, asked, progress, quiet)
         for note in restored.notes:
             remark(f"{job.name}: {note}", quiet)
         progress("writing", 1, 1)
         beside = _before_after(job.place) if before_after else None
         _write(restored, job.place, beside, quiet)
-        return _numbers(restored, job.place, beside)
+        return _numbers(restored, job.place, beside) | kernel
 
     if len(left) < len(jobs):
         remark(f"{len(jobs) - len(left)} of {len(jobs)} results are there already, and kept.", quiet)
@@ -305,7 +323,7 @@ def _number(option: str, text: str, words: str = "estimate, poisson") -> float:
         raise typer.BadParameter(f"{option} {text!r}: write {words} or a number.") from None
 
 
-def _psf(text: str, observed: Measured, quiet: bool) -> str | Tensor:
+def _psf(text: str, observed: Measured, quiet: bool) -> str | Tensor | EstimatedKernel:
     """Return a file's name as it is, or make the PSF that the words stand for."""
     from unconv.inverse.psf import makers as psf
     from unconv.inverse.psf.files import psf_file
@@ -325,17 +343,9 @@ def _psf(text: str, observed: Measured, quiet: bool) -> str | Tensor:
     if name in ("estimate", "uniform") and not (numbers[0] >= 1 and numbers[0] % 1 == 0):
         raise typer.BadParameter(f"--psf {text!r}: the size must be a whole number.")
     if name == "estimate":
-        return _estimated(observed, int(numbers[0]), quiet)
+        return estimated(observed, int(numbers[0]), quiet)
     psf.refuse_wider(name, numbers, observed.spatial)
     if name == "uniform":
         return psf.uniform(int(numbers[0]))
     made: Tensor = getattr(psf, name)(*numbers)
     return made
-
-
-def _estimated(observed: Measured, size: int, quiet: bool) -> Tensor:
-    from unconv.inverse import estimate_kernel
-
-    remark(f"estimating a kernel of {size} x {size}", quiet)
-    grey = observed.samples.mean(0) if observed.colour else observed.samples
-    return estimate_kernel(grey, size)
