@@ -105,3 +105,17 @@ def test_a_psf_of_three_axes_makes_volumes_of_planes_and_of_nothing_else():
     assert np.allclose(restored[1], alone)
     with pytest.raises(ShapeError, match="a PSF of 2 axes was needed"):
         deblur(array[:, 0], blur, noise=5, axes="TYX")
+
+
+def test_a_psf_of_more_planes_than_the_volume_has_is_no_hindrance():
+    truth = torch.zeros(24, 20, 20)
+    truth[10:13, 6:12, 7:9] = 200
+    blur = psf.gaussian((2.0, 1.0, 1.0))
+    seen = torch.nn.functional.conv3d(truth[None, None], blur[None, None].float(), padding=tuple(n // 2 for n in blur.shape))
+    part = slice(8, 15)
+    observed = seen[0, 0, part] + torch.randn(7, 20, 20, generator=torch.Generator().manual_seed(0))
+    assert len(blur) > len(observed)
+    restored = deblur(observed, blur, noise=1, method="richardson-lucy").picture
+    assert (restored - truth[part]).square().mean() < 0.6 * (observed - truth[part]).square().mean()
+    with pytest.raises(ShapeError, match="larger than the picture"):
+        deblur(observed, blur, noise=1, method="richardson-lucy", boundary="zero")

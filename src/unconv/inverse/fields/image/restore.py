@@ -115,7 +115,7 @@ def deblur(
     """
     if isinstance(psf, np.ndarray | Tensor) and psf.ndim > 1:
         picture = _given(picture, psf.ndim, axes)
-        _refuse_wider(tuple(psf.shape), picture.spatial)  # before it is copied
+        _refuse_wider(tuple(psf.shape), picture.spatial, boundary)  # before it is copied
     kernel, notes = open_psf(psf)
     given = _given(picture, kernel.ndim, axes)
     _check(given, tuple(kernel.shape), boundary)
@@ -190,15 +190,17 @@ def _check(given: Measured, size: tuple[int, ...], boundary: str) -> None:
             f"deblur: the PSF is {size} and the picture {tuple(given.samples.shape)} ({given.axes}); a PSF of "
             f"{len(spatial)} axes was needed. Pass axes='DHW' for a volume, or a plane of the PSF for a picture."
         )
-    _refuse_wider(size, spatial)
+    _refuse_wider(size, spatial, boundary)
     if boundary not in BOUNDARIES:
         raise ShapeError(f"deblur: there is no boundary {boundary!r}. Nearest: {nearest(str(boundary), BOUNDARIES)}.")
     if bool(given.samples.isnan().all()):
         raise NonFinite("deblur: every sample of the picture is NaN; at least some must be observed.")
 
 
-def _refuse_wider(size: tuple[int, ...], spatial: tuple[int, ...]) -> None:
-    if len(size) == len(spatial) and any(k > n for k, n in zip(size, spatial, strict=True)):
+def _refuse_wider(size: tuple[int, ...], spatial: tuple[int, ...], boundary: str) -> None:
+    # Of a volume few planes may be seen, through a PSF of many: what lies above and below is estimated like all that is unseen.
+    looked_at = slice(-2, None) if boundary == "unknown" else slice(None)
+    if len(size) == len(spatial) and any(k > n for k, n in zip(size[looked_at], spatial[looked_at], strict=True)):
         raise ShapeError(
             f"deblur: the PSF is {size}, larger than the picture, {spatial}; every sample would depend on what was not seen. "
             "Crop the PSF to where it is not zero."
