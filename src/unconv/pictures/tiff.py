@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, TiffImagePlugin, UnidentifiedImageError
 
 from unconv.errors import PictureError
 from unconv.pictures.decode import bands
 from unconv.pictures.foreign import refuse_raw
 from unconv.pictures.formats import refuse_bomb
 from unconv.pictures.tiff_layout import TiffLayout, is_imagej
+from unconv.pictures.tiff_library import read_by_library
 from unconv.pictures.tiff_pages import Page, read_pages, read_reduced
 from unconv.pictures.tiff_samples import page_type, read_page
 from unconv.pictures.tiff_stacks import arranged
@@ -121,7 +122,8 @@ def _by_pillow(file: BinaryIO, path: Path, pages: list[Page]) -> tuple[np.ndarra
 def _keeps(page: Page) -> bool:
     """Whether Pillow keeps these bits and this kind of sample."""
     kinds = set(page.kinds)
-    if _is_index(page) or (page.samples > 1 and 0 in _beyond(page)):
+    unknown = page.compression not in TiffImagePlugin.COMPRESSION_INFO
+    if unknown or _is_index(page) or (page.samples > 1 and 0 in _beyond(page)):
         return False
     return (max(page.bits) <= 8 and kinds == {1}) or (page.bits, kinds) in [((16,), {1}), ((32,), {2}), ((32,), {3})]
 
@@ -149,7 +151,12 @@ def _by_strips(file: BinaryIO, path: Path, pages: list[Page]) -> tuple[np.ndarra
     named = "YX"
     if first.samples > 1:
         shape, named = ((first.samples, *shape), "SYX") if first.planar else ((*shape, first.samples), "YXS")
-    if len({(page.samples, page.planar, page_type(page)) for page in pages}) > 1:
+    try:
+        alike = len({(page.samples, page.planar, page_type(page)) for page in pages}) == 1
+    except ValueError as error:
+        out, named = read_by_library(path, pages, str(error))
+        return _upright(out, f"N{named}", first.orientation), named
+    if not alike:
         raise PictureError(f"measured: the pages of {path} differ. Save one kind in a file of its own.")
     out = np.empty((len(pages), *shape), page_type(first))
     for page, array in zip(pages, out, strict=True):
