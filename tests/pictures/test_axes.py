@@ -107,6 +107,11 @@ def test_a_psf_of_three_axes_makes_volumes_of_planes_and_of_nothing_else():
         deblur(array[:, 0], blur, noise=5, axes="TYX")
 
 
+def test_the_noise_of_a_thin_volume_is_told_by_its_planes():
+    volume = 50 + 3 * torch.randn(4, 40, 40, generator=torch.Generator().manual_seed(0))
+    assert deblur(volume, torch.ones(3, 3, 3) / 27, method="tikhonov", strength=1.0).noise == pytest.approx(3, rel=0.1)
+
+
 def test_a_psf_of_more_planes_than_the_volume_has_is_no_hindrance():
     truth = torch.zeros(24, 20, 20)
     truth[10:13, 6:12, 7:9] = 200

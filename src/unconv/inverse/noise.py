@@ -23,7 +23,8 @@ def estimate_noise(observed: Tensor, axes: int = 2) -> float:
     JPEG or a camera's own smoothing, too low. Blocks with a NaN do not count.
 
     Args:
-        observed: (..., *n), n of `axes` axes, each of at least 8 samples.
+        observed: (..., *n), n of `axes` axes, each of at least 8 samples; of three one may be shorter, as the depth of a
+            volume is, and is left out.
 
     Raises:
         ShapeError: fewer samples.
@@ -35,7 +36,8 @@ def estimate_noise(observed: Tensor, axes: int = 2) -> float:
     """
     if not observed.is_floating_point():
         raise DtypeError(f"estimate_noise: the samples are {observed.dtype}, but real floats were needed. Pass x.float().")
-    if axes < 1 or observed.ndim < axes or min(observed.shape[-axes:]) < _SIDE:
+    long = [axis for axis in range(-axes, 0) if observed.ndim >= axes and observed.shape[axis] >= _SIDE]
+    if axes < 1 or len(long) < min(axes, 2):
         raise ShapeError(
             f"estimate_noise: got {tuple(observed.shape)}, but at least {_SIDE} samples along each of the last {axes} axes "
             "were needed. Give the noise as a number."
@@ -44,7 +46,7 @@ def estimate_noise(observed: Tensor, axes: int = 2) -> float:
     place, order = torch.arange(_SIDE, dtype=torch.float64), torch.arange(first, _SIDE, dtype=torch.float64)[:, None]
     high = (torch.cos(pi * (2 * place + 1) * order / (2 * _SIDE)) * (2 / _SIDE) ** 0.5).to(observed)
     finest = observed.detach()
-    for axis in range(-axes, 0):
+    for axis in long:
         # Each axis is cut into blocks in turn, and stays where it was; the cosines go to the front.
         finest = (finest.unfold(axis, _SIDE, 1) @ high.T).movedim(-1, 0)
     sizes = finest.abs().flatten()
