@@ -14,6 +14,7 @@ from unconv.inverse import Convolution, Mask, Window, last
 from unconv.inverse.metrics import psnr
 from unconv.inverse.operators.differences import gradient
 from unconv.inverse.solvers.admm import admm_tv
+from unconv.inverse.solvers.slopes import observed_slope
 
 KINDS = ["circular", "unknown", "masked"]
 
@@ -167,3 +168,26 @@ def test_odd_requests_are_refused():
         last(admm_tv(Convolution(taps(), (12, 12), "zero"), y, noise=0.3))
     with pytest.raises(NonFinite, match="144 of 144 observed samples are NaN or infinite"):
         last(admm_tv(operator, y * float("nan"), noise=0.3))
+
+
+@pytest.mark.parametrize("shape", [(48, 48), (16, 24, 24)])
+@pytest.mark.parametrize("noise", [60.0, 250.0])
+def test_strong_noise_does_not_leave_a_constant(shape, noise):
+    truth = torch.zeros(shape, dtype=torch.double)
+    truth[(slice(4, 12), *[slice(6, 18)] * (len(shape) - 1))] = 200
+    blur = Convolution(torch.full((3,) * len(shape), 3.0 ** -len(shape)), shape)
+    y = blur.forward(truth) + noise * random(*shape, seed=1)
+    found = last(admm_tv(blur, y, noise=noise, steps=60)).estimate
+    constant = (truth - truth.mean()).norm()
+    assert (found - truth).norm() < (0.6 if noise < 100 else 0.97) * constant
+
+
+def test_the_observed_slope_is_a_ramp_s_own_with_any_noise_and_nothing_without():
+    ramp = 3 * torch.arange(64.0, dtype=torch.double).expand(64, 64)
+    ones, noise = torch.ones(64, 64, dtype=torch.double), 20 * random(64, 64, seed=2)
+    slopes = observed_slope(torch.stack([ramp, ramp + noise, noise]), ones, 20.0, 2).flatten()
+    assert 2.5 < slopes[1] < 3.1
+    assert slopes[2] < 0.6
+    hidden = ones.clone()
+    hidden[10:20, 30:40] = 0
+    assert float(observed_slope(ramp * hidden, hidden, 0.0, 2)) == pytest.approx(3)
