@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from math import exp, lgamma, sqrt
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -29,11 +30,11 @@ def observed_slope(seen: Tensor, weights: Tensor, noise: float, axes: int) -> Te
         blocks = known
         for axis in dims:
             blocks = blocks.unfold(axis, side, side).mean(-1)
-        inside = tuple(n - 1 for n in blocks.shape[-axes:])
+        inside: Any = (..., *(slice(n - 1) for n in blocks.shape[-axes:]))
         slopes = []
         for axis in dims:
             step = blocks.diff(dim=axis)
-            slopes.append(step[(..., *(slice(n) for n in inside))] / side)
+            slopes.append(step[inside] / side)
         length = torch.stack(slopes).square().sum(0).sqrt().nanmean(dims, keepdim=True)
         alone = sqrt(2) * noise / side ** (1 + axes / 2) * _chi(axes)
         found = torch.maximum(found, (length - alone).nan_to_num(0.0))

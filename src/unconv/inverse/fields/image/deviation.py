@@ -10,6 +10,7 @@ from torch import Tensor
 from unconv.errors import NonFinite, ShapeError
 from unconv.inverse.camera import Camera
 from unconv.inverse.compression import compression
+from unconv.inverse.fields.image.exposure import shot_noise
 from unconv.inverse.noise import estimate_noise
 from unconv.inverse.operators.differences import gradient
 from unconv.pictures.measured import Measured
@@ -46,6 +47,9 @@ def deviation_of(samples: Tensor, given: Measured, noise: str | float, camera: C
         traces = compression(samples, given.jpeg) if flat and given.peak == _EIGHT_BITS else None
         if traces is not None:
             return _compressed(samples, traces.error, least)
+        grown = shot_noise(samples, axes)
+        if grown is not None and grown[0] >= least:
+            return grown
         found = estimate_noise(samples, axes)
         if found >= least:
             return found, []

@@ -53,6 +53,7 @@ def plug_and_play(make: Callable[[float], Denoiser], opponent: bool = True) -> M
     """
 
     def method(problem: Problem) -> Iterator[Iterate]:
+        problem = _noisy(problem, 0.0, 1e-3)
         steps = problem.steps
         colours = opponent and problem.samples.ndim > problem.axes and len(problem.samples) == 3
         turn = torch.tensor(_OPPONENT, dtype=torch.float64).to(problem.samples) if colours else None
@@ -72,8 +73,15 @@ def plug_and_play(make: Callable[[float], Denoiser], opponent: bool = True) -> M
     return method
 
 
+def _noisy(problem: Problem, circular: float, other: float) -> Problem:
+    """Assume so much noise at least, in standard deviations of the picture: less than iterations can tell from none."""
+    share = circular if problem.boundary == "circular" else other
+    return replace(problem, noise=max(problem.noise, share * float(problem.samples[~problem.unseen].std(correction=0))))
+
+
 def total_variation(problem: Problem) -> Iterator[Iterate]:
     """Total variation, by ADMM."""
+    problem = _noisy(problem, 1e-3, 5e-3)
     noise = problem.noise if problem.strength is None else None
     return admm_tv(problem.operator(), problem.observed, noise=noise, strength=problem.strength, steps=problem.steps)
 
@@ -97,6 +105,7 @@ def wavelet(problem: Problem) -> Iterator[Iterate]:
 def tikhonov_filter(problem: Problem) -> Iterator[Iterate]:
     """Small gradients, as strong as the discrepancy principle says."""
     unknown = problem.boundary == "unknown"
+    problem = _noisy(problem, 0.0, 7e-3 if unknown else 0.0)
     return tikhonov(
         problem.operator(),
         problem.observed,
@@ -111,6 +120,7 @@ def tikhonov_filter(problem: Problem) -> Iterator[Iterate]:
 
 def wiener_filter(problem: Problem) -> Iterator[Iterate]:
     """Wiener's filter for pictures, whose power falls with the square of frequency; UPRE tells how high that power is."""
+    problem = _noisy(problem, 0.0, 3e-3)
     strength = problem.strength
     if strength is None:
         strength = _STRONGER * problem.once("strength", _least_risk)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from unconv.errors import DtypeError, NonFinite, ShapeError, nearest
-from unconv.inverse.fields.image.exposure import Exposure, check_exposure
+from unconv.inverse.fields.image.exposure import Exposure, check_exposure, shows_points
 from unconv.inverse.fields.image.pace import Progress
 from unconv.inverse.fields.image.problem import Method
 from unconv.inverse.fields.image.restored import Restored
@@ -122,7 +122,11 @@ def deblur(
     _positive(steps, strength)
     exposure = Exposure(gain, offset, read_noise, background)
     check_exposure(exposure, noise)
-    noise = "poisson" if exposure.said and noise == "estimate" else noise
+    if noise == "estimate" and exposure.said:
+        noise = "poisson"
+    elif noise == "estimate" and method == "auto" and strength is None and _shows_points(given, kernel):
+        noise = "poisson"
+        notes = [*notes, "deblur: points of light on darkness, with noise that grows with the light: restored as counts."]
     name, can, run = _method(method, noise, boundary, kernel.ndim, strength)
     middle = None if centre is None else _whole("centre", centre, kernel.ndim)
     settings = Settings(kernel, middle, boundary, noise, strength, steps or can.most_steps, run, exposure=exposure)
@@ -254,6 +258,13 @@ def _method(
     name = chosen_for(axes, poisson) if method == "auto" else method
     refuse_unfit(name, boundary=boundary, axes=axes, strength=strength is not None, poisson=poisson)
     return name, METHODS[name], METHODS[name].function()
+
+
+def _shows_points(given: Measured, kernel: Tensor) -> bool:
+    """Tell whether a picture, and a PSF, are of the kind that Richardson-Lucy is for."""
+    stacked = given.axes.count("N")
+    pictures = given.samples.reshape(-1, *given.samples.shape[stacked:])
+    return given.jpeg is None and bool((kernel >= 0).all()) and all(shows_points(p, kernel.ndim) for p in pictures)
 
 
 def _same(denoiser: Denoiser) -> Callable[[float], Denoiser]:
