@@ -279,3 +279,23 @@ def test_words_for_programs_about_other_pages_are_not_written_into_one(tmp_path,
 
 def test_an_array_says_nothing():
     assert measured(picture()).metadata == NOTHING
+
+
+@pytest.mark.parametrize(("shape", "dtype"), [((9, 7, 3), "uint16"), ((9, 7, 4), "uint16"), ((9, 7), "int16")])
+@pytest.mark.parametrize("to", ["b.tif", "c.tiff"])
+def test_deep_tiff_has_it_too(tmp_path, shape, dtype, to):
+    tifffile = pytest.importorskip("tifffile", reason="writes and reads deep TIFF")
+    deep = picture(shape, dtype)
+    said = measured(camera_file(tmp_path, ".jpg", 1)).metadata
+    save(deep, tmp_path / "a.tif", metadata=said)
+    given = restored_file(tmp_path / "a.tif", tmp_path / to)  # and once more, from that file
+    assert np.array_equal(tifffile.imread(tmp_path / to), deep) and given.dtype == dtype
+    assert profile_of(tmp_path / to) == PROFILE
+    tags = exif_read(tmp_path / to)
+    assert str(tags["Image Make"]) == "Maker" and str(tags["EXIF ExposureTime"]) == "1/250"
+    assert bytes(tags["EXIF MakerNote"].values) == NOTE and str(tags["GPS GPSLatitudeRef"]) == "N"
+    assert (tags["EXIF ExifImageWidth"].values, tags["EXIF ExifImageLength"].values) == ([7], [9])
+    with tifffile.TiffFile(tmp_path / to) as file:
+        (page,) = file.pages
+        assert page.get_resolution("INCH") == (300, 150) and [tag.code for tag in page.tags] == sorted(page.tags.keys())
+        assert b'Rating="4"' in bytes(page.tags[700].value)

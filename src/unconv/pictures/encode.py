@@ -25,6 +25,7 @@ from unconv.pictures.measured import Measured, array_of, samples_and_axes
 from unconv.pictures.metadata import EXIF, NOTHING, Metadata, metadata_of
 from unconv.pictures.options import left_out, options, png_info
 from unconv.pictures.tiff_layout import TiffLayout
+from unconv.pictures.tiff_tags import tagged
 from unconv.pictures.tiff_writing import has_library, refuse_without_library, refuse_without_writer, tiff_by_library, written
 
 _Encoder = Callable[[np.ndarray[Any, Any]], bytes]
@@ -167,15 +168,16 @@ def _tiff(array: np.ndarray[Any, Any], given: str, path: Path, metadata: Metadat
     """Return the encoder of TIFF: that of Pillow where it writes such samples as they are, since tifffile is an extra."""
     layout, kind = metadata.layout, array.dtype.name
     flat, channels = _laid_out(array, given)
+    size = array.shape[given.index("H")], array.shape[given.index("W")]
     pages = flat.ndim - 2 - (channels > 1)
     library = partial(tiff_by_library, axes="N" * pages + "HWC"[: 2 + (channels > 1)])
     simple = pages <= 1 and channels <= _FEW and (kind == "uint8" or (kind in ("uint16", "float32") and channels == 1))
     if layout is not None and layout.fits(array.shape, given) and not (simple and layout.plain):
         refuse_without_writer()
-        return lambda array: _as_it_came(array, given, layout, library)
+        return tagged(lambda array: _as_it_came(array, given, layout, library), metadata, *size)
     if not simple:
         refuse_without_library(f"save: {array.dtype} of shape {flat.shape} is beyond what Pillow writes into TIFF")
-        return lambda array: library(_laid_out(array, given)[0])
+        return tagged(lambda array: library(_laid_out(array, given)[0]), metadata, *size)
     pillow = _pillow(path, metadata, bool(pages))
 
     def encode(array: np.ndarray[Any, Any]) -> bytes:

@@ -20,7 +20,7 @@ Table = tuple[int, ...]
 
 EXIF = b"Exif\0\0"
 """What stands before EXIF in most files."""
-_XMP_TAG = 700
+_XMP_TAG, _ICC_TAG = 700, 34675
 _WIDTHS, _HEIGHTS = (256, 0xA002), (257, 0xA003)  # of the picture, in the first list of tags and in EXIF's own
 _LETTERS = {1: "B", 3: "H", 4: "I"}  # of the types of EXIF's values that are whole numbers without a sign
 _MOST_TAGS = 4096
@@ -110,19 +110,28 @@ def metadata_of(image: Image.Image) -> Metadata:
 def metadata_of_tiff(path: Path) -> Metadata:
     """Return what a TIFF file says of its first picture, whoever decodes that; nothing if Pillow cannot read its tags."""
     try:
-        with path.open("rb") as file, Image.open(file, formats=["TIFF"]) as image:
-            assert isinstance(image, TiffImagePlugin.TiffImageFile)
-            swapped = image.getexif().get(ExifTags.Base.Orientation, 1) in (5, 6, 7, 8)
-            dpi = _resolution(image.info.get("dpi"))
-            xmp = image.tag_v2.get(_XMP_TAG)
-            return Metadata(
-                icc=image.info.get("icc_profile") or None,
-                exif=_exif(image),
-                xmp=_upright_xmp(bytes(xmp)) if isinstance(xmp, bytes | bytearray) else None,
-                resolution=dpi[::-1] if dpi and swapped else dpi,
-            )
+        with path.open("rb") as file:
+            if file.read(4)[2:] in (b"+\0", b"\0+"):  # BigTIFF, whose tags Pillow reads only with the picture
+                with Image.open(file, formats=["TIFF"]) as image:
+                    return _of_tags(image.getexif())
+            file.seek(0)
+            tags = Image.Exif()
+            tags.load_from_fp(file)
+            return _of_tags(tags)
     except Exception:  # of damaged tags that are not needed to decode samples
         return NOTHING
+
+
+def _of_tags(tags: Image.Exif) -> Metadata:
+    """Return what the tags of a TIFF file's first page say."""
+    dpi = _resolution_in(tags)
+    icc, xmp = (bytes(found) if isinstance(found := tags.get(tag), bytes) else None for tag in (_ICC_TAG, _XMP_TAG))
+    return Metadata(
+        icc=icc or None,
+        exif=_upright_exif(_described(tags)),
+        xmp=_upright_xmp(xmp) if xmp else None,
+        resolution=dpi[::-1] if dpi and tags.get(ExifTags.Base.Orientation, 1) in (5, 6, 7, 8) else dpi,
+    )
 
 
 def changed(exif: bytes, values: dict[int, int], *, preview: bool = True) -> bytes:
@@ -168,12 +177,17 @@ def _changed_list(raw: bytearray, order: str, at: int, values: dict[int, int]) -
 
 def _exif(image: Image.Image) -> bytes | None:
     raw = image.info.get("exif")
-    if not isinstance(raw, bytes):  # of TIFF, of text in PNG, or set by hand
-        found = image.getexif()
-        if isinstance(image, TiffImagePlugin.TiffImageFile):
-            found = _described(found)
-        raw = found.tobytes() if len(found) else b""
-    raw = raw.removeprefix(EXIF)
+    if isinstance(raw, bytes):
+        return _upright_exif(raw)
+    found = image.getexif()  # of TIFF, of text in PNG, or set by hand
+    return _upright_exif(_described(found) if isinstance(image, TiffImagePlugin.TiffImageFile) else found)
+
+
+def _upright_exif(exif: bytes | Image.Exif) -> bytes | None:
+    """Return EXIF with the orientation 1 and without the mark before it; None if there is none, or it is damaged."""
+    if not isinstance(exif, bytes):
+        exif = exif.tobytes() if len(exif) else b""
+    raw = exif.removeprefix(EXIF)
     try:
         return changed(raw, {ExifTags.Base.Orientation: 1}, preview=False) if raw else None
     except ValueError:
