@@ -24,6 +24,7 @@ from unconv.pictures.fits import encoded_fits, refuse_unfit_fits
 from unconv.pictures.measured import Measured, array_of, samples_and_axes
 from unconv.pictures.metadata import EXIF, NOTHING, Metadata, metadata_of
 from unconv.pictures.options import left_out, options, png_info
+from unconv.pictures.pnm import encoded_pnm, refuse_channels
 from unconv.pictures.tiff_layout import TiffLayout
 from unconv.pictures.tiff_tags import tagged
 from unconv.pictures.tiff_writing import has_library, refuse_without_library, refuse_without_writer, tiff_by_library, written
@@ -32,6 +33,7 @@ _Encoder = Callable[[np.ndarray[Any, Any]], bytes]
 _METRES = 0.0254  # of an inch
 _TIFF = (".tif", ".tiff")
 _FEW = 4  # channels that other formats hold
+_PNM, _LARGEST = (".pgm", ".ppm", ".pnm"), 65535  # which white is where nothing says it
 _FITS = (".fits", ".fit", ".fts")
 _SURE = (*_TIFF, ".png", ".npy")  # hold whatever `_encoder` lets through; other formats refuse some modes and sizes
 
@@ -147,6 +149,9 @@ def _encoder(array: np.ndarray[Any, Any], given: str, path: Path, metadata: Meta
         raise PictureError(
             f"save: {path.name} cannot hold a picture of shape {array.shape} ({given}). Save it as .npy or .tif."
         )
+    if suffix in _PNM and (kind == "uint16" or (kind == "uint8" and metadata.white)):
+        refuse_channels(channels, path.name)
+        return array, partial(encoded_pnm, white=metadata.white or _LARGEST, name=path.name)
     if suffix == ".png" and kind == "uint16":
         return array, partial(_encode_deep_png, metadata=metadata)
     if kind == "uint8":

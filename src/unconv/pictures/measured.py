@@ -29,6 +29,7 @@ from unconv.pictures.formats import opened, refuse_cut
 from unconv.pictures.jpeg import Jpeg, described
 from unconv.pictures.metadata import NOTHING, Metadata, metadata_of, metadata_of_tiff
 from unconv.pictures.npy import MAGIC, read_npy
+from unconv.pictures.pnm import read_pnm
 from unconv.pictures.tiff import read_tiff
 from unconv.pictures.tiff_pages import is_tiff
 
@@ -86,13 +87,14 @@ class Measured:
 
     @property
     def peak(self) -> float | None:
-        """The largest value that its type holds, such as 255 or 65535; None for floats, which do not say."""
+        """The largest value that it may hold, such as 255, 4095 or 65535; None for floats, which do not say."""
         return None if self.bounds is None else self.bounds[1]
 
     @property
     def bounds(self) -> tuple[float, float] | None:
-        """The least and the largest value that its type holds; None for floats."""
-        return _bounds(self.dtype)
+        """The least and the largest value that its type holds, or a file's that says what white is; None for floats."""
+        bounds = _bounds(self.dtype)
+        return (bounds[0], float(self.metadata.white)) if bounds and self.metadata.white else bounds
 
     def as_volume(self) -> Measured:
         """Return the same picture with its depth as an axis that a blur runs over: Z, or the one axis that nobody named.
@@ -134,7 +136,7 @@ class Measured:
             )
         if self.alpha is not None:
             samples = torch.cat([samples, self.alpha.to(samples.device)], self.axes.index("C"))
-        samples = _typed(samples, self.dtype).permute(_inverse(_order(self.given)))
+        samples = _typed(samples, self.dtype, self.bounds).permute(_inverse(_order(self.given)))
         if isinstance(self.dtype, torch.dtype):
             return samples.to(self.samples.device)
         array = samples.detach().cpu().numpy().astype(self.dtype, order="C")
@@ -151,8 +153,8 @@ def measured(source: Source | Measured, *, axes: str | None = None) -> Measured:
 
     Files, known by their content: those of `unconv.pictures.formats.FORMATS` and `.npy`. 8-bit ones come as Pillow reads
     them, upright, palettes and CMYK as RGB, of an animation the first frame; PNG with 16 bits, grey or colour; TIFF of
-    any depth and of several pages, also ImageJ's and OME's. JPEG 2000, AVIF and colour PPM come at the 8 bits that Pillow
-    reads them at. A file that was cut off, or that announces pages which are not in it, is refused.
+    any depth and of several pages, also ImageJ's and OME's; PGM and PPM of any depth. Colour of JPEG 2000 and AVIF comes at
+    the 8 bits that Pillow reads it at. A file that was cut off, or that announces pages which are not in it, is refused.
 
     The axes are those that the file names. Where none does, three axes are read like this. An array whose last axis is 1 to
     4 long has channels last; a tensor whose first axis is 1 or 3 long has channels first, else one whose last axis is 3 long
@@ -309,6 +311,9 @@ def _read(path: Path) -> _Read:
     if is_fits(start):
         samples, given, fits, notes = read_fits(path)
         return _Read(samples, given, metadata=Metadata(fits=fits), notes=notes)
+    pnm = read_pnm(path)
+    if pnm is not None:
+        return _Read(pnm.samples, "HWC"[: pnm.samples.ndim], alpha=False, metadata=Metadata(white=pnm.white))
     refuse_cut("measured", path)
     with path.open("rb") as file, opened(file) as image:
         if image.format == "PNG" and start[24] == 16:
@@ -372,9 +377,8 @@ def _floating(values: np.ndarray[Any, Any] | Tensor) -> Tensor:
     return samples
 
 
-def _typed(samples: Tensor, dtype: np.dtype[Any] | torch.dtype) -> Tensor:
+def _typed(samples: Tensor, dtype: np.dtype[Any] | torch.dtype, bounds: tuple[float, float] | None) -> Tensor:
     """Round and clip to an integer type, only convert to a floating one; float64 where torch lacks the type."""
-    bounds = _bounds(dtype)
     if bounds is not None:
         holes = int(torch.isnan(samples).sum())
         if holes:

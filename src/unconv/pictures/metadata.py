@@ -48,6 +48,7 @@ class Metadata:
         comment: of a JPEG.
         chunks: of a PNG that say what its colours are, and texts: names and contents.
         tables: by which a JPEG quantised, brightness first, each row by row.
+        white: the largest value that a sample may have, where that is not the type's own, as 4095 of 12 bits.
         layout: how a TIFF file lays out its pages, and their tags.
         fits: what a FITS file holds beside the image.
     """
@@ -59,6 +60,7 @@ class Metadata:
     comment: bytes | None = None
     chunks: tuple[tuple[bytes, bytes], ...] = ()
     tables: tuple[Table, ...] = ()
+    white: int | None = None
     layout: TiffLayout | None = None
     fits: Fits | None = None
 

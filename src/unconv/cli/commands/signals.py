@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 GROUP = Group("Signals and pictures", 3)
 
+_KEPT = (".png", ".tif", ".tiff", ".npy", ".fits", ".fit", ".fts", ".pgm", ".ppm", ".pnm")  # kinds of files that lose nothing
 _MAKERS = {
     "gaussian": "gaussian:SIGMA",
     "motion": "motion:LENGTH,ANGLE",
@@ -297,7 +298,7 @@ def _beside(picture: Path) -> Path:
 
 def _ending(picture: Path) -> str:
     """Return the ending of a result's name: the picture's own, or PNG where that would compress with loss."""
-    return picture.suffix if picture.suffix.lower() in (".png", ".tif", ".tiff", ".npy", ".fits", ".fit", ".fts") else ".png"
+    return picture.suffix if picture.suffix.lower() in _KEPT else ".png"
 
 
 def _before_after(place: Path) -> Path:
