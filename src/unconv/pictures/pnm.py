@@ -1,4 +1,4 @@
-"""PGM and PPM files whose white is not 255, as 12-bit cameras write them: Pillow scales their samples, here they stay as stored.
+"""PGM and PPM files whose white is not 255, as of 12-bit cameras: Pillow scales their samples, here they stay as stored.
 
 Source:
     netpbm, "PGM Format Specification" and "PPM Format Specification" (2013 and 2016).
