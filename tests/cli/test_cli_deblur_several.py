@@ -159,6 +159,18 @@ def test_a_name_with_brackets_is_a_name(here):
     assert Path("photos/b[1]-restored.png").is_file()
 
 
+def test_a_run_that_is_stopped_while_it_encodes_has_written_nothing(here, monkeypatch):
+    from unconv.inverse.fields.image.restored import Restored
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    before = files("photos")
+    monkeypatch.setattr(Restored, "comparison", stop)
+    assert run("photos/b.png").exit_code == 130
+    assert files("photos") == before
+
+
 def test_a_stopped_run_keeps_what_is_done_and_says_how_to_go_on(here, monkeypatch):
     from unconv.inverse.fields import image
 

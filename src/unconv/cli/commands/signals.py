@@ -185,11 +185,14 @@ def _with_psf_read(asked: _Asked, quiet: bool) -> _Asked:
 def _write(restored: Restored, place: Path, beside: Path | None, quiet: bool) -> None:
     from unconv.pictures.encode import png
 
-    with uninterrupted(), warnings.catch_warnings(record=True) as told:  # the two go together
+    with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always", UserWarning)
-        restored.save(place)
-        if beside is not None:
-            write(beside, png(restored.comparison()))
+        files = {place: restored.encoded(place)}  # which may take many seconds, and may be stopped
+    if beside is not None:
+        files[beside] = png(restored.comparison())
+    with uninterrupted():  # the two go together
+        for path, content in files.items():
+            write(path, content)
     for warning in told:
         remark(str(warning.message), quiet)
 

@@ -11,9 +11,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from unconv.files import write
 from unconv.pictures.draw import picture_of
-from unconv.pictures.encode import png
-from unconv.pictures.encode import save as save_picture
+from unconv.pictures.encode import encoded, png
 from unconv.pictures.measured import measured
 from unconv.pictures.metadata import NOTHING, Metadata
 
@@ -50,8 +50,12 @@ class Restored:
 
         What its file said of it comes with it; a format that cannot hold all of that brings a `UserWarning`.
         """
+        write(Path(path), self.encoded(path))
+
+    def encoded(self, path: str | Path) -> bytes:
+        """Return the bytes that `save` writes."""
         told = f"{self.method}, {self.steps} steps, noise {self.noise:.4g} taken away"
-        save_picture(self.picture, path, axes=self.axes, metadata=self.metadata.with_history(told))
+        return encoded(self.picture, path, axes=self.axes, metadata=self.metadata.with_history(told))
 
     def comparison(self) -> Image.Image:
         """Before and after, side by side, at 8 bits: of a stack the first picture, of a volume the middle slice."""
