@@ -165,3 +165,31 @@ def test_without_astropy_the_extra_is_named(tmp_path, monkeypatch):
         measured(tmp_path / "a.fits")
     with pytest.raises(PictureError, match=r'pip install "unconv\[astro\]"'):
         refuse_unfit(measured(samples(24, 40)), "a.fits")
+
+
+LIES = {
+    "axes": ((b"NAXIS   =                    2", b"NAXIS   =             99999999"), "99999999 axes"),
+    "bytes": ((b"NAXIS1  =                   40", b"NAXIS1  =           9999999999"), "but ends at"),
+    "less than nothing": ((b"NAXIS1  =                   40", b"NAXIS1  =                  -40"), "but ends at"),
+    "no end": ((b"END" + b" " * 77, b"ENO" + b" " * 77), "no end"),
+}
+
+
+@pytest.mark.parametrize("name", LIES)
+def test_a_header_that_lies_is_refused_at_once(tmp_path, name):
+    (said, lie), words = LIES[name]
+    fits.PrimaryHDU(samples(24, 40)).writeto(tmp_path / "a.fits")
+    content = (tmp_path / "a.fits").read_bytes()
+    assert said in content
+    (tmp_path / "a.fits").write_bytes(content.replace(said, lie))
+    with pytest.raises(PictureError, match=words):
+        measured(tmp_path / "a.fits")
+
+
+def test_damaged_lines_of_a_header_are_left_out_and_told_of(tmp_path):
+    fits.PrimaryHDU(samples(24, 40), header()).writeto(tmp_path / "a.fits")
+    content = (tmp_path / "a.fits").read_bytes()
+    (tmp_path / "a.fits").write_bytes(content.replace(b"BUNIT   = 'adu ", b"BUNIT   = 'ad\0 "))
+    assert "1 lines of the header" in measured(tmp_path / "a.fits").notes[0]
+    ((found, _),) = back(tmp_path / "a.fits")
+    assert "BUNIT" not in found and found["OBJECT"] == "M 31"

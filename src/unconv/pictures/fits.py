@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import importlib
 import io
+import math
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -19,6 +20,8 @@ from unconv.errors import PictureError
 from unconv.pictures.formats import refuse_bomb
 from unconv.version import __version__
 
+_BLOCK, _MOST_AXES = 2880, 999
+_WHOLE = re.compile(rb"(BITPIX  |NAXIS[\d ]{3}|PCOUNT  |GCOUNT  )= +([+-]?\d{1,18})\b")
 _MAGIC = re.compile(rb"SIMPLE  = {20}T")
 # What an axis holds that is no direction in the sky, by the first letters of its CTYPE (FITS 4.0, tables 22 and 25).
 _APART = ("FREQ", "ENER", "WAVN", "VRAD", "WAVE", "VOPT", "ZOPT", "AWAV", "VELO", "BETA", "STOKES", "TIME", "UTC", "LAMBDA")
@@ -61,6 +64,8 @@ def read_fits(path: Path) -> tuple[np.ndarray[Any, Any], str, Fits, tuple[str, .
         ValueError: the file is damaged or cut off.
     """
     fits, size = _astropy(f"measured: {path} is FITS, which astropy reads"), path.stat().st_size
+    with path.open("rb") as file:
+        _walk(file, size)
     try:
         with fits.open(path, memmap=False, lazy_load_hdus=False) as units:
             images = [index for index, unit in enumerate(units) if unit.is_image and len(unit.shape) > 1]
@@ -75,17 +80,63 @@ def read_fits(path: Path) -> tuple[np.ndarray[Any, Any], str, Fits, tuple[str, .
             if end > size or (not packed and pixels * abs(unit.header["BITPIX"]) // 8 > place["datSpan"]):
                 raise ValueError(f"it announces {unit.shape}, but ends at {size}")
             samples = np.asarray(unit.data)
-            header, named = unit.header.copy(), unit.name
-    except fits.VerifyError as error:
-        raise ValueError(str(error)) from error
+            cards, named = list(unit.header.cards), unit.name
+            header = fits.Header([card for card in cards if _sound(card)])
+    except PictureError:
+        raise
+    except Exception as error:  # astropy and the decompressors raise what they like on damaged files
+        raise ValueError(f"{type(error).__name__}: {error}") from error
     given = _axes(header, samples.ndim)
     height, width = (samples.shape[given.index(letter)] for letter in "HW")
     with path.open("rb") as file:
         before = file.read(begin)
         file.seek(end)
         rest = Fits(header, before, file.read(), (height, width), given)
-    notes = (f"measured: of {len(images)} images in {path.name} the first, {named!r}, was read.",) if len(images) > 1 else ()
-    return samples.astype(samples.dtype.newbyteorder("="), copy=False), given, rest, notes
+    notes = [f"measured: of {len(images)} images in {path.name} the first, {named!r}, was read."] if len(images) > 1 else []
+    if len(header) < len(cards):
+        notes.append(f"measured: {len(cards) - len(header)} lines of the header of {path.name} are damaged, and left out.")
+    return samples.astype(samples.dtype.newbyteorder("="), copy=False), given, rest, tuple(notes)
+
+
+def _walk(file: BinaryIO, size: int) -> None:
+    """Go from header to header, and refuse what astropy would take for ever to read, or read though its end is missing."""
+    at = 0
+    while at + _BLOCK <= size:
+        file.seek(at)
+        numbers: dict[bytes, int] = {}
+        block = b""
+        while not re.search(rb"END {77}", b"".join(_ends(block))):
+            at += _BLOCK
+            if at > size:
+                raise ValueError("a header of it has no end")
+            block = file.read(_BLOCK)
+            for card in range(0, _BLOCK, 80):
+                found = _WHOLE.match(block, card, card + 80)
+                if found:
+                    numbers.setdefault(found[1].strip(), int(found[2]))
+        axes = numbers.get(b"NAXIS", 0)
+        if not 0 <= axes <= _MOST_AXES:
+            raise ValueError(f"it announces {axes} axes, but {_MOST_AXES} at most were needed")
+        lengths = [numbers.get(b"NAXIS%d" % (axis + 1), 1) for axis in range(axes)]
+        count = math.prod(lengths[1:] if lengths[:1] == [0] else lengths) if lengths else 0  # of random groups the first is 0
+        count = (count + numbers.get(b"PCOUNT", 0)) * numbers.get(b"GCOUNT", 1)
+        span = count * abs(numbers.get(b"BITPIX", 8)) // 8
+        if min([span, *lengths]) < 0 or at + span > size:
+            raise ValueError(f"it announces {span} bytes of samples at {at}, but ends at {size}")
+        at += -(-span // _BLOCK) * _BLOCK
+
+
+def _ends(block: bytes) -> list[bytes]:
+    return [block[card : card + 80] for card in range(0, len(block), 80) if block[card : card + 8] == b"END     "]
+
+
+def _sound(card: Any) -> bool:
+    """Whether a line of a header can be written again."""
+    try:
+        card.verify("exception")
+        return len(str(card)) % 80 == 0
+    except Exception:
+        return False
 
 
 def _astropy(why: str) -> Any:
