@@ -144,7 +144,8 @@ def test_ome_planes_lie_in_the_new_file_under_another_identity(tmp_path):
     rest = "".join(f'<TiffData FirstT="{t}" FirstC="{c}" FirstZ="{z}" IFD="{6 * t + 3 * c + z}"/>'
                    for t in range(2) for c in range(2) for z in range(3) if t + c + z)  # fmt: skip
     head, _, tail = said.partition("<TiffData")
-    pages = [page.asarray() for page in tifffile.TiffFile(path).pages]
+    with tifffile.TiffFile(path) as file:
+        pages = [page.asarray() for page in file.pages]
     with tifffile.TiffWriter(path) as file:
         for index, page in enumerate(pages):
             told = head + plane + rest + tail.partition("/>")[2] if index == 0 else None

@@ -12,6 +12,7 @@ import pytest
 from PIL import Image, ImageCms, PngImagePlugin
 
 from unconv.errors import PictureError
+from unconv.inverse.fields.image import super_resolve
 from unconv.pictures.encode import save
 from unconv.pictures.measured import measured
 from unconv.pictures.metadata import NOTHING, changed
@@ -299,3 +300,35 @@ def test_deep_tiff_has_it_too(tmp_path, shape, dtype, to):
         (page,) = file.pages
         assert page.get_resolution("INCH") == (300, 150) and [tag.code for tag in page.tags] == sorted(page.tags.keys())
         assert b'Rating="4"' in bytes(page.tags[700].value)
+
+
+def press(words):
+    """A JPEG's segment with a caption, as Photoshop writes it."""
+    caption = b"\x1c\x02\x78" + struct.pack(">H", len(words)) + words
+    part = b"Photoshop 3.0\0" + b"8BIM\x04\x04\0\0" + struct.pack(">I", len(caption)) + caption + bytes(len(caption) % 2)
+    return caption, b"\xff\xed" + struct.pack(">H", len(part) + 2) + part
+
+
+@pytest.mark.parametrize("words", [b"a caption", b"captions"])
+def test_captions_of_the_press_are_kept(tmp_path, words):
+    caption, segment = press(words)
+    Image.fromarray(picture()).save(tmp_path / "a.jpg", extra=segment)
+    restored_file(tmp_path / "a.jpg", tmp_path / "b.jpg")
+    assert segment in (tmp_path / "b.jpg").read_bytes()
+    restored_file(tmp_path / "b.jpg", tmp_path / "c.tif")
+    with Image.open(tmp_path / "c.tif") as image:
+        assert image.tag_v2[33723] == caption
+    with pytest.warns(UserWarning, match="said: IPTC"):
+        restored_file(tmp_path / "b.jpg", tmp_path / "d.png")
+
+
+@pytest.mark.parametrize("to", [".jpg", ".png", ".tif"])
+def test_a_finer_grid_has_more_samples_an_inch(tmp_path, to):
+    source = camera_file(tmp_path, ".jpg", 1)
+    result = super_resolve(source, 2, noise=2, method="dct", steps=1)
+    result.save(tmp_path / f"out{to}")
+    tags = exif_read(tmp_path / f"out{to}")
+    assert (tags["EXIF ExifImageWidth"].values, tags["EXIF ExifImageLength"].values) == ([80], [48])
+    assert [str(tags[f"Image {name}Resolution"]) for name in "XY"] == ["600", "300"]
+    with Image.open(tmp_path / f"out{to}") as image:
+        assert image.size == (80, 48) and image.info["dpi"] == pytest.approx((600, 300), abs=0.02)

@@ -23,11 +23,14 @@ EXIF = b"Exif\0\0"
 _XMP_TAG, _ICC_TAG = 700, 34675
 _WIDTHS, _HEIGHTS = (256, 0xA002), (257, 0xA003)  # of the picture, in the first list of tags and in EXIF's own
 _LETTERS = {1: "B", 3: "H", 4: "I"}  # of the types of EXIF's values that are whole numbers without a sign
+_RATIO = 5
+_RESOLUTION = (ExifTags.Base.XResolution, ExifTags.Base.YResolution)
 _MOST_TAGS = 4096
 # Tags of TIFF that say how a file's samples are laid out, not what the picture is: they belong to the file that came.
 _LAYOUT = {*range(254, 267), 273, *range(277, 282), 284, *range(288, 294), 297, 301, 317, *range(320, 326), *range(330, 348)}
 _LAYOUT |= {*range(512, 522), *range(529, 533), _XMP_TAG, 32997, 33421, 33422, 34377, 34675, 37724, 50838, 50839}
 _DESCRIPTION = 270
+_IPTC = 0x0404  # of Photoshop's parts
 _OTHERS_WORDS = ("ImageJ=", "<?xml", "<OME", '{"shape')  # descriptions for programs, of a file's pages
 _UNKNOWN_AS = ("XML:com.adobe.xmp", "Raw profile type")  # texts in PNG that hold what is kept elsewhere
 _ORIENTATION = (
@@ -45,6 +48,7 @@ class Metadata:
         exif: as it stands behind the mark of EXIF, its orientation 1, without the preview of the picture before.
         xmp: as text of XML, its orientation 1.
         resolution: samples an inch, across and down.
+        iptc: captions and keywords of the press.
         comment: of a JPEG.
         chunks: of a PNG that say what its colours are, and texts: names and contents.
         tables: by which a JPEG quantised, brightness first, each row by row.
@@ -57,6 +61,7 @@ class Metadata:
     exif: bytes | None = None
     xmp: bytes | None = None
     resolution: tuple[float, float] | None = None
+    iptc: bytes | None = None
     comment: bytes | None = None
     chunks: tuple[tuple[bytes, bytes], ...] = ()
     tables: tuple[Table, ...] = ()
@@ -67,6 +72,17 @@ class Metadata:
     def with_history(self, history: str) -> Metadata:
         """Return the same, to be written by those formats that say so with how the picture came about."""
         return self if self.fits is None else replace(self, fits=replace(self.fits, history=history))
+
+    def finer(self, factor: int) -> Metadata:
+        """Return the same for the picture with `factor` samples for each one along an axis: the paper stays as large."""
+        if factor == 1:
+            return self
+        exif, inch = self.exif, self.resolution
+        return replace(
+            self,
+            exif=None if exif is None else changed(exif, {}, finer=factor),
+            resolution=None if inch is None else (inch[0] * factor, inch[1] * factor),
+        )
 
     def exif_of(self, width: int, height: int) -> bytes | None:
         """Return `exif` with the size of the picture that it goes with, behind its mark; None if there is none."""
@@ -103,6 +119,7 @@ def metadata_of(image: Image.Image) -> Metadata:
         exif=_exif(image),
         xmp=_upright_xmp(xmp) if isinstance(xmp, bytes) and xmp else None,
         resolution=dpi[::-1] if dpi and swapped else dpi,
+        iptc=_iptc(image),
         comment=comment if isinstance(comment, bytes) and image.format in ("JPEG", "MPO") else None,
         chunks=_chunks(image),
         tables=tuple(tuple(table) for _, table in sorted((getattr(image, "quantization", None) or {}).items())),
@@ -136,12 +153,13 @@ def _of_tags(tags: Image.Exif) -> Metadata:
     )
 
 
-def changed(exif: bytes, values: dict[int, int], *, preview: bool = True) -> bytes:
+def changed(exif: bytes, values: dict[int, int], *, preview: bool = True, finer: int = 1) -> bytes:
     """Return EXIF in which some tags have other values, all else byte for byte: makers' notes hold places in it.
 
     Args:
         values: of tags that are there; others are not added.
         preview: whether the small picture that EXIF may hold stays.
+        finer: what samples an inch, or a centimetre, are multiplied by.
 
     Raises:
         ValueError: it is damaged.
@@ -150,9 +168,9 @@ def changed(exif: bytes, values: dict[int, int], *, preview: bool = True) -> byt
     try:
         order = {b"II": "<", b"MM": ">"}[exif[:2]]
         (at,) = struct.unpack_from(f"{order}I", raw, 4)
-        end, inner = _changed_list(raw, order, at, values)
+        end, inner = _changed_list(raw, order, at, values, finer)
         if inner:
-            _changed_list(raw, order, inner, values)
+            _changed_list(raw, order, inner, values, finer)
         if not preview and end + 4 <= len(raw):
             struct.pack_into(f"{order}I", raw, end, 0)
     except (struct.error, KeyError) as error:
@@ -160,7 +178,7 @@ def changed(exif: bytes, values: dict[int, int], *, preview: bool = True) -> byt
     return bytes(raw)
 
 
-def _changed_list(raw: bytearray, order: str, at: int, values: dict[int, int]) -> tuple[int, int]:
+def _changed_list(raw: bytearray, order: str, at: int, values: dict[int, int], finer: int) -> tuple[int, int]:
     """Change one list of tags in place; return where it ends, and where EXIF's own list is."""
     (count,) = struct.unpack_from(f"{order}H", raw, at)
     if count > _MOST_TAGS:
@@ -170,6 +188,10 @@ def _changed_list(raw: bytearray, order: str, at: int, values: dict[int, int]) -
         tag, kind, number = struct.unpack_from(f"{order}HHI", raw, entry)
         if tag == ExifTags.IFD.Exif:
             (inner,) = struct.unpack_from(f"{order}I", raw, entry + 8)
+        elif tag in _RESOLUTION and (kind, number) == (_RATIO, 1):
+            (place,) = struct.unpack_from(f"{order}I", raw, entry + 8)
+            (above,) = struct.unpack_from(f"{order}I", raw, place)
+            struct.pack_into(f"{order}I", raw, place, above * finer)
         elif tag in values and kind in _LETTERS and number == 1:
             letter = _LETTERS[kind]
             if values[tag] < 256 ** struct.calcsize(letter):
@@ -183,6 +205,13 @@ def _exif(image: Image.Image) -> bytes | None:
         return _upright_exif(raw)
     found = image.getexif()  # of TIFF, of text in PNG, or set by hand
     return _upright_exif(_described(found) if isinstance(image, TiffImagePlugin.TiffImageFile) else found)
+
+
+def _iptc(image: Image.Image) -> bytes | None:
+    """Return what a JPEG holds of IPTC, within Photoshop's part of it."""
+    parts = image.info.get("photoshop")
+    found = parts.get(_IPTC) if isinstance(parts, dict) else None
+    return found if isinstance(found, bytes) and found else None
 
 
 def _upright_exif(exif: bytes | Image.Exif) -> bytes | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable
 from typing import Any
 
@@ -9,7 +10,8 @@ from PIL import ExifTags, Image, PngImagePlugin, TiffImagePlugin
 
 from unconv.pictures.metadata import Metadata, tiff_tags
 
-_XMP_TAG = 700
+_XMP_TAG, _IPTC_TAG = 700, 33723
+_LONGEST = 65_000  # bytes of a segment, less what stands before them
 _INCH = 2
 _PACKED = {5: "tiff_lzw", 8: "tiff_adobe_deflate", 32773: "packbits", 32946: "tiff_deflate"}  # ways to compress TIFF
 _QUALITY, _SUM = 95, 369  # of a JPEG, and what its steps for brightness come to: the sum tells the finer of two tables
@@ -24,7 +26,13 @@ def options(form: str, metadata: Metadata, width: int, height: int) -> dict[str,
 def left_out(form: str, metadata: Metadata) -> list[str]:
     """Name what `form` cannot hold of what a picture's file said."""
     holds = _HOLDS.get(form, ())
-    there = {"colour profile": metadata.icc, "EXIF": metadata.exif, "XMP": metadata.xmp, "resolution": metadata.resolution}
+    there = {
+        "colour profile": metadata.icc,
+        "EXIF": metadata.exif,
+        "XMP": metadata.xmp,
+        "IPTC": metadata.iptc,
+        "resolution": metadata.resolution,
+    }
     return [name for name, value in there.items() if value and name not in holds]
 
 
@@ -53,7 +61,16 @@ def _jpeg(metadata: Metadata, width: int, height: int) -> dict[str, Any]:
     found = metadata.info(width, height)
     if "dpi" in found:
         found["dpi"] = tuple(round(value) for value in found["dpi"])
-    return {**found, **steps, "subsampling": 0}
+    return {**found, **steps, "subsampling": 0, "extra": _press(metadata.iptc)}
+
+
+def _press(iptc: bytes | None) -> bytes | None:
+    """Return the segment of a JPEG that holds IPTC, as Photoshop writes it; None if there is none, or it is too long."""
+    if iptc is None or len(iptc) > _LONGEST:
+        return None
+    padded = iptc + bytes(len(iptc) % 2)
+    part = b"Photoshop 3.0\0" + b"8BIM" + struct.pack(">HHI", 0x0404, 0, len(iptc)) + padded
+    return b"\xff\xed" + struct.pack(">H", len(part) + 2) + part
 
 
 def _webp(metadata: Metadata, width: int, height: int) -> dict[str, Any]:
@@ -82,6 +99,9 @@ def _tiff(metadata: Metadata, width: int, height: int) -> dict[str, Any]:
     tags = TiffImagePlugin.ImageFileDirectory_v2()
     for tag, value in tiff_tags(metadata.exif_of(width, height)).items():
         tags[tag] = value
+    if metadata.iptc:
+        tags[_IPTC_TAG] = metadata.iptc
+        tags.tagtype[_IPTC_TAG] = 7
     if metadata.xmp:
         tags[_XMP_TAG] = metadata.xmp
         tags.tagtype[_XMP_TAG] = 1
@@ -97,4 +117,4 @@ _OPTIONS: dict[str, Callable[[Metadata, int, int], dict[str, Any]]] = {
     "PNG": _png, "JPEG": _jpeg, "WEBP": _webp, "AVIF": _avif, "TIFF": _tiff, "BMP": _bmp,
 }  # fmt: skip
 _ALL = ("colour profile", "EXIF", "XMP", "resolution")
-_HOLDS = {"PNG": _ALL, "JPEG": _ALL, "WEBP": _ALL, "AVIF": _ALL, "TIFF": _ALL, "BMP": ("resolution",)}
+_HOLDS = {"PNG": _ALL, "JPEG": (*_ALL, "IPTC"), "WEBP": _ALL, "AVIF": _ALL, "TIFF": (*_ALL, "IPTC"), "BMP": ("resolution",)}

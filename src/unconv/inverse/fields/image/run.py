@@ -86,11 +86,11 @@ def restored(
     if settings.factor > 1:
         known = _enlarged(known, settings.factor)
         alpha = None if given.alpha is None else _enlarged(given.alpha, settings.factor)
-        shown = replace(given, samples=known, alpha=alpha)
+        shown = replace(given, samples=known, alpha=alpha, metadata=given.metadata.finer(settings.factor))
     samples = put_back(samples, known, shown.alpha)
     deviation = sum(noise for noise, _ in noises) / len(noises)
     told += cut(samples, given)
-    rest = (tuple(told), shown.like(known), given.given, given.metadata)
+    rest = (tuple(told), shown.like(known), given.given, shown.metadata)
     return Restored(shown.like(samples), deviation, name, pace.made, pace.converged, *rest)
 
 
