@@ -1,6 +1,6 @@
 """Does a restoration take the memory that is forecast for it?
 
-    python benchmarks/memory.py [--methods dct tv] [--sizes 1024 2048] [--json FILE]
+    python benchmarks/memory.py [--methods dct tv] [--sizes 1024 2048 | --volumes 96] [--tiles 4] [--json FILE]
 
 Each case is a process of its own on one thread, float32, with an unknown boundary and steps enough to come to every kind of
 step. The peak is what the process holds at most during `deblur`, by the system's account, beyond what it held before, with the
@@ -34,7 +34,7 @@ def held(what):
 method, steps, shape, axes, size, tiled = eval(sys.argv[1])
 settings = {"noise": 3.0, "method": method, "steps": steps, "axes": axes}
 psf = torch.ones(size) / torch.ones(size).numel()
-small = [n if letter == "C" else 80 for n, letter in zip(shape, axes)]
+small = [n if letter == "C" else 24 if "D" in axes else 80 for n, letter in zip(shape, axes)]
 deblur(torch.rand(small) * 200, psf, **settings, memory=1e12)
 picture = torch.rand(shape).mul_(200)
 before = held("VmRSS")
@@ -52,26 +52,27 @@ def measured(method: str, shape: tuple[int, ...], axes: str, size: tuple[int, ..
     return int(done.stdout)
 
 
-def cases(methods: list[str], sizes: list[int]) -> list[tuple[str, tuple[int, ...], str]]:
+def cases(methods: list[str], sizes: list[int], volumes: list[int]) -> list[tuple[str, tuple[int, ...], str]]:
     """Return (method, shape, axes) of each: grey and colour pictures and volumes."""
     found = []
     for method in methods:
-        for n in sizes or PLANES:
+        for n in sizes:
             found += [(method, (n, n), "HW"), (method, (3, n, n), "CHW")]
         if 3 in METHODS[method].axes:
-            found += [(method, (n, n, n), "DHW") for n in ([] if sizes else VOLUMES)]
+            found += [(method, (n, n, n), "DHW") for n in volumes]
     return found
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=METHODS)
-    parser.add_argument("--sizes", nargs="+", type=int, default=[], help="sides of pictures; no volumes then")
+    parser.add_argument("--sizes", nargs="*", type=int, default=PLANES, help="sides of pictures, grey and in colour")
+    parser.add_argument("--volumes", nargs="*", type=int, default=VOLUMES, help="sides of volumes")
     parser.add_argument("--tiles", type=int, default=1, help="allow the forecast of one of so many tiles only")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     rows = []
-    for method, shape, axes in cases(arguments.methods, arguments.sizes):
+    for method, shape, axes in cases(arguments.methods, arguments.sizes, arguments.volumes):
         spatial = shape[1:] if axes == "CHW" else shape
         size, channels = KERNELS[len(spatial)], 3 if axes == "CHW" else 1
         whole = forecast(spatial, size, method, channels)

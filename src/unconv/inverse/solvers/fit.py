@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from math import sqrt
+from math import log, sqrt
 
 import torch
 from torch import Tensor
@@ -79,8 +79,7 @@ class Fit:
         )
         direction = residual * precondition
         size = first = self._dot(residual, direction)
-        for step in range(steps):
-            headway.tell(step / steps)
+        for step in range(1, steps + 1):
             applied = self.transform(self.back(direction * self.response).mul_(self.weights)).mul_(self.adjoint)
             applied.add_(direction * penalty)
             along = size / self._dot(direction, applied).clamp(min=torch.finfo(size.dtype).tiny)
@@ -88,6 +87,7 @@ class Fit:
             residual = residual.sub_(along * applied)
             better = residual * precondition
             new = self._dot(residual, better)
+            headway.tell(max(step / steps, _reached(new, first, enough)))
             if bool((new <= enough**2 * first).all()):
                 break
             direction = better.add_(direction * (new / size.clamp(min=torch.finfo(size.dtype).tiny)))
@@ -107,6 +107,13 @@ class Fit:
 
     def back(self, spectrum: Tensor) -> Tensor:
         return irfftn(spectrum, self.lengths, self.dims)
+
+
+def _reached(size: Tensor, first: Tensor, enough: float) -> float:
+    """The share of the way, in powers of ten, that squared residuals have come."""
+    tiny = torch.finfo(size.dtype).tiny
+    left = float((size / first.clamp(min=tiny)).amax().clamp(min=tiny))
+    return min(max(log(left) / log(enough**2), 0.0), 1.0) if enough < 1 else 0.0
 
 
 def nearest_observed(seen: Tensor, weights: Tensor, axes: int) -> Tensor:

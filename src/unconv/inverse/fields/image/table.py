@@ -26,7 +26,8 @@ class ImageMethod:
         run: "module:function"; the function takes a `Problem` and yields iterates.
         help: one line, without a full stop.
         most_steps: the limit where the caller sets none.
-        copies: how many pictures of the size of the estimate lie in memory at the method's peak.
+        copies: how many pictures of the size of the estimate the process holds at the method's peak, measured by
+            benchmarks/memory.py.
         begins: tiles begin at multiples of it, so that what the method does at every n-th sample falls on the same ones.
         later: how long a step of the second half takes, in steps of the first.
         per_column: numbers that lie there besides, for each column of the estimate.
@@ -61,7 +62,7 @@ METHODS: dict[str, ImageMethod] = {
         f"{_METHODS}:similar",
         "plug-and-play with block matching, for pictures whose blocks recur nearby; takes longest",
         most_steps=15,
-        copies=18,
+        copies=32,
         later=1.6,  # it is thorough then
         per_column=164 * 64 * 4,  # the coefficients of one band of blocks: see `SimilarBlocks`
         axes=(2,),
@@ -71,14 +72,14 @@ METHODS: dict[str, ImageMethod] = {
         f"{_METHODS}:dct",
         "plug-and-play with a sliding DCT frame, for 8 × 8 blocks made of few cosines",
         most_steps=15,
-        copies=14,
+        copies=36,
         axes=(2,),
     ),
     "tv": ImageMethod(
         f"{_METHODS}:total_variation",
         "total variation, for pictures that are flat between edges",
         most_steps=150,
-        copies=26,
+        copies=45,
         boundaries=_PERIODIC,
         strength=True,
         default_for="volumes",
@@ -87,7 +88,7 @@ METHODS: dict[str, ImageMethod] = {
         f"{_METHODS}:wavelet",
         "sparse wavelets; needs PyWavelets, the extra `image`",
         most_steps=200,
-        copies=16,
+        copies=29,
         begins=16,
         strength=True,
     ),
@@ -95,14 +96,14 @@ METHODS: dict[str, ImageMethod] = {
         f"{_METHODS}:tikhonov_filter",
         "gradients as small as the noise demands; quick",
         most_steps=100,
-        copies=12,
+        copies=36,
         strength=True,
     ),
     "wiener": ImageMethod(
         f"{_METHODS}:wiener_filter",
         "Wiener's filter, for power that falls with the square of frequency; quick",
         most_steps=1,
-        copies=12,
+        copies=34,
         boundaries=_PERIODIC,
         strength=True,
     ),
@@ -110,14 +111,14 @@ METHODS: dict[str, ImageMethod] = {
         f"{_METHODS}:counts",
         "the likeliest picture without negative samples, for counts; the PSF must not be negative either",
         most_steps=100,
-        copies=26,
+        copies=55,
         counts=True,
         default_for="counts",
     ),
 }
 
 # A denoiser of the caller's own, in plug-and-play splitting.
-OWN_DENOISER = ImageMethod(f"{_METHODS}:plug_and_play", "a denoiser of yours", most_steps=15, copies=12)
+OWN_DENOISER = ImageMethod(f"{_METHODS}:plug_and_play", "a denoiser of yours", most_steps=15, copies=30)
 
 
 def row(method: str) -> ImageMethod:
