@@ -153,6 +153,7 @@ def _restored(picture: Path, place: Path, asked: _Asked, progress: Progress, qui
 
     observed = measured(picture, axes=asked.axes)
     refuse_unfit(observed, place)  # now, and not after minutes of work
+    progress("looking at the picture", 0, 0)
     made = _psf(asked.psf, observed, quiet) if isinstance(asked.psf, str) else asked.psf
     kernel = made.kernel if isinstance(made, EstimatedKernel) else made
     settings: dict[str, Any] = {"steps": asked.steps, "progress": progress}
