@@ -87,7 +87,10 @@ def drawing(rng: Draw, side: tuple[int, int]) -> Picture:
     draw = ImageDraw.Draw(page)
     for _ in range(int(rng.integers(3, 25))):
         y, x = (int(v) for v in rng.integers(0, side))
-        box, fill = [x, y, x + int(rng.integers(3, 80)), y + int(rng.integers(3, 80))], tuple(int(v) for v in rng.integers(0, 256, 3))
+        box, fill = (
+            [x, y, x + int(rng.integers(3, 80)), y + int(rng.integers(3, 80))],
+            tuple(int(v) for v in rng.integers(0, 256, 3)),
+        )
         (draw.ellipse if rng.random() < 0.5 else draw.rectangle)(box, fill=fill)
     return np.asarray(page, dtype=float)
 
@@ -236,7 +239,11 @@ def chosen(table: dict[str, Any], rng: Draw, odds: tuple[float, ...] | None = No
 def made(number: int, seed: int) -> tuple[dict[str, Any], Picture, Picture, torch.Tensor]:
     """(what it is, observed, truth in its units, PSF) of one case."""
     rng = np.random.default_rng([seed, number])
-    kinds = {"picture": chosen(PICTURES, rng, PICTURE_ODDS), "blur": chosen(BLURS, rng), "noise": chosen(NOISES, rng, NOISE_ODDS)}
+    kinds = {
+        "picture": chosen(PICTURES, rng, PICTURE_ODDS),
+        "blur": chosen(BLURS, rng),
+        "noise": chosen(NOISES, rng, NOISE_ODDS),
+    }
     kinds["file"] = chosen(FILES, rng, FILE_ODDS)
     kernel = BLURS[kinds["blur"]](rng)
     size = [int(n) for n in np.exp(rng.uniform(np.log(40), np.log(200), 2))]
@@ -265,7 +272,14 @@ def case(job: tuple[int, int, str]) -> dict[str, Any]:
     took = time.perf_counter() - begun
     before, after = error(observed, truth), error(found.picture, truth)
     gain = 10 * np.log10(max(before, 1e-12) / max(after, 1e-12))
-    return {**said, "gain": float(gain), "psnr": float(10 * np.log10((truth.max() or 1) ** 2 / max(before, 1e-12))), "seconds": took, "noise found": found.noise, "notes": found.notes}
+    return {
+        **said,
+        "gain": float(gain),
+        "psnr": float(10 * np.log10((truth.max() or 1) ** 2 / max(before, 1e-12))),
+        "seconds": took,
+        "noise found": found.noise,
+        "notes": found.notes,
+    }
 
 
 def table(rows: list[dict[str, Any]]) -> None:

@@ -13,6 +13,7 @@ from unconv.inverse.compression import compression
 from unconv.inverse.fields.image.exposure import shot_noise
 from unconv.inverse.noise import estimate_noise
 from unconv.inverse.operators.differences import gradient
+from unconv.inverse.unexplained import unexplained
 from unconv.pictures.measured import Measured
 
 _QUANTISED = 12**-0.5  # standard deviation of rounding to whole numbers
@@ -21,18 +22,23 @@ _EIGHT_BITS = 255.0
 # White noise that weighs as much as what JPEG leaves, over its size: of 1, 1.5 and 2 the one that was never far from the
 # best on some 30 photographs.
 _COARSE = 1.5
+# From so many times the finest noise on, coarser errors count, by how sure they are; and by so much they are taken for more.
+_CERTAIN, _LIKELY, _MORE = 1.4, 2.5, 1.25
 _ROUGHEST = 8.0  # of results that were right, on photographs, some 4 at most; of ruined ones 4 to 45
 _LEFT = 0.05  # the least share of the observed differences that is taken for the picture's own
 _CLEAN = 1e-4  # least noise, in standard deviations of the picture: less cannot be told from none in float32
 
 
-def deviation_of(samples: Tensor, given: Measured, noise: str | float, camera: Camera) -> tuple[float, list[str]]:
+def deviation_of(
+    samples: Tensor, given: Measured, noise: str | float, camera: Camera, kernel: Tensor | None = None
+) -> tuple[float, list[str]]:
     """Return the noise of one picture as a standard deviation, and what is to be said of it.
 
     Args:
         samples: of the one picture; `given`: what it is part of.
         noise: as for `deblur`.
         camera: of counts.
+        kernel: the PSF on the picture's own grid; None where it is on another.
     """
     axes = len(given.spatial)
     if noise == "poisson":
@@ -44,21 +50,27 @@ def deviation_of(samples: Tensor, given: Measured, noise: str | float, camera: C
     least = max(least, _QUANTISED if given.peak is not None else 0.0)
     if noise == "estimate":
         flat = axes == samples.ndim - given.colour == 2
-        traces = compression(samples, given.jpeg) if flat and given.peak == _EIGHT_BITS else None
-        if traces is not None:
-            return _compressed(samples, traces.error, least)
-        grown = shot_noise(samples, axes)
-        if grown is not None and grown[0] >= least:
-            return grown
-        found = estimate_noise(samples, axes)
-        if found >= least:
-            return found, []
-        return least, [f"deblur: next to no noise was found; a standard deviation of {least:.3g} was assumed."]
+        found, notes = _finest(samples, given, axes, flat, least)
+        return (_coarse(samples, kernel, found) if flat and kernel is not None else None) or (found, notes)
     if isinstance(noise, str | bool) or not isinstance(noise, int | float | np.number) or not 0 <= noise < float("inf"):
         raise ShapeError(f"deblur: noise is {noise!r}, but 'estimate', 'poisson' or a standard deviation was needed.")
     if noise < least:
         return least, [f"deblur: a noise of {noise:.3g} is too little to tell from rounding; {least:.3g} was assumed."]
     return float(noise), []
+
+
+def _finest(samples: Tensor, given: Measured, axes: int, flat: bool, least: float) -> tuple[float, list[str]]:
+    """Tell the noise by JPEG's traces, by how it grows with the light, or by the finest detail."""
+    traces = compression(samples, given.jpeg) if flat and given.peak == _EIGHT_BITS else None
+    if traces is not None:
+        return _compressed(samples, traces.error, least)
+    grown = shot_noise(samples, axes)
+    if grown is not None and grown[0] >= least:
+        return grown
+    found = estimate_noise(samples, axes)
+    if found >= least:
+        return found, []
+    return least, [f"deblur: next to no noise was found; a standard deviation of {least:.3g} was assumed."]
 
 
 def _compressed(samples: Tensor, error: float, least: float) -> tuple[float, list[str]]:
@@ -72,6 +84,21 @@ def _compressed(samples: Tensor, error: float, least: float) -> tuple[float, lis
     found = max(estimate_noise(samples), estimate_noise(grey))
     noise = max(_COARSE * sqrt(error**2 + found**2), least)
     return noise, [f"deblur: JPEG has compressed the picture; that and its noise count as a standard deviation of {noise:.3g}."]
+
+
+def _coarse(samples: Tensor, kernel: Tensor, found: float) -> tuple[float, list[str]] | None:
+    """Tell the noise of a picture whose errors are coarser than its finest detail shows; None if they are not."""
+    left = unexplained(samples, kernel)
+    if left is None:
+        return None
+    certain, likely, most = left
+    if certain < _CERTAIN * found and likely < _LIKELY * found:
+        return None
+    noise = max(_MORE * most, found)
+    return noise, [
+        f"deblur: the picture's finest detail has a noise of {found:.3g}, but more is left where the blur lets nothing "
+        f"through, as after compression or smoothing; a standard deviation of {noise:.3g} was assumed."
+    ]
 
 
 def doubts(restored: Tensor, observed: Tensor, noise: float, axes: int) -> list[str]:

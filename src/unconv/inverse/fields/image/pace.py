@@ -32,8 +32,13 @@ class Pace:
 
     def __init__(self, progress: Progress | None, parts: int, steps: int, later: float = 1.0) -> None:
         self._progress, self._parts, self._steps, self._later = progress, parts, steps, later
-        self._ended, self._step, self._told = 0, 0, -1.0
+        self._ended, self._step, self._told, self._begun = 0, 0, -1.0, 0
         self.made, self.converged = 0, True
+
+    def begin(self, parts: int) -> None:
+        """Begin so many parts; they may be more than were foreseen, where some are done again."""
+        self._begun += parts
+        self._parts = max(self._parts, self._begun)
 
     def run(self, iterates: Iterable[Iterate]) -> Tensor:
         """Run a part's solver to its end, and return the last estimate.

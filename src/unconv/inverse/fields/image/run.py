@@ -17,6 +17,7 @@ from unconv.inverse.fields.image.fit import psf_hints
 from unconv.inverse.fields.image.pace import Pace, Progress
 from unconv.inverse.fields.image.problem import Method, Problem
 from unconv.inverse.fields.image.restored import Restored
+from unconv.inverse.fields.image.settling import Growth, raised, settled
 from unconv.inverse.fields.image.table import row
 from unconv.inverse.fields.image.tiles import Parts, forecast, parts
 from unconv.inverse.fields.image.transparency import put_back, without_hidden
@@ -61,18 +62,21 @@ def restored(
     pictures = [
         parts(light.of(p), settings.kernel.shape, name, room, settings.boundary) for p, light in zip(seen, units, strict=True)
     ]
-    noises = [deviation_of(p, given, settings.noise, light.camera) for p, light in zip(seen, units, strict=True)]
+    kernel = settings.kernel if settings.factor == 1 else None
+    noises = [deviation_of(p, given, settings.noise, light.camera, kernel) for p, light in zip(seen, units, strict=True)]
     told = [*given.notes, *notes, *dict.fromkeys(note for _, found in (*lights, *noises) for note in found)]
     if name == "richardson-lucy":
         told += negative([(p.picture, light.beside) for p, light in zip(pictures, units, strict=True)])
     total = sum(len(picture) for picture in pictures)
     pace = Pace(progress, total, settings.steps, row(name).later)
-    made = [
-        light.back(_picture(p, settings, noise, light.beside, pace))
-        for p, light, (noise, _) in zip(pictures, units, noises, strict=True)
-    ]
+    made, deviations = [], []
+    for p, light, (noise, _) in zip(pictures, units, noises, strict=True):
+        found, used = settled(partial(_picture, p, settings, light.beside, pace), noise, row(name).smooth_from)
+        made.append(light.back(found))
+        deviations.append(used)
+        told += [raised(noise, used)] if used > noise else []
     if name != "richardson-lucy" and settings.factor == 1:  # points of light, which that is for, are as rough as can be
-        for restored, observed, (noise, _) in zip(made, seen, noises, strict=True):
+        for restored, observed, noise in zip(made, seen, deviations, strict=True):
             told += [note for note in doubts(restored, observed, noise, len(given.spatial)) if note not in told]
     if settings.factor == 1 and settings.kernel.ndim == 2:  # one picture of a stack: they share the PSF
         middle = len(seen) // 2
@@ -88,14 +92,15 @@ def restored(
         alpha = None if given.alpha is None else _enlarged(given.alpha, settings.factor)
         shown = replace(given, samples=known, alpha=alpha, metadata=given.metadata.finer(settings.factor))
     samples = put_back(samples, known, shown.alpha)
-    deviation = sum(noise for noise, _ in noises) / len(noises)
+    deviation = sum(deviations) / len(deviations)
     told += cut(samples, given)
     rest = (tuple(told), shown.like(known), given.given, shown.metadata)
     return Restored(shown.like(samples), deviation, name, pace.made, pace.converged, *rest)
 
 
-def _picture(picture: Parts, settings: Settings, noise: float, light: float, pace: Pace) -> Tensor:
+def _picture(picture: Parts, settings: Settings, light: float, pace: Pace, noise: float, growth: Growth) -> Tensor:
     """Restore one picture, tile by tile; of a tile nothing is kept but its result."""
+    pace.begin(len(picture))
     scale = _scale(picture.picture, settings)
     picture = replace(picture, picture=picture.picture / scale)
     one = partial(settings.problem, noise=noise / scale, light=light / scale)
@@ -105,7 +110,7 @@ def _picture(picture: Parts, settings: Settings, noise: float, light: float, pac
         for samples, boundary in picture:
             problem = one(samples, boundary, whole=whole)
             if not bool(problem.unseen.all()):
-                yield problem.cut(pace.run(settings.method(problem)))
+                yield problem.cut(pace.run(growth.watched(settings.method(problem), problem)))
             elif whole is None or bool(whole.unseen.all()):
                 raise NonFinite("deblur: a picture of the stack has no observed sample. Leave it out.")
             else:  # such as under transparency

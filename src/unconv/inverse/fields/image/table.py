@@ -35,6 +35,7 @@ class ImageMethod:
         axes: how many axes the PSF may have.
         strength: it takes a strength of the regularisation.
         counts: it takes noise="poisson".
+        smooth_from: the step whose iterate is smooth, whatever the noise; None where none is.
         default_for: where method="auto" chooses it.
     """
 
@@ -49,6 +50,7 @@ class ImageMethod:
     axes: tuple[int, ...] = (2, 3)
     strength: bool = False
     counts: bool = False
+    smooth_from: int | None = None
     default_for: Literal["pictures", "volumes", "counts"] | None = None
 
     def function(self) -> Any:
@@ -66,6 +68,7 @@ METHODS: dict[str, ImageMethod] = {
         later=1.6,  # it is thorough then
         per_column=164 * 64 * 4,  # the coefficients of one band of blocks: see `SimilarBlocks`
         axes=(2,),
+        smooth_from=1,
         default_for="pictures",
     ),
     "dct": ImageMethod(
@@ -74,6 +77,7 @@ METHODS: dict[str, ImageMethod] = {
         most_steps=15,
         copies=36,
         axes=(2,),
+        smooth_from=1,
     ),
     "tv": ImageMethod(
         f"{_METHODS}:total_variation",

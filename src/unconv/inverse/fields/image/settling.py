@@ -1,0 +1,67 @@
+"""Tell a result with noise in it by how its roughness grew, and make it again with more noise assumed.
+
+Plug-and-play begins smooth, whatever the noise. As it goes on detail comes back; and, where the noise is more than it was
+told, so does the noise, which takes over: from a little too little noise to a ruin is a small step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+
+from torch import Tensor
+
+from unconv.inverse.fields.image.problem import Problem
+from unconv.inverse.solvers.iterate import Iterate
+
+# Over 15 steps the mean slope of results that were right grew by up to 1.55; that of ruined ones by 1.65 to 3.
+_GROWTH = 1.65
+_RAISE, _RAISES = 1.5, 5
+
+
+class Growth:
+    """The mean slope of a method's first iterate and of its last one, over all tiles of a picture.
+
+    Args:
+        first: the step whose iterate is smooth; None where a method has none.
+    """
+
+    def __init__(self, first: int | None) -> None:
+        self._first, self._begun, self._ended = first, 0.0, 0.0
+
+    def watched(self, iterates: Iterable[Iterate], problem: Problem) -> Iterator[Iterate]:
+        """Pass the iterates on, and look at the first and the last of them."""
+        iterate = None
+        for iterate in iterates:
+            if iterate.steps == self._first:
+                self._begun += _slopes(problem, iterate)
+            yield iterate
+        if iterate is not None and self._first is not None:
+            self._ended += _slopes(problem, iterate)
+
+    @property
+    def noisy(self) -> bool:
+        """The result grew rougher than detail makes it."""
+        return self._ended > _GROWTH * self._begun > 0
+
+
+def settled(restore: Callable[[float, Growth], Tensor], noise: float, first: int | None) -> tuple[Tensor, float]:
+    """Restore a picture with its noise, and with more of it for as long as the result is noisy; return both."""
+    for _ in range(_RAISES):
+        restored = restore(noise, growth := Growth(first))
+        if not growth.noisy:
+            return restored, noise
+        noise *= _RAISE
+    return restore(noise, Growth(first)), noise
+
+
+def raised(noise: float, used: float) -> str:
+    """Say that a picture was restored with more noise than was found or said."""
+    return (
+        f"deblur: with a noise of {noise:.3g} the result kept on getting rougher, as where noise is taken for detail; it was "
+        f"restored with {used:.3g} instead."
+    )
+
+
+def _slopes(problem: Problem, iterate: Iterate) -> float:
+    picture = problem.cut(iterate.estimate)
+    return sum(float(picture.diff(dim=axis).abs().sum()) for axis in range(-problem.axes, 0))
