@@ -53,7 +53,7 @@ KINDS = {
     "grey bytes": lambda: grey().numpy().astype(np.uint8),
     "colour bytes": lambda: colours().permute(1, 2, 0).numpy().astype(np.uint8),
     "with alpha": lambda: np.concatenate(
-        [colours().permute(1, 2, 0).numpy(), np.arange(64 * 64).reshape(64, 64, 1) % 256], 2
+        [colours().permute(1, 2, 0).numpy(), (4 * np.arange(64 * 64).reshape(64, 64, 1) % 512).clip(0, 255)], 2
     ).astype(np.uint8),
     "16 bits": lambda: (grey() * 250).numpy().astype(np.uint16),
     "half": lambda: grey().numpy().astype(np.float16),
