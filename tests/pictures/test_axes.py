@@ -5,10 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from unconv.errors import ShapeError
 from unconv.inverse.fields.image import deblur
 from unconv.inverse.psf import makers as psf
+from unconv.pictures.encode import save
 from unconv.pictures.measured import measured
 
 CUBES = [
@@ -124,3 +126,20 @@ def test_a_psf_of_more_planes_than_the_volume_has_is_no_hindrance():
     assert (restored - truth[part]).square().mean() < 0.6 * (observed - truth[part]).square().mean()
     with pytest.raises(ShapeError, match="larger than the picture"):
         deblur(observed, blur, noise=1, method="richardson-lucy", boundary="zero")
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16"])
+@pytest.mark.parametrize("mode", ["array", "picture", "file"])
+def test_soft_alpha_is_alpha_in_tiff_where_it_was_known_to_be(tmp_path, mode, dtype):
+    pytest.importorskip("tifffile", reason="deep TIFF files need tifffile")
+    array = np.random.default_rng(0).integers(1, 200, (20, 30, 4)).astype(dtype)
+    if mode == "picture":
+        save(Image.fromarray(array.astype("u1")), tmp_path / "b.tif")
+    elif mode == "array":
+        save(array, tmp_path / "b.tif", axes="HWA")
+    else:
+        save(array, tmp_path / "a.png", axes="HWA")
+        came = measured(tmp_path / "a.png")
+        save(came.like(came.samples), tmp_path / "b.tif", axes=came.given, metadata=came.metadata)
+    back = measured(tmp_path / "b.tif")
+    assert back.axes == "CHW" and back.alpha is not None and np.array_equal(back.alpha[0], array[..., 3])

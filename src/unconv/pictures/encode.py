@@ -7,6 +7,7 @@ import struct
 import warnings
 import zlib
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -80,6 +81,8 @@ def encoded(
     values, given = samples_and_axes(picture, axes)
     if metadata is None:
         metadata = metadata_of(picture) if isinstance(picture, Image.Image) else NOTHING
+    if isinstance(picture, Image.Image) or "A" in (axes or ""):
+        metadata = replace(metadata, alpha=True)
     _warn_of_loss(Path(path), metadata)
     array, encode = _encoder(array_of(values), given, Path(path), metadata)
     return encode(array)
@@ -175,7 +178,14 @@ def _tiff(array: np.ndarray[Any, Any], given: str, path: Path, metadata: Metadat
     flat, channels = _laid_out(array, given)
     size = array.shape[given.index("H")], array.shape[given.index("W")]
     pages = flat.ndim - 2 - (channels > 1)
-    library = partial(tiff_by_library, axes="N" * pages + "HWC"[: 2 + (channels > 1)])
+    axes = "N" * pages + "HWC"[: 2 + (channels > 1)]
+
+    def alpha(array: np.ndarray[Any, Any]) -> bool:
+        return channels in (2, 4) and (is_alpha(array, -1) if metadata.alpha is None else metadata.alpha)
+
+    def library(array: np.ndarray[Any, Any]) -> bytes:
+        return tiff_by_library(array, axes, alpha(array))
+
     simple = pages <= 1 and channels <= _FEW and (kind == "uint8" or (kind in ("uint16", "float32") and channels == 1))
     if layout is not None and layout.fits(array.shape, given) and not (simple and layout.plain):
         refuse_without_writer()
@@ -188,7 +198,7 @@ def _tiff(array: np.ndarray[Any, Any], given: str, path: Path, metadata: Metadat
     def encode(array: np.ndarray[Any, Any]) -> bytes:
         array = _laid_out(array, given)[0]
         # Pillow would call the last of 2 or 4 channels alpha.
-        other = channels in (2, 4) and not is_alpha(array, -1) and has_library()
+        other = channels in (2, 4) and not alpha(array) and has_library()
         return (library if other else pillow)(array)
 
     return encode

@@ -206,7 +206,9 @@ def measured(source: Source | Measured, *, axes: str | None = None) -> Measured:
     elif "C" in given and values.shape[given.index("C")] not in (1, 3):
         order = order.replace("C", "N")
     names = (read.names if axes is None else axes) if axes is None or "Y" in axes else ""
-    said = (read.mode, read.jpeg, names, read.metadata, (*read.notes, *notes))
+    four = "C" in given and values.shape[given.index("C")] in (2, 4)
+    metadata = replace(read.metadata, alpha=has_alpha) if four else read.metadata
+    said = (read.mode, read.jpeg, names, metadata, (*read.notes, *notes))
     return Measured(samples, order, given, values.dtype, alpha, *said)
 
 

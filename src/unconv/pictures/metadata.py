@@ -53,6 +53,7 @@ class Metadata:
         chunks: of a PNG that say what its colours are, and texts: names and contents.
         tables: by which a JPEG quantised, brightness first, each row by row.
         white: the largest value that a sample may have, where that is not the type's own, as 4095 of 12 bits.
+        alpha: whether the last of 2 or 4 channels is alpha; None where nobody said.
         layout: how a TIFF file lays out its pages, and their tags.
         fits: what a FITS file holds beside the image.
     """
@@ -66,6 +67,7 @@ class Metadata:
     chunks: tuple[tuple[bytes, bytes], ...] = ()
     tables: tuple[Table, ...] = ()
     white: int | None = None
+    alpha: bool | None = None
     layout: TiffLayout | None = None
     fits: Fits | None = None
 

@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from unconv.pictures.axes import is_alpha
 from unconv.pictures.tiff import import_tifffile
 from unconv.pictures.tiff_layout import TiffLayout, is_ome
 from unconv.pictures.tiff_pages import Page, Tag
@@ -69,15 +68,15 @@ def written(array: np.ndarray[Any, Any], given: str, layout: TiffLayout) -> byte
     return buffer.getvalue()
 
 
-def tiff_by_library(array: np.ndarray[Any, Any], axes: str) -> bytes:
+def tiff_by_library(array: np.ndarray[Any, Any], axes: str, alpha: bool) -> bytes:
     """Return a TIFF file of tifffile's, for what Pillow does not write; every type is kept.
 
     Args:
         axes: any number of N, then "HW", or "HWC" for 2 channels or more.
+        alpha: the last of 2 or 4 channels is.
     """
     channels = array.shape[-1] if axes.endswith("C") else 1
     beyond = channels - (3 if channels in (3, 4) else 1)
-    alpha = channels in (2, 4) and is_alpha(array, -1)
     if channels == 4 and not alpha:
         beyond = 3
     buffer = io.BytesIO()
