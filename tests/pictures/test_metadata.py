@@ -332,3 +332,15 @@ def test_a_finer_grid_has_more_samples_an_inch(tmp_path, to):
     assert [str(tags[f"Image {name}Resolution"]) for name in "XY"] == ["600", "300"]
     with Image.open(tmp_path / f"out{to}") as image:
         assert image.size == (80, 48) and image.info["dpi"] == pytest.approx((600, 300), abs=0.02)
+
+
+def test_fits_that_pillow_has_opened_is_asked_for_by_its_name(tmp_path):
+    cards = [
+        f"{name:8}= {value:>20}" for name, value in (("SIMPLE", "T"), ("BITPIX", 8), ("NAXIS", 2), ("NAXIS1", 4), ("NAXIS2", 3))
+    ]
+    head = "".join(card.ljust(80) for card in [*cards, "END"]).ljust(2880).encode()
+    with Image.open(io.BytesIO(head + bytes(range(12)).ljust(2880, b"\0"))) as image:
+        for _ in range(2):
+            with pytest.raises(PictureError, match="format FITS.*Pass the file's name, which astropy opens"):
+                measured(image)
+            image.load()

@@ -115,9 +115,12 @@ def refuse_other(where: str, image: Image.Image) -> None:
         PictureError: it is one.
     """
     if isinstance(image, ImageFile.ImageFile) and image.format not in _OPENED:
+        # Pillow reads FITS upside down, and leaves its scale out: a copy would be another picture.
+        fits = image.format == "FITS"
+        remedy = "Pass the file's name, which astropy opens" if fits else "Pass picture.copy() if you trust it"
         raise PictureError(
             f"{where}: the picture was opened from a file of the format {image.format}, which is not decoded here; "
-            f"{', '.join(FORMATS)} are. Pass picture.copy() if you trust it."
+            f"{', '.join(FORMATS)} are. {remedy}."
         )
 
 
