@@ -20,6 +20,7 @@ import torch
 from photographs import blurred, photographs
 from PIL import Image
 
+from unconv.inverse.camera import Camera
 from unconv.inverse.fields.image.deviation import deviation_of
 from unconv.inverse.fields.image.fit import psf_hints
 from unconv.inverse.psf import makers as psf
@@ -64,7 +65,7 @@ def main() -> None:
         for kernel in kernels:
             for number, at in enumerate(chosen):
                 given = measured(observed(pictures[at], kernel, rng, number % 2 == 1))
-                noise, _ = deviation_of(given.samples, given, "estimate")
+                noise, _ = deviation_of(given.samples, given, "estimate", Camera())
                 start = time.perf_counter()
                 right.setdefault(kind, []).append(bool(psf_hints(given.samples, kernel, noise)))
                 took.append(time.perf_counter() - start)

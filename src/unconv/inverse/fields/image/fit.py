@@ -9,7 +9,9 @@ from unconv.inverse.psf.evidence import misfit, moved, spectrum_of
 
 _SCALES = (0.7, 0.8, 0.9, 1.1, 1.2, 1.3, 1.4)
 _TURNS = (-24, -16, -8, 8, 16, 24)  # degrees
-_GAIN = 0.05  # nats for each frequency by which another PSF has to explain the spectrum better
+_GAIN = 0.1  # nats for each frequency by which another PSF has to explain the spectrum better
+_DOUBTFUL = 0.5  # nats that even the best PSF leaves unexplained: the picture is not of the kind that is assumed
+_ROUND = 0.98  # likeness to itself, turned, of a PSF that need not be turned
 
 
 @torch.no_grad()
@@ -31,10 +33,17 @@ def psf_hints(samples: Tensor, kernel: Tensor, noise: float) -> list[str]:
         return []
     kernel = kernel.to(spectrum.power)
     tried = {(scale, 0): misfit(spectrum, moved(kernel, scale), soft=True) for scale in _SCALES}
-    tried |= {(1, turn): misfit(spectrum, moved(kernel, 1, turn), soft=True) for turn in _TURNS}
+    turns = () if _is_round(kernel) else _TURNS
+    tried |= {(1, turn): misfit(spectrum, moved(kernel, 1, turn), soft=True) for turn in turns}
     as_given = min(misfit(spectrum, given, soft=True) for given in (kernel, moved(kernel)))
     (scale, turn), least = min(tried.items(), key=lambda item: item[1])
-    if as_given - least < _GAIN:
+    if as_given - least < _GAIN or least > _DOUBTFUL:
         return []
     other = f"{scale} times as wide" if turn == 0 else f"turned by {abs(turn)} degrees {'counter-' * (turn > 0)}clockwise"
     return [f"deblur: a PSF {other} explains the picture better. If the result has rings or is still blurred, try that one."]
+
+
+def _is_round(kernel: Tensor) -> bool:
+    """Whether turning the kernel changes little but what interpolation does."""
+    turned = [moved(kernel, 1, turn) for turn in (1e-9, 24, 45)]  # on the same grid
+    return all(float((turned[0] * other).sum() / turned[0].norm() / other.norm()) > _ROUND for other in turned[1:])
