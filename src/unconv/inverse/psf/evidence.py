@@ -18,7 +18,8 @@ _WINDOWS = 2  # of them along each axis, at most
 _LOWEST = 0.06  # cycles per sample: below, there are few places, and the picture's own composition
 _SOFTNESS = (-100.0, 100.0)  # 4 pi**2 s**2 of a Gaussian of deviation s, at most some 1.6 samples
 _FITTED = 8  # steps of Fisher's scoring
-_STEEPNESS = (0.0, 3.4)  # of spectra: about 2 for pictures, less for texture, 0 for points of light
+_STEEPNESS = (1.2, 3.4)  # of spectra of photographs, about 2
+_ANY_STEEPNESS = (0.0, 3.4)  # less for texture, 0 for points of light
 
 
 @dataclass(frozen=True)
@@ -71,8 +72,8 @@ def misfit(spectrum: Spectrum, kernel: Tensor, soft: bool = False) -> float:
     """The deviance of the spectrum under the kernel, in nats for each frequency: near zero where all is as assumed.
 
     Args:
-        soft: the picture itself may be softer, or harsher, than a power law, by a Gaussian; only what a Gaussian cannot
-            explain, such as zeros, then tells kernels apart.
+        soft: the picture may be of any kind, and softer, or harsher, than a power law by a Gaussian; only what a Gaussian
+            cannot explain, such as zeros, then tells kernels apart.
 
     Source:
         Whittle, "Curve and periodogram smoothing" (1957): the likelihood. Its maximum is found by Fisher's scoring.
@@ -85,7 +86,10 @@ def misfit(spectrum: Spectrum, kernel: Tensor, soft: bool = False) -> float:
     level = math.log(signal / float((passed * spectrum.frequency**-steep).mean()))
     # What is fitted: the noise, the level of the picture's spectrum, its steepness, and its softness.
     shapes = torch.stack([torch.ones_like(power), -spectrum.frequency.log(), -spectrum.frequency.square()])
-    count, bounds = (4 if soft else 3), torch.tensor([[lowest, lowest + 3], [-1e3, 1e3], _STEEPNESS, _SOFTNESS]).to(power)
+    count, bounds = (
+        (4 if soft else 3),
+        torch.tensor([[lowest, lowest + 3], [-1e3, 1e3], _ANY_STEEPNESS if soft else _STEEPNESS, _SOFTNESS]).to(power),
+    )
     found, best = torch.tensor([lowest + 1.5, level, steep, 0.0]).to(power), math.inf
     for _ in range(_FITTED):
         part = passed * (found[1:] @ shapes).exp()

@@ -15,8 +15,7 @@ from unconv.inverse.solvers.blind.alternating import pair, turns
 from unconv.inverse.solvers.blind.iterate import refuse_unfit
 from unconv.kinds import checks_kinds
 
-_PRICES = (4e-3, 8e-3)  # of an edge, for the two estimates
-_BETTER = 0.1  # part of what a blur does to the spectrum by which the second must explain more, to be taken
+_PRICES = (4e-3, 2e-3)  # of an edge, for the two estimates
 _WIDEST = 512  # samples a side that a kernel is estimated from
 _TRUSTED = 0.75  # least confidence
 _BORDER, _POINT, _STEEP = 0.04, 0.9, 0.05  # parts of the sum, at the border and in one tap; a slope of an edge
@@ -79,12 +78,12 @@ def estimate_and_judge(observed: Tensor, size: int | Sequence[int]) -> Estimated
 
 
 def _better(first: Tensor, second: Tensor, spectrum: Spectrum | None) -> tuple[Tensor, float]:
-    """Choose the kernel that explains the spectrum better, in doubt the first; with the part of the blur left unexplained."""
+    """Choose the kernel that explains the spectrum better, with the part of the blur left unexplained."""
     if spectrum is None:
         return first, 0.0
     point = max(misfit(spectrum, torch.ones(1, 1)), 1e-9)
     left = [min(1.0, max(misfit(spectrum, kernel), 0.0) / point) for kernel in (first, second)]
-    return (second, left[1]) if left[1] < left[0] - _BETTER else (first, left[0])
+    return (second, left[1]) if left[1] < left[0] else (first, left[0])
 
 
 def _judged(kernel: Tensor, agreement: float, left: float, edges: int) -> tuple[float, list[str]]:

@@ -10,7 +10,7 @@ from unconv.inverse.operators.fourier import fast_length
 
 _RIDGE, _SLOPE, _DESCENT = 1.0, 5.0, 100  # weights of the kernel's square and of its slopes' square; steps of the descent
 # The part of its peak below which a tap is noise, and the part of the sum below which a patch of taps is.
-_FAINT, _SPECK = 0.02, 0.03
+_FAINT, _SPECK = 0.05, 0.03
 
 
 def fit_kernel(sharp: Tensor, blurred: Tensor, start: Tensor) -> Tensor:
@@ -72,7 +72,7 @@ def enlarge(kernel: Tensor, size: tuple[int, int], growth: float) -> Tensor:
 
 
 def drop_faint_taps(kernel: Tensor) -> Tensor:
-    """Set taps below 2 % of the peak to zero, and rescale to a sum of 1; a kernel of zeros becomes a point."""
+    """Set taps below 5 % of the peak to zero, and rescale to a sum of 1; a kernel of zeros becomes a point."""
     peak = kernel.max()
     if not peak > 0:
         kernel = torch.zeros_like(kernel)
