@@ -9,7 +9,8 @@ from unconv.inverse.psf.evidence import misfit, moved, spectrum_of
 
 _SCALES = (0.7, 0.8, 0.9, 1.1, 1.2, 1.3, 1.4)
 _TURNS = (-24, -16, -8, 8, 16, 24)  # degrees
-_GAIN = 0.1  # nats for each frequency by which another PSF has to explain the spectrum better
+# Nats for each frequency by which another PSF has to explain the spectrum better; small pictures leave more to chance.
+_GAIN, _GAIN_OF_A_SAMPLE = 0.04, 6.0
 _DOUBTFUL = 0.5  # nats that even the best PSF leaves unexplained: the picture is not of the kind that is assumed
 _ROUND = 0.98  # likeness to itself, turned, of a PSF that need not be turned
 
@@ -37,7 +38,7 @@ def psf_hints(samples: Tensor, kernel: Tensor, noise: float) -> list[str]:
     tried |= {(1, turn): misfit(spectrum, moved(kernel, 1, turn), soft=True) for turn in turns}
     as_given = min(misfit(spectrum, given, soft=True) for given in (kernel, moved(kernel)))
     (scale, turn), least = min(tried.items(), key=lambda item: item[1])
-    if as_given - least < _GAIN or least > _DOUBTFUL:
+    if as_given - least < _GAIN + _GAIN_OF_A_SAMPLE / spectrum.side or least > _DOUBTFUL:
         return []
     other = f"{scale} times as wide" if turn == 0 else f"turned by {abs(turn)} degrees {'counter-' * (turn > 0)}clockwise"
     return [f"deblur: a PSF {other} explains the picture better. If the result has rings or is still blurred, try that one."]
