@@ -12,6 +12,7 @@ _TURNS = (-24, -16, -8, 8, 16, 24)  # degrees
 # Nats for each frequency by which another PSF has to explain the spectrum better; small pictures leave more to chance.
 _GAIN, _GAIN_OF_A_SAMPLE = 0.04, 6.0
 _DOUBTFUL = 0.5  # nats that even the best PSF leaves unexplained: the picture is not of the kind that is assumed
+_GAUSSIAN = 0.98  # likeness of a PSF to the Gaussian of its spreads
 _ROUND = 0.98  # likeness to itself, turned, of a PSF that need not be turned
 
 
@@ -21,7 +22,7 @@ def psf_hints(samples: Tensor, kernel: Tensor, noise: float) -> list[str]:
 
     It looks at the power spectrum of the middle, at most 512 samples a side, some 0.3 s. A PSF with zeros in its spectrum
     (out of focus, motion, shake) is told from one a fifth as wide or narrow; the width of a Gaussian, which has none, cannot
-    be told from a picture that is itself soft. Where the PSF has its centre cannot be seen in a picture, either.
+    be told from a picture that is itself soft, and is not looked at. Where the PSF has its centre cannot be seen in a picture, either.
 
     Args:
         samples: (H, W) or (C, H, W); NaN where none was observed.
@@ -33,6 +34,8 @@ def psf_hints(samples: Tensor, kernel: Tensor, noise: float) -> list[str]:
     if kernel.ndim != 2 or spectrum is None or max(kernel.shape) > spectrum.side // 2:
         return []
     kernel = kernel.to(spectrum.power)
+    if _is_gaussian(kernel):
+        return []
     tried = {(scale, 0): misfit(spectrum, moved(kernel, scale), soft=True) for scale in _SCALES}
     turns = () if _is_round(kernel) else _TURNS
     tried |= {(1, turn): misfit(spectrum, moved(kernel, 1, turn), soft=True) for turn in turns}
@@ -48,3 +51,15 @@ def _is_round(kernel: Tensor) -> bool:
     """Whether turning the kernel changes little but what interpolation does."""
     turned = [moved(kernel, 1, turn) for turn in (1e-9, 24, 45)]  # on the same grid
     return all(float((turned[0] * other).sum() / turned[0].norm() / other.norm()) > _ROUND for other in turned[1:])
+
+
+def _is_gaussian(kernel: Tensor) -> bool:
+    """Whether the kernel is much like a Gaussian, upright, of the same spread along each axis."""
+    sides = []
+    for along in (kernel.sum(1), kernel.sum(0)):
+        places = torch.arange(len(along)).to(kernel)
+        middle = (along * places).sum() / along.sum()
+        spread = ((along * (places - middle) ** 2).sum() / along.sum()).clamp(min=1e-3)
+        sides.append((-0.5 * (places - middle) ** 2 / spread).exp())
+    other = sides[0][:, None] * sides[1]
+    return float((kernel * other).sum() / kernel.norm() / other.norm()) > _GAUSSIAN
