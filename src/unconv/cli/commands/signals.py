@@ -6,6 +6,7 @@ import json
 import os
 import warnings
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -215,13 +216,8 @@ def _restore_each(
     pairs = several.named(arguments, [psf, *([] if out is None else [out])], quiet)
     jobs = several.planned(pairs, lambda path, name: _beside(path) if out is None else out / name.with_suffix(_ending(name)))
     sources = [psf, *(job.source for job in jobs)]
-    left = several.left_to_do(
-        jobs,
-        sources,
-        lambda place: [*([_before_after(place)] if before_after else []), *kernel_places(asked.psf, place)],
-        resume,
-        overwrite,
-    )
+    beside = partial(_all_beside, asked.psf, before_after)
+    left = several.left_to_do(jobs, sources, beside, resume, overwrite)
     asked, outcome = _with_psf_read(asked, quiet), several.Outcome(len(left))
 
     def work(job: several.Job, progress: Progress) -> dict[str, Any]:
@@ -303,6 +299,10 @@ def _beside(picture: Path) -> Path:
 def _ending(picture: Path) -> str:
     """Return the ending of a result's name: the picture's own, or PNG where that would compress with loss."""
     return picture.suffix if picture.suffix.lower() in _KEPT else ".png"
+
+
+def _all_beside(psf: object, before_after: bool, place: Path) -> list[Path]:
+    return [*([_before_after(place)] if before_after else []), *kernel_places(psf, place)]
 
 
 def _before_after(place: Path) -> Path:

@@ -20,9 +20,9 @@ _ROUND = 0.98  # likeness to itself, turned, of a PSF that need not be turned
 def psf_hints(samples: Tensor, kernel: Tensor, noise: float) -> list[str]:
     """Say it if a PSF of another width, or turned, explains the picture clearly better; nothing where none does.
 
-    It looks at the power spectrum of the middle, at most 512 samples a side, some 0.3 s. A PSF with zeros in its spectrum
-    (out of focus, motion, shake) is told from one a fifth as wide or narrow; the width of a Gaussian, which has none, cannot
-    be told from a picture that is itself soft, and is not looked at. Where the PSF has its centre cannot be seen in a picture, either.
+    It looks at the power spectrum of the middle, at most 512 samples a side, some 0.3 s. Of a PSF with zeros in its spectrum
+    (out of focus, motion, shake) it often tells a wrong width, more often where the picture is large and the noise low. A
+    Gaussian has none, and is not looked at. Where the PSF has its centre cannot be seen in a picture.
 
     Args:
         samples: (H, W) or (C, H, W); NaN where none was observed.

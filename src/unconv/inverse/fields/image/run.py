@@ -78,9 +78,7 @@ def restored(
     if name != "richardson-lucy" and settings.factor == 1:  # points of light, which that is for, are as rough as can be
         for restored, observed, noise in zip(made, seen, deviations, strict=True):
             told += [note for note in doubts(restored, observed, noise, len(given.spatial)) if note not in told]
-    if settings.factor == 1 and settings.kernel.ndim == 2:  # one picture of a stack: they share the PSF
-        middle = len(seen) // 2
-        told += psf_hints(units[middle].of(seen[middle]), settings.kernel, noises[middle][0])
+    told += _hints(units[len(seen) // 2].of(seen[len(seen) // 2]), settings, noises[len(seen) // 2][0])
     samples = (torch.stack(made) if len(made) > 1 else made[0]).reshape(*lead, *made[0].shape)
     if total > len(pictures):
         needed = forecast(given.spatial, settings.kernel.shape, name, one.numel() // prod(given.spatial))
@@ -96,6 +94,12 @@ def restored(
     told += cut(samples, given)
     rest = (tuple(told), shown.like(known), given.given, shown.metadata)
     return Restored(shown.like(samples), deviation, name, pace.made, pace.converged, *rest)
+
+
+def _hints(picture: Tensor, settings: Settings, noise: float) -> list[str]:
+    """Say what PSF would fit better: of one picture of a stack, since they share it."""
+    flat = settings.factor == 1 and settings.kernel.ndim == 2
+    return psf_hints(picture, settings.kernel, noise) if flat else []
 
 
 def _picture(picture: Parts, settings: Settings, light: float, pace: Pace, noise: float, growth: Growth) -> Tensor:
