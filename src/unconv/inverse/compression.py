@@ -64,19 +64,16 @@ def compression(samples: Tensor, known: Jpeg | None = None) -> Compression | Non
         ITU-T T.81 (1992), annexes A and K.1: blocks, cosines, steps. Fan & de Queiroz, "Identification of bitmap compression
         history" (2003): steps are told from the multiples that the cosines lie at.
     """
-    grey = (
-        samples.double()
-        if samples.ndim == 2
-        else torch.tensordot(samples.new_tensor(_LUMA, dtype=torch.float64), samples.double(), 1)
-    )
-    size = [min(n, _LOOKED_AT) // _SIDE * _SIDE for n in grey.shape]
-    if min(size) < 6 * _SIDE or bool(grey.isnan().any()):
+    shape = samples.shape[-2:]
+    size = [min(n, _LOOKED_AT) // _SIDE * _SIDE for n in shape]
+    if min(size) < 6 * _SIDE or bool(samples.isnan().any()):
         return None
-    starts = [(n - m) // 2 // _SIDE * _SIDE for n, m in zip(grey.shape, size, strict=True)]
-    part = grey[starts[0] : starts[0] + size[0], starts[1] : starts[1] + size[1]]
+    starts = [(n - m) // 2 // _SIDE * _SIDE for n, m in zip(shape, size, strict=True)]
+    part = samples[..., starts[0] : starts[0] + size[0], starts[1] : starts[1] + size[1]].double()
+    part = part if part.ndim == 2 else torch.tensordot(part.new_tensor(_LUMA), part, 1)
     if known is not None:
         # The part that is looked at begins with a block where the picture does.
-        steps, offset = known.steps.to(grey), known.offset
+        steps, offset = known.steps.to(part), known.offset
         cosines = _cosines(part, offset)
     else:
         found = _offset(part)
