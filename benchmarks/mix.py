@@ -246,7 +246,7 @@ def made(number: int, seed: int) -> tuple[dict[str, Any], Picture, Picture, torc
     }
     kinds["file"] = chosen(FILES, rng, FILE_ODDS)
     kernel = BLURS[kinds["blur"]](rng)
-    size = [int(n) for n in np.exp(rng.uniform(np.log(40), np.log(200), 2))]
+    size = [int(n) for n in np.exp(rng.uniform(np.log(40), np.log(150), 2))]
     sharp = PICTURES[kinds["picture"]](rng, (size[0] + kernel.shape[0] - 1, size[1] + kernel.shape[1] - 1))
     if sharp.ndim == 3 and rng.random() < 0.6:
         sharp = sharp.mean(2)  # most are grey, which takes a third of the time

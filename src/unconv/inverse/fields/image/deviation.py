@@ -51,7 +51,8 @@ def deviation_of(
     if noise == "estimate":
         flat = axes == samples.ndim - given.colour == 2
         found, notes = _finest(samples, given, axes, flat, least)
-        return (_coarse(samples, kernel, found) if flat and kernel is not None else None) or (found, notes)
+        noise, more = _coarse(samples, kernel, found) if flat and kernel is not None else (found, [])
+        return noise, [*notes, *more]
     if isinstance(noise, str | bool) or not isinstance(noise, int | float | np.number) or not 0 <= noise < float("inf"):
         raise ShapeError(f"deblur: noise is {noise!r}, but 'estimate', 'poisson' or a standard deviation was needed.")
     if noise < least:
@@ -86,18 +87,15 @@ def _compressed(samples: Tensor, error: float, least: float) -> tuple[float, lis
     return noise, [f"deblur: JPEG has compressed the picture; that and its noise count as a standard deviation of {noise:.3g}."]
 
 
-def _coarse(samples: Tensor, kernel: Tensor, found: float) -> tuple[float, list[str]] | None:
-    """Tell the noise of a picture whose errors are coarser than its finest detail shows; None if they are not."""
-    left = unexplained(samples, kernel)
-    if left is None:
-        return None
-    certain, likely, most = left
+def _coarse(samples: Tensor, kernel: Tensor, found: float) -> tuple[float, list[str]]:
+    """Raise the noise that was found to that of coarser errors, where these show."""
+    certain, likely, most = unexplained(samples, kernel) or (0.0, 0.0, 0.0)
     if certain < _CERTAIN * found and likely < _LIKELY * found:
-        return None
+        return found, []
     noise = max(_MORE * most, found)
     return noise, [
-        f"deblur: the picture's finest detail has a noise of {found:.3g}, but more is left where the blur lets nothing "
-        f"through, as after compression or smoothing; a standard deviation of {noise:.3g} was assumed."
+        f"deblur: more noise than {found:.3g} is left where the blur lets nothing through, as after compression or smoothing; "
+        f"a standard deviation of {noise:.3g} was assumed."
     ]
 
 
