@@ -341,6 +341,6 @@ def test_fits_that_pillow_has_opened_is_asked_for_by_its_name(tmp_path):
     head = "".join(card.ljust(80) for card in [*cards, "END"]).ljust(2880).encode()
     with Image.open(io.BytesIO(head + bytes(range(12)).ljust(2880, b"\0"))) as image:
         for _ in range(2):
-            with pytest.raises(PictureError, match="format FITS.*Pass the file's name, which astropy opens"):
+            with pytest.raises(PictureError, match=r"format FITS.*Pass the file's name, which astropy opens"):
                 measured(image)
             image.load()

@@ -83,12 +83,7 @@ def restored(
     if total > len(pictures):
         needed = forecast(given.spatial, settings.kernel.shape, name, one.numel() // prod(given.spatial))
         told.append(f"deblur: restored in {total} tiles; {needed:.3g} bytes were forecast for the whole.")
-    known = torch.where(came.samples.isnan(), came.samples.nanmean(), came.samples)
-    shown = came
-    if settings.factor > 1:
-        known = _enlarged(known, settings.factor)
-        alpha = None if given.alpha is None else _enlarged(given.alpha, settings.factor)
-        shown = replace(given, samples=known, alpha=alpha, metadata=given.metadata.finer(settings.factor))
+    shown, known = _shown(came, settings.factor)
     samples = put_back(samples, known, shown.alpha)
     deviation = sum(deviations) / len(deviations)
     told += cut(samples, given)
@@ -133,6 +128,16 @@ def _scale(picture: Tensor, settings: Settings) -> float:
     if settings.counts or settings.strength is not None or largest == 0:
         return 1.0
     return 2.0 ** floor(log2(largest))
+
+
+def _shown(came: Measured, factor: int) -> tuple[Measured, Tensor]:
+    """Return what the result is to be like, and its samples before: without holes, on the result's grid."""
+    known = torch.where(came.samples.isnan(), came.samples.nanmean(), came.samples)
+    if factor == 1:
+        return came, known
+    known = _enlarged(known, factor)
+    alpha = None if came.alpha is None else _enlarged(came.alpha, factor)
+    return replace(came, samples=known, alpha=alpha, metadata=came.metadata.finer(factor)), known
 
 
 def _enlarged(samples: Tensor, factor: int) -> Tensor:
