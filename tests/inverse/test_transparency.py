@@ -61,7 +61,7 @@ def test_a_tile_of_transparent_samples_is_left_alone(cut_out):
     alpha = torch.zeros(60, 264)
     alpha[:, :40] = 255
     picture = rgba(wide, alpha, (9.0, 9.0, 9.0))
-    result = deblur(picture, BLUR, noise=2, method="wiener", memory=1_000_000)
+    result = deblur(picture, BLUR, noise=2, method="wiener", memory=2_800_000)
     assert any("tiles" in note for note in result.notes)
     assert np.array_equal(result.picture[:, 40:], picture[:, 40:])
 
