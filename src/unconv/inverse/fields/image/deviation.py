@@ -23,7 +23,8 @@ _EIGHT_BITS = 255.0
 # best on some 30 photographs.
 _COARSE = 1.5
 # From so many times the finest noise on, coarser errors count, by how sure they are; and by so much they are taken for more.
-_CERTAIN, _LIKELY, _MORE = 1.4, 2.5, 1.25
+_CERTAIN, _LIKELY, _MORE = 1.4, 4.0, 1.25
+_DOUBT = 2.5  # the most by which errors may be more than is certain
 _ROUGHEST = 8.0  # of results that were right, on photographs, some 4 at most; of ruined ones 4 to 45
 _LEFT = 0.05  # the least share of the observed differences that is taken for the picture's own
 _CLEAN = 1e-4  # least noise, in standard deviations of the picture: less cannot be told from none in float32
@@ -92,7 +93,7 @@ def _coarse(samples: Tensor, kernel: Tensor, found: float) -> tuple[float, list[
     certain, likely, most = unexplained(samples, kernel) or (0.0, 0.0, 0.0)
     if certain < _CERTAIN * found and likely < _LIKELY * found:
         return found, []
-    noise = max(_MORE * most, found)
+    noise = max(_MORE * (most if likely >= _LIKELY * found else min(most, _DOUBT * certain)), found)
     return noise, [
         f"deblur: more noise than {found:.3g} is left where the blur lets nothing through, as after compression or smoothing; "
         f"a standard deviation of {noise:.3g} was assumed."

@@ -153,7 +153,8 @@ def _are_photons(samples: Tensor, camera: Camera) -> bool:
     seen = samples[~samples.isnan()].double()
     few = seen[:: max(len(seen) // 2**20, 1)]
     levels = torch.quantile(few, few.new_tensor(_LEVELS)).tolist()
-    pairs = [(float(camera.variance(level)) + _FEW, level + _FEW) for level in levels]
+    above = [max(level, camera.offset) for level in levels]  # of single samples, below which is only noise
+    pairs = [(float(camera.variance(level)) + _FEW, level + _FEW) for level in above]
     return all(level > 0 and abs(log(variance / level)) < _PHOTONS for variance, level in pairs)
 
 

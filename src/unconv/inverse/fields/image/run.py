@@ -93,7 +93,7 @@ def restored(
 
 def _hints(picture: Tensor, settings: Settings, noise: float) -> list[str]:
     """Say what PSF would fit better: of one picture of a stack, since they share it."""
-    flat = settings.factor == 1 and settings.kernel.ndim == 2
+    flat = settings.factor == 1 and settings.kernel.ndim == 2 and not settings.counts
     return psf_hints(picture, settings.kernel, noise) if flat else []
 
 
