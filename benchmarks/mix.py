@@ -301,15 +301,19 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--method", default="auto")
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--out", help="write every case to this file, a line of JSON each")
+    parser.add_argument(
+        "--out", help="write every case to this file, a line of JSON each; those that it holds are not made again"
+    )
     asked = parser.parse_args()
-    rows = []
-    jobs = [(number, asked.seed, asked.method) for number in range(asked.cases)]
+    out = None if asked.out is None else Path(asked.out)
+    rows = [json.loads(row) for row in out.read_text().splitlines()] if out is not None and out.exists() else []
+    done = {row["number"] for row in rows}
+    jobs = [(number, asked.seed, asked.method) for number in range(asked.cases) if number not in done]
     with get_context("spawn").Pool(asked.workers) as pool:
         for row in pool.imap(case, jobs):
             rows.append(row)
-            if asked.out:
-                with Path(asked.out).open("a") as file:
+            if out is not None:
+                with out.open("a") as file:
                     file.write(json.dumps(row) + "\n")
             if row["gain"] < LOST:
                 print({key: value for key, value in row.items() if key != "notes"}, flush=True)
