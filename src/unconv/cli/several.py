@@ -55,9 +55,11 @@ def alone(arguments: Sequence[Path], out: Path | None) -> Path | None:
     Raises:
         PictureError: there is no such file.
     """
-    if len(arguments) > 1 or arguments[0].is_dir() or _is_glob(arguments[0]) or (out is not None and out.is_dir()):
+    # A folder with the ending of a picture's file is no place that was meant for several.
+    into = out is not None and not out.suffix and os.path.isdir(out)
+    if len(arguments) > 1 or os.path.isdir(arguments[0]) or _is_glob(arguments[0]) or into:
         return None
-    if not arguments[0].is_file():
+    if not os.path.isfile(arguments[0]):
         raise PictureError(f"deblur: there is no picture file {str(arguments[0])!r}.")
     return arguments[0]
 
@@ -75,11 +77,11 @@ def named(arguments: Sequence[Path], without: Iterable[Path], quiet: bool) -> li
     """
     found: dict[str, tuple[Path, Path]] = {}
     outside = [os.path.realpath(path) for path in without]
-    files = _names_of_files([path for path in arguments if not path.is_dir() and not _is_glob(path)])
+    files = _names_of_files([path for path in arguments if not os.path.isdir(path) and not _is_glob(path)])
     for argument in arguments:
         if _is_glob(argument):
             pairs = _matching(argument)
-        elif argument.is_dir():
+        elif os.path.isdir(argument):
             pairs = _within(argument, quiet)
         else:
             pairs = [(argument, files[argument])]
@@ -106,7 +108,7 @@ def planned(pairs: Sequence[tuple[Path, Path]], place: Callable[[Path, Path], Pa
             number += 1
             candidate = wanted.with_name(f"{wanted.stem}-{number}{wanted.suffix}")
         used.add(str(candidate).casefold())
-        weight = path.stat().st_size if path.is_file() else 0
+        weight = path.stat().st_size if os.path.isfile(path) else 0
         jobs.append(Job(path, name, candidate, max(weight, 1)))
     return jobs
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from unconv.errors import DtypeError, ShapeError
-from unconv.kinds import checks_kinds
+from unconv.kinds import check_fields, checks_kinds
 
 _ORDER = 4  # of the differences that leave noise alone: five samples, which answer a blurred picture with next to nothing
 _SMALLEST, _GROWTH = 48, 1.4  # samples of the smallest bins, at both ends of the levels, and how much larger the next one is
@@ -43,6 +43,9 @@ class Camera:
     gain: float = 1.0
     offset: float = 0.0
     read_noise: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
     def electrons(self, samples: Tensor) -> Tensor:
         """Return samples as electrons."""

@@ -176,7 +176,7 @@ def _with_psf_read(asked: _Asked, quiet: bool) -> _Asked:
     """Read the PSF's file, if it is one: once for all pictures."""
     from unconv.inverse.psf.files import open_psf, psf_file
 
-    if not isinstance(asked.psf, str) or not psf_file(asked.psf)[0].is_file():
+    if not isinstance(asked.psf, str) or not os.path.isfile(psf_file(asked.psf)[0]):
         return asked
     kernel, notes = open_psf(asked.psf)
     for note in notes:
@@ -210,7 +210,7 @@ def _restore_each(
     quiet: bool,
 ) -> None:
     """Restore several pictures, one by one, and say what became of each; exit status 1 if one was not restored."""
-    if out is not None and out.is_file():
+    if out is not None and os.path.isfile(out):
         raise UnconvError(f"deblur: {out} is a file, but several pictures need a folder. Name one with -o.")
     psf = Path(str(asked.psf))
     pairs = several.named(arguments, [psf, *([] if out is None else [out])], quiet)
@@ -335,7 +335,7 @@ def _psf(text: str, observed: Measured, quiet: bool) -> str | Tensor | Estimated
 
     name, colon, rest = text.partition(":")
     if name not in _MAKERS or not colon:
-        if not psf_file(text)[0].is_file():
+        if not os.path.isfile(psf_file(text)[0]):
             ways = ", ".join(_MAKERS.values())
             raise typer.BadParameter(f"--psf {text!r}: there is no such file. Write a file's name, or one of {ways}.")
         return text

@@ -34,7 +34,7 @@ def psf_hints(samples: Tensor, kernel: Tensor, noise: float) -> list[str]:
     if kernel.ndim != 2 or spectrum is None or max(kernel.shape) > spectrum.side // 2:
         return []
     kernel = kernel.to(spectrum.power)
-    if _is_gaussian(kernel):
+    if bool((kernel < 0).any()) or _is_gaussian(kernel):  # what is negative is no blur of light
         return []
     tried = {(scale, 0): misfit(spectrum, moved(kernel, scale), soft=True) for scale in _SCALES}
     turns = () if _is_round(kernel) else _TURNS
