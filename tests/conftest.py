@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 import sys
 
 import pytest
@@ -14,6 +15,14 @@ def pytest_collection_modifyitems(items):
     """A test named by an object's address has another name in every process, and the processes do not agree."""
     if named := [item.nodeid for item in items if re.search(r" at 0x[0-9a-f]{6}", item.nodeid)]:
         raise pytest.UsageError("give these tests names without an object's address: " + ", ".join(named))
+
+
+@pytest.fixture(autouse=True)
+def signals_are_left_as_they_were():
+    """A test that leaves a signal ignored lets tests of stopping fail that come after it in the same process."""
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    yield
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 from unconv import cli
 from unconv.errors import PictureError, UnconvError
+from unconv.files import terminable
 
 OPTIONS = ("--psf", "disk:1", "--method", "wiener")
 
@@ -34,7 +35,8 @@ def here(tmp_path, monkeypatch):
 
 
 def run(*arguments):
-    return CliRunner().invoke(cli.app, ["deblur", *arguments, *OPTIONS])
+    with terminable():  # as the program does: a run that was stopped ignores signals to its end
+        return CliRunner().invoke(cli.app, ["deblur", *arguments, *OPTIONS])
 
 
 def files(folder):
