@@ -144,6 +144,7 @@ CALLS = {
     "an operator that is none": lambda: list(inverse.tikhonov("blur", X[0, :, :, 0])),
     "weights of another shape": lambda: inverse.L1(torch.rand(7)).prox(X, 0.1),
     "an odd step": lambda: inverse.SimilarBlocks(step=3),
+    "a step of which the double leaves samples out": lambda: inverse.SimilarBlocks(step=6),
     "a threshold that is none": lambda: inverse.SlidingDct(threshold="high"),
     "a mask of words": lambda: inverse.Mask(["a"]),
     "a window of other axes": lambda: inverse.Crop((8, 9), (1,), (4, 5)),

@@ -13,15 +13,9 @@ from unconv.box import demo_pictures
 from unconv.inverse import inner
 from unconv.inverse.metrics import psnr
 from unconv.inverse.priors import block_matching as similar
-from unconv.inverse.priors.block_matching import (
-    SimilarBlocks,
-    boxes,
-    coefficients,
-    collaborative_filter,
-    haar,
-    match_blocks,
-    synthesis,
-)
+from unconv.inverse.priors import matching
+from unconv.inverse.priors.block_matching import SimilarBlocks, boxes, collaborative_filter, haar, lines, synthesis
+from unconv.inverse.priors.matching import Matches, match_blocks
 from unconv.inverse.priors.sliding_dct import (
     SIDE,
     SlidingDct,
@@ -199,17 +193,20 @@ def test_haar_is_orthonormal_and_begins_with_the_mean(n):
     assert_close(turn[0], torch.full((n,), n**-0.5, dtype=torch.double))
 
 
-@pytest.mark.parametrize("step, at", [(4, (0, 0)), (4, (3, 1)), (8, (5, 6))])
-def test_matches_are_those_of_all_distances(step, at):
-    picture, members, window = random(41, 45), 8, 5
+@pytest.mark.parametrize("window", [4, 5])
+@pytest.mark.parametrize("step, at", [(4, (0, 0)), (4, (3, 1)), (6, (1, 0)), (8, (5, 6))])
+def test_matches_are_those_of_all_distances(monkeypatch, step, at, window):
+    monkeypatch.setattr(matching, "_REFERENCES", 24)
+    picture, members = random(41, 45), 8
     found = 0
     for band in match_blocks(picture, members, window, step, at):
-        for number in range(0, band.places.shape[1], 3):
+        places = torch.cat(band.groups, 1)
+        for number in range(0, places.shape[1], 3):
             row, column = divmod(number, band.columns)
             top, left = band.top + window + row * step, at[1] + column * step
             wanted = oracle.distances(picture.numpy(), top, left, window, 2)
             order = np.argsort(wanted, axis=None)[:members]
-            rows, columns = band.top + band.places[:, number] // (45 + SIDE), band.places[:, number] % (45 + SIDE)
+            rows, columns = band.top + places[:, number] // 45, places[:, number] % 45
             assert (rows.numpy() == top - window + order // (2 * window + 1)).all()
             assert (columns.numpy() == (left - window + order % (2 * window + 1)) % 45).all()
             assert (int(rows[0]), int(columns[0])) == (top, left % 45)
@@ -219,19 +216,18 @@ def test_matches_are_those_of_all_distances(step, at):
 
 def test_of_blocks_all_alike_the_reference_itself_comes_first():
     (band,) = match_blocks(torch.ones(40, 40, dtype=torch.double), 4, 6, 4, (0, 0))
-    rows, columns = band.places[0] // (40 + SIDE) + band.top, band.places[0] % (40 + SIDE)
+    rows, columns = band.groups[0][0] // 40 + band.top, band.groups[0][0] % 40
     number = torch.arange(len(rows))
     assert torch.equal(rows, number // band.columns * 4) and torch.equal(columns, number % band.columns * 4)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("rows", [4, 40])
-def test_bands_of_similar_blocks_do_not_show(monkeypatch, rows):
-    y = noisy(side=80)
-    monkeypatch.setattr(similar, "_ROWS", 10**6)
+@pytest.mark.parametrize("references", [16, 100])
+def test_bands_of_similar_blocks_do_not_show(monkeypatch, references):
+    y = noisy(side=64)
+    monkeypatch.setattr(matching, "_REFERENCES", 10**6)
     whole = SimilarBlocks()(y, 20.0)
-    monkeypatch.setattr(similar, "_ROWS", rows)
-    monkeypatch.setattr(similar, "_REFERENCES", 7)
+    monkeypatch.setattr(matching, "_REFERENCES", references)
+    monkeypatch.setattr(matching, "_GROUPS", 7)
     assert_close(SimilarBlocks()(y, 20.0), whole, atol=1e-6, rtol=0)
 
 
@@ -250,25 +246,40 @@ def test_groups_of_one_are_the_frame_on_the_references():
     assert_close(with_pilot, torch.from_numpy(oracle.filtered_blocks(y.numpy(), pilot.numpy(), gained, step, at)))
 
 
-def test_coefficients_and_synthesis_are_adjoint():
+def test_a_filter_of_groups_is_the_plain_loop():
+    """Groups of four in a picture whose bands and windows go round its edges."""
+    y, pilot = 5 + random(33, 46), 5 + random(33, 46, seed=1)
+    bands = match_blocks(pilot, 4, 6, 4, (2, 1))
+    found = collaborative_filter(y, pilot, bands, similar.empirical_wiener(0.25), Workspace())
+    basis, turn = oracle.block_basis().reshape(64, 64), haar(4, torch.double, CPU).numpy()
+    total, weight = np.zeros((33, 46)), np.zeros((33, 46))
+    for band in bands:
+        for group in torch.cat(band.groups, 1).T.numpy():
+            rows = [(band.top + place // 46 + np.arange(SIDE)) % 33 for place in group]
+            columns = [(place % 46 + np.arange(SIDE)) % 46 for place in group]
+            at = [np.ix_(*each) for each in zip(rows, columns, strict=True)]
+            seen, told = (turn @ np.stack([x.numpy()[n].ravel() for n in at]) @ basis.T for x in (y, pilot))
+            gains = told**2 / (told**2 + 0.25)
+            gains[0, 0] = 1
+            share = 1 / (gains**2).sum()
+            for n, block in zip(at, turn.T @ (gains * seen) @ basis, strict=True):
+                total[n] += share * block.reshape(SIDE, SIDE)
+                weight[n] += share
+    assert_close(found, torch.from_numpy(total / weight))
+
+
+def test_the_cosines_of_lines_and_their_synthesis_are_adjoint():
     x = random(33, 36)
-    (band,) = match_blocks(x, 1, 2, 8, (0, 0))
-    rows = random((band.height - SIDE + 1), 36 + SIDE, 64, seed=1)
-    rows[:, 36:] = 0
-    rows = rows.flatten(0, 1)
-    made = coefficients(x, band, Workspace(), "any")
-    back = synthesis(rows, 36, Workspace())
-    back[:, : SIDE - 1] += back[:, 36:]
-    gone_round = torch.zeros_like(x).index_add_(0, (torch.arange(band.height) + band.top) % 33, back[:, :36])
-    assert_close(inner(made, rows), inner(x, gone_round))
+    band = Matches(-5, 33, 36, 1, ())
+    y = random(33, 36, SIDE, seed=1)
+    assert_close(inner(lines(x, band), y), inner(x.roll(5, 0), synthesis(y)))
 
 
 def test_boxes_are_blocks_of_ones():
-    weights = random(5 * (9 + SIDE))
-    total = np.zeros((12, 16))
+    weights, total = random(5, 9), np.zeros((12, 9))
     for row, column in np.ndindex(5, 9):
-        total[row : row + 8, column : column + 8] += float(weights[row * (9 + SIDE) + column])
-    assert_close(boxes(weights, 9), torch.from_numpy(total))
+        total[row : row + 8, np.arange(column, column + 8) % 9] += float(weights[row, column])
+    assert_close(boxes(weights), torch.from_numpy(total))
 
 
 @pytest.mark.slow

@@ -93,7 +93,7 @@ def test_the_limits_of_a_row_hold(name):
     found = deblur(blurred("unknown", side=32)[1], BOX, 1.0, method=name)
     assert 1 <= found.steps <= METHODS[name].most_steps
     grid = 20 * 20
-    assert forecast((16, 16), (4, 4), name) == 4 * (METHODS[name].copies * grid + METHODS[name].per_column * 20)
+    assert forecast((16, 16), (4, 4), name) == 4 * (METHODS[name].copies * grid + min(METHODS[name].besides, 320 * grid))
 
 
 # What is said

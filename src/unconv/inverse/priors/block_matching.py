@@ -6,14 +6,14 @@ transformed back, and every block returns to its place, where overlapping blocks
 Katkovnik & Egiazarian's, "Image denoising by sparse 3-D transform-domain collaborative filtering" (2007); the code is
 our own.
 
-Coefficients are computed once for every place, a convolution with 64 cosines; groups gather and scatter their rows;
-synthesis is the transposed convolution.
+Cosines along rows are computed once for every place. Groups gather their blocks row by row, so that cosines down and Haar's
+functions are products with small matrices; and every place sums what returns to it. Bands of references come one after the
+other, in memory that stays in the processor's cache.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from math import inf, sqrt
 
 import torch
@@ -22,47 +22,13 @@ from torch.nn import functional as F
 
 from unconv.errors import ShapeError
 from unconv.inverse import headway
-from unconv.inverse.priors.sliding_dct import (
-    SIDE,
-    SlidingDct,
-    Workspace,
-    add_boxes,
-    at_once,
-    cosines,
-    lattice,
-    refuse_no_picture,
-)
+from unconv.inverse.priors.matching import THIN, Matches, match_blocks
+from unconv.inverse.priors.sliding_dct import SIDE, SlidingDct, Workspace, lattice, line_cosines, refuse_no_picture
 from unconv.kinds import checks_kinds
 
-_REFERENCES = 512  # groups worked on at once
 _FRAME_STEP, _OWN = 3, 0.6  # the first estimate: the lattice of its DCT frame, and the share of the groups
-_THIN = 2  # blocks are compared at every second sample along each axis
-_ROWS = 128  # of the picture, whose coefficients are kept at once
 
 Shrink = Callable[[Tensor, Tensor | None], Tensor]
-
-
-@dataclass(frozen=True)
-class Matches:
-    """Where the blocks most like each reference block of one band of the picture stand.
-
-    Attributes:
-        top, height: the rows of the picture, gone round, that the band's blocks touch.
-        columns: how many references stand in a row.
-        places: (members, references), int64; index into the band's places, row by row, each of them `SIDE` longer than the
-            picture's; the most alike first.
-    """
-
-    top: int
-    height: int
-    columns: int
-    places: Tensor
-
-    def quarter(self, call: int) -> Matches:
-        """Take every second reference of every second row, other ones at each call."""
-        all_of_them = self.places.view(len(self.places), -1, self.columns)
-        down, across = lattice(call, 2)
-        return replace(self, places=all_of_them[:, down::2, across::2].flatten(1))
 
 
 class SimilarBlocks:
@@ -77,7 +43,7 @@ class SimilarBlocks:
     Args:
         members: blocks in a group, a power of two.
         window: how far from the reference they may stand, in samples.
-        step: samples from one reference to the next, even.
+        step: samples from one reference to the next, even; at most 4, so that every second one covers the picture.
         rematch: calls from one matching to the next.
         threshold: as in `SlidingDct`.
         thorough_below: a standard deviation of the noise.
@@ -93,11 +59,11 @@ class SimilarBlocks:
         threshold: float = 2.45,
         thorough_below: float = inf,
     ) -> None:
-        if min(members, window, rematch) < 1 or step not in range(_THIN, SIDE + 1, _THIN) or members not in _powers(window):
+        if min(members, window, rematch) < 1 or step not in range(THIN, SIDE // 2 + 1, THIN) or members not in _powers(window):
             raise ShapeError(
                 f"SimilarBlocks: members {members}, window {window}, step {step}, rematch {rematch}, but at least 1 of each, "
-                f"an even step of at most {SIDE}, and as members a power of two that the window has places for, were needed. "
-                "Leave them at their defaults."
+                f"an even step of at most {SIDE // 2}, and as members a power of two that the window has places for, were "
+                "needed. Leave them at their defaults."
             )
         self.members, self.window, self.step, self.rematch = members, window, step, rematch
         self.threshold, self.thorough_below = threshold, thorough_below
@@ -174,149 +140,87 @@ def _powers(window: int) -> list[int]:
     return [2**k for k in range(31) if 2**k <= (2 * window + 1) ** 2]
 
 
-def match_blocks(picture: Tensor, members: int, window: int, step: int, at: tuple[int, int]) -> list[Matches]:
-    """The blocks most like each reference, by the squared distance of their samples, in bands of the picture."""
-    # Rows and columns of references go round, an even number of each: every other one covers the picture, too.
-    tops = range(at[0], at[0] + _even(picture.shape[0], step) * step, step)
-    per_band = max(2, _ROWS // step // 2 * 2)
-    bands = (tops[first : first + per_band] for first in range(0, len(tops), per_band))
-    made = []
-    for number, band in enumerate(bands):
-        headway.tell(number * per_band / len(tops))
-        made.append(_band(picture, list(band), members, window, step, at[1]))
-    return made
-
-
-def _even(length: int, step: int) -> int:
-    """Return the least even number of steps that cover the length."""
-    return 2 * -(-length // (2 * step))
-
-
-def _band(picture: Tensor, tops: list[int], members: int, window: int, step: int, left: int) -> Matches:
-    width = picture.shape[1]
-    top, tall = tops[0] - window, (tops[-1] - tops[0]) + 2 * window + SIDE
-    around = _rows(picture, top, tall, window, 2 * step + SIDE)
-    columns = _even(width, step)
-    high, wide = (len(tops) - 1) * step + SIDE, (columns - 1) * step + SIDE
-    near = 2 * window + 1
-    here = around[window : window + high : _THIN, window + left : window + left + wide : _THIN].contiguous()
-    distances = picture.new_empty(near, near, len(tops) * columns)
-    shifted = picture.new_empty(near, *here.shape)
-    for down in range(near):
-        for right in range(near):
-            there = around[down : down + high : _THIN, left + right : left + right + wide : _THIN]
-            torch.sub(there, here, out=shifted[right])
-        distances[down] = F.avg_pool2d(shifted.square_()[None], SIDE // _THIN, step // _THIN)[0].flatten(1)
-    distances[window, window] = -1.0  # the reference itself comes first
-    order = distances.view(near * near, -1).topk(members, 0, largest=False).indices
-    rows = torch.arange(len(tops), device=picture.device)[:, None] * step + order.view(members, len(tops), columns) // near
-    across = torch.arange(columns, device=picture.device) * step + left - window
-    places = rows * (width + SIDE) + (across + order.view(members, len(tops), columns) % near) % width
-    return Matches(top, tall, columns, places.flatten(1).contiguous())
-
-
-def _rows(picture: Tensor, top: int, tall: int, margin: int = 0, beyond: int = SIDE) -> Tensor:
-    """Take `tall` rows from `top` on, with `margin` samples on both sides and `beyond` more to the right, going round."""
-    height, width = picture.shape
-    rows = (torch.arange(tall, device=picture.device) + top) % height
-    columns = torch.arange(-margin, width + margin + beyond, device=picture.device) % width
-    return picture[rows[:, None], columns[None]]
-
-
 def collaborative_filter(
     noisy: Tensor, pilot: Tensor | None, matches: list[Matches], shrink: Shrink, space: Workspace
 ) -> Tensor:
     """Shrink every group, put every block back, and average with the weights that `shrink` gives: (H, W)."""
-    height, width = noisy.shape
     total, weight = torch.zeros_like(noisy), torch.zeros_like(noisy)
     for number, band in enumerate(matches):
         headway.tell(number / len(matches))
         made, weights = _filter_band(band, noisy, pilot, shrink, space)
-        rows = (torch.arange(band.height, device=noisy.device) + band.top) % height
-        for whole, part in ((total, made), (weight, weights)):
-            part[:, : SIDE - 1] += part[:, width:]
-            whole.index_add_(0, rows, part[:, :width].contiguous())
+        rows = band.rows(noisy)
+        total.index_add_(0, rows, made)
+        weight.index_add_(0, rows, weights)
     return total.div_(weight.clamp_(min=torch.finfo(weight.dtype).tiny))
 
 
 def _filter_band(band: Matches, noisy: Tensor, pilot: Tensor | None, shrink: Shrink, space: Workspace) -> tuple[Tensor, Tensor]:
-    """Filter one band: (sum of weighted blocks, sum of weights), each (height of the band, W + 7)."""
-    width, places = noisy.shape[1], band.places
-    source = coefficients(noisy, band, space, "source")
-    guide = None if pilot is None else coefficients(pilot, band, space, "guide")
-    members = len(places)
-    across = haar(members, noisy.dtype, noisy.device)
-    total, weight = space.take("total", noisy, *source.shape).zero_(), noisy.new_zeros(len(source))
-    for some in places.split(at_once(_REFERENCES, noisy), 1):
-        index = some.reshape(-1)
-        one, two, three = (space.take(name, noisy, len(index), SIDE**2) for name in ("one", "two", "three"))
-
-        def stacked(rows: Tensor, out: Tensor, index: Tensor = index, one: Tensor = one) -> Tensor:
-            torch.index_select(rows, 0, index, out=one)
-            return torch.mm(across, one.view(members, -1), out=out.view(members, -1)).view(members, -1, SIDE**2)
-
-        group = stacked(source, two)
-        weights = shrink(group, None if guide is None else stacked(guide, three))
-        group.mul_(weights[:, None])
-        torch.mm(across.t(), group.view(members, -1), out=one.view(members, -1))
-        total.index_add_(0, index, one)
-        weight.index_add_(0, index, weights.expand(members, -1).reshape(-1))
-    return synthesis(total, width, space), boxes(weight, width)
-
-
-def coefficients(picture: Tensor, band: Matches, space: Workspace, name: str) -> Tensor:
-    """Return the cosine coefficients of the block at every place, row by row: (places of the band, 64).
-
-    Rows are `SIDE` longer than the picture's; the places there belong to no block.
-    """
-    pitch, tall = picture.shape[1] + SIDE, band.height - SIDE + 1
-    around = _rows(picture, band.top, band.height + 1)  # one row more, into which the last one's end reads on
-    basis = cosines(picture.dtype, picture.device).t()
-    made = space.take(name, picture, tall * pitch, SIDE**2)
-    many = min(tall, at_once(_SLICE, picture))
-    some = space.take("slice", picture, many * pitch, SIDE, SIDE)
-    for first in range(0, tall, many):
-        count = min(many, tall - first) * pitch
-        some[:count].copy_(around.as_strided((count, SIDE, SIDE), (1, pitch, 1), first * pitch))
-        torch.mm(some[:count].view(-1, SIDE**2), basis, out=made[first * pitch : first * pitch + count])
-    return made
+    """Filter one band: (sum of weighted blocks, sum of weights), each (height of the band, W)."""
+    source, guide = lines(noisy, band), None if pilot is None else lines(pilot, band)
+    down, across = line_cosines(noisy.dtype, noisy.device), haar(band.members, noisy.dtype, noisy.device)
+    returned = space.take("returned", noisy, SIDE, len(band.places) * SIDE)
+    shares, done = [], 0
+    for places in band.groups:
+        here = slice(done, done := done + places.numel() * SIDE)
+        one, two, three = (space.take(name, noisy, SIDE, here.stop - here.start) for name in ("one", "two", "three"))
+        group = _stacked(source, band, places, down, across, one, two)
+        told = None if guide is None else _stacked(guide, band, places, down, across, one, three)
+        weights = shrink(group, told)
+        shares.append(weights.expand(band.members, -1).flatten())
+        apart = group.mul_(weights[:, None]).view(SIDE, band.members, -1)
+        torch.matmul(across.t(), apart, out=one.view_as(apart))
+        torch.mm(down.t(), one, out=returned[:, here])
+    total = torch.zeros_like(source)
+    for row, blocks in enumerate(returned):
+        part = F.embedding_bag(band.order, blocks.view(-1, SIDE), band.starts, mode="sum").view(-1, *source.shape[1:])
+        total[row : row + len(part)] += part
+    weight = noisy.new_zeros(band.height - SIDE + 1, band.width)
+    weight.view(-1).index_add_(0, band.places, torch.cat(shares))
+    return synthesis(total), boxes(weight)
 
 
-_SLICE = 16  # rows of places transformed at once
+def _stacked(source: Tensor, band: Matches, places: Tensor, down: Tensor, across: Tensor, one: Tensor, out: Tensor) -> Tensor:
+    """Gather groups and transform them, cosines down and Haar's functions across the group: (8 · members, groups, 8)."""
+    rows = torch.arange(SIDE, device=places.device)[:, None] * band.width + places.flatten()
+    torch.index_select(source.view(-1, SIDE), 0, rows.flatten(), out=out.view(-1, SIDE))
+    torch.mm(down, out, out=one)
+    torch.matmul(across, one.view(SIDE, band.members, -1), out=out.view(SIDE, band.members, -1))
+    return out.view(SIDE * band.members, -1, SIDE)
 
 
-def synthesis(rows: Tensor, width: int, space: Workspace) -> Tensor:
-    """The adjoint of `coefficients`, without going round: (H, W + 7) of (H - 7 times W + 8, 64); zero where no block is."""
-    pitch = width + SIDE
-    tall = len(rows) // pitch
-    total = rows.new_zeros(tall + SIDE - 1, width + SIDE - 1)
-    basis = cosines(rows.dtype, rows.device).t()
-    many = at_once(_SLICE, rows)
-    for first in range(0, tall, many):
-        part = rows[first * pitch : (first + many) * pitch]
-        samples = torch.mm(basis, part.t(), out=space.take("turned", rows, SIDE**2, len(part)))
-        add_rows(total, samples.view(SIDE, SIDE, -1, pitch), first)
+def lines(picture: Tensor, band: Matches) -> Tensor:
+    """Return the cosine coefficients, along its row, of the eight samples from every one on, going round: (height, W, 8)."""
+    part = picture[band.rows(picture)]
+    around = torch.cat([part, part[:, : SIDE - 1]], 1)
+    shifted = around.unfold(1, band.width, 1).transpose(0, 1).reshape(SIDE, -1)
+    return (shifted.t() @ line_cosines(picture.dtype, picture.device).t()).view(*part.shape, SIDE)
+
+
+def synthesis(coefficients: Tensor) -> Tensor:
+    """The adjoint of `lines`, but for its choice of rows: (height, W)."""
+    basis = line_cosines(coefficients.dtype, coefficients.device)
+    samples = torch.mm(basis.t(), coefficients.view(-1, SIDE).t()).view(SIDE, *coefficients.shape[:2])
+    return _shifted_sum(samples)
+
+
+def boxes(weights: Tensor) -> Tensor:
+    """Spread the weight of every block over its samples, going round along rows: (H + 7, W) of (H, W)."""
+    tall, wide = weights.shape
+    columns = _shifted_sum(weights.expand(SIDE, tall, wide))
+    total = weights.new_zeros(tall + SIDE - 1, wide)
+    for row in range(SIDE):
+        total[row : row + tall].add_(columns)
     return total
 
 
-def add_rows(total: Tensor, samples: Tensor, first: int) -> None:
-    """Add blocks, (8, 8, rows, W + 8) with zeros in the last 8 columns, where they stand from row `first` on.
-
-    The n-th column of a block goes n columns to the right. Those zeros let one view do that, which steps back by n.
-    """
-    down, across, along, _ = samples.stride()
-    _, _, count, pitch = samples.shape
-    lines = samples.as_strided((SIDE, SIDE, count, pitch - 1), (down, across - 1, along, 1)).sum(1)
-    for row, line in enumerate(lines):
-        total[first + row : first + row + count].add_(line)
-
-
-def boxes(weights: Tensor, width: int) -> Tensor:
-    """Spread the weight of every block over its samples: (H, W + 7)."""
-    tall = len(weights) // (width + SIDE)
-    total = weights.new_zeros(tall + SIDE - 1, width + SIDE - 1)
-    add_boxes(total, weights.view(tall, width + SIDE)[:, :width], 0, 1)
-    return total
+def _shifted_sum(samples: Tensor) -> Tensor:
+    """Sum (8, H, W), the n-th of the eight n samples further to the right, going round: (H, W)."""
+    width = samples.shape[-1]
+    total = samples.new_zeros(samples.shape[1], width + SIDE - 1)
+    for column, each in enumerate(samples):
+        total[:, column : column + width].add_(each)
+    total[:, : SIDE - 1] += total[:, width:]
+    return total[:, :width]
 
 
 def haar(n: int, dtype: torch.dtype, device: torch.device) -> Tensor:

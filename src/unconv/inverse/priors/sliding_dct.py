@@ -204,7 +204,15 @@ def add_boxes(total: Tensor, weights: Tensor, first: int, step: int) -> None:
 @lru_cache(maxsize=8)
 def cosines(dtype: torch.dtype, device: torch.device) -> Tensor:
     """(64, 64), orthonormal: row (v, u) is the product of the v-th cosine down and the u-th across, 8 × 8 samples."""
+    line = line_cosines(torch.float64, torch.device("cpu"))
+    return torch.kron(line, line).to(device=device, dtype=dtype)
+
+
+@lru_cache(maxsize=8)
+def line_cosines(dtype: torch.dtype, device: torch.device) -> Tensor:
+    """(8, 8), orthonormal: the rows are the cosines of eight samples."""
     place, order = torch.arange(SIDE, dtype=torch.float64), torch.arange(SIDE, dtype=torch.float64)[:, None]
     line = torch.cos(pi * (2 * place + 1) * order / (2 * SIDE)) * (2 / SIDE) ** 0.5
     line[0] /= 2**0.5
-    return torch.kron(line, line).to(device=device, dtype=dtype)
+    made: Tensor = line.to(device=device, dtype=dtype)
+    return made

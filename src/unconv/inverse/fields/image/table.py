@@ -30,7 +30,7 @@ class ImageMethod:
             benchmarks/memory.py.
         begins: tiles begin at multiples of it, so that what the method does at every n-th sample falls on the same ones.
         later: how long a step of the second half takes, in steps of the first.
-        per_column: numbers that lie there besides, for each column of the estimate.
+        besides: numbers that lie there besides, however large the picture; fewer of a small one.
         boundaries: those that it takes.
         axes: how many axes the PSF may have.
         strength: it takes a strength of the regularisation.
@@ -45,7 +45,7 @@ class ImageMethod:
     copies: int
     begins: int = 1
     later: float = 1.0
-    per_column: int = 0
+    besides: int = 0
     boundaries: tuple[Boundary, ...] = BOUNDARIES
     axes: tuple[int, ...] = (2, 3)
     strength: bool = False
@@ -66,7 +66,7 @@ METHODS: dict[str, ImageMethod] = {
         most_steps=15,
         copies=32,
         later=1.6,  # it is thorough then
-        per_column=164 * 64 * 4,  # the coefficients of one band of blocks: see `SimilarBlocks`
+        besides=5 * 2**22,  # of one band of groups: see `SimilarBlocks`
         axes=(2,),
         smooth_from=1,
         default_for="pictures",

@@ -16,6 +16,7 @@ from unconv.errors import DtypeError, ShapeError
 from unconv.inverse.fields.image.table import row
 
 _MARGIN = 24  # samples beyond the kernel that one tile shares with the next
+_BESIDES = 320  # numbers for each sample, of pictures so small that what a method needs besides grows with them
 
 
 @dataclass(frozen=True)
@@ -76,9 +77,9 @@ def forecast(spatial: Sequence[int], kernel: Sequence[int], method: str, channel
         kernel: the PSF's.
         method: a name that `deblur` takes.
     """
-    grid = prod(n + k for n, k in zip(spatial, kernel, strict=True)) * max(channels, 1)
+    grid = prod(n + k for n, k in zip(spatial, kernel, strict=True))
     needs = row(method)
-    return itemsize * (needs.copies * grid + needs.per_column * (spatial[-1] + kernel[-1]))
+    return itemsize * (needs.copies * grid * max(channels, 1) + min(needs.besides, _BESIDES * grid))
 
 
 def limit(memory: float | None, device: torch.device) -> float:
