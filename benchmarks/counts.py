@@ -1,7 +1,6 @@
 """What `deblur` makes of pictures whose noise is that of counts: star fields, spots, cells, and 16-bit photographs.
 
-    python benchmarks/counts.py --part scenes
-    python benchmarks/counts.py --part cameras
+    python benchmarks/counts.py [--scenes stars spots cells photograph] [--seed 0]
 
 Every picture is blurred, cut out of a larger one (an unknown boundary), counted (Poisson noise), multiplied by the camera's
 gain, given its read noise and its offset, and rounded to 16 bits. PSNR is against the truth in the picture's units, 8 samples
@@ -13,6 +12,7 @@ best by the truth.
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,6 +21,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from unconv.inverse.fields.image import deblur
 from unconv.inverse.psf import makers as psf
 
 try:
@@ -30,6 +31,7 @@ except ModuleNotFoundError:
 
 Array = np.ndarray[Any, Any]
 SIDE, AROUND, MARGIN, APERTURE = 160, 16, 8, 5
+CAMERAS = ((1, 0, 0), (0.5, 300, 3), (2, 100, 5), (4, 500, 10))  # gain, offset, read noise
 STEPS = (1, 3, 10, 30, 100, 300)
 
 
@@ -149,3 +151,41 @@ def lucy(seen: Array, scene: Scene, score: Callable[[Array], float]) -> Array | 
     top = wide.max()
     made = (restoration.richardson_lucy(wide / top, scene.kernel.numpy(), n, clip=False)[cut] * top for n in STEPS)
     return max(made, key=score)
+
+
+def measured_row(scene: Scene, gain: float, offset: float, read_noise: float, seed: int) -> list[str]:
+    seen, truth = observed(scene, gain, offset, read_noise, seed), inside(scene.truth)
+
+    def photons(picture: Any) -> Array:
+        return (np.asarray(picture, dtype=float) - offset) / gain
+
+    def cell(estimate: Array | None) -> str:
+        if estimate is None:
+            return "–"
+        flux = " ({:.1f}, {:+.1f})".format(*fluxes(scene, estimate)) if scene.points else ""
+        return f"{psnr(truth, estimate):.1f}{flux}"
+
+    floats = seen.astype(np.float32)  # not cut to 16 bits, as fluxes want it
+    chosen, found = deblur(floats, scene.kernel), deblur(floats, scene.kernel, "poisson")
+    told = deblur(floats, scene.kernel, "poisson", gain=gain, offset=offset, read_noise=read_noise)
+    peer = lucy(photons(seen), scene, lambda estimate: psnr(truth, estimate))
+    ours = [cell(photons(each.picture)) for each in (chosen, found, told)]
+    return [cell(photons(seen)), f"{ours[0]} {chosen.method}", *ours[1:], cell(peer)]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--scenes", nargs="+", choices=SCENES, default=list(SCENES))
+    parser.add_argument("--seed", type=int, default=0)
+    asked = parser.parse_args()
+    print("| scene | gain, offset, read noise | observed | default | poisson | poisson, camera told | scikit-image, best |")
+    print("|---|---|---|---|---|---|---|")
+    for name in asked.scenes:
+        scene = SCENES[name](asked.seed)
+        for camera in CAMERAS:
+            cells = measured_row(scene, *camera, asked.seed)
+            print(f"| {name} | {', '.join(f'{number:g}' for number in camera)} | {' | '.join(cells)} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from unconv.errors import DtypeError, NonFinite, ShapeError, nearest
+from unconv.inverse.fields.image.defects import defects
 from unconv.inverse.fields.image.exposure import Exposure, check_exposure, shows_points
 from unconv.inverse.fields.image.pace import Progress
 from unconv.inverse.fields.image.problem import Method
@@ -24,6 +25,7 @@ from unconv.inverse.fields.image.table import (
     chosen_for,
     methods_for_docstring,
     refuse_unfit,
+    row,
     with_strength,
 )
 from unconv.inverse.fields.image.tiles import forecast, limit
@@ -70,8 +72,9 @@ def deblur(
 ) -> Restored:
     """Take the blur of `psf` out of a picture.
 
-    NaN samples count as missing, with the other colours of the pixel, and are filled in. Colours share the PSF and are
-    restored together. The pictures of a stack are restored one by one; with a PSF of three axes the picture is one volume.
+    NaN samples count as missing, with the other colours of the pixel, and are filled in; so do hot, dead and saturated ones,
+    where they can be told, and `notes` says how many. Colours share the PSF and are restored together. The pictures of a
+    stack are restored one by one; with a PSF of three axes the picture is one volume.
 
     Args:
         picture: a file, a PIL picture, an array or a tensor: (H, W), (H, W, 3), a stack or a volume, of any depth; or
@@ -124,12 +127,16 @@ def deblur(
     check_exposure(exposure, noise)
     if noise == "estimate" and exposure.said:
         noise = "poisson"
-    elif noise == "estimate" and method == "auto" and strength is None and _shows_points(given, kernel):
+    missing, spoiled = defects(given, kernel, saturated=not (isinstance(method, str) and row(method).linear))
+    notes = [*notes, *spoiled]
+    if noise == "estimate" and method == "auto" and strength is None and _shows_points(given, kernel, missing):
         noise = "poisson"
         notes = [*notes, "deblur: points of light on darkness, with noise that grows with the light: restored as counts."]
     name, can, run = _method(method, noise, boundary, kernel.ndim, strength)
     middle = None if centre is None else _whole("centre", centre, kernel.ndim)
-    settings = Settings(kernel, middle, boundary, noise, strength, steps or can.most_steps, run, exposure=exposure)
+    settings = Settings(
+        kernel, middle, boundary, noise, strength, steps or can.most_steps, run, exposure=exposure, missing=missing
+    )
     return restored(given, settings, name, notes, limit(memory, given.samples.device), progress)
 
 
@@ -260,10 +267,11 @@ def _method(
     return name, METHODS[name], METHODS[name].function()
 
 
-def _shows_points(given: Measured, kernel: Tensor) -> bool:
+def _shows_points(given: Measured, kernel: Tensor, missing: Tensor | None) -> bool:
     """Tell whether a picture, and a PSF, are of the kind that Richardson-Lucy is for."""
     stacked = given.axes.count("N")
-    pictures = given.samples.reshape(-1, *given.samples.shape[stacked:])
+    samples = given.samples if missing is None else given.samples.masked_fill(missing, torch.nan)
+    pictures = samples.reshape(-1, *given.samples.shape[stacked:])
     return given.jpeg is None and bool((kernel >= 0).all()) and all(shows_points(p, kernel.ndim) for p in pictures)
 
 

@@ -37,6 +37,7 @@ class Settings:
     method: Method
     factor: int = 1
     exposure: Exposure = PLAIN
+    missing: Tensor | None = None
 
     @property
     def counts(self) -> bool:
@@ -53,7 +54,7 @@ def restored(
     given: Measured, settings: Settings, name: str, notes: Sequence[str], room: float, progress: Progress | None
 ) -> Restored:
     """Restore every picture of `given` within `room` bytes, and say how it came about; `notes` come before the run's own."""
-    came, given = given, without_hidden(given)
+    came, given = given, _without_missing(without_hidden(given), settings.missing)
     stacked = given.axes.count("N")
     lead, one = given.samples.shape[:stacked], given.samples.shape[stacked:]
     seen = list(given.samples.reshape(-1, *one))
@@ -95,6 +96,10 @@ def _hints(picture: Tensor, settings: Settings, noise: float) -> list[str]:
     """Say what PSF would fit better: of one picture of a stack, since they share it."""
     flat = settings.factor == 1 and settings.kernel.ndim == 2 and not settings.counts
     return psf_hints(picture, settings.kernel, noise) if flat else []
+
+
+def _without_missing(given: Measured, missing: Tensor | None) -> Measured:
+    return given if missing is None else replace(given, samples=given.samples.masked_fill(missing, torch.nan))
 
 
 def _picture(picture: Parts, settings: Settings, light: float, pace: Pace, noise: float, growth: Growth) -> Tensor:

@@ -35,6 +35,7 @@ class ImageMethod:
         axes: how many axes the PSF may have.
         strength: it takes a strength of the regularisation.
         counts: it takes noise="poisson".
+        linear: what it fills in is too dark where the light was more than the camera counts.
         smooth_from: the step whose iterate is smooth, whatever the noise; None where none is.
         default_for: where method="auto" chooses it.
     """
@@ -50,6 +51,7 @@ class ImageMethod:
     axes: tuple[int, ...] = (2, 3)
     strength: bool = False
     counts: bool = False
+    linear: bool = False
     smooth_from: int | None = None
     default_for: Literal["pictures", "volumes", "counts"] | None = None
 
@@ -102,6 +104,7 @@ METHODS: dict[str, ImageMethod] = {
         most_steps=100,
         copies=36,
         strength=True,
+        linear=True,
     ),
     "wiener": ImageMethod(
         f"{_METHODS}:wiener_filter",
@@ -110,6 +113,7 @@ METHODS: dict[str, ImageMethod] = {
         copies=34,
         boundaries=_PERIODIC,
         strength=True,
+        linear=True,
     ),
     "richardson-lucy": ImageMethod(
         f"{_METHODS}:counts",
