@@ -309,3 +309,12 @@ def test_channels_are_denoised_with_the_groups_of_the_first():
     assert_close(both[0], alone)
     truth = photograph(1, 64)
     assert psnr(truth, both[1], 255) > psnr(truth, second, 255) + 4
+
+
+def test_above_a_deviation_other_quarters_of_the_groups_pass_the_filter_at_each_call():
+    y = noisy(side=64)
+    every, few = SimilarBlocks(), SimilarBlocks(all_below=19.5)
+    first, second, third = ((few(y, deviation), every(y, deviation)) for deviation in (20.0, 20.0, 19.0))
+    assert (first[0] - first[1]).abs().max() > 0.1 and (first[0] - second[0]).abs().max() > 0.1
+    assert psnr(photograph(side=64), first[0], 255) > psnr(photograph(side=64), first[1], 255) - 0.5
+    assert_close(third[0], third[1])

@@ -47,6 +47,7 @@ class SimilarBlocks:
         rematch: calls from one matching to the next.
         threshold: as in `SlidingDct`.
         thorough_below: a standard deviation of the noise.
+        all_below: another; above it a quarter of the groups pass the filter, each call other ones.
     """
 
     @checks_kinds
@@ -58,6 +59,7 @@ class SimilarBlocks:
         rematch: int = 5,
         threshold: float = 2.45,
         thorough_below: float = inf,
+        all_below: float = inf,
     ) -> None:
         if min(members, window, rematch) < 1 or step not in range(THIN, SIDE // 2 + 1, THIN) or members not in _powers(window):
             raise ShapeError(
@@ -66,7 +68,7 @@ class SimilarBlocks:
                 "needed. Leave them at their defaults."
             )
         self.members, self.window, self.step, self.rematch = members, window, step, rematch
-        self.threshold, self.thorough_below = threshold, thorough_below
+        self.threshold, self.thorough_below, self.all_below = threshold, thorough_below, all_below
         self.frame = SlidingDct(_FRAME_STEP, threshold)
         self._age, self._matchings, self._space = 0, 0, Workspace()
         self._last: tuple[torch.Size, float, bool] = (torch.Size(), 0.0, False)
@@ -84,8 +86,9 @@ class SimilarBlocks:
         thorough = deviation <= self.thorough_below
         with headway.part(0.15, 0.3):
             self._match(pilots[0], deviation, thorough)
+        some = [band.quarter(self._age) for band in self._matches] if thorough else self._matches
         if thorough:
-            some, least = [band.quarter(self._age) for band in self._matches], hard_threshold(self.threshold * deviation)
+            least = hard_threshold(self.threshold * deviation)
             for number, (plane, pilot) in enumerate(zip(flat, pilots, strict=True)):
                 with headway.part(*(0.3 + 0.2 * (number + n) / len(flat) for n in (0, 1))):
                     pilot.lerp_(collaborative_filter(plane, None, some, least, self._space), _OWN)
@@ -93,7 +96,8 @@ class SimilarBlocks:
         done: list[Tensor] = []
         for plane, pilot in zip(flat, pilots, strict=True):
             with headway.part(*(0.5 + 0.5 * (len(done) + n) / len(flat) for n in (0, 1))):
-                done.append(collaborative_filter(plane, pilot, self._matches, gain, self._space))
+                groups = self._matches if deviation <= self.all_below else some
+                done.append(collaborative_filter(plane, pilot, groups, gain, self._space))
         return torch.stack(done).reshape(noisy.shape)
 
     def _match(self, pilot: Tensor, deviation: float, thorough: bool) -> None:
@@ -116,7 +120,7 @@ def hard_threshold(least: float) -> Shrink:
         kept = group.abs().ge_(least)
         group.mul_(kept)
         group[0, :, 0] = means
-        return kept.sum((0, 2)).clamp_(min=1).reciprocal_()
+        return kept.sum(0).sum(1).clamp_(min=1).reciprocal_()
 
     return shrink
 
@@ -130,7 +134,7 @@ def empirical_wiener(variance: float) -> Shrink:
         gains.div_(gains + variance)
         gains[0, :, 0] = 1
         group.mul_(gains)
-        return gains.square_().sum((0, 2)).clamp_(min=1e-6).reciprocal_()
+        return gains.square_().sum(0).sum(1).clamp_(min=1e-6).reciprocal_()
 
     return shrink
 

@@ -30,6 +30,7 @@ _STRONGER = 1.3  # than UPRE's choice: that counts errors after the blur, and so
 _LOOKED_AT = 256  # samples along each axis that tell a strength
 _LEVELS = 4  # of the wavelets
 _DETAIL = 0.35  # of the strength that the mean size of the gradient asks for
+_HARDLY = 1.001  # more than the last deviation
 _ROUGHLY = 1e-3  # Tikhonov's conjugate gradients at an unknown boundary; a finer solution looks the same
 
 # Orthonormal: the mean of the colours first, which carries most of the signal and on which blocks are matched.
@@ -38,16 +39,17 @@ _OPPONENT = ((3**-0.5,) * 3, (2**-0.5, 0.0, -(2**-0.5)), (6**-0.5, -2 * 6**-0.5,
 
 def similar(problem: Problem) -> Iterator[Iterate]:
     """Plug-and-play splitting with BM3D-style block matching."""
-    return plug_and_play(lambda halfway: SimilarBlocks(thorough_below=halfway))(problem)
+    # Only the last call's picture is shown: before that, other quarters of the groups at each call do as well.
+    return plug_and_play(lambda halfway, last: SimilarBlocks(thorough_below=halfway, all_below=_HARDLY * last))(problem)
 
 
 def dct(problem: Problem) -> Iterator[Iterate]:
     """Plug-and-play splitting with a sliding DCT frame."""
-    return plug_and_play(lambda _halfway: SlidingDct())(problem)
+    return plug_and_play(lambda *_: SlidingDct())(problem)
 
 
-def plug_and_play(make: Callable[[float], Denoiser], opponent: bool = True) -> Method:
-    """Make a method of half-quadratic splitting with the denoiser that `make` gives, told the deviation half-way.
+def plug_and_play(make: Callable[[float, float], Denoiser], opponent: bool = True) -> Method:
+    """Make a method of half-quadratic splitting with the denoiser that `make` gives, told the deviations half-way and last.
 
     With `opponent`, the denoiser gets colours as their mean and two differences; else as they are.
     """
@@ -60,7 +62,7 @@ def plug_and_play(make: Callable[[float], Denoiser], opponent: bool = True) -> M
         observed = problem.observed if turn is None else torch.tensordot(turn, problem.observed, 1)
         first = max(FIRST * problem.once("contrast", _contrast), 4 * problem.noise)
         deviations = schedule(observed, problem.noise, steps, first)
-        chosen = make(sqrt(deviations[0] * deviations[-1]))
+        chosen = make(sqrt(deviations[0] * deviations[-1]), deviations[-1])
         # The data step is exact only where the FFT diagonalises the blur. So "zero" and "reflect" are solved as unknown,
         # and the denoiser writes into the margin what they say lies there.
         if problem.boundary in ("zero", "reflect"):

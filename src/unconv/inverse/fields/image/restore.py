@@ -275,5 +275,5 @@ def _shows_points(given: Measured, kernel: Tensor, missing: Tensor | None) -> bo
     return given.jpeg is None and bool((kernel >= 0).all()) and all(shows_points(p, kernel.ndim) for p in pictures)
 
 
-def _same(denoiser: Denoiser) -> Callable[[float], Denoiser]:
-    return lambda _halfway: denoiser
+def _same(denoiser: Denoiser) -> Callable[[float, float], Denoiser]:
+    return lambda *_: denoiser

@@ -67,7 +67,7 @@ METHODS: dict[str, ImageMethod] = {
         "plug-and-play with block matching, for pictures whose blocks recur nearby; takes longest",
         most_steps=15,
         copies=32,
-        later=1.6,  # it is thorough then
+        later=1.3,  # it is thorough then
         besides=5 * 2**22,  # of one band of groups: see `SimilarBlocks`
         axes=(2,),
         smooth_from=1,
