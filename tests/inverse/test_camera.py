@@ -89,6 +89,30 @@ def test_too_few_samples_are_refused():
         estimate_camera(torch.ones(20, 20, dtype=torch.int64))
 
 
+@pytest.mark.parametrize("camera", [Camera(4, 500, 10), Camera(0.3, 800, 18), Camera(1, 0, 15)], ids=str)
+def test_read_noise_that_hides_growth_costs_little(camera):
+    generator = torch.Generator().manual_seed(3)
+    truth = torch.full((96, 96), 10.0, dtype=torch.double)
+    for y, x in (10 + 15 * torch.stack([torch.arange(36) // 6, torch.arange(36) % 6], 1)).tolist():
+        truth[y - 1 : y + 2, x - 1 : x + 2] += 100 + 300 * float(torch.rand(1, generator=generator))
+    y = counted(light_of(truth), camera).clamp(min=0)
+    told = deblur(y, BLUR, "poisson", "circular", gain=camera.gain, offset=camera.offset, read_noise=camera.read_noise)
+    found, told, seen = (
+        psnr(truth, camera.electrons(each), 400) for each in (deblur(y, BLUR, "poisson", "circular").picture, told.picture, y)
+    )
+    assert found > told - 1 and found > seen + 2
+
+
+def test_noise_of_one_strength_is_said_not_to_grow():
+    y = (
+        light_of(stars()[0]) / 50
+        + 500
+        + 30 * torch.randn(96, 96, generator=torch.Generator().manual_seed(0), dtype=torch.double)
+    )
+    notes = deblur(y, BLUR, "poisson", "circular", steps=1).notes
+    assert any("does not grow with the light" in note and "a standard deviation of 3" in note for note in notes)
+
+
 def fluxes(truth, at, picture, level):
     """The part of each star's light that a disc of radius 5 finds."""
     down, across = torch.meshgrid(torch.arange(len(truth)), torch.arange(len(truth)), indexing="ij")

@@ -26,6 +26,7 @@ _OFF = 0.4  # mean distance of the bins from the line, in logarithms of the vari
 _DARK, _BIN = 0.15, 8  # share of blocks, and samples along their sides, that make a floor
 _FINE, _BELOW = 3, 5.5  # means of so many samples a side lie at most so many deviations below a floor
 _NEAR = 4.0  # deviations of a block's mean above the darkest that are still the floor
+_CUT = 0.02  # share of samples at the least value, above which noise went further
 FEWEST = 2 * _BIN  # samples along each axis that `estimate_camera` needs
 
 
@@ -100,7 +101,7 @@ def estimate_camera(
             "needed. Give gain, offset and read noise as numbers."
         )
     x = samples.detach().double()
-    fine, level = _differences(x, axes)
+    fine, level = _differences(_above_cut(x), axes)
     sizes = _sizes(len(fine))
     if len(sizes) < 3:
         return None
@@ -119,6 +120,13 @@ def estimate_camera(
         dark = max(-start / slope, 0.0)
     left = max(start + slope * dark, 0.0)
     return Camera(slope, dark, sqrt(left) / slope if read_noise is None else read_noise)
+
+
+def _above_cut(x: Tensor) -> Tensor:
+    """Return samples with NaN for the least of them, where so many are alike that noise was cut off there."""
+    least = x.nan_to_num(float("inf")).min()
+    is_least = x == least
+    return x.masked_fill(is_least, torch.nan) if float(is_least.double().mean()) > _CUT else x
 
 
 def _differences(x: Tensor, axes: int) -> tuple[Tensor, Tensor]:

@@ -22,6 +22,7 @@ _MOSTLY, _SPARSE = 0.5, 0.15  # share that is dark, and of the squared mean in t
 # told that mean, a denoiser leaves their noise. Of 1, 1.3, 1.6 and 2, the best were 1.3 and 1.6.
 _MORE, _TWICE = 0.45, 4.0
 _FEW = 0.1  # counts that do not matter
+_BRIGHT = 0.999  # quantile that is the brightest light
 _LEVELS = (0.05, 0.5, 0.95, 0.999)  # quantiles at which the two are compared
 
 
@@ -140,12 +141,30 @@ def _camera(samples: Tensor, axes: int, exposure: Exposure) -> tuple[Camera, lis
         return Camera(**known), []
     found = estimate_camera(samples, axes, **known)
     if found is None:
-        return Camera(**known), [
-            "deblur: the noise does not grow with the light as that of counts does; they were taken for photons."
-        ]
+        return _without_growth(samples, axes, known)
     if not known and _are_photons(samples, found):
         return PHOTONS, []
     return found, [f"deblur: estimated of the camera: {found}."]
+
+
+def _without_growth(samples: Tensor, axes: int, known: dict[str, float]) -> tuple[Camera, list[str]]:
+    """Return a camera whose reading makes the noise there is; photons where their noise is as strong as that."""
+    why = "deblur: the noise does not grow with the light as that of counts does; "
+    seen = samples[~samples.isnan()].double()
+    few = seen[:: max(len(seen) // 2**20, 1)]
+    level, bright = torch.quantile(few, few.new_tensor([0.5, _BRIGHT])).tolist()
+    variance = max(estimate_noise(samples, axes) ** 2, 1e-6 * float(few.square().mean()))
+    offset = known.get("offset")
+    if "gain" in known or (offset is None and level > 0 and abs(log(variance / level)) < _PHOTONS):
+        return Camera(**known), [why + "they were taken for photons."]
+    if offset is None:
+        dark = dark_level(samples, axes, variance)
+        offset = float(few.min()) if dark is None else dark
+    read_noise = known.get("read_noise")
+    # Light that doubles the noise's variance where it is brightest: more would have been seen.
+    gain = sqrt(variance) / read_noise if read_noise else variance / max(bright - offset, sqrt(variance))
+    camera = Camera(gain, offset, sqrt(variance) / gain)
+    return camera, [f"{why}a standard deviation of {sqrt(variance):.3g} was estimated, most of it of reading."]
 
 
 def _are_photons(samples: Tensor, camera: Camera) -> bool:
