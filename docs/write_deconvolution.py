@@ -1,4 +1,4 @@
-"""Run the code of the pages on deconvolution, and make their three pictures: `python docs/write_deconvolution.py`.
+"""Run the code of the pages on deconvolution, and make their pictures: `python docs/write_deconvolution.py`.
 
 The English page is run; the blocks of the Chinese one are the same, and get the same outputs. The pictures show what the
 page's code left in its variables.
@@ -24,7 +24,11 @@ _SIDE, _LINE, _GREYS = 256, 26, 96
 
 
 def pictures(names: Mapping[str, Any], images: Path) -> None:
-    """The three pictures, of what the page's code has made."""
+    """The pictures, of what the page's code has made."""
+    photograph = names["sharp"].comparison()
+    photograph.resize((2 * photograph.width, 2 * photograph.height), Image.Resampling.BICUBIC).quantize(200).save(
+        images / "telephone.png", optimize=True
+    )
     first = {"truth": "truth", "observed": "observed", "adjoint": "adjoint", "inverse": "1/H", "similar": "deblur"}
     _write({caption: names[name] for name, caption in first.items()}, 5, images / "adjoint-and-inverse.png")
     _write({"observed": names["observed"], **names["restored"]}, 4, images / "deblurred.png")
@@ -61,3 +65,4 @@ if __name__ == "__main__":
     (DOCS / PAGE).write_text(english)
     (DOCS / CHINESE).write_text(with_outputs((DOCS / CHINESE).read_text(), _OUTPUT.findall(english)))
     pictures(names, DOCS / "images")
+    (DOCS / "phone.jpg").unlink()

@@ -17,6 +17,12 @@ def pytest_collection_modifyitems(items):
         raise pytest.UsageError("give these tests names without an object's address: " + ", ".join(named))
 
 
+def pytest_configure():
+    """Stop at SIGINT even where pytest was started in the background of a shell, which has it ignored from then on."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 @pytest.fixture(autouse=True)
 def signals_are_left_as_they_were():
     """A test that leaves a signal ignored lets tests of stopping fail that come after it in the same process."""

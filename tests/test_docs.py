@@ -130,7 +130,7 @@ def test_the_page_on_deconvolution_shows_what_its_code_gives(tmp_path):
     decibels = [[float(number) for number in NUMBER.findall(text)] for text in (made, page)]
     assert decibels[0] == pytest.approx(decibels[1], abs=0.3)
     pictures(names, tmp_path / "images")
-    for name in ("adjoint-and-inverse", "deblurred", "boundary"):
+    for name in ("telephone", "adjoint-and-inverse", "deblurred", "boundary"):
         assert likeness(tmp_path / "images" / f"{name}.png", ROOT / "docs" / "images" / f"{name}.png") < 2
         assert f"(images/{name}.png)" in page
 

@@ -75,9 +75,9 @@ def test_every_cut_of_every_picture(tmp_path, read):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("part", range(4))
-def test_every_cut_of_every_tiff_file(tmp_path, part):
+def test_every_third_cut_of_every_tiff_file(tmp_path, part):
     files = list(tiffs().items())[part::4]
-    odd = {name: differing(tmp_path / "cut", content, everything, range(len(content))) for name, content in files}
+    odd = {name: differing(tmp_path / "cut", content, everything, range(part % 3, len(content), 3)) for name, content in files}
     assert not any(odd.values())
 
 

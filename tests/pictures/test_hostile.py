@@ -36,16 +36,15 @@ def fuzzed(count, seed, kind):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind, count", [("flat", 400), ("tiff", 400), ("both", 4_000)])
-def test_mutated_files_are_read_or_refused_in_bounded_time_and_memory(kind, count):
+@pytest.mark.parametrize("kind", ["flat", "tiff"])
+def test_mutated_files_are_read_or_refused_in_bounded_time_and_memory(kind):
     pytest.importorskip("resource")
-    if kind != "flat":
+    if kind == "tiff":
         pytest.importorskip("tifffile", reason="writes the files")
-    for each in ("flat", "tiff") if kind == "both" else (kind,):
-        found = fuzzed(count, 1, each)
-        assert not found["foreign"], found["foreign"][0]
-        assert found["read"] and found["refused"] and found["read"] + found["refused"] == 2 * count
-        assert found["slowest"] < 20 and found["megabytes"] < 1000
+    found = fuzzed(800, 1, kind)
+    assert not found["foreign"], found["foreign"][0]
+    assert found["read"] and found["refused"] and found["read"] + found["refused"] == 2 * 800
+    assert found["slowest"] < 20 and found["megabytes"] < 1000
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.eps", "a.jpg", "a.tif", "a.npy"])

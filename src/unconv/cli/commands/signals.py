@@ -78,6 +78,13 @@ def deblur(
     background: Annotated[
         str, typer.Option(help="Light that was not blurred, in the picture's units; or estimate. It is taken away.")
     ] = "0",
+    linear: Annotated[
+        bool | None,
+        typer.Option(
+            "--linear/--no-linear",
+            help="It was blurred as light, as by a lens, not as samples; by default photographs tell which.",
+        ),
+    ] = None,
     enlarge: Annotated[int | None, typer.Option(help="Restore on a grid this many times as fine.")] = None,
     out: Annotated[
         Path | None,
@@ -100,9 +107,10 @@ def deblur(
 ) -> None:
     """Take the blur out of a picture, and write it beside a before-and-after picture; or out of several, one by one."""
     wanted: str | float = noise if noise in ("estimate", "poisson") else _number("--noise", noise)
-    exposure: dict[str, Any] = {"gain": gain, "offset": offset, "read_noise": read_noise}
+    exposure: dict[str, Any] = {"gain": gain, "offset": offset, "read_noise": read_noise, "linear": linear}
     _only_here(enlarge, boundary, {"--strength": strength, "--axes": axes, "--memory": memory, **_options(exposure)})
     exposure["background"] = background if background == "estimate" else _number("--background", background, "estimate")
+    exposure["linear"] = "auto" if linear is None else linear
     asked = _Asked(psf, wanted, boundary, method, steps, strength, axes, memory, enlarge, exposure)
     alone = several.alone(pictures, out)
     if alone is None or resume:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from unconv.errors import DtypeError, ShapeError
 from unconv.inverse.camera import FEWEST, Camera, dark_level, estimate_camera
+from unconv.inverse.fields.image.linear_light import Linear
 from unconv.inverse.noise import estimate_noise
 from unconv.pictures.measured import Measured
 
@@ -51,18 +52,20 @@ PLAIN = Exposure()
 
 @dataclass(frozen=True)
 class Light:
-    """The units that a picture is restored in: electrons above its offset and its background.
+    """The units that a picture is restored in: electrons above its offset and its background, or a photograph's light.
 
     Attributes:
         camera: all zero but a gain of one where the samples are no counts.
         background: in the picture's units.
         floor: light of the object that is everywhere, in the picture's units. The object is at least as bright: more is
             asked of it than to be positive, and more light kept around what is bright.
+        linear: takes a photograph's samples to light; None where they are taken for light.
     """
 
     camera: Camera = PHOTONS
     background: float = 0.0
     floor: float = 0.0
+    linear: Linear | None = None
 
     @property
     def beside(self) -> float:
@@ -73,11 +76,19 @@ class Light:
         """Return samples as light of the object."""
         if self == _NONE:
             return samples
+        if self.linear is not None:
+            return self.linear.light(samples)
         return self.camera.electrons(samples - self.background - self.floor)
 
     def back(self, light: Tensor) -> Tensor:
         """Return light as samples; the offset is in them again, the background is not."""
+        if self.linear is not None:
+            return self.linear.samples(light)
         return light if self == _NONE else self.camera.counts(light) + self.floor
+
+    def noise(self, noise: float, samples: Tensor) -> float:
+        """Return the standard deviation of samples' noise in these units; of counts it is in them already."""
+        return noise if self.linear is None else self.linear.noise(noise, samples)
 
 
 _NONE = Light()

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from unconv.errors import DtypeError, NonFinite, ShapeError, nearest
 from unconv.inverse.fields.image.defects import defects
-from unconv.inverse.fields.image.exposure import Exposure, check_exposure, shows_points
+from unconv.inverse.fields.image.exposure import PLAIN, Exposure, check_exposure, shows_points
+from unconv.inverse.fields.image.linear_light import check_linear
 from unconv.inverse.fields.image.pace import Progress
 from unconv.inverse.fields.image.problem import Method
 from unconv.inverse.fields.image.restored import Restored
@@ -68,6 +69,7 @@ def deblur(
     offset: float | None = None,
     read_noise: float | None = None,
     background: float | str = 0.0,
+    linear: bool | str = "auto",
     progress: Progress | None = None,
 ) -> Restored:
     """Take the blur of `psf` out of a picture.
@@ -100,6 +102,10 @@ def deblur(
             result. With any of them noise="estimate" means "poisson".
         background: light that was not blurred and is not of the object, in the picture's units, or "estimate", for the level
             of its dark part. The result is without it.
+        linear: whether the picture was blurred as light, as by a lens, so that its samples are taken to light and back: by the
+            ICC profile, or else as sRGB. "auto" tries whether light explains the picture better, of photographs: 8-bit
+            ones in colour or from a JPEG, and those whose file has a profile or comes from a camera. Floats must be from
+            0 to 1.
         progress: called with what is being done, and how much is done of how much there is at most, over all pictures and
             tiles, in steps; within long steps, too, with fractions.
 
@@ -132,10 +138,21 @@ def deblur(
     if noise == "estimate" and method == "auto" and strength is None and _shows_points(given, kernel, missing):
         noise = "poisson"
         notes = [*notes, "deblur: points of light on darkness, with noise that grows with the light: restored as counts."]
+    counts = noise == "poisson" or exposure != PLAIN
+    check_linear(linear, given, counts)
     name, can, run = _method(method, noise, boundary, kernel.ndim, strength)
     middle = None if centre is None else _whole("centre", centre, kernel.ndim)
     settings = Settings(
-        kernel, middle, boundary, noise, strength, steps or can.most_steps, run, exposure=exposure, missing=missing
+        kernel,
+        middle,
+        boundary,
+        noise,
+        strength,
+        steps or can.most_steps,
+        run,
+        exposure=exposure,
+        missing=missing,
+        linear=linear if not counts else False,
     )
     return restored(given, settings, name, notes, limit(memory, given.samples.device), progress)
 

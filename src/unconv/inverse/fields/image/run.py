@@ -12,8 +12,9 @@ from torch import Tensor
 
 from unconv.errors import NonFinite
 from unconv.inverse.fields.image.deviation import deviation_of, doubts
-from unconv.inverse.fields.image.exposure import PLAIN, Exposure, cut, light_of, negative
+from unconv.inverse.fields.image.exposure import PLAIN, Exposure, Light, cut, light_of, negative
 from unconv.inverse.fields.image.fit import psf_hints
+from unconv.inverse.fields.image.linear_light import taken_to_light
 from unconv.inverse.fields.image.pace import Pace, Progress
 from unconv.inverse.fields.image.problem import Method, Problem
 from unconv.inverse.fields.image.restored import Restored
@@ -38,6 +39,7 @@ class Settings:
     factor: int = 1
     exposure: Exposure = PLAIN
     missing: Tensor | None = None
+    linear: bool | str = False
 
     @property
     def counts(self) -> bool:
@@ -60,26 +62,29 @@ def restored(
     seen = list(given.samples.reshape(-1, *one))
     lights = [light_of(p, len(given.spatial), settings.exposure, settings.counts) for p in seen]
     units = [light for light, _ in lights]
-    pictures = [
-        parts(light.of(p), settings.kernel.shape, name, room, settings.boundary) for p, light in zip(seen, units, strict=True)
-    ]
     kernel = settings.kernel if settings.factor == 1 else None
     noises = [deviation_of(p, given, settings.noise, light.camera, kernel) for p, light in zip(seen, units, strict=True)]
     told = [*given.notes, *notes, *dict.fromkeys(note for _, found in (*lights, *noises) for note in found)]
+    linear, why = taken_to_light(given, seen[0], settings.linear, settings.kernel, settings.centre, noises[0][0])
+    units, told = [replace(light, linear=linear) for light in units], [*told, *why]
+    pictures = [
+        parts(light.of(p), settings.kernel.shape, name, room, settings.boundary) for p, light in zip(seen, units, strict=True)
+    ]
     if name == "richardson-lucy":
         told += negative([(p.picture, light.beside) for p, light in zip(pictures, units, strict=True)])
     total = sum(len(picture) for picture in pictures)
     pace = Pace(progress, total, settings.steps, row(name).later)
     made, deviations = [], []
-    for p, light, (noise, _) in zip(pictures, units, noises, strict=True):
-        found, used = settled(partial(_picture, p, settings, light.beside, pace), noise, row(name).smooth_from)
+    for p, light, (noise, _), samples in zip(pictures, units, noises, seen, strict=True):
+        as_light = light.noise(1.0, samples)
+        found, used = settled(partial(_picture, p, settings, light.beside, pace), noise * as_light, row(name).smooth_from)
         made.append(light.back(found))
-        deviations.append(used)
-        told += [raised(noise, used)] if used > noise else []
+        deviations.append(used / as_light)
+        told += [raised(noise, deviations[-1])] if used > noise * as_light else []
     if name != "richardson-lucy" and settings.factor == 1:  # points of light, which that is for, are as rough as can be
         for restored, observed, noise in zip(made, seen, deviations, strict=True):
             told += [note for note in doubts(restored, observed, noise, len(given.spatial)) if note not in told]
-    told += _hints(units[len(seen) // 2].of(seen[len(seen) // 2]), settings, noises[len(seen) // 2][0])
+    told += _hints(seen[len(seen) // 2], units[len(seen) // 2], settings, noises[len(seen) // 2][0])
     samples = (torch.stack(made) if len(made) > 1 else made[0]).reshape(*lead, *made[0].shape)
     if total > len(pictures):
         needed = forecast(given.spatial, settings.kernel.shape, name, one.numel() // prod(given.spatial))
@@ -92,10 +97,10 @@ def restored(
     return Restored(shown.like(samples), deviation, name, pace.made, pace.converged, *rest)
 
 
-def _hints(picture: Tensor, settings: Settings, noise: float) -> list[str]:
+def _hints(samples: Tensor, light: Light, settings: Settings, noise: float) -> list[str]:
     """Say what PSF would fit better: of one picture of a stack, since they share it."""
     flat = settings.factor == 1 and settings.kernel.ndim == 2 and not settings.counts
-    return psf_hints(picture, settings.kernel, noise) if flat else []
+    return psf_hints(light.of(samples), settings.kernel, light.noise(noise, samples)) if flat else []
 
 
 def _without_missing(given: Measured, missing: Tensor | None) -> Measured:
