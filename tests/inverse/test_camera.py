@@ -89,18 +89,22 @@ def test_too_few_samples_are_refused():
         estimate_camera(torch.ones(20, 20, dtype=torch.int64))
 
 
-@pytest.mark.parametrize("camera", [Camera(4, 500, 10), Camera(0.3, 800, 18), Camera(1, 0, 15)], ids=str)
-def test_read_noise_that_hides_growth_costs_little(camera):
+def spots():
     generator = torch.Generator().manual_seed(3)
     truth = torch.full((96, 96), 10.0, dtype=torch.double)
     for y, x in (10 + 15 * torch.stack([torch.arange(36) // 6, torch.arange(36) % 6], 1)).tolist():
         truth[y - 1 : y + 2, x - 1 : x + 2] += 100 + 300 * float(torch.rand(1, generator=generator))
+    return truth
+
+
+@pytest.mark.parametrize("camera", [Camera(4, 500, 10), Camera(0.3, 800, 18), Camera(1, 0, 15)], ids=str)
+def test_read_noise_that_hides_growth_costs_little(camera):
+    truth = spots()
     y = counted(light_of(truth), camera).clamp(min=0)
     told = deblur(y, BLUR, "poisson", "circular", gain=camera.gain, offset=camera.offset, read_noise=camera.read_noise)
-    found, told, seen = (
-        psnr(truth, camera.electrons(each), 400) for each in (deblur(y, BLUR, "poisson", "circular").picture, told.picture, y)
-    )
-    assert found > told - 1 and found > seen + 2
+    pictures = deblur(y, BLUR, "poisson", "circular").picture, told.picture, y
+    found, known, before = (psnr(truth, camera.electrons(picture), 400) for picture in pictures)
+    assert found > known - 1 and found > before + 2
 
 
 def test_noise_of_one_strength_is_said_not_to_grow():
@@ -146,6 +150,16 @@ def test_stars_are_recognised_as_counts(camera):
     found = deblur(y, BLUR, boundary="circular")
     assert found.method == "richardson-lucy" and "points of light on darkness" in found.notes[0]
     assert torch.equal(found.picture, deblur(y, BLUR, "poisson", "circular").picture)
+
+
+def test_points_are_recognised_by_little_growth_and_not_by_none():
+    truth = 3 * spots()
+    truth[50:] = 30
+    faint = counted(light_of(truth), Camera(4, 500, 10))
+    assert estimate_camera(faint) is None and estimate_camera(faint, sure=2.5) is not None
+    assert shows_points(faint, 2)
+    even = light_of(truth) + 12 * torch.randn(truth.shape, generator=torch.Generator().manual_seed(0), dtype=torch.double)
+    assert not shows_points(even, 2)
 
 
 def test_what_is_no_field_of_points_is_not_taken_for_one():

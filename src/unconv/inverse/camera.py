@@ -20,7 +20,7 @@ _ORDER = 4  # of the differences that leave noise alone: five samples, which ans
 _SMALLEST, _GROWTH = 48, 1.4  # samples of the smallest bins, at both ends of the levels, and how much larger the next one is
 _MANY = 2**20  # differences that are looked at
 _ROUNDS, _PASSES = 20, 4  # of the robust fit of a line, and of all from the bins on
-_SURE = 4.0  # standard errors by which the variance must grow
+_SURE = 4.0  # standard errors by which the variance must grow, unless more than that speaks for it
 _RISE = 1.5  # by which factor it must grow over the levels there are
 _OFF = 0.4  # mean distance of the bins from the line, in logarithms of the variance, above which it is no line
 _DARK, _BIN = 0.15, 8  # share of blocks, and samples along their sides, that make a floor
@@ -74,6 +74,7 @@ def estimate_camera(
     gain: float | None = None,
     offset: float | None = None,
     read_noise: float | None = None,
+    sure: float = _SURE,
 ) -> Camera | None:
     """Estimate a camera from one blurred picture; None where its noise does not grow with the light.
 
@@ -84,6 +85,7 @@ def estimate_camera(
 
     Args:
         samples: (..., *n) in counts, n of `axes` axes; NaN where none was observed.
+        sure: standard errors by which the noise must grow.
 
     Raises:
         ShapeError: fewer than 16 samples along an axis.
@@ -111,7 +113,7 @@ def estimate_camera(
         # Each difference over its expected size: levels differ widely within a bin, and a median of what is not alike lies.
         shares = torch.stack([_square(part) for part in (fine / expected.sqrt()).split(sizes)])
         means = torch.stack([part.mean() for part in expected.split(sizes)])
-        slope, start, grows = _line(levels, shares * means, levels.new_tensor([float(n) for n in sizes]), gain)
+        slope, start, grows = _line(levels, shares * means, levels.new_tensor([float(n) for n in sizes]), gain, sure)
         expected = (slope * level + start).clamp(min=1e-3 * float((shares * means).max()) + torch.finfo(level.dtype).tiny)
     if not grows:
         return None
@@ -165,7 +167,7 @@ def _sizes(total: int) -> list[int]:
     return [*half, *([middle] if middle else []), *reversed(half)] if half else []
 
 
-def _line(levels: Tensor, variances: Tensor, counts: Tensor, gain: float | None) -> tuple[float, float, bool]:
+def _line(levels: Tensor, variances: Tensor, counts: Tensor, gain: float | None, sure: float) -> tuple[float, float, bool]:
     """Fit variance = slope * level + start robustly, and say whether the variance grows, and along a line."""
     tiny = torch.finfo(levels.dtype).tiny
     least = 1e-12 * float(levels.abs().max()) ** 2 + tiny
@@ -186,7 +188,7 @@ def _line(levels: Tensor, variances: Tensor, counts: Tensor, gain: float | None)
         return gain, start, True
     rise = float(fitted[-1] / fitted[0])
     off = float(((variances.clamp(min=least).log() - fitted.log()).abs() * counts.sqrt()).sum() / counts.sqrt().sum())
-    grows = slope > _SURE * error and rise > _RISE and off < _OFF
+    grows = slope > sure * error and rise > _RISE and off < _OFF
     return slope, start, grows
 
 

@@ -22,6 +22,7 @@ _MOSTLY, _SPARSE = 0.5, 0.15  # share that is dark, and of the squared mean in t
 # What the noise is taken for, over the root of its mean variance and one, where it is twice as strong or more in bright parts:
 # told that mean, a denoiser leaves their noise. Of 1, 1.3, 1.6 and 2, the best were 1.3 and 1.6.
 _MORE, _TWICE = 0.45, 4.0
+_LIKELY = 2.5  # standard errors by which the noise of points must grow: reading adds most to that of faint ones
 _FEW = 0.1  # counts that do not matter
 _BRIGHT = 0.999  # quantile that is the brightest light
 _LEVELS = (0.05, 0.5, 0.95, 0.999)  # quantiles at which the two are compared
@@ -190,7 +191,7 @@ def _are_photons(samples: Tensor, camera: Camera) -> bool:
 
 def shows_points(samples: Tensor, axes: int) -> bool:
     """Tell whether a picture shows points of light on darkness, stars or spots, with the noise of counts."""
-    camera = estimate_camera(samples, axes) if min(samples.shape[-axes:]) >= FEWEST else None
+    camera = estimate_camera(samples, axes, sure=_LIKELY) if min(samples.shape[-axes:]) >= FEWEST else None
     dark = None if camera is None else dark_level(samples, axes, camera.variance)
     if camera is None or dark is None:
         return False
