@@ -38,7 +38,8 @@ class Pace:
     def begin(self, parts: int) -> None:
         """Begin so many parts; they may be more than were foreseen, where some are done again."""
         self._begun += parts
-        self._parts = max(self._parts, self._begun)
+        if self._begun > self._parts:
+            self._parts, self._told = self._begun, -1.0  # what is done is a smaller share now
 
     def run(self, iterates: Iterable[Iterate]) -> Tensor:
         """Run a part's solver to its end, and return the last estimate.
@@ -63,7 +64,7 @@ class Pace:
         self._tell(0.0, always=True)
 
     def _tell(self, share: float, always: bool = False) -> None:
-        """Tell that this share of the present step is done, where that is news: it never goes back."""
+        """Tell that this share of the present step is done, where that is news: it goes back only where parts are added."""
         if self._progress is None:
             return
         expected = self.made or self._steps
