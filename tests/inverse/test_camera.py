@@ -157,7 +157,7 @@ def test_points_are_recognised_by_little_growth_and_not_by_none():
     truth[50:] = 30
     faint = counted(light_of(truth), Camera(4, 500, 10))
     assert estimate_camera(faint) is None and estimate_camera(faint, sure=2.5) is not None
-    assert shows_points(faint, 2)
+    assert shows_points(faint, 2) and shows_points(faint + 10_000, 2)
     even = light_of(truth) + 12 * torch.randn(truth.shape, generator=torch.Generator().manual_seed(0), dtype=torch.double)
     assert not shows_points(even, 2)
 

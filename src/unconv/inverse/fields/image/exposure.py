@@ -23,6 +23,7 @@ _MOSTLY, _SPARSE = 0.5, 0.15  # share that is dark, and of the squared mean in t
 # told that mean, a denoiser leaves their noise. Of 1, 1.3, 1.6 and 2, the best were 1.3 and 1.6.
 _MORE, _TWICE = 0.45, 4.0
 _LIKELY = 2.5  # standard errors by which the noise of points must grow: reading adds most to that of faint ones
+_LIT = 0.2  # of the noise's variance, that the light of points adds at least
 _FEW = 0.1  # counts that do not matter
 _BRIGHT = 0.999  # quantile that is the brightest light
 _LEVELS = (0.05, 0.5, 0.95, 0.999)  # quantiles at which the two are compared
@@ -195,10 +196,11 @@ def shows_points(samples: Tensor, axes: int) -> bool:
     dark = None if camera is None else dark_level(samples, axes, camera.variance)
     if camera is None or dark is None:
         return False
-    light = (samples[~samples.isnan()].double() - dark).clamp(min=0)
-    deviation = sqrt(float(camera.variance(dark)))
-    is_dark = float((light < 4 * deviation).double().mean()) > _MOSTLY
-    return is_dark and float(light.mean().square() / light.square().mean()) < _SPARSE
+    light = samples[~samples.isnan()].double() - dark
+    variance = float(camera.variance(dark))
+    is_dark = float((light < 4 * sqrt(variance)).double().mean()) > _MOSTLY
+    power = float(light.square().mean()) - variance  # of the light alone
+    return is_dark and power > _LIT * variance and float(light.mean()) ** 2 < _SPARSE * power
 
 
 def shot_noise(samples: Tensor, axes: int) -> tuple[float, list[str]] | None:
