@@ -18,7 +18,7 @@ from unconv.inverse.fields.image.linear_light import taken_to_light
 from unconv.inverse.fields.image.pace import Pace, Progress
 from unconv.inverse.fields.image.problem import Method, Problem
 from unconv.inverse.fields.image.restored import Restored
-from unconv.inverse.fields.image.settling import Growth, raised, settled
+from unconv.inverse.fields.image.settling import Growth, another, settled
 from unconv.inverse.fields.image.table import row
 from unconv.inverse.fields.image.tiles import Parts, forecast, parts
 from unconv.inverse.fields.image.transparency import put_back, without_hidden
@@ -74,13 +74,14 @@ def restored(
         told += negative([(p.picture, light.beside) for p, light in zip(pictures, units, strict=True)])
     total = sum(len(picture) for picture in pictures)
     pace = Pace(progress, total, settings.steps, row(name).later)
-    made, deviations = [], []
+    made, deviations, estimated = [], [], settings.noise == "estimate" and settings.factor == 1
     for p, light, (noise, _), samples in zip(pictures, units, noises, seen, strict=True):
         as_light = light.noise(1.0, samples)
-        found, used = settled(partial(_picture, p, settings, light.beside, pace), noise * as_light, row(name).smooth_from)
+        restore, first = partial(_picture, p, settings, light.beside, pace), row(name).smooth_from
+        found, used = settled(restore, noise * as_light, first, p.picture if estimated else None)
         made.append(light.back(found))
         deviations.append(used / as_light)
-        told += [raised(noise, deviations[-1])] if used > noise * as_light else []
+        told += another(noise, deviations[-1]) if used != noise * as_light else []
     if name != "richardson-lucy" and settings.factor == 1:  # points of light, which that is for, are as rough as can be
         for restored, observed, noise in zip(made, seen, deviations, strict=True):
             told += [note for note in doubts(restored, observed, noise, len(given.spatial)) if note not in told]

@@ -1,7 +1,10 @@
-"""Tell a result with noise in it by how its roughness grew, and make it again with more noise assumed.
+"""Tell by a result that the noise is more than was assumed, or less, and make it again with another.
 
 Plug-and-play begins smooth, whatever the noise. As it goes on detail comes back; and, where the noise is more than it was
 told, so does the noise, which takes over: from a little too little noise to a ruin is a small step.
+
+The noise itself is taken away. A result that lies nearer to what was observed than the noise lets the truth lie shows that
+there is less of it.
 """
 
 from __future__ import annotations
@@ -16,6 +19,9 @@ from unconv.inverse.solvers.iterate import Iterate
 # Over 15 steps the mean slope of results that were right grew by up to 1.55; that of ruined ones by 1.65 to 3.
 _GROWTH = 1.65
 _RAISE, _RAISES = 1.5, 5
+# Of the noise that was estimated, that a result differs at least from what was observed: it was 0.66 and more where noise was
+# right, and 0.24 to 0.44 in four pictures that had strong compression and got worse.
+_MOVED, _LESS, _LESSER = 0.5, 0.6, 3
 _FALL = 1.3  # of the mean slope, by raising the noise once: less where the result is right, 1.3 to 4 where it is ruined
 
 
@@ -48,7 +54,31 @@ class Growth:
         return self.ended > _GROWTH * self._begun > 0
 
 
-def settled(restore: Callable[[float, Growth], Tensor], noise: float, first: int | None) -> tuple[Tensor, float]:
+def settled(
+    restore: Callable[[float, Growth], Tensor], noise: float, first: int | None, observed: Tensor | None = None
+) -> tuple[Tensor, float]:
+    """Restore a picture with its noise, or with what the result shows that it is; return both.
+
+    Args:
+        first: the step whose iterate is smooth; None where a method has none.
+        observed: what is restored, if its noise was estimated and may be less; NaN where nothing was seen.
+    """
+    restored, used = _with_more(restore, noise, first)
+    if first is None or observed is None or _moved(restored, observed) >= _MOVED * used:
+        return restored, used
+    for _ in range(_LESSER):
+        noise *= _LESS
+        other, less = _with_more(restore, noise, first)
+        if _moved(other, observed) >= _MOVED * less:
+            return other, less
+    return restored, used
+
+
+def _moved(restored: Tensor, observed: Tensor) -> float:
+    return float((restored - observed).square().nanmean().sqrt())
+
+
+def _with_more(restore: Callable[[float, Growth], Tensor], noise: float, first: int | None) -> tuple[Tensor, float]:
     """Restore a picture with its noise, and with more of it for as long as that takes noise away; return both.
 
     A little more assumed noise takes a little detail. What goes at once by much was noise.
@@ -64,12 +94,19 @@ def settled(restore: Callable[[float, Growth], Tensor], noise: float, first: int
     return restored, noise
 
 
-def raised(noise: float, used: float) -> str:
-    """Say that a picture was restored with more noise than was found or said."""
-    return (
-        f"deblur: with a noise of {noise:.3g} the result kept on getting rougher, as where noise is taken for detail; it was "
-        f"restored with {used:.3g} instead."
-    )
+def another(noise: float, used: float) -> list[str]:
+    """Say that a picture was restored with another noise than was found or said."""
+    if used > noise:
+        return [
+            f"deblur: with a noise of {noise:.3g} the result kept on getting rougher, as where noise is taken for detail; it "
+            f"was restored with {used:.3g} instead."
+        ]
+    if used < noise:
+        return [
+            f"deblur: a noise of {noise:.3g}, taken away, would change the picture by more than it did; it was restored with "
+            f"{used:.3g} instead."
+        ]
+    return []
 
 
 def _slopes(problem: Problem, iterate: Iterate) -> float:
