@@ -33,9 +33,14 @@ def test_what_grows_rough_is_made_again_with_more_noise():
 
 
 def test_what_moves_less_than_its_noise_is_made_again_with_less():
-    restore, asked = runs(lambda noise: 3.0, lambda noise: 1.0)
+    restore, asked = runs(lambda noise: 3.0, lambda noise: 1.6 - 0.04 * noise)
     restored, used = settled(restore, 10.0, 1, OBSERVED)
     assert used == pytest.approx(6) and asked == pytest.approx([10, 6]) and float(restored[0, 0]) == 3
+
+
+def test_less_noise_that_brings_no_detail_back_is_not_taken():
+    restore, asked = runs(lambda noise: 3.0, lambda noise: 1.0)
+    assert settled(restore, 10.0, 1, OBSERVED)[1] == 10 and asked == pytest.approx([10, 6])
 
 
 def test_missing_samples_do_not_count():

@@ -22,6 +22,7 @@ _RAISE, _RAISES = 1.5, 5
 # Of the noise that was estimated, that a result differs at least from what was observed: it was 0.66 and more where noise was
 # right, and 0.24 to 0.44 in four pictures that had strong compression and got worse.
 _MOVED, _LESS, _LESSER = 0.5, 0.6, 3
+_DETAIL = 1.1  # by which less noise has to raise the sum of slopes: 1.16 to 2.7 where it was right, 1.02 in a soft picture
 _FALL = 1.3  # of the mean slope, by raising the noise once: less where the result is right, 1.3 to 4 where it is ruined
 
 
@@ -63,14 +64,14 @@ def settled(
         first: the step whose iterate is smooth; None where a method has none.
         observed: what is restored, if its noise was estimated and may be less; NaN where nothing was seen.
     """
-    restored, used = _with_more(restore, noise, first)
+    restored, used, slopes = _with_more(restore, noise, first)
     if first is None or observed is None or _moved(restored, observed) >= _MOVED * used:
         return restored, used
     for _ in range(_LESSER):
         noise *= _LESS
-        other, less = _with_more(restore, noise, first)
+        other, less, detailed = _with_more(restore, noise, first)
         if _moved(other, observed) >= _MOVED * less:
-            return other, less
+            return (other, less) if detailed > _DETAIL * slopes else (restored, used)
     return restored, used
 
 
@@ -78,8 +79,8 @@ def _moved(restored: Tensor, observed: Tensor) -> float:
     return float((restored - observed).square().nanmean().sqrt())
 
 
-def _with_more(restore: Callable[[float, Growth], Tensor], noise: float, first: int | None) -> tuple[Tensor, float]:
-    """Restore a picture with its noise, and with more of it for as long as that takes noise away; return both.
+def _with_more(restore: Callable[[float, Growth], Tensor], noise: float, first: int | None) -> tuple[Tensor, float, float]:
+    """Restore a picture with its noise, and with more of it for as long as that takes noise away; return both, and slopes.
 
     A little more assumed noise takes a little detail. What goes at once by much was noise.
     """
@@ -91,7 +92,7 @@ def _with_more(restore: Callable[[float, Growth], Tensor], noise: float, first: 
         if growth.ended < _FALL * less.ended:
             break
         restored, growth, noise = quieter, less, noise * _RAISE
-    return restored, noise
+    return restored, noise, growth.ended
 
 
 def another(noise: float, used: float) -> list[str]:
