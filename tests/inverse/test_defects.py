@@ -138,3 +138,18 @@ def test_linear_methods_keep_full_samples_which_they_would_fill_with_too_little(
     y = np.minimum(seen("stars", BLURS["gaussian"])[1], 2000).astype(np.float32)
     found = [deblur(y, BLURS["gaussian"], 3.0, "circular", method, steps=1).notes for method in ("wiener", "tikhonov", "tv")]
     assert [any("saturated" in note for note in notes) for notes in found] == [False, False, True]
+
+
+@pytest.mark.parametrize("turn", ["transposed", "every other column"])
+def test_samples_may_lie_in_any_order(turn):
+    def laid(wide):
+        return wide.T if turn == "transposed" else wide[:, ::2]
+
+    blurry = np.tile(np.linspace(20.0, 200.0, 64), (32 if turn == "transposed" else 64, 1))
+    blurry = torch.from_numpy(blurry + np.random.default_rng(0).standard_normal(blurry.shape))
+    for place in ((9, 8), (20, 30), (25, 12), (11, 40)):
+        blurry[place] = 4000
+    strided = laid(blurry)
+    found = [defects(measured(samples), psf.gaussian(1.5)) for samples in (strided, strided.contiguous())]
+    assert found[0][1] == found[1][1] and "hot or dead" in found[0][1][0]
+    assert torch.equal(found[0][0], found[1][0])

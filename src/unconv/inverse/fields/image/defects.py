@@ -45,7 +45,7 @@ def defects(given: Measured, kernel: Tensor, saturated: bool = True) -> tuple[Te
     """
     if given.jpeg is not None or min(given.samples.shape[-2:]) < 8:
         return None, []
-    planes = given.samples.reshape(-1, *given.samples.shape[-2:])
+    planes = given.samples.contiguous().reshape(-1, *given.samples.shape[-2:])
     whole = 1.0 if given.bounds is not None else 0.0
     # One neighbour at each end is left out, as it may be a defect, too; lines of one sample need all.
     ends = 1 if sharpness(kernel) <= _SHARPEST else 0
