@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from photographs import blurred, gain, photographs
+from photographs import blurred, gain, photographs, table
 from PIL import Image, ImageCms
 
 from unconv.inverse.fields.image import deblur
@@ -88,10 +88,7 @@ def main() -> None:
     print("|---|---|---|---|---|---|---|")
     for how in ("light", "samples"):
         mine = {name: found for (each, name), found in rows.items() if each == how}
-        for name, found in [*mine.items(), ("all", [gains for part in mine.values() for gains in part])]:
-            table = np.array(found)
-            cells = " | ".join(f"{column.mean():.2f}, {column.min():.2f}" for column in table.T)
-            print(f"| as {how} | {name} | {len(table)} | {cells} |")
+        print("\n".join(f"| as {how} | {row}" for row in table(mine)))
 
 
 if __name__ == "__main__":

@@ -67,6 +67,13 @@ def cases(pictures: list[np.ndarray], count: int, seed: int) -> Iterator[tuple[s
         yield name, quality, noise, gains
 
 
+def table(rows: dict[str, list[list[float]]]) -> Iterator[str]:
+    """Rows of a table, one for each kind of case and one for all: how many, and of each gain the mean and the least."""
+    for name, found in [*rows.items(), ("all", [gains for part in rows.values() for gains in part])]:
+        cells = " | ".join(f"{column.mean():.2f}, {column.min():.2f}" for column in np.array(found).T)
+        yield f"{name} | {len(found)} | {cells} |"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--pictures", type=int, default=40)
@@ -78,10 +85,7 @@ def main() -> None:
         print(f"{name:13s} quality {quality}  noise {noise:.0f}  " + "  ".join(f"{g:6.2f}" for g in gains), flush=True)
         rows.setdefault(name, []).append(gains)
     print("\n| blur | cases | file: mean, least | samples alone | a part of them |\n|---|---|---|---|---|")
-    for name, found in [*rows.items(), ("all", [gains for part in rows.values() for gains in part])]:
-        table = np.array(found)
-        cells = " | ".join(f"{column.mean():.2f}, {column.min():.2f}" for column in table.T)
-        print(f"| {name} | {len(table)} | {cells} |")
+    print("\n".join(f"| {row}" for row in table(rows)))
 
 
 if __name__ == "__main__":

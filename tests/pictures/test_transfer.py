@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -134,8 +135,6 @@ def test_files_say_it_by_profile_chunk_and_exif(tmp_path):
 
 
 def test_a_png_says_its_exponent():
-    from dataclasses import replace
-
     gamma = replace(NOTHING, chunks=((b"gAMA", struct.pack(">I", 50_000)),))
     assert said_by(gamma) == Transfer(2.0)
     assert said_by(replace(NOTHING, chunks=((b"gAMA", bytes(4)),))) is None

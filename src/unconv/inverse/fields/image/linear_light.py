@@ -6,7 +6,7 @@ which of the two it was. The picture does: through the wrong one, edges of high 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -14,7 +14,6 @@ from torch import Tensor
 from unconv.errors import DtypeError, ShapeError
 from unconv.inverse.fields.image.problem import Problem
 from unconv.inverse.fields.image.table import row
-from unconv.inverse.operators.operator import Operator
 from unconv.inverse.solvers.iterate import last
 from unconv.pictures.measured import Measured
 from unconv.pictures.transfer import SRGB, Transfer, said_by
@@ -143,7 +142,7 @@ def _slopes(picture: Tensor, least: float = 0.0) -> Tensor:
 @torch.enable_grad()
 def _cost(problem: Problem, begun: Tensor, slope: float, transfer: Transfer | None) -> float:
     """Return the least cost for each sample, in nats, of a picture that was blurred as light, or as it is."""
-    operator: Operator = replace(problem).operator()
+    operator = problem.operator()
     picture = begun.clone().requires_grad_()
 
     def cost() -> Tensor:

@@ -22,7 +22,7 @@ _RAISE, _RAISES = 1.5, 5
 # Of the noise that was estimated, that a result differs at least from what was observed: it was 0.66 and more where noise was
 # right, and 0.24 to 0.44 in four pictures that had strong compression and got worse.
 _MOVED, _LESS, _LESSER = 0.5, 0.6, 3
-_DETAIL = 1.1  # by which less noise has to raise the sum of slopes: 1.16 to 2.7 where it was right, 1.02 in a soft picture
+_DETAIL = 1.1  # by which less noise has to raise the sum of slopes: 1.16 to 5.7 where it was right, 1.02 in a soft picture
 _FALL = 1.3  # of the mean slope, by raising the noise once: less where the result is right, 1.3 to 4 where it is ruined
 
 
