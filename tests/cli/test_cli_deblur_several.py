@@ -155,6 +155,19 @@ def test_a_file_cannot_hold_several_results(here):
     assert "several pictures need a folder" in str(done.exception)
 
 
+@pytest.mark.parametrize("out", ["sharp.jpg", "sharp.TIFF", "new/sharp.npy"])
+def test_the_name_of_a_pictures_file_is_no_folder(here, out):
+    done = run("photos", "-o", out)
+    assert "several pictures need a folder" in str(done.exception) and not Path(out).exists()
+
+
+def test_one_picture_goes_on_into_the_file_that_is_named(here):
+    assert run("photos/b.png", "-o", "sharp.png", "--resume").exit_code == 0
+    assert Path("sharp.png").is_file()
+    again = run("photos/b.png", "-o", "sharp.png", "--resume")
+    assert again.exit_code == 0 and "1 of 1 results are there already" in again.stderr
+
+
 def test_a_name_with_brackets_is_a_name(here):
     os.rename("photos/b.png", "photos/b[1].png")
     assert run("photos/b[1].png").exit_code == 0

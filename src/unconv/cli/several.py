@@ -191,19 +191,23 @@ def _fixed(parts: Sequence[str]) -> Iterator[str]:
 
 def _within(folder: Path, quiet: bool) -> list[tuple[Path, Path]]:
     """Return the pictures of a folder, without what is hidden, below it or the result of another one there."""
-    known = _suffixes()
+    known = picture_endings()
     entries = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
     folders = [path for path in entries if path.is_dir()]
     files = [path for path in entries if path.is_file() and not _is_result(path)]
     pictures = [path for path in files if path.suffix.lower() in known]
     others = [path.name for path in files if path not in pictures]
     if others:
-        remark(f"{folder}: left out {len(others)} files that are no pictures by their names: {_some(others)}.", quiet)
+        many = (
+            "1 file that is no picture by its name"
+            if len(others) == 1
+            else f"{len(others)} files that are no pictures by their names"
+        )
+        remark(f"{folder}: left out {many}: {_some(others)}.", quiet)
     if folders:
         within = str(folder / "**" / "*.png")
-        remark(
-            f"{folder}: left out {len(folders)} folders in it: {_some(p.name for p in folders)}; {within!r} goes there.", quiet
-        )
+        many = "1 folder" if len(folders) == 1 else f"{len(folders)} folders"
+        remark(f"{folder}: left out {many} in it: {_some(p.name for p in folders)}; {within!r} goes there.", quiet)
     return [(path, Path(path.name)) for path in pictures]
 
 
@@ -215,7 +219,7 @@ def _is_result(path: Path) -> bool:
     return path.with_name(origin).is_file() or any(True for _ in path.parent.glob(f"{glob.escape(origin)}.*"))
 
 
-def _suffixes() -> set[str]:
+def picture_endings() -> set[str]:
     """Return the endings of the names of all files that are read as pictures."""
     from PIL import Image
 

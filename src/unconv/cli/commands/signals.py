@@ -129,7 +129,8 @@ def deblur(
     if as_json:
         print(json.dumps(_numbers(restored, place, beside) | kernel, indent=1))
     else:
-        print(f"{restored.method}: noise {restored.noise:.4g}, {restored.steps} steps, {_state(restored.converged)}")
+        steps = "1 step" if restored.steps == 1 else f"{restored.steps} steps"
+        print(f"{restored.method}: noise {restored.noise:.4g}, {steps}, {_state(restored.converged)}")
         print(f"wrote {' and '.join(map(str, places))}")
 
 
@@ -218,11 +219,18 @@ def _restore_each(
     quiet: bool,
 ) -> None:
     """Restore several pictures, one by one, and say what became of each; exit status 1 if one was not restored."""
-    if out is not None and os.path.isfile(out):
+    to_file = out is not None and several.alone(arguments, out) is not None and _names_a_picture(out)  # it is to resume
+    if out is not None and not to_file and (os.path.isfile(out) or _names_a_picture(out)):
         raise UnconvError(f"deblur: {out} is a file, but several pictures need a folder. Name one with -o.")
     psf = Path(str(asked.psf))
     pairs = several.named(arguments, [psf, *([] if out is None else [out])], quiet)
-    jobs = several.planned(pairs, lambda path, name: _beside(path) if out is None else out / name.with_suffix(_ending(name)))
+
+    def place(path: Path, name: Path) -> Path:
+        if out is None:
+            return _beside(path)
+        return out if to_file else out / name.with_suffix(_ending(name))
+
+    jobs = several.planned(pairs, place)
     sources = [psf, *(job.source for job in jobs)]
     beside = partial(_all_beside, asked.psf, before_after)
     left = several.left_to_do(jobs, sources, beside, resume, overwrite)
@@ -248,6 +256,11 @@ def _restore_each(
         _tell(outcome, as_json)
     if outcome.failed:
         raise typer.Exit(1)
+
+
+def _names_a_picture(out: Path) -> bool:
+    """Whether a place that is no folder has the ending of a picture's file."""
+    return out.suffix.lower() in several.picture_endings() and not os.path.isdir(out)
 
 
 def _tell(outcome: several.Outcome, as_json: bool) -> None:

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from unconv.errors import DtypeError, ShapeError
 from unconv.inverse.fields.image.problem import Problem
 from unconv.inverse.fields.image.table import row
 from unconv.inverse.solvers.iterate import last
+from unconv.inverse.solvers.lbfgs import lbfgs
 from unconv.pictures.measured import Measured
 from unconv.pictures.transfer import SRGB, Transfer, said_by
 
@@ -139,13 +139,11 @@ def _slopes(picture: Tensor, least: float = 0.0) -> Tensor:
     return (down.square() + across.square() + least**2).sqrt() - least
 
 
-@torch.enable_grad()
 def _cost(problem: Problem, begun: Tensor, slope: float, transfer: Transfer | None) -> float:
     """Return the least cost for each sample, in nats, of a picture that was blurred as light, or as it is."""
     operator = problem.operator()
-    picture = begun.clone().requires_grad_()
 
-    def cost() -> Tensor:
+    def cost(picture: Tensor) -> Tensor:
         if transfer is None:
             blurred = operator.forward(picture)
         else:
@@ -153,13 +151,4 @@ def _cost(problem: Problem, begun: Tensor, slope: float, transfer: Transfer | No
         left = (blurred - problem.observed) / problem.noise
         return left.square().sum() / 2 + _slopes(picture, _ROUND * slope).sum() / slope
 
-    def closure() -> float:
-        optimizer.zero_grad()
-        now = cost()
-        now.backward()
-        return float(now.detach())
-
-    optimizer = torch.optim.LBFGS([picture], max_iter=_STEPS, history_size=8, line_search_fn="strong_wolfe")
-    optimizer.step(closure)
-    with torch.no_grad():
-        return float(cost()) / problem.samples.numel()
+    return float(cost(lbfgs(cost, begun, _STEPS))) / problem.samples.numel()
