@@ -129,8 +129,8 @@ def deblur(
     if as_json:
         print(json.dumps(_numbers(restored, place, beside) | kernel, indent=1))
     else:
-        steps = "1 step" if restored.steps == 1 else f"{restored.steps} steps"
-        print(f"{restored.method}: noise {restored.noise:.4g}, {steps}, {_state(restored.converged)}")
+        made = "1 step" if restored.steps == 1 else f"{restored.steps} steps"
+        print(f"{restored.method}: noise {restored.noise:.4g}, {made}, {_state(restored.converged)}")
         print(f"wrote {' and '.join(map(str, places))}")
 
 

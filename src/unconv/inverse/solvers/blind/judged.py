@@ -81,7 +81,7 @@ def estimate_and_judge(observed: Tensor, size: int | Sequence[int]) -> Estimated
     lost = _lost(observed)
     least = max(hypot(noise, lost), _LEAST_NOISE * float(grey.max() - grey.min()))
     clear = float(grey.std()) / least if least > 0 else 0.0
-    left = 0.0 if spectrum is None else misfit(replace(spectrum, power=spectrum.power + lost**2), kernel, soft=True)
+    left = 0.0 if spectrum is None else misfit(_with_noise(spectrum, lost), kernel, soft=True)
     confidence, against = _judged(kernel, _likeness(first, second.T), clear, left, edges)
     notes += [
         *against,
@@ -107,6 +107,11 @@ def _lost(observed: Tensor) -> float:
         return 0.0
     found = compression(observed)
     return found.error if found is not None else 0.0
+
+
+def _with_noise(spectrum: Spectrum, deviation: float) -> Spectrum:
+    """The spectrum as if the picture had so much more white noise, which hides what JPEG took."""
+    return replace(spectrum, power=spectrum.power + deviation**2, noise=hypot(spectrum.noise, deviation))
 
 
 def _judged(kernel: Tensor, likeness: float, clear: float, left: float, edges: int) -> tuple[float, list[str]]:
