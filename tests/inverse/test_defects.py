@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import io
+
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from cases.blurs import photograph
 from unconv.inverse import Convolution, psf
@@ -119,6 +122,56 @@ def test_full_samples_are_found_and_restored():
     assert notes == [f"deblur: {(full == 2000).sum()} saturated samples were treated as missing."]
     restored = deblur(full.astype(np.float32), BLURS["gaussian"], "poisson", "circular", gain=1, offset=0, read_noise=1).picture
     assert restored.max() > 20_000
+
+
+def night(blur, seed=0):
+    """(what a photograph of lamps would be, clipped; what is seen of it, 8 bits): some are brighter than white."""
+    light = photograph().double().tile(2, 2) / 255 * 0.3
+    for y, x in torch.randint(14, min(light.shape) - 14, (3, 2), generator=torch.Generator().manual_seed(seed)).tolist():
+        light[y - 1 : y + 2, x - 1 : x + 2] = 20.0
+    y = Convolution(blur.double(), light.shape, "circular").forward(light)
+    y = 255 * y + torch.randn(y.shape, generator=torch.Generator().manual_seed(0), dtype=torch.double)
+    return 255 * light.clamp(max=1), y.round().clamp(0, 255).byte().numpy()
+
+
+@pytest.mark.parametrize("file", ["PNG", "JPEG"])
+@pytest.mark.parametrize("blur", [psf.gaussian(1.2), psf.disk(2.5), psf.motion(9, 30)], ids=["gaussian", "disk", "motion"])
+def test_lamps_of_a_photograph_are_found_with_what_is_beside_them(blur, file):
+    y = night(blur)[1]
+    written = io.BytesIO()
+    Image.fromarray(y).save(written, file, quality=90)
+    found, notes = defects(measured(Image.open(written)), blur)
+    assert bool(found.numpy()[y == 255].all()) and 2 < int(found.sum()) / (y == 255).sum() < 5
+    assert "what shone there, such as lamps, is not restored" in notes[-1]
+    again, words = defects(measured(Image.open(written)), blur, counts=True)
+    assert 0.8 < int(again.sum()) / (y == 255).sum() < 1.6 and words[-1].endswith("saturated samples were treated as missing.")
+
+
+def test_lamps_leave_no_trails(monkeypatch):
+    blur = psf.disk(2.5)
+    truth, y = night(blur)
+    found = deblur(y, blur, boundary="circular", method="tv", linear=False)
+    assert any("saturated" in note for note in found.notes)
+    monkeypatch.setattr("unconv.inverse.fields.image.restore.defects", lambda *_, **__: (None, []))
+    kept = deblur(y, blur, boundary="circular", method="tv", linear=False)
+    dark = (truth < 255).numpy()
+    errors = [np.square(np.asarray(p, float) - truth.numpy())[dark].mean() for p in (found.picture, kept.picture, y)]
+    assert errors[0] < errors[1] / 2 and errors[0] < errors[2] / 2
+
+
+def test_what_is_full_in_one_colour_is_missing_in_all():
+    y = night(psf.disk(2.5))[1]
+    found, _ = defects(measured(np.stack([y, y // 2, y // 2], -1)), psf.disk(2.5))
+    assert torch.equal(found[0], found[1]) and torch.equal(found[0], found[2])
+
+
+def test_white_drawings_are_not_full():
+    rows, columns = torch.meshgrid(torch.arange(90.0), torch.arange(90.0), indexing="ij")
+    for blur in BLURS.values():
+        for radius in (1.5, 4, 9):
+            drawn = 40 + 215 * (((rows - 45) ** 2 + (columns - 40) ** 2) < radius**2).double()
+            y = Convolution(blur.double(), drawn.shape, "circular").forward(drawn).round().byte().numpy()
+            assert defects(measured(y), blur) == (None, [])
 
 
 def test_a_white_page_is_not_full():

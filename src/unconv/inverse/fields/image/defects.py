@@ -29,22 +29,29 @@ _CLEAR, _STEP, _LEVELS = 2.0, 1.5, 6
 _FULL, _FILLED = 4, 0.05  # samples that make a plateau, and its largest share: larger ones are white skies and pages
 _BLOCK = 3.5  # how many of 3 × 3 samples, itself among them, most samples of a plateau have there
 _FLAT = 0.02  # share of a PSF's largest value below which it counts as that
-_STEEPER = 2.0  # than a picture that is not cut off can be beside a plateau
+_STEEPER, _STEEPER_AT_WHITE = 2.0, 1.6  # than a picture that is not cut off can be beside a plateau
+_SIDES = 0.25  # share of the samples beside a plateau that must be so
+_WHITES = tuple(2.0**bits - 1 for bits in range(8, 17))  # the largest samples of cameras
+_COMPRESSED = 5.0  # how far below white JPEG leaves samples that were white
+_BESIDE = 2  # samples beside full ones of a photograph, which hold a part of the same light
 
 
-def defects(given: Measured, kernel: Tensor, saturated: bool = True) -> tuple[Tensor | None, list[str]]:
+def defects(given: Measured, kernel: Tensor, saturated: bool = True, counts: bool = False) -> tuple[Tensor | None, list[str]]:
     """Find the samples that are to be treated as missing, and say how many; None if there are none.
 
     A hot or dead sample stands further from its neighbours than a point of light, which is as wide as the PSF; and clearly so:
     there are fewer that stand just too far. A full one lies on a plateau at the picture's largest value that begins more
-    steeply than the PSF lets a blurred picture rise.
+    steeply than the PSF lets a blurred picture rise. In photographs, of 8 bits, those beside it go with it: what little they
+    hold of a lamp's light would have to come from somewhere, and would come as trails of dots.
 
     Args:
         kernel: the PSF; of a volume its planes count.
         saturated: full samples are looked for, too.
+        counts: those beside full ones are kept, as what they hold of the light is counted.
     """
-    if given.jpeg is not None or min(given.samples.shape[-2:]) < 8:
+    if min(given.samples.shape[-2:]) < 8:
         return None, []
+    compressed, photograph = given.jpeg is not None, given.peak == _WHITES[0] and not counts
     planes = given.samples.contiguous().reshape(-1, *given.samples.shape[-2:])
     whole = 1.0 if given.bounds is not None else 0.0
     # One neighbour at each end is left out, as it may be a defect, too; lines of one sample need all.
@@ -53,13 +60,19 @@ def defects(given: Measured, kernel: Tensor, saturated: bool = True) -> tuple[Te
     made = []
     for samples in planes:
         plane = _Plane(samples, ends, whole)
-        made.append((_lone(plane, sharp), _full(plane, kernel, whole) if saturated else torch.zeros_like(plane.found)))
+        none = torch.zeros_like(plane.found)
+        lone = none if compressed else _lone(plane, sharp)  # JPEG smears them
+        made.append((lone, _full(plane, kernel, whole, compressed) if saturated else none))
     lone, full = (torch.stack(each) for each in zip(*made, strict=True))
+    count, beside = int(full.count_nonzero()), ""
+    if photograph and count:
+        full, beside = _widened(full, len(full) if given.colour and given.samples.ndim == 3 else 1), " with those beside them"
     found, notes = (lone | full).reshape(given.samples.shape), []
     if bool(lone.any()):
         notes.append(f"deblur: {int(lone.sum())} hot or dead samples, narrower than the PSF, were treated as missing.")
-    if bool(full.any()):
-        notes.append(f"deblur: {int(full.sum())} saturated samples were treated as missing.")
+    if count:
+        filled = "; what shone there, such as lamps, is not restored" if beside else ""
+        notes.append(f"deblur: {count} saturated samples{beside} were treated as missing{filled}.")
     return (found if notes else None), notes
 
 
@@ -195,24 +208,52 @@ def _gap(beyond: Tensor, known: int) -> float:
     return inf
 
 
-def _full(plane: _Plane, kernel: Tensor, whole: float) -> Tensor:
+def _full(plane: _Plane, kernel: Tensor, whole: float, compressed: bool) -> Tensor:
     """Tell the samples of a plateau at the plane's largest value, where no blurred picture has one."""
     none = torch.zeros_like(plane.found)
     top = plane.samples.max()
-    full = plane.samples == top
+    white = whole > 0 and float(top) in _WHITES
+    if compressed and not white:
+        return none
+    level = top - _COMPRESSED if compressed else top
+    full = plane.samples >= level
     count = int(full.count_nonzero())
-    # A point of light may have a plateau itself.
-    flat = int((kernel >= (1 - _FLAT) * kernel.max()).sum()) >= _FULL
-    if flat or not _FULL <= count <= _FILLED * full.numel():
+    if not _FULL <= count <= _FILLED * full.numel():
+        return none
+    # A point of light may have a plateau itself, as large as the PSF's; at white a larger one is of more light than that.
+    flat = int((kernel >= (1 - _FLAT) * kernel.max()).sum())
+    if flat >= _FULL and not (white and _extent(full, 2 * max(kernel.shape)) > flat):
         return none
     blocks = plane.blocks(full.view(-1).nonzero()[:, 0])
-    rim = blocks[blocks < top]
-    if float(((blocks == top).sum(1) >= _BLOCK).double().mean()) < 0.5 or not len(rim):
+    rim = blocks[blocks < level]
+    if float(((blocks >= level).sum(1) >= _BLOCK).double().mean()) < 0.5 or not len(rim):
         return none
     # A peak that is rounded has a plateau of one unit, and falls by the next with the square of its radius.
     rounded = whole * (1 + sqrt(pi / count)) ** 2
     rise = _rise(kernel, float(top - plane.samples.min()), whole + 4 * plane.noise)
-    return full if float(top - rim.median()) > _STEEPER * rise + 4 * plane.noise + rounded else none
+    steeper = _STEEPER_AT_WHITE if white and not compressed else _STEEPER
+    least = steeper * rise + 4 * plane.noise + rounded + (_COMPRESSED if compressed else 0.0)
+    # At white the sides of a streak, which are steep, tell; elsewhere a peak of counts may have a few steep ones by chance.
+    few = rim[:: max(len(rim) // _LOOKED_AT, 1)].double()
+    beside = float(few.quantile(_SIDES if white else 0.5))
+    return full if float(top) - beside > least else none
+
+
+def _extent(full: Tensor, steps: int) -> float:
+    """How many samples a plateau has, in the median of all samples of plateaus; they may be so many samples long."""
+    number = torch.arange(1, full.numel() + 1, dtype=torch.double, device=full.device).view_as(full) * full
+    for _ in range(steps):
+        number = F.max_pool2d(number[None, None], 3, 1, 1)[0, 0] * full
+    _, of, counts = number[full].unique(return_inverse=True, return_counts=True)
+    return float(counts[of].double().median())
+
+
+def _widened(full: Tensor, colours: int) -> Tensor:
+    """Add the samples beside full ones, in all colours."""
+    side = 2 * _BESIDE + 1
+    of_all = full.view(-1, colours, *full.shape[1:]).any(1, keepdim=True)
+    wide: Tensor = F.max_pool2d(of_all.float(), side, 1, _BESIDE) > 0
+    return wide.expand(-1, colours, -1, -1).reshape(full.shape)
 
 
 def _rise(kernel: Tensor, contrast: float, unseen: float) -> float:

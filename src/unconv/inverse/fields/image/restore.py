@@ -133,7 +133,8 @@ def deblur(
     check_exposure(exposure, noise)
     if noise == "estimate" and exposure.said:
         noise = "poisson"
-    missing, spoiled = defects(given, kernel, saturated=not (isinstance(method, str) and row(method).linear))
+    saturated = not (isinstance(method, str) and row(method).linear)
+    missing, spoiled = defects(given, kernel, saturated, counts=noise == "poisson" or exposure != PLAIN)
     notes = [*notes, *spoiled]
     if noise == "estimate" and method == "auto" and strength is None and _shows_points(given, kernel, missing):
         noise = "poisson"
