@@ -8,6 +8,7 @@ from .errors import (
     NoSuchLayer,
     NoSuchUnit,
     PictureError,
+    ScanError,
     ShapeError,
     UnconvError,
     WeightsError,
@@ -51,11 +52,13 @@ from .reverse.methods import Rules
 from .reverse.network import Network, Recording, load
 from .reverse.places import Place
 from .reverse.reconstruction import Reconstruction, Reconstructions
+from .scan import Index, Top, merge, scan
 from .version import __version__ as __version__
 
 __all__ = [
     "DtypeError",
     "Explanation",
+    "Index",
     "Inexpressible",
     "KerasArguments",
     "ModelError",
@@ -74,7 +77,9 @@ __all__ = [
     "Reconstructions",
     "Recording",
     "Rules",
+    "ScanError",
     "ShapeError",
+    "Top",
     "TorchArguments",
     "UnconvError",
     "WeightsError",
@@ -102,9 +107,11 @@ __all__ = [
     "load",
     "max_pool_with_argmax",
     "measured",
+    "merge",
     "onnx_arguments",
     "ops",
     "output_sizes",
+    "scan",
     "torch_arguments",
     "unpool_avg",
     "unpool_max",

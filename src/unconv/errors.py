@@ -9,6 +9,7 @@ UnconvError
 ├── NoSuchUnit     (IndexError)           a channel, a position or an index outside the map
 ├── ModelError     (RuntimeError)         a network that cannot be recorded faithfully
 ├── NonFinite      (ArithmeticError)      NaN or infinite values where numbers are needed
+├── ScanError      (RuntimeError)         a scan that cannot go on, or an index that cannot be read
 ├── PictureError   (OSError)              a picture that cannot be read
 ├── WeightsError   (OSError)              weights that cannot be read or do not fit
 └── WriteError     (OSError)              a file, a folder or standard output that cannot be written
@@ -64,6 +65,10 @@ class ModelError(UnconvError, RuntimeError):
 
 class NonFinite(UnconvError, ArithmeticError):
     """NaN or infinity where a number is needed."""
+
+
+class ScanError(UnconvError, RuntimeError):
+    """A scan of another run, of a folder that holds none, or one that is not whole."""
 
 
 class PictureError(UnconvError, OSError):

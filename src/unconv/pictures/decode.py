@@ -6,6 +6,7 @@ deeper samples are scaled and not cut, the first of several frames is taken. `me
 
 from __future__ import annotations
 
+import io
 import struct
 import zlib
 from collections.abc import Iterator
@@ -19,7 +20,7 @@ from torch import Tensor
 
 from unconv.errors import PictureError, ShapeError, UnconvError
 from unconv.pictures.colours import from_inks
-from unconv.pictures.formats import bomb, opened, refuse_cut, refuse_other, strictly
+from unconv.pictures.formats import bomb, opened, refuse_cut, refuse_cut_in, refuse_other, strictly
 
 Source = str | Path | Image.Image | np.ndarray[Any, Any] | Tensor
 # What decoders raise on damaged files, each in its own way.
@@ -40,12 +41,14 @@ DAMAGE = (
 
 
 @contextmanager
-def reading(where: str, source: object, fault: str = "is not a picture, or is damaged or cut off") -> Iterator[None]:
+def reading(
+    where: str, source: object, fault: str = "is not a picture, or is damaged or cut off", name: str = "the picture"
+) -> Iterator[None]:
     """Guard the reading of `source`: whatever goes wrong inside becomes a `PictureError` that names `where`.
 
     Args:
         where: the caller, as messages name it.
-        source: a path, which must be that of a file; anything else is called "the picture".
+        source: a path, which must be that of a file; anything else is called `name`.
         fault: what a message says of a source that a decoder gives up on.
 
     Raises:
@@ -53,7 +56,7 @@ def reading(where: str, source: object, fault: str = "is not a picture, or is da
             `PIL.Image.MAX_IMAGE_PIXELS` (a decompression bomb).
     """
     path = Path(source) if isinstance(source, str | Path) else None
-    what = "the picture" if path is None else str(source)
+    what = name if path is None else str(source)
     try:
         if path is not None:
             refuse_missing(where, path)
@@ -133,6 +136,23 @@ def open_picture(source: str | Path | Image.Image | np.ndarray[Any, Any]) -> Ima
         # Opened by name, Pillow 13 maps a turned grey TIFF into memory at the wrong size.
         refuse_cut("open_picture", Path(source))
         with Path(source).open("rb") as file, opened(file) as image:
+            return _plain(image)
+
+
+def picture_in(data: bytes, name: str) -> Image.Image:
+    """As `open_picture`, of a file's content.
+
+    Args:
+        name: as messages call it.
+
+    Raises:
+        PictureError: as `open_picture`.
+    """
+    with reading("open_picture", None, name=name):
+        if not data:
+            raise PictureError(f"open_picture: {name} is empty; a picture file was needed.")
+        refuse_cut_in("open_picture", Path(name), io.BytesIO(data), len(data))
+        with opened(io.BytesIO(data)) as image:
             return _plain(image)
 
 

@@ -125,34 +125,44 @@ def refuse_other(where: str, image: Image.Image) -> None:
 
 
 def refuse_cut(where: str, path: Path) -> None:
+    """As `refuse_cut_in`, of a file by its name."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        refuse_cut_in(where, path, file, size)
+
+
+def refuse_cut_in(where: str, path: Path, file: BinaryIO, size: int) -> None:
     """Refuse a file that its decoder would read as whole though its end is missing, or that would keep it busy for ever.
 
     The decoders of the other formats notice themselves.
+
+    Args:
+        path: as the message names it.
+        file: at its beginning.
+        size: in bytes.
 
     Raises:
         PictureError: TIFF whose first page is a decompression bomb; or a file of a known kind that is not read.
         ValueError: the end is missing, or pages, tags or strips are not as announced.
     """
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        start = file.read(LONGEST)
-        refuse_foreign(where, path, start)
-        if is_tiff(start):
-            file.seek(0)
-            page = read_pages(file, size)[0]
-            if page.raw:
-                refuse_raw(where, path)
-            refuse_bomb(where, str(path), page.height * page.width, 1, page.nbytes, size)
-        elif start.startswith(b"\x89PNG\r\n\x1a\n"):
-            _walk_png(file, size)
-        elif start.startswith(b"\xff\x4f\xff\x51"):
-            _walk_codestream(file, 0, size)
-        elif start.startswith(b"\0\0\0\x0cjP  "):
-            _walk_boxes(file, size)
-        elif start[:2] in (b"P2", b"P3"):
-            file.seek(size - 1)
-            if not file.read(1).isspace():  # the last number may have lost digits
-                raise ValueError("its last number does not end in white space")
+    start = file.read(LONGEST)
+    refuse_foreign(where, path, start)
+    if is_tiff(start):
+        file.seek(0)
+        page = read_pages(file, size)[0]
+        if page.raw:
+            refuse_raw(where, path)
+        refuse_bomb(where, str(path), page.height * page.width, 1, page.nbytes, size)
+    elif start.startswith(b"\x89PNG\r\n\x1a\n"):
+        _walk_png(file, size)
+    elif start.startswith(b"\xff\x4f\xff\x51"):
+        _walk_codestream(file, 0, size)
+    elif start.startswith(b"\0\0\0\x0cjP  "):
+        _walk_boxes(file, size)
+    elif start[:2] in (b"P2", b"P3"):
+        file.seek(size - 1)
+        if not file.read(1).isspace():  # the last number may have lost digits
+            raise ValueError("its last number does not end in white space")
 
 
 def _walk_png(file: BinaryIO, size: int) -> None:

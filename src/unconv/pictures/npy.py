@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import math
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -29,26 +30,45 @@ def read_npy(path: Path, most: int | None = None) -> np.ndarray[Any, Any]:
     Raises:
         ValueError: it is cut off or damaged, holds more than one array, no numbers, or too many.
     """
-    size = path.stat().st_size
     with path.open("rb") as file:
-        start = file.read(12)
-        version = start[6:7]
-        if version not in (b"\1", b"\2", b"\3"):
-            raise ValueError("its version is none of 1, 2 and 3")
-        begin, width = (10, 2) if version == b"\1" else (12, 4)
-        length = int.from_bytes(start[8 : 8 + width], "little")
-        if length > _LONGEST or begin + length > size:
-            raise ValueError(f"its header of {length} bytes is cut off or too long")
-        file.seek(begin)
-        header = file.read(length).decode("utf-8" if version == b"\3" else "latin-1")
-        dtype, fortran, shape = _parsed(header)
-        announced = math.prod(shape) * dtype.itemsize
-        if announced != size - begin - length:
-            raise ValueError(f"it announces {shape} of {dtype}, {announced} bytes, but holds {size - begin - length}")
+        dtype, fortran, shape = npy_header(file, path.stat().st_size)
         if most is not None and math.prod(shape) > most:
             raise ValueError(f"it holds {shape}, but at most {most} samples were needed. Crop it")
         array = np.fromfile(file, dtype, math.prod(shape))
     return array.reshape(shape[::-1]).T if fortran else array.reshape(shape)
+
+
+def npy_in(data: bytes) -> np.ndarray[Any, Any]:
+    """As `read_npy`, of a file's content."""
+    file = io.BytesIO(data)
+    dtype, fortran, shape = npy_header(file, len(data))
+    array = np.frombuffer(bytearray(file.read()), dtype)
+    return array.reshape(shape[::-1]).T if fortran else array.reshape(shape)
+
+
+def npy_header(file: BinaryIO, size: int) -> tuple[np.dtype[Any], bool, tuple[int, ...]]:
+    """Return the type of an array, whether its columns come first, and its shape; `file` then stands at its samples.
+
+    Args:
+        size: of the file, in bytes.
+
+    Raises:
+        ValueError: the file is cut off or damaged, holds more than one array, or no numbers.
+    """
+    start = file.read(12)
+    version = start[6:7]
+    if start[:6] != MAGIC or version not in (b"\1", b"\2", b"\3"):
+        raise ValueError("it does not begin as .npy, or its version is none of 1, 2 and 3")
+    begin, width = (10, 2) if version == b"\1" else (12, 4)
+    length = int.from_bytes(start[8 : 8 + width], "little")
+    if length > _LONGEST or begin + length > size:
+        raise ValueError(f"its header of {length} bytes is cut off or too long")
+    file.seek(begin)
+    dtype, fortran, shape = _parsed(file.read(length).decode("utf-8" if version == b"\3" else "latin-1"))
+    announced = math.prod(shape) * dtype.itemsize
+    if announced != size - begin - length:
+        raise ValueError(f"it announces {shape} of {dtype}, {announced} bytes, but holds {size - begin - length}")
+    return dtype, fortran, shape
 
 
 def _parsed(header: str) -> tuple[np.dtype[Any], bool, tuple[int, ...]]:

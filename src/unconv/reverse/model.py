@@ -135,7 +135,7 @@ class Model:
         """
         if "torchvision.ops" in sys.modules:  # whose operations the network may use
             import_module("unconv.reverse.rules.regions")
-        tensor, came = self._tensor(image)
+        tensor, came = self.prepared(image)
         own = method_named(method).keepers
         keep: Keep = is_rectifier if places is None else [name_of(place) for place in listed(places)]
         try:
@@ -196,8 +196,18 @@ class Model:
         """Return an image of `input_size` that stands for any, always the same."""
         return torch.randn(self.input_size, generator=torch.Generator().manual_seed(0))
 
-    def _tensor(self, image: Source) -> tuple[Tensor, str]:
-        """Return (1, C, samples..) in the network's type and on its device, and what came, in words."""
+    def prepared(self, image: Source) -> tuple[Tensor, str]:
+        """Return (1, C, samples..) in the network's type and on its device, and what came, in words.
+
+        Args:
+            image: as for `record`.
+        """
+        batched, came = self.prepared_here(image)
+        parameter = next((p for p in self.module.parameters() if p.is_floating_point()), None)
+        return (batched if parameter is None else batched.to(parameter.device, parameter.dtype)), came
+
+    def prepared_here(self, image: Source) -> tuple[Tensor, str]:
+        """As `prepared`, but in the type and where it came, or else as float32 on the CPU."""
         came = "tensor"
         if not isinstance(image, Tensor):
             refuse_collection(image)
@@ -219,8 +229,7 @@ class Model:
                 f"image: a tensor of {batched.dtype} came; a tensor is taken as already preprocessed and must be floating. "
                 "Pass a file, a PIL picture or a numpy array to have it preprocessed."
             )
-        parameter = next((p for p in self.module.parameters() if p.is_floating_point()), None)
-        return (batched if parameter is None else batched.to(parameter.device, parameter.dtype)), came
+        return batched, came
 
 
 @dataclass(frozen=True)

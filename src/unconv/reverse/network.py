@@ -53,7 +53,9 @@ def load(
         UnconvError: no such network. WeightsError: weights absent, damaged or of another architecture.
     """
     opened = open_network(spec, weights)
-    return Network(opened.module, opened.preprocess if preprocess is None else preprocess, input_size, opened=opened)
+    network = Network(opened.module, opened.preprocess if preprocess is None else preprocess, input_size, opened=opened)
+    network.opened_with = (spec, None if weights is None else str(weights)) if isinstance(spec, str) else None
+    return network
 
 
 class Network(Model):
@@ -69,6 +71,9 @@ class Network(Model):
         argument: the name of the argument of `forward` that is the image; None: the first.
         others: the module's other arguments, by name; they stay as they are.
     """
+
+    opened_with: tuple[str, str | None] | None = None
+    """What `load` was called with, the spec and the weights; None of a live module."""
 
     def __repr__(self) -> str:
         size = " × ".join(map(str, self.input_size))

@@ -106,13 +106,15 @@ def choose(activation: Tensor, channels: Channels, unit: Unit) -> Seeds:
         activation: (C, samples..).
         channels: "all", one, several in order, or "top:9": the most active, strongest first; or "together": one seed
             of all, their maps whole unless a position or mask is asked for.
-        unit: "strongest" (of equals the first in reading order), "map" (all of it), a position, or a
-            bool mask of the map's size.
+        unit: "strongest" (of equals the first in reading order), "map" (all of it), a position, a
+            bool mask of the map's size, or a tensor (n, axes) of positions, one for each of n channels in a list.
 
     Raises:
         NoSuchUnit: a channel or position outside the map.
         ShapeError: a mask of another size, or a request that is none of these.
     """
+    if isinstance(unit, Tensor) and unit.ndim == 2 and unit.dtype == torch.int64 and not isinstance(channels, str):
+        return _each(activation, _integers("channels", channels), unit)
     together = isinstance(channels, str) and channels == "together"
     if together and isinstance(unit, str) and unit == "strongest":
         unit = "map"
@@ -130,6 +132,19 @@ def choose(activation: Tensor, channels: Channels, unit: Unit) -> Seeds:
         return Seeds(activation, torch.tensor([-1]), where, mask, values.amax(0, keepdim=True), together=True)
     chosen = _channels(channels, values)
     return Seeds(activation, chosen, None if positions is None else positions[chosen], mask, values[chosen])
+
+
+def _each(activation: Tensor, channels: tuple[int, ...], positions: Tensor) -> Seeds:
+    """Return units that each have a position of their own."""
+    sizes = torch.tensor(activation.shape)
+    named = torch.cat([torch.tensor(channels).reshape(-1, 1), positions.cpu()], 1) if len(channels) == len(positions) else None
+    if named is None or named.shape[1] != len(sizes) or ((named < 0) | (named >= sizes)).any():
+        raise NoSuchUnit(
+            f"unit: positions of shape {tuple(positions.shape)} came for {len(channels)} channels; for each one on a map of "
+            f"{tuple(activation.shape[1:])} was needed."
+        )
+    values = activation[tuple(named.to(activation.device).T)]
+    return Seeds(activation, named[:, 0], named[:, 1:], None, values)
 
 
 def _mask(unit: Unit, activation: Tensor) -> Tensor | None:

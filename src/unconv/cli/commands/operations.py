@@ -18,7 +18,7 @@ from unconv.cli.progress import print_table
 if TYPE_CHECKING:
     from unconv.explain.explanation import Illustration
 
-GROUP = Group("Operations", 2)
+GROUP = Group("Operations", 3)
 
 
 @GROUP.command

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from unconv.inverse.fields.image import Restored
     from unconv.pictures.measured import Measured
 
-GROUP = Group("Signals and pictures", 3)
+GROUP = Group("Signals and pictures", 4)
 
 _KEPT = (".png", ".tif", ".tiff", ".npy", ".fits", ".fit", ".fts", ".pgm", ".ppm", ".pnm")  # kinds of files that lose nothing
 _MAKERS = {

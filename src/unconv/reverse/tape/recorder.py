@@ -79,6 +79,7 @@ class Recorder(TorchDispatchMode):
         # A place's number is not known before all its namesakes have run: keep them all until then.
         self.wanted = {*self.keep, *(re.sub(r"_\d+$", "", name) for name in self.keep)}
         self.count = 0
+        self.calls = Counter[str]()  # operations that have passed the dispatcher, by name
         self.first = _NOWHERE  # the image
         self.values = WeakIdKeyDictionary()  # tensor -> Value, of what the image reached
         self.memory = Memory()
@@ -194,6 +195,7 @@ class Recorder(TorchDispatchMode):
         if is_composite(func):
             with self:
                 return taken_apart(func, args, kwargs)
+        self.calls[func.name()] += 1
         tensors = [*tensors_in(args), *tensors_in(kwargs)]
         self.doubt_stale(tensors, func)
         self._refuse_random(func, args)
@@ -211,6 +213,7 @@ class Recorder(TorchDispatchMode):
         """Run an operation that the image flows through, and write its line."""
         self._refuse_own_statistics(func, args)
         full, on = arguments(func, args, kwargs), self._gradients_on(func, args)
+        call = (func.name(), self.calls[func.name()] - 1)
         step, entered, constants = self._step(func, full, written, on)
         keepers = (self.keepers.get(step.operation), self.own.get(step.operation))
         kept = [asked.keep(step, entered) if isinstance(asked, Before) else None for asked in keepers]
@@ -226,7 +229,7 @@ class Recorder(TorchDispatchMode):
         late = [asked(full, results) if asked and not isinstance(asked, Before) else None for asked in keepers]
         kept = [before if after is None else after for before, after in zip(kept, late, strict=True)]
         self.memory.use((*constants, *tensors_in(kept)), len(self.steps))
-        self.steps.append(replace(step, outputs=made, kept=kept[0], own=kept[1]))
+        self.steps.append(replace(step, outputs=made, kept=kept[0], own=kept[1], call=call))
         self._hold(results[0], made[0], step.operation, step.place)
         for tensor, value in zip(results, made, strict=True):
             if value is not None:

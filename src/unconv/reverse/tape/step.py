@@ -57,6 +57,7 @@ class Step:
         own: what a rule of the user's own asked to keep.
         written: of an activation that was written out, the last step of the formula.
         within: of such a formula's other steps, the place of that activation.
+        call: the operation as the model called it, and how many of its name had run before; None where that is not known.
     """
 
     operation: OpOverload
@@ -68,6 +69,7 @@ class Step:
     own: Any = None
     written: Step | None = None
     within: str = ""
+    call: tuple[str, int] | None = None
 
     @property
     def kind(self) -> str:

@@ -1,0 +1,176 @@
+"""Commands on whole data sets: scan one, list what a unit responds to, draw it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from unconv.cli.groups import Group
+from unconv.cli.options import AsJson, At, Method, Model, Quiet, opens_network
+from unconv.cli.preparing import open_network, saying
+from unconv.cli.progress import print_table, remark, show_progress
+
+if TYPE_CHECKING:
+    from unconv.scan import Index
+
+GROUP = Group("Data sets", 2)
+
+Folder = Annotated[Path, typer.Argument(help="The folder of a scan, as `unconv index` wrote it.")]
+
+
+@GROUP.command
+@opens_network
+def index(
+    model: Model,
+    opening: dict[str, Any],
+    pictures: Annotated[
+        Path,
+        typer.Argument(
+            help="A folder of pictures, whose subfolders are labels; a .tar, .parquet, .npy or .npz file, or a folder of them; "
+            "or a text file with a picture a line."
+        ),
+    ],
+    out: Annotated[Path, typer.Option("-o", "--out", help="The folder to write; a scan in it goes on.")] = Path("unconv-index"),
+    at: At = None,
+    keep: Annotated[int, typer.Option(help="Pictures to keep for each unit.")] = 32,
+    lowest: Annotated[bool, typer.Option("--lowest", help="Keep the smallest values of each unit, too.")] = False,
+    maxima: Annotated[bool, typer.Option(help="Keep the maxima of every picture: 2 bytes for each unit and picture.")] = True,
+    part: Annotated[
+        str, typer.Option(help="3/16: the share of the third of sixteen processes or machines that write into one folder.")
+    ] = "1/1",
+    batch: Annotated[int | None, typer.Option(help="Pictures that run together; by default 8, on a GPU 64.")] = None,
+    threads: Annotated[int | None, typer.Option(help="Threads that read pictures; by default one a core.")] = None,
+    skip_damaged: Annotated[
+        bool, typer.Option("--skip-damaged", help="Exit with status 0 though pictures could not be read.")
+    ] = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Find the strongest pictures of every unit over a data set. Stopped, it goes on where it was; so does a grown folder."""
+    from unconv.scan import scan_part
+    from unconv.scan.opening import open_pictures
+
+    listing = open_pictures(pictures)
+    if listing.left_out:
+        remark(f"{listing.left_out} files in {pictures} are no pictures, and are left out.", as_json or quiet)
+    network = open_network(model, quiet, **opening)
+    with show_progress(as_json or quiet, "trying the network") as progress:
+        told = saying(network.preparation, as_json or quiet, progress)
+        kept: dict[str, Any] = {"lowest": lowest, "maxima": maxima, "batch": batch, "threads": threads}
+        found = scan_part(network, listing, out, part, at or None, keep, told, **kept)
+    if found is None:
+        remark(f"part {part} is done; the index is written when all parts are.", as_json or quiet)
+        if as_json:
+            print(json.dumps({"part": part, "whole": False}))
+        return
+    _told(found, listing.faults, skip_damaged, as_json, quiet)
+
+
+@GROUP.command
+def top(
+    folder: Folder,
+    at: Annotated[str | None, typer.Option(help="A place that was scanned; without it, all are listed.")] = None,
+    channel: Annotated[int, typer.Option(help="The channel, from 0.")] = 0,
+    n: Annotated[int, typer.Option("-n", help="How many pictures.")] = 9,
+    distinct: Annotated[
+        bool, typer.Option("--distinct", help="Leave out pictures nearly identical to a stronger one.")
+    ] = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """List the strongest pictures of a unit in a scan, or the places that were scanned."""
+    from unconv.scan import Index
+
+    found = Index(folder)
+    if at is None:
+        _list_places(found, as_json)
+        return
+    entries = found.top(at, channel, n, distinct)
+    if as_json:
+        print(json.dumps([asdict(entry) for entry in entries], indent=1))
+        return
+    rows = [
+        (str(e.rank + 1), f"{e.value:.4g}", e.key, e.label or "", _joined(e.position), _joined(e.box), _near(e.near))
+        for e in entries
+    ]
+    title = f"{found.run['network']}, {at}, channel {channel}" + ("" if entries else ": it responded to no picture")
+    print_table(("rank", "activation", "picture", "label", "unit", "box", "nearly identical to"), rows, title)
+
+
+@GROUP.command
+def figure(
+    folder: Folder,
+    at: Annotated[list[str], typer.Option(help="A place that was scanned; may be repeated.")],
+    channels: Annotated[str, typer.Option(help='Channels: 3,17; or "random:4" of those that respond.')] = "random:3",
+    seed: Annotated[int, typer.Option(help="Of the random channels.")] = 0,
+    n: Annotated[int, typer.Option("-n", help="Pictures a unit.")] = 9,
+    columns: Annotated[int, typer.Option("--columns", help="Units a row.")] = 3,
+    side: Annotated[int, typer.Option("--side", help="Pixels of a tile's longer side, at most.")] = 64,
+    method: Method = "deconvnet",
+    out: Annotated[Path, typer.Option("-o", "--out", help="The file to write: .png, .pdf or .svg.")] = Path("figure.png"),
+    quiet: Quiet = False,
+) -> None:
+    """Draw the paper's figure 2: each unit's projections in its strongest pictures, beside the patches it saw."""
+    from unconv.report.figure import chosen_units, save_figure
+    from unconv.scan import Index
+
+    index = Index(folder)
+    units = chosen_units(index, at, channels, seed)
+    for note in save_figure(index, out, units, n, columns, side, method=method):
+        remark(note, quiet)
+    if channels.startswith("random"):
+        named = ", ".join(f"{place} {channel}" for place, channel in units)
+        remark(f"units drawn with seed {seed}: {named}.", quiet)
+    print(f"wrote {out}")
+
+
+def _told(found: Index, faults: tuple[str, ...], skip_damaged: bool, as_json: bool, quiet: bool) -> None:
+    """Say what a scan found, name what is missing, and exit with status 1 for it."""
+    damaged = found.damaged()
+    units = found.units()
+    numbers = {
+        "folder": str(found.folder),
+        "network": found.run["network"],
+        "pictures": len(found.pictures()),
+        "read": len(found.pictures()) - len(damaged),
+        "damaged": [{"key": picture.key, "reason": picture.reason} for picture in damaged],
+        "faults": list(faults),
+        "places": len(found.places),
+        "units": len(units),
+        "dead": sum(unit.dead for unit in units),
+    }
+    for picture in damaged:
+        remark(f"not read: {picture.key}: {picture.reason}", quiet)
+    for fault in faults:
+        remark(f"lost: {fault}", quiet)
+    if as_json:
+        print(json.dumps(numbers, indent=1))
+    else:
+        counts = f"{numbers['units']:,} units of {numbers['places']} places, {numbers['dead']:,} of them dead"
+        print(f"wrote {found.folder}: {counts}, over {numbers['read']:,} of {numbers['pictures']:,} pictures")
+    if (damaged or faults) and not skip_damaged:
+        raise typer.Exit(1)
+
+
+def _list_places(found: Index, as_json: bool) -> None:
+    counts: dict[str, list[int]] = {place: [0, 0] for place in found.places}
+    for unit in found.units():
+        counts[unit.place][0] += 1
+        counts[unit.place][1] += unit.dead
+    if as_json:
+        print(json.dumps([{"place": place, "units": n, "dead": dead} for place, (n, dead) in counts.items()], indent=1))
+        return
+    rows = [(place, str(n), str(dead)) for place, (n, dead) in counts.items()]
+    print_table(("place", "units", "dead"), rows, f"{found.run['network']}, {len(found.pictures()):,} pictures", right=True)
+
+
+def _joined(numbers: tuple[int, ...]) -> str:
+    return ",".join(map(str, numbers))
+
+
+def _near(rank: int | None) -> str:
+    return "" if rank is None else f"rank {rank + 1}"

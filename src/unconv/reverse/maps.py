@@ -1,0 +1,217 @@
+"""The maps of some places for whole batches of images, as the network computes them, without recordings.
+
+One recording tells which operation makes a place, and how its result is laid out as (N, channels, samples..). That it is so
+for batches too is tried before it is relied on: where it is not, pictures are recorded one by one.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from unconv.errors import NonFinite, ShapeError, UnconvError
+from unconv.reverse.model import Model, Recording
+from unconv.reverse.places import Place, find, looked_at, place_of
+from unconv.reverse.receptive_field import ReceptiveField
+from unconv.reverse.rules.table import is_rectifier
+from unconv.reverse.tape.untouched import Guard, untouched
+from unconv.reverse.tape.watcher import watch
+
+Look = Callable[[int, Tensor, Tensor | None], None]
+"""Gets a place's number, its maps (N, C, samples..), and what stood there before a clip; None where nothing is clipped."""
+Run = Callable[..., None]
+"""Runs the network on a batch (N, C, samples..) and has each place's maps looked at."""
+
+_CLOSE = 1e-4  # of a map's largest value: by how much rounding may change a picture's maps beside other pictures
+_CLIPS = ("clamp", "clamp_max", "hardsigmoid", "hardtanh", "relu6")
+
+
+@dataclass(frozen=True)
+class Seen:
+    """How a place is found in a forward pass.
+
+    Args:
+        place: what `places()` says of it.
+        call: the operation that makes it, as `Step.call`.
+        shape: (C, samples..) of its maps.
+        last: whether the operation has its channels last.
+        order: of the result's axes, where they are arranged to maps; None where they are maps.
+        rectified: whether it is a rectifier's output, maps or a vector: what is not above zero is no response.
+        field: what its units see of the image.
+    """
+
+    place: Place
+    call: tuple[str, int] | None
+    shape: tuple[int, ...]
+    last: bool
+    order: tuple[int, ...] | None
+    rectified: bool
+    field: ReceptiveField
+
+    def maps(self, result: Tensor, count: int) -> Tensor:
+        """(N, C, samples..) of the operation's result for `count` images."""
+        if self.order is None and result.shape == (count, *self.shape):
+            return result
+        parts: Tensor = result.unflatten(0, (count, -1))  # images whose frames are in the batch, or which are alone in it
+        parts = parts.movedim(-1, 2) if self.last else parts
+        parts = parts if self.order is None else parts.permute(0, *(axis + 1 for axis in self.order))
+        return parts.reshape(count, *self.shape)
+
+
+class Maps:
+    """Shows the maps of some places of a network, batch by batch.
+
+    Args:
+        model: a network; it is never changed.
+        names: of the places; None: all rectified outputs, of fully connected layers too, and the scores at the end.
+        batch: images that run together.
+        rectified_too: whether what stood before a rectifier is shown as what stood before a clip is.
+
+    Attributes:
+        seen: the places.
+        one_by_one: why pictures are recorded one by one; "" if they are not.
+    """
+
+    def __init__(self, model: Model, names: Sequence[str] | None, batch: int, rectified_too: bool = False) -> None:
+        self.model, self.batch = model, batch
+        recording = model.record(model.noise(), () if names is None else names)
+        if names is None:
+            names = default_places(recording)
+            recording = model.record(model.noise(), names)
+        if len(set(names)) < len(names) or not names:
+            raise ShapeError(f"places: {', '.join(names)[:200] or 'none'} came; some were needed, each once. Name each once.")
+        self.names = list(names)
+        self.seen = [_seen(recording, name) for name in self.names]
+        rectifiers = ("relu", "threshold") if rectified_too else ()
+        self._before = {f"aten::{name}{end}" for name in (*_CLIPS, *rectifiers) for end in ("", "_")}
+        self.one_by_one = self._try(recording)
+
+    @contextmanager
+    def running(self) -> Iterator[Run]:
+        """Yield what runs the network, which is put back as it was at the end."""
+        if self.one_by_one:
+            yield self._recorded
+            return
+        with torch.inference_mode(False), untouched(self.model.module, self.model.others) as guard:
+
+            def run(batch: Tensor, look: Look, raw: bool = False) -> None:
+                self._watched(batch, look, guard, raw)
+                if guard.written:
+                    guard.restore()  # what one batch leaves behind is not to change what the next one gives
+
+            yield run
+
+    def _watched(self, batch: Tensor, look: Look, guard: Guard, raw: bool = False) -> None:
+        numbers = defaultdict[tuple[str, int], list[int]](list)
+        for number, seen in enumerate(self.seen):
+            if seen.call is not None:
+                numbers[seen.call].append(number)
+
+        def see(those: list[int], result: Tensor, entered: Tensor | None) -> None:
+            for number in those:
+                if raw:
+                    look(number, result, None)
+                    continue
+                maps = self.seen[number].maps
+                look(number, maps(result, len(batch)), None if entered is None else maps(entered, len(batch)))
+
+        looks = {call: partial(see, those) for call, those in numbers.items()}
+        with torch.no_grad():
+            watch(self.model.call, batch, looks, self._before, guard)
+
+    def _recorded(self, batch: Tensor, look: Look, _raw: bool = False) -> None:
+        maps = [self._alone(image) for image in batch]
+        for number in range(len(self.names)):
+            look(number, torch.stack([of_one[number] for of_one in maps]), None)
+
+    def _alone(self, image: Tensor) -> list[Tensor]:
+        """Return the maps of one image; NaN where the network gives values that are not finite."""
+        try:
+            recording = self.model.record(image, self.names)
+        except NonFinite:
+            return [image.new_full(seen.shape, torch.nan) for seen in self.seen]
+        return [recording.activation(name) for name in self.names]
+
+    def _try(self, recording: Recording) -> str:
+        """Find out how results are laid out, and compare a batch with the recording; return why a batch does not serve."""
+        missing = [seen.place.name for seen in self.seen if seen.call is None]
+        if missing:
+            return f"{missing[0]} is made by a function of the network's own"
+        image, told = recording.tape.image, [recording.activation(name) for name in self.names]
+        raw: dict[int, Tensor] = {}
+
+        def note(number: int, result: Tensor, _before: Tensor | None) -> None:
+            raw[number] = result.clone()
+
+        problem = self._run_once(image, note, raw=True)
+        if problem:
+            return problem
+        for number, seen in enumerate(self.seen):
+            layouts = [replace(seen, last=last) for last in (False, True)]
+            fitting = [layout for layout in layouts if _alike(layout, raw[number], 1, told[number])]
+            if not fitting:
+                return f"a second run gave other values at {seen.place.name}"
+            self.seen[number] = fitting[0]
+        others = [image.flip(tuple(range(2, image.ndim))), image * 0.5, torch.zeros_like(image)] * self.batch
+        beside = dict[int, bool]()
+
+        def compare(number: int, maps: Tensor, _before: Tensor | None) -> None:
+            beside[number] = _close(maps[0], told[number])
+
+        problem = self._run_once(torch.cat([image, *others[: self.batch - 1]]), compare)
+        apart = [seen.place.name for number, seen in enumerate(self.seen) if not beside.get(number)]
+        if not problem and apart:
+            return f"what {apart[0]} gives for a picture depends on the pictures beside it"
+        return problem
+
+    def _run_once(self, batch: Tensor, look: Look, raw: bool = False) -> str:
+        """Run the network on a batch; return what was wrong, or ""."""
+        self.one_by_one = ""
+        try:
+            with self.running() as run:
+                run(batch, look, raw)
+        except (UnconvError, RuntimeError, LookupError, TypeError, ValueError, AssertionError) as error:
+            return f"it does not take {len(batch)} pictures at once: {str(error)[:200]}"
+        return ""
+
+
+def default_places(recording: Recording) -> list[str]:
+    """Return all rectified outputs, vectors too, and the scores if the network ends in some.
+
+    Raises:
+        NoSuchLayer: there is none of either.
+    """
+    found = [(step, value) for step, value in looked_at(recording.tape)]
+    names = [step.place for step, _ in found if is_rectifier(step.operation)]
+    if found and len(found[-1][1].shape) == 2 and found[-1][1].shape[1] > 1:
+        names.append(found[-1][0].place)
+    return list(dict.fromkeys(names)) or recording.rectified()
+
+
+def _seen(recording: Recording, name: str) -> Seen:
+    tape, fields = recording.tape, recording.receptive_fields("deconvnet")
+    step, value = find(tape, name)
+    place = replace(place_of(tape, step, value, fields), name=name)
+    order = next((found.order for found in tape.arranged.values() if found.value.index == value.index), None)
+    call = step.written.call if step.written else step.call
+    return Seen(place, call, value.shape[1:], False, order, is_rectifier(step.operation), fields[value.index])
+
+
+def _alike(layout: Seen, result: Tensor, count: int, told: Tensor) -> bool:
+    try:
+        return _close(layout.maps(result, count)[0], told)
+    except RuntimeError:  # a result that cannot be laid out so
+        return False
+
+
+def _close(maps: Tensor, told: Tensor) -> bool:
+    if maps.shape != told.shape:
+        return False
+    size = float(told.abs().max()) if told.numel() else 0.0
+    return bool(((maps.float() - told.float()).abs() <= _CLOSE * size).all())

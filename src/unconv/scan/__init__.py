@@ -1,0 +1,23 @@
+"""What every unit of a network responds to, over a whole data set: `unconv.scan(network, pictures, folder)`.
+
+The package has the name of its function, and is called as it: Python sets a package's name in its parent wherever a file of
+it is imported.
+"""
+
+import sys
+from types import ModuleType
+from typing import Any
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+
+
+class _Called(ModuleType):
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        from unconv.scan.scan import scan
+
+        return scan(*args, **kwargs)
+
+
+sys.modules[__name__].__class__ = _Called

@@ -1,0 +1,119 @@
+"""Pictures of a data set in Python: torch's, torchvision's, Hugging Face's, or any with a length and rows by number."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from torch import Tensor
+
+from unconv.errors import DtypeError, PictureError
+from unconv.scan.listed import Entry, Pictures
+
+_IMAGES = ("image", "img", "pixel_values", "jpg", "png", "picture")
+_LABELS = ("label", "labels", "cls", "fine_label", "target")
+
+
+def dataset(rows: Any) -> Pictures:
+    """List the pictures of a data set; a row is a picture, (picture, label), or a dictionary of both.
+
+    Raises:
+        DtypeError: it has no length, or its rows are not read by number, as those of a stream.
+        PictureError: a row holds no picture, or gives another one each time.
+    """
+    if not hasattr(rows, "__getitem__") or not hasattr(rows, "__len__"):
+        raise DtypeError(
+            f"pictures: a {type(rows).__name__} came, which has no length or no rows by number, but the strongest pictures "
+            "are read again. Save the stream as .tar files, or as a folder, and pass that."
+        )
+    try:
+        count = len(rows)
+    except TypeError as error:  # torch's IterableDataset
+        raise DtypeError(
+            f"pictures: {type(rows).__name__} has no length: it is a stream, but pictures are read again by number. "
+            "Save it as .tar files, or as a folder, and pass that."
+        ) from error
+    rows = _undecoded(rows)
+    names, classes = _names(rows, count), getattr(rows, "classes", None)
+    if count:
+        _refuse_random(rows)
+    labels = _labels(rows, count, classes)
+    entries = [Entry(names[number], "", number, -1, labels[number]) for number in range(count)]
+    return Pictures("dataset", "", entries, lambda entry: picture_of(rows[entry.offset]), one_at_a_time=True)
+
+
+def picture_of(row: Any) -> Any:
+    """Return the picture in a row.
+
+    Raises:
+        PictureError: there is none.
+    """
+    if isinstance(row, Mapping):
+        name = next((name for name in _IMAGES if name in row), None)
+        row = row[name] if name else next((v for v in row.values() if _is_picture(v)), row)
+    elif isinstance(row, tuple | list) and row:
+        row = row[0]
+    if isinstance(row, Mapping) and isinstance(row.get("bytes"), bytes):
+        return row["bytes"]
+    if not _is_picture(row):
+        raise PictureError(
+            f"pictures: a row of the data set holds {type(row).__name__}, but a picture, an array, a tensor, or a tuple that "
+            "begins with one was needed."
+        )
+    return row
+
+
+def _is_picture(value: Any) -> bool:
+    return isinstance(value, Image.Image | np.ndarray | Tensor | bytes) or (
+        isinstance(value, Mapping) and isinstance(value.get("bytes"), bytes)
+    )
+
+
+def _undecoded(rows: Any) -> Any:
+    """Return Hugging Face's data set with its pictures as bytes, which we decode: one that is cut off is then one row's matter."""
+    features = getattr(rows, "features", None)
+    if not isinstance(features, Mapping) or not hasattr(rows, "cast_column"):
+        return rows
+    for name, feature in features.items():
+        if type(feature).__name__ == "Image":
+            rows = rows.cast_column(name, type(feature)(decode=False))
+    return rows
+
+
+def _names(rows: Any, count: int) -> list[str]:
+    samples = getattr(rows, "samples", None)
+    if isinstance(samples, list) and len(samples) == count and all(isinstance(s, tuple) and s for s in samples):
+        names = [str(sample[0]) for sample in samples]
+        if len(set(names)) == count:
+            return names
+    return [str(number) for number in range(count)]
+
+
+def _labels(rows: Any, count: int, classes: Any) -> list[str | None]:
+    targets = getattr(rows, "targets", None)
+    if targets is None and isinstance(getattr(rows, "features", None), Mapping):
+        column = next((name for name in _LABELS if name in rows.features), None)
+        targets = None if column is None else rows[column]
+        classes = getattr(rows.features.get(column), "names", None) if column else None
+    if targets is None or len(targets) != count:
+        return [None] * count
+    numbers = targets.tolist() if hasattr(targets, "tolist") else list(targets)
+    named = classes if isinstance(classes, list | tuple) else []
+    return [named[n] if isinstance(n, int) and 0 <= n < len(named) else str(n) for n in numbers]
+
+
+def _refuse_random(rows: Any) -> None:
+    """Refuse rows that are augmented at random: the picture that was strongest could not be shown again."""
+    try:
+        once, again = (picture_of(rows[0]) for _ in range(2))
+    except (OSError, ValueError, RuntimeError):  # a damaged first picture, which gets its row
+        return
+    if isinstance(once, bytes) or type(once) is not type(again):
+        return
+    if not np.array_equal(np.asarray(once), np.asarray(again)):
+        raise PictureError(
+            "pictures: row 0 of the data set gave two different pictures: its transform draws random numbers, but the "
+            "strongest pictures are shown again. Pass the data set without augmentation."
+        )

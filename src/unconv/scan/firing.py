@@ -1,0 +1,70 @@
+"""What fires on a picture, or on a part of it: each unit against its own distribution over the data set."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from unconv.errors import ShapeError
+from unconv.reverse.network import Network
+from unconv.scan.tables import boxes_of
+from unconv.scan.top import bins
+
+_Row = tuple[str, int, float, float, tuple[int, ...]]
+
+
+def fires(
+    network: Network, run: Mapping[str, Any], picture: Any, region: Sequence[int] | None, histograms: Any, n: int
+) -> list[_Row]:
+    """Return (place, channel, value, share, position) of the units that stand highest in their own distributions.
+
+    Args:
+        region: (y0, x0, y1, x1); only units whose receptive field has its middle there.
+        histograms: (units, 64).
+
+    Raises:
+        ShapeError: the region has other axes than the picture, or is empty.
+    """
+    axes = len(run["input"]) - 1
+    if region is not None and (len(region) != 2 * axes or any(a >= b for a, b in zip(region, region[axes:], strict=False))):
+        raise ShapeError(f"region: {tuple(region)} came, but (y0, x0, y1, x1) was needed, ends behind starts.")
+    recording = network.record(picture, [place["name"] for place in run["places"]])
+    rows, values = list[tuple[str, int, tuple[int, ...]]](), []
+    for place in run["places"]:
+        maps = recording.activation(place["name"]).float().cpu()
+        flat = maps.reshape(len(maps), -1)
+        if region is not None:
+            inside = _inside(place, run["input"][1:], region)
+            flat = flat.masked_fill(~torch.from_numpy(inside), -torch.inf)
+        found = flat.max(1)
+        where = np.stack(np.unravel_index(found.indices.numpy(), maps.shape[1:] or (1,)), 1)[:, : maps.ndim - 1]
+        rows += [(place["name"], channel, tuple(at)) for channel, at in enumerate(where.tolist())]
+        values.append(found.values)
+    value = torch.cat(values)
+    share = shares(value, histograms)
+    order = np.lexsort((-value.numpy(), -share))
+    chosen = [k for k in order.tolist() if np.isfinite(value[k]) and value[k] > 0][:n]
+    return [(rows[k][0], rows[k][1], float(value[k]), float(share[k]), rows[k][2]) for k in chosen]
+
+
+def shares(value: torch.Tensor, histograms: Any) -> Any:
+    """Return of each unit the share of pictures whose maximum is smaller; within an octave as if they lay evenly in it."""
+    level = bins(value).numpy()
+    below = np.cumsum(histograms, 1) - histograms
+    at = np.arange(len(level))
+    within = np.clip(np.log2(np.maximum(value.numpy(), 1e-30)) - (level - 32), 0, 1)
+    total = np.maximum(histograms.sum(1), 1)
+    found = (below[at, level] + np.where(level > 0, within, 0) * histograms[at, level]) / total
+    return np.where(np.isfinite(value.numpy()), found, 0.0)
+
+
+def _inside(place: Mapping[str, Any], size: Sequence[int], region: Sequence[int]) -> Any:
+    """(samples,): which units of a map see around a point of the region."""
+    grid = np.indices(place["size"]).reshape(len(place["size"]), -1).T if place["size"] else np.zeros((1, 0), np.int64)
+    boxes = boxes_of(grid, place, size)
+    axes = len(size)
+    middle = (boxes[:, :axes] + boxes[:, axes:]) / 2
+    return ((middle >= region[:axes]) & (middle < region[axes:])).all(1)

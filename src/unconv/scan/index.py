@@ -1,0 +1,410 @@
+"""The index of a scan: the strongest pictures of every unit, and what else is known of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from unconv.errors import ModelError, NoSuchLayer, NoSuchUnit, ScanError, ShapeError, nearest
+from unconv.kinds import checks_kinds_but
+from unconv.pictures.decode import Source
+from unconv.pictures.preprocess import Preprocess
+from unconv.reverse.methods import Rules
+from unconv.reverse.network import Network, load
+from unconv.reverse.reconstruction import Reconstructions
+from unconv.scan.again import Reader
+from unconv.scan.firing import fires
+from unconv.scan.listed import Entry
+from unconv.scan.opening import open_pictures
+from unconv.scan.run import known_run, weights_hash
+from unconv.scan.shards import load as load_shard
+from unconv.scan.shards import shard_numbers
+from unconv.scan.tables import INDEX, PICTURES, UNITS, made_from, needed
+from unconv.scan.winners import Winner, projections
+
+_NEAR = 6
+"""Bits of the difference hash, at most, that near-identical pictures differ in."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """A picture in a unit's list.
+
+    Args:
+        value: the unit's activation there.
+        picture, key, label: the picture's number, name and class.
+        position: (y, x) of the unit on its map, in as many axes as that has.
+        box: (y0, x0, y1, x1) in pixels of the prepared picture, ends excluded; it may reach outside.
+        rank: from 0, the strongest; of a level, the level.
+        score: by which the list is ordered: the activation, or what it was before a clip, as of ReLU6.
+        near: the rank of an earlier picture in the list that this one is nearly identical to; None if there is none.
+    """
+
+    value: float
+    picture: int
+    key: str
+    label: str | None
+    position: tuple[int, ...]
+    box: tuple[int, ...]
+    rank: int
+    score: float
+    near: int | None = None
+
+
+@dataclass(frozen=True)
+class UnitStatistics:
+    """What is known of a unit over all pictures.
+
+    Args:
+        pictures: how many were scanned; `positive`: in how many it was above zero somewhere.
+        mean, largest: of its maxima; `largest` is NaN if it never responded.
+        histogram: (64,) of its maxima: those not above zero, then octaves, of which bin b begins at 2^(b-32).
+        classes: the classes with the largest mean of its maxima, each with it.
+    """
+
+    place: str
+    channel: int
+    pictures: int
+    positive: int
+    mean: float
+    largest: float
+    histogram: np.ndarray[Any, Any]
+    classes: tuple[tuple[str, float], ...]
+
+    @property
+    def dead(self) -> bool:
+        """Whether it was above zero in no picture."""
+        return self.positive == 0
+
+
+@dataclass(frozen=True)
+class ScannedPicture:
+    """A picture of the list.
+
+    Args:
+        read: whether it was; `reason`: why not, "" if it was.
+        content, look: hashes of what was read, and of how it looks.
+    """
+
+    number: int
+    key: str
+    source: str
+    offset: int
+    length: int
+    label: str | None
+    content: int
+    look: int
+    read: bool
+    reason: str
+
+
+@dataclass(frozen=True)
+class Similar:
+    """A unit that responds to the same pictures: the correlation of its maxima with those of the unit asked for."""
+
+    place: str
+    channel: int
+    correlation: float
+
+
+@dataclass(frozen=True)
+class Fires:
+    """How a unit responds to a picture, against how it responds to all.
+
+    Args:
+        value: its largest activation in the picture, or in the region that was asked for; `position`: where.
+        share: of all pictures that were scanned, how many it responds to less.
+    """
+
+    place: str
+    channel: int
+    value: float
+    share: float
+    position: tuple[int, ...]
+
+
+class Index:
+    """The result of a scan, read from its folder.
+
+    Args:
+        folder: as `unconv.scan` or `unconv index` wrote it.
+        network: the network that was scanned; needed for projections where it was not opened by a name. None: opened
+            again as it was.
+        pictures: what was scanned; needed for projections where it was in memory only, a data set or an array.
+
+    Raises:
+        ScanError: the folder holds no whole scan.
+    """
+
+    def __init__(self, folder: str | Path, network: Network | None = None, pictures: Any = None) -> None:
+        self.folder = Path(folder)
+        self.run = known_run(self.folder)
+        self._network, self._given = network, pictures
+        made = {name: made_from(self.folder / name) for name in (PICTURES, UNITS, INDEX)}
+        if None in made.values() or len(set(made.values())) > 1:
+            raise ScanError(
+                f"index: the index in {folder} is not whole: the scan was stopped, or shards are missing. Run the scan again; "
+                "it goes on where it stopped."
+            )
+        self.made_from = str(made[INDEX])
+        self._groups: dict[str, Any] = {}
+
+    def __repr__(self) -> str:
+        places = len(self.places)
+        return f"Index({self.run['network']}: {places} places, {len(self._columns)} pictures, in {self.folder})"
+
+    @property
+    def places(self) -> list[str]:
+        """The names of the places that were scanned."""
+        return [place["name"] for place in self.run["places"]]
+
+    @checks_kinds_but("place")
+    def top(self, place: str, channel: int, n: int = 9, distinct: bool = False) -> list[Found]:
+        """Return the strongest pictures of a unit, strongest first; of equals the one with the smaller number.
+
+        Args:
+            n: how many, at most; a unit that never responded has none.
+            distinct: leave out pictures that are nearly identical to a stronger one.
+
+        Raises:
+            NoSuchLayer, NoSuchUnit: there is no such place or channel. ShapeError: more than were kept.
+        """
+        return self._first(self._rows(place, channel, "top"), n, distinct)
+
+    @checks_kinds_but("place")
+    def lowest(self, place: str, channel: int, n: int = 9, distinct: bool = False) -> list[Found]:
+        """As `top`, of the smallest values; behind a rectifier, of what stood before it.
+
+        Raises:
+            ScanError: the scan did not keep them.
+        """
+        if not self.run["lowest"]:
+            raise ScanError(
+                "index: the scan kept no lowest values. Scan again with lowest=True, --lowest, into another folder."
+            )
+        return self._first(self._rows(place, channel, "lowest"), n, distinct)
+
+    @checks_kinds_but("place")
+    def levels(self, place: str, channel: int) -> list[Found]:
+        """Return a picture of each octave of a unit's activation, drawn at random, strongest first."""
+        return self._rows(place, channel, "level")[::-1]
+
+    def units(self) -> list[UnitStatistics]:
+        """Return what is known of every unit."""
+        table = self._read(UNITS).to_pydict()
+        rows = zip(*table.values(), strict=True)
+        made = (dict(zip(table, row, strict=True)) for row in rows)
+        return [
+            UnitStatistics(
+                row["place"],
+                row["channel"],
+                row["pictures"],
+                row["positive"],
+                row["mean"],
+                row["largest"],
+                np.array(row["histogram"]),
+                tuple((found["label"], found["mean"]) for found in row["classes"] or ()),
+            )
+            for row in made
+        ]
+
+    def pictures(self) -> list[ScannedPicture]:
+        """Return all pictures of the list, in the order of their numbers: read, or why not."""
+        return list(self._columns)
+
+    def damaged(self) -> list[ScannedPicture]:
+        """Return the pictures that were not read."""
+        return [picture for picture in self._columns if not picture.read]
+
+    @checks_kinds_but("place")
+    def similar(self, place: str, channel: int, n: int = 5) -> list[Similar]:
+        """Return the units, of any place, whose maxima correlate most with those of a unit.
+
+        Raises:
+            ScanError: the scan did not keep the maxima.
+        """
+        names, maxima = self._maxima
+        self._channel(place, channel)
+        at = next(k for k, (name, number) in enumerate(names) if (name, number) == (place, channel))
+        own = maxima[:, at]
+        if not float(own.norm()):
+            return []
+        correlation = (own[None] @ maxima)[0].clone()
+        correlation[at] = -torch.inf
+        found = correlation.sort(descending=True, stable=True)
+        pairs = zip(found.indices[:n].tolist(), found.values[:n].tolist(), strict=True)
+        return [Similar(names[k][0], names[k][1], value) for k, value in pairs if value > -torch.inf]
+
+    @checks_kinds_but("place", "method")
+    def projections(
+        self, place: str, channel: int, n: int = 9, distinct: bool = False, method: str | Rules = "deconvnet"
+    ) -> Reconstructions:
+        """Return the projections of a unit in its strongest pictures, each with its own patch.
+
+        The pictures are read and recorded again. What differs from the scan is said in the notes.
+
+        Raises:
+            PictureError: a picture is not there any more, or has changed.
+            ModelError: the network is not the one that was scanned.
+        """
+        found = self.top(place, channel, n, distinct)
+        if not found:
+            raise NoSuchUnit(f"projections: {place}, channel {channel}, responded to no picture: there is nothing to project.")
+        winners = [Winner(place, channel, entry.picture, entry.key, entry.position, entry.value) for entry in found]
+        return next(iter(self.projected([winners], method)))
+
+    def projected(self, units: Sequence[Sequence[Winner]], method: str | Rules = "deconvnet") -> Iterator[Reconstructions]:
+        """Yield the projections of many units, each in its own pictures; every picture is read and recorded once."""
+        columns = self._columns
+        return projections(self.network, lambda number: self._source(columns[number]), units, method)
+
+    @checks_kinds_but("image", "region")
+    def fires(self, image: Source | int, region: Sequence[int] | None = None, n: int = 20) -> list[Fires]:
+        """Return the units that respond to a picture more than they do to others, those first that respond to fewer.
+
+        Args:
+            image: a picture, as for `Network.project`, or the number of one that was scanned.
+            region: (y0, x0, y1, x1) in pixels of the prepared picture: only units that see its middle part count.
+        """
+        picture = self._source(self._columns[image]) if isinstance(image, int) else image
+        return [Fires(*found) for found in fires(self.network, self.run, picture, region, self._shares, n)]
+
+    @cached_property
+    def network(self) -> Network:
+        """The network that was scanned, opened again if it was not given; its weights are compared.
+
+        Raises:
+            ModelError: it was a live module and was not given, or is another one now.
+        """
+        network, how = self._network, self.run["opened"]
+        if network is None and how is None:
+            raise ModelError(
+                f"index: {self.run['network']} was scanned as a live module, which no file tells how to open. "
+                "Pass it: unconv.Index(folder, network=network)."
+            )
+        if network is None:
+            own = how["preprocess"]
+            network = load(how["model"], how["weights"], preprocess=None if own is None else _preprocess(own))
+            network.input_size = tuple(self.run["input"])
+        if weights_hash(network) != self.run["weights"]:
+            raise ModelError(
+                f"index: the weights of {network.name} are not those that were scanned. Give the network that was, or scan "
+                "anew, into another folder."
+            )
+        return network
+
+    def _source(self, picture: ScannedPicture) -> Any:
+        """Return a picture of the list, read again.
+
+        Raises:
+            PictureError: it is not there any more, or has changed since.
+        """
+        entry = Entry(picture.key, picture.source, picture.offset, picture.length, picture.label)
+        return self._reader.read(entry, picture.content)
+
+    @cached_property
+    def _reader(self) -> Reader:
+        return Reader(self.folder, None if self._given is None else open_pictures(self._given))
+
+    @cached_property
+    def _columns(self) -> list[ScannedPicture]:
+        table = self._read(PICTURES).to_pydict()
+        rows = zip(*table.values(), strict=True)
+        return [ScannedPicture(**{**dict(zip(table, row, strict=True)), "reason": row[-1] or ""}) for row in rows]
+
+    @cached_property
+    def _maxima(self) -> tuple[list[tuple[str, int]], Tensor]:
+        """Return the units, and (pictures, units) their maxima, each with mean 0 and length 1; zero of what never varies."""
+        if not self.run["maxima"]:
+            raise ScanError("index: the scan did not keep the maxima of every picture. Scan again with maxima=True.")
+        kept = [load_shard(self.folder, number, maxima=True).maxima for number in shard_numbers(self.folder)]
+        parts = [torch.cat([shard[k] for shard in kept]).float() for k in range(len(self.run["places"]))]
+        whole = torch.cat(parts, 1)
+        whole -= whole.mean(0)
+        length = whole.norm(dim=0)
+        whole /= torch.where(length > 0, length, 1.0)
+        names = [(place["name"], channel) for place in self.run["places"] for channel in range(place["channels"])]
+        return names, whole
+
+    @cached_property
+    def _shares(self) -> Any:
+        """Return (units, 64) of each unit the histogram of its maxima, in the order of the places."""
+        return np.array(self._read(UNITS).column("histogram").to_pylist())
+
+    def _read(self, name: str) -> Any:
+        return needed().parquet.read_table(self.folder / name)
+
+    def _channel(self, place: str, channel: int) -> int:
+        """Return the number of a place.
+
+        Raises:
+            NoSuchLayer, NoSuchUnit.
+        """
+        if place not in self.places:
+            raise NoSuchLayer(f"place: {place!r} was not scanned. Did you mean {nearest(str(place), self.places)}?")
+        number = self.places.index(place)
+        count = self.run["places"][number]["channels"]
+        if not 0 <= channel < count:
+            raise NoSuchUnit(f"channel: there is no channel {channel}; {place} has {count}, from 0 to {count - 1}.")
+        return number
+
+    def _rows(self, place: str, channel: int, kind: str) -> list[Found]:
+        number = self._channel(place, channel)
+        if place not in self._groups:
+            group = needed().parquet.ParquetFile(self.folder / INDEX).read_row_group(number)
+            columns = {name: group.column(name).to_numpy() for name in ("channel", "rank", "value", "score", "picture")}
+            columns["kind"] = np.array(group.column("kind").to_pylist())
+            columns |= {name: group.column(name).to_pylist() for name in ("position", "box")}
+            self._groups[place] = columns
+        columns = self._groups[place]
+        first, end = np.searchsorted(columns["channel"], [channel, channel + 1])
+        chosen = [row for row in range(first, end) if columns["kind"][row] == kind]
+        return [self._found(columns, row) for row in chosen]
+
+    def _found(self, columns: dict[str, Any], row: int) -> Found:
+        picture = self._columns[int(columns["picture"][row])]
+        return Found(
+            float(columns["value"][row]),
+            picture.number,
+            picture.key,
+            picture.label,
+            tuple(columns["position"][row]),
+            tuple(columns["box"][row]),
+            int(columns["rank"][row]),
+            float(columns["score"][row]),
+        )
+
+    def _first(self, rows: list[Found], n: int, distinct: bool) -> list[Found]:
+        """Return the first `n`, each told which earlier one it is nearly identical to, or without those that are."""
+        if n < 1 or n > self.run["keep"]:
+            raise ShapeError(f"n: {n} came, but the scan kept {self.run['keep']} pictures a unit; ask for 1 to that many.")
+        found = list[Found]()
+        for entry in rows:
+            near = next((other.rank for other in found if self._near(entry.picture, other.picture)), None)
+            if near is None or not distinct:
+                found.append(Found(**{**entry.__dict__, "near": near}))
+            if len(found) == n:
+                break
+        return found
+
+    def _near(self, a: int, b: int) -> bool:
+        one, other = self._columns[a], self._columns[b]
+        if one.content == other.content and one.content:
+            return True
+        alike = (one.look ^ other.look) & (2**64 - 1)
+        return bool(one.look and other.look) and alike.bit_count() <= _NEAR
+
+
+def _preprocess(fields: dict[str, Any]) -> Preprocess:
+    settings: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}
+    return Preprocess(**settings)
+
+
+__all__ = ["Fires", "Found", "Index", "ScannedPicture", "Similar", "UnitStatistics"]

@@ -1,0 +1,149 @@
+"""Pictures in Parquet files, as Hugging Face writes them: a column of bytes, read row by row."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from unconv.errors import PictureError
+from unconv.scan.listed import Entry, Pictures
+
+_COLUMNS = ("image", "img", "jpg", "jpeg", "png", "webp", "picture", "photo", "bytes", "image_bytes")
+_LABELS = ("label", "labels", "cls", "class", "fine_label")
+
+
+def parquet_files(files: Sequence[Path], where: str) -> Pictures:
+    """List the rows of some Parquet files with a column of pictures: `struct<bytes, path>`, or bytes alone.
+
+    Raises:
+        PictureError: pyarrow is not there, or a file has no such column, or cannot be read.
+    """
+    entries = list[Entry]()
+    reader = _Reader()
+    for file in files:
+        table = reader.opened(str(file))
+        labels = _labels(table, str(file))
+        rows = table.metadata.num_rows
+        keys = [f"{file.name}:{row}" for row in range(rows)]
+        entries += [Entry(key, str(file), row, -1, None if labels is None else labels[row]) for row, key in enumerate(keys)]
+    return Pictures("parquet", where, entries, reader.read, one_at_a_time=True)
+
+
+class _Reader:
+    """Reads rows; of each file the row group that was read last stays in memory."""
+
+    def __init__(self) -> None:
+        self._files: dict[str, Any] = {}
+        self._group: tuple[str, int, Any] | None = None
+        self._lock = threading.Lock()
+
+    def opened(self, file: str) -> Any:
+        parquet = needed()
+        if file not in self._files:
+            try:
+                self._files[file] = parquet.ParquetFile(file)
+            except Exception as error:  # pyarrow's own kinds, of which ArrowInvalid is no OSError
+                raise PictureError(f"pictures: {file} is no Parquet file, or is damaged: {error}.") from error
+            _column(self._files[file], file)
+        return self._files[file]
+
+    def read(self, entry: Entry) -> bytes:
+        with self._lock:
+            table = self.opened(entry.source)
+            first = 0
+            for group in range(table.num_row_groups):
+                rows = table.metadata.row_group(group).num_rows
+                if entry.offset < first + rows:
+                    break
+                first += rows
+            column = self._column_of(table, entry.source, group)
+            if entry.offset - first >= len(column):
+                raise PictureError(f"pictures: {entry.key}: {entry.source} has no row {entry.offset} any more.")
+            content: bytes = _content(column[entry.offset - first].as_py(), entry)
+            return content
+
+    def _column_of(self, table: Any, file: str, group: int) -> Any:
+        if self._group is None or self._group[:2] != (file, group):
+            name = _column(table, file)
+            try:
+                self._group = (file, group, table.read_row_group(group, columns=[name]).column(0))
+            except Exception as error:
+                raise PictureError(f"pictures: row group {group} of {file} cannot be read: {error}.") from error
+        return self._group[2]
+
+
+def _content(value: Any, entry: Entry) -> bytes:
+    """Return the bytes of a cell; where only a path is in it, of that file."""
+    if isinstance(value, dict):
+        path = value.get("path")
+        if value.get("bytes") is None and path:
+            try:
+                return (Path(entry.source).parent / path).read_bytes()
+            except OSError as error:
+                raise PictureError(f"pictures: {entry.key} names {path}, which cannot be read: {error.strerror}.") from error
+        value = value.get("bytes")
+    if isinstance(value, bytes):
+        return value
+    raise PictureError(f"pictures: {entry.key} holds no picture, but {type(value).__name__}.")
+
+
+def _column(table: Any, file: str) -> str:
+    """Return the name of the column that holds pictures."""
+    import pyarrow as pa
+
+    kinds = {field.name: field.type for field in table.schema_arrow}
+    fitting = [name for name, kind in kinds.items() if _holds_bytes(kind, pa)]
+    found = [name for name in _COLUMNS if name in fitting] or fitting
+    if not found:
+        raise PictureError(
+            f"pictures: {file} has the columns {', '.join(kinds)[:200]}, but one of bytes, or of struct<bytes, path>, was "
+            "needed. Write the files' content into a column `image`."
+        )
+    return found[0]
+
+
+def _holds_bytes(kind: Any, pa: Any) -> bool:
+    if pa.types.is_struct(kind):
+        return any(field.name == "bytes" and _holds_bytes(field.type, pa) for field in kind)
+    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
+
+
+def _labels(table: Any, file: str) -> list[str | None] | None:
+    """Return the classes of all rows, by the names that Hugging Face keeps beside them; None where there are none."""
+    names = [field.name for field in table.schema_arrow]
+    found = next((name for name in _LABELS if name in names), None)
+    if found is None:
+        return None
+    try:
+        values = table.read(columns=[found]).column(0).to_pylist()
+    except Exception as error:
+        raise PictureError(f"pictures: the column {found} of {file} cannot be read: {error}.") from error
+    told: Any = None
+    try:
+        metadata = json.loads((table.schema_arrow.metadata or {}).get(b"huggingface", b"{}"))
+        told = metadata["info"]["features"][found]["names"]
+    except (ValueError, LookupError, TypeError):
+        told = None
+    known = told if isinstance(told, list) else []
+    return [None if v is None else known[v] if isinstance(v, int) and 0 <= v < len(known) else str(v) for v in values]
+
+
+def needed() -> Any:
+    """Return pyarrow's Parquet.
+
+    Raises:
+        PictureError: it is not installed.
+    """
+    try:
+        import pyarrow.parquet as parquet
+    except ImportError as error:
+        raise PictureError("scan: Parquet files need pyarrow: pip install unconv[scan].") from error
+    return parquet
+
+
+def parquet_reader() -> Any:
+    """Return what reads rows of Parquet files by their entries."""
+    return _Reader().read

@@ -1,0 +1,210 @@
+"""What a run is: all that its numbers depend on, written down and compared before it goes on."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import PIL
+import torch
+
+from unconv.errors import ModelError, ScanError
+from unconv.files import write
+from unconv.pictures.preprocess import Preprocess
+from unconv.reverse.maps import Maps, Seen
+from unconv.reverse.network import Network
+from unconv.scan.listed import Entry, Pictures
+from unconv.version import __version__
+
+FILE, LIST = "run.json", "list.json"
+_FORMAT = 1
+_DESCRIBES = ("opened", "started", "where", "device")
+"""What run.json says besides, that the numbers do not depend on."""
+
+
+def describe(network: Network, maps: Maps, keep: int, shard: int, lowest: bool, maxima: bool) -> dict[str, Any]:
+    """Return what a run's numbers depend on, ready for JSON, and what is needed to open it again."""
+    device = next((p.device.type for p in network.module.parameters()), "cpu")
+    return {
+        "format": _FORMAT,
+        "network": network.name,
+        "weights": weights_hash(network),
+        "picture": _preparation(network),
+        "input": list(network.input_size),
+        "places": [_place(seen) for seen in maps.seen],
+        "keep": keep,
+        "batch": maps.batch,
+        "one_by_one": bool(maps.one_by_one),
+        "shard": shard,
+        "lowest": lowest,
+        "maxima": maxima,
+        "dtype": str(next((p.dtype for p in network.module.parameters() if p.is_floating_point()), torch.float32)),
+        "device": device,
+        "versions": {"unconv": __version__, "torch": torch.__version__, "pillow": PIL.__version__},
+        "opened": opened(network),
+        "classes": list(network.classes),
+    }
+
+
+def run_hash(run: Mapping[str, Any]) -> str:
+    """Return the sha256 of what a run's numbers depend on."""
+    return hashlib.sha256(json.dumps(_own(run), sort_keys=True).encode()).hexdigest()
+
+
+def _own(run: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in run.items() if key not in ("opened", "classes")}
+
+
+def settle(folder: Path, run: Mapping[str, Any]) -> None:
+    """Write what a run is into its folder; of a folder that holds a run, compare the two.
+
+    Raises:
+        ScanError: it holds another run; what differs is named.
+    """
+    path = folder / FILE
+    if path.exists():
+        _refuse_other(path, known_run(folder), run)
+    else:
+        write(path, json.dumps(run, indent=1).encode())
+
+
+def known_run(folder: Path) -> dict[str, Any]:
+    """Return what the run in a folder is.
+
+    Raises:
+        ScanError: there is none, or of another version of this program.
+    """
+    path = folder / FILE
+    try:
+        run = json.loads(path.read_text(encoding="utf-8"))
+        version = run["format"]
+    except FileNotFoundError:
+        raise ScanError(f"scan: there is no {FILE} in {folder}: it holds no scan. Make one with `unconv index`.") from None
+    except (OSError, ValueError, TypeError, LookupError) as error:
+        raise ScanError(f"scan: {path} cannot be read: {error}. Choose another folder.") from error
+    if version != _FORMAT:
+        raise ScanError(f"scan: {path} is of format {version}, but {_FORMAT} is read. Scan anew, into another folder.")
+    return dict(run)
+
+
+def _refuse_other(path: Path, known: Mapping[str, Any], run: Mapping[str, Any]) -> None:
+    differing = [key for key in _own(run) if known.get(key) != run[key]]
+    if not differing:
+        return
+    words = "; ".join(f"{key}: {_brief(known.get(key))} there, {_brief(run[key])} now" for key in differing)
+    raise ScanError(
+        f"scan: {path} is of another run, which cannot be gone on with ({words}). Choose another folder, or run what it was "
+        "made with."
+    )
+
+
+def _brief(value: Any) -> str:
+    if isinstance(value, list) and value and isinstance(value[0], dict):
+        names = [str(item.get("name")) for item in value]
+        return f"{len(names)} ({', '.join(names[:3])}{', …' if len(names) > 3 else ''})"
+    text = json.dumps(value)
+    return text if len(text) <= 80 else f"{text[:77]}…"
+
+
+def settle_list(folder: Path, pictures: Pictures) -> list[Entry]:
+    """Return the run's list of pictures: what is known keeps its number, what is new comes behind; and write it down.
+
+    Raises:
+        ScanError: the folder's list is damaged.
+    """
+    known, _ = known_list(folder) if (folder / LIST).exists() else ([], {})
+    now = {entry.key: entry for entry in pictures.entries}
+    numbers = {entry.key for entry in known}
+    entries = [now.get(entry.key, entry) for entry in known] + [e for e in pictures.entries if e.key not in numbers]
+    told = {"kind": pictures.kind, "where": pictures.where, "faults": list(pictures.faults)}
+    content = json.dumps({**told, "entries": entries}, separators=(",", ":")).encode()
+    if not (folder / LIST).exists() or (folder / LIST).read_bytes() != content:
+        write(folder / LIST, content)
+    return entries
+
+
+def known_list(folder: Path) -> tuple[list[Entry], dict[str, Any]]:
+    """Return the pictures that a run knows of, in the order of their numbers, and what names them.
+
+    Raises:
+        ScanError: there is no such list, or it is damaged.
+    """
+    try:
+        told = json.loads((folder / LIST).read_text(encoding="utf-8"))
+        return [Entry(*row) for row in told.pop("entries")], told
+    except (OSError, ValueError, TypeError, LookupError) as error:
+        raise ScanError(f"scan: {folder / LIST} cannot be read: {error}. Delete it to list the pictures anew.") from error
+
+
+def weights_hash(network: Network) -> str:
+    """Return the sha256 of all parameters and buffers, with their names."""
+    digest = hashlib.sha256()
+    for name, tensor in network.module.state_dict(keep_vars=True).items():
+        if isinstance(tensor, torch.Tensor):
+            digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}\n".encode())
+            samples: Any = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
+            digest.update(memoryview(samples))
+    return digest.hexdigest()
+
+
+def opened(network: Network) -> dict[str, Any] | None:
+    """Return how a network was opened, so that it can be opened again; None if it was given as a live module."""
+    if network.opened_with is None:
+        return None
+    spec, weights = network.opened_with
+    own = network.preprocess
+    how = asdict(own) if isinstance(own, Preprocess) else None
+    return {"model": spec, "weights": weights, "preprocess": how}
+
+
+def _preparation(network: Network) -> str:
+    try:
+        return network.preparation.done
+    except ModelError:  # it draws random numbers
+        raise ScanError(
+            f"scan: pictures of {network.name} are prepared by chance (a random crop or flip), but the strongest are shown "
+            "again. Give it the preprocessing for evaluation."
+        ) from None
+
+
+def _place(seen: Seen) -> dict[str, Any]:
+    """Return a place, and of each axis of its map where its units' receptive fields begin and end."""
+    place, size = seen.place, seen.shape[1:]
+    return {
+        "name": place.name,
+        "operation": place.operation,
+        "channels": place.channels,
+        "size": list(size),
+        "receptive_field": list(place.receptive_field),
+        "stride": list(place.stride),
+        "rectified": seen.rectified,
+        "spans": spans(seen),
+    }
+
+
+def spans(seen: Seen) -> list[list[list[int]]]:
+    """Return of each axis of the image the first sample and the end that units along it see, by their position.
+
+    A map whose units all see the same, or that has no axis of its own for one of the image's, has one row.
+    """
+    field, size = seen.field, seen.shape[1:]
+    axes = len(field.stride)
+    more = len(size) - axes  # frames that the network puts into its batch
+    found = []
+    for axis in range(axes):
+        along = more + axis
+        count = size[along] if along >= 0 and any(field.stride) else 1
+        pairs = [_along(seen, axis, at) for at in range(count)]
+        found.append([[start for start, _ in pairs], [end for _, end in pairs]])
+    return found
+
+
+def _along(seen: Seen, axis: int, at: int) -> tuple[int, int]:
+    axes = len(seen.field.stride)
+    position = [at if other == axis else 0 for other in range(axes)]
+    box = seen.field.box(position, position)
+    return box[axis], box[axes + axis]

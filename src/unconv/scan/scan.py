@@ -1,0 +1,135 @@
+"""Scan a data set for what every unit of a network responds to."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from unconv.errors import PictureError, ScanError, ShapeError
+from unconv.kinds import checks_kinds_but
+from unconv.reverse.maps import Maps
+from unconv.reverse.model import listed, name_of
+from unconv.reverse.network import Network
+from unconv.reverse.places import Place
+from unconv.scan.gather import BLOCK
+from unconv.scan.index import Index
+from unconv.scan.opening import open_pictures
+from unconv.scan.run import describe, run_hash, settle, settle_list
+from unconv.scan.scanning import SHARD, Job, Progress, part_of, work
+from unconv.scan.tables import needed, write_index
+
+
+@checks_kinds_but("network", "pictures", "places", "progress")
+def scan(
+    network: Network,
+    pictures: Any,
+    folder: str | Path,
+    places: str | Place | Sequence[str | Place] | None = None,
+    keep: int = 32,
+    progress: Progress | None = None,
+    *,
+    lowest: bool = False,
+    maxima: bool = True,
+    batch: int | None = None,
+    shard: int = SHARD,
+    threads: int | None = None,
+) -> Index:
+    """Find the strongest pictures of every unit over a data set, and write an index of them into a folder.
+
+    A picture counts once for each unit, by its largest activation. What is in the folder is gone on with: a run that was
+    stopped, however it was stopped, and a data set that has grown. Any split, order or interruption gives the same bytes
+    on one kind of device.
+
+    Args:
+        pictures: a folder (its subfolders are labels), a list of files, a text file that lists them, .tar (as WebDataset
+            writes it), .parquet (as Hugging Face writes it), .npy, .npz, an array (N, H, W, 3) or (N, C, samples..), or a
+            data set with a length.
+        folder: made if it is not there; it may hold an unfinished scan of the same.
+        places: names of places; None: all rectified outputs, of fully connected layers too, and the scores.
+        keep: pictures a unit; more than are shown, so that near-identical ones can be left out.
+        progress: told what is done, how many pictures are, and how many there are.
+        lowest: keep the smallest values too; of a rectifier's outputs, of what stood before it.
+        maxima: keep the maxima of every picture, 2 bytes a unit and picture, for `similar` and the means of classes.
+        batch: pictures that run together; None: 8 on a CPU, 64 on a GPU. Another number may change last bits.
+        shard: pictures to a file: what a stopped run loses at most.
+        threads: that read pictures; None: as many as there are cores.
+
+    Raises:
+        ScanError: the folder holds another run. PictureError: there are no pictures.
+        ShapeError: pictures are not prepared to one size.
+        NoSuchLayer, ModelError: as `Network.record`.
+    """
+    whole = scan_part(
+        network,
+        pictures,
+        folder,
+        "1/1",
+        places,
+        keep,
+        progress,
+        lowest=lowest,
+        maxima=maxima,
+        batch=batch,
+        shard=shard,
+        threads=threads,
+    )
+    assert whole is not None
+    return whole
+
+
+@checks_kinds_but("network", "pictures", "places", "progress")
+def scan_part(
+    network: Network,
+    pictures: Any,
+    folder: str | Path,
+    part: str,
+    places: str | Place | Sequence[str | Place] | None = None,
+    keep: int = 32,
+    progress: Progress | None = None,
+    *,
+    lowest: bool = False,
+    maxima: bool = True,
+    batch: int | None = None,
+    shard: int = SHARD,
+    threads: int | None = None,
+) -> Index | None:
+    """As `scan`, the share of one of several processes or machines that write into one folder.
+
+    Args:
+        part: "3/16": every sixteenth shard, from the third on.
+
+    Returns:
+        The index, from whoever ends last; None while shards of other parts are missing.
+    """
+    needed()
+    batch = batch or (8 if _on_cpu(network) else 64)
+    for name, value, most in (("keep", keep, BLOCK), ("batch", batch, BLOCK), ("shard", shard, 10**6)):
+        if not 1 <= value <= most:
+            raise ShapeError(f"{name}: {value} came, but 1 to {most} was needed.")
+    if shard % batch:
+        raise ShapeError(f"shard: {shard} came, but a multiple of batch, {batch}, was needed: batches end with shards.")
+    listing, place = open_pictures(pictures), Path(folder)
+    if place.exists() and not place.is_dir():
+        raise ScanError(f"scan: {folder} is a file, but a folder was needed. Choose another name.")
+    if not listing.entries:
+        raise PictureError(f"pictures: there are none in {listing.where or 'what came'}. Pass a folder or a file with some.")
+    names = None if places is None else [name_of(one) for one in listed(places)]
+    maps = Maps(network, names, batch, rectified_too=lowest)
+    run = describe(network, maps, keep, shard, lowest, maxima)
+    settle(place, run)
+    entries = settle_list(place, listing)
+    count = 1 if listing.one_at_a_time else threads or os.cpu_count() or 1
+    job = Job(network, maps, place, run_hash(run), entries, listing.read, count, keep, shard, lowest, maxima)
+    work(job, part_of(part, job.shards()), progress)
+    if job.missing(job.shards()):
+        return None
+    write_index(place, run, entries, job.shards())
+    return Index(place, network, listing)
+
+
+def _on_cpu(network: Network) -> bool:
+    return next((p.device for p in network.module.parameters()), torch.device("cpu")).type == "cpu"

@@ -1,0 +1,244 @@
+"""Scan a data set: shard by shard, each a pure function of the run and its part of the list."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import torch
+from torch import Tensor
+
+from unconv.errors import ScanError, ShapeError
+from unconv.files.file import said_in_words
+from unconv.files.lock import lock
+from unconv.reverse.maps import Maps
+from unconv.reverse.network import Network
+from unconv.scan.gather import BLOCK, Gather
+from unconv.scan.listed import Entry, entries_hash
+from unconv.scan.reading import Read, read_ahead
+from unconv.scan.shards import FOLDER, Shard, heading, save, shard_path
+from unconv.scan.top import Top, draws
+
+Progress = Callable[[str, float, int], None]
+SHARD = 4096
+_WAIT = 0.2  # seconds between two looks at shards that other processes work on
+_PATIENCE = 1.0  # seconds between two reports
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a process needs to scan shards of a run.
+
+    Args:
+        run: hash of the run.
+        entries: the list of pictures.
+        read: reads one; `threads`: how many may at once.
+    """
+
+    network: Network
+    maps: Maps
+    folder: Path
+    run: str
+    entries: Sequence[Entry]
+    read: Callable[[Entry], Any]
+    threads: int
+    keep: int
+    shard: int
+    lowest: bool
+    maxima: bool
+
+    def shards(self) -> range:
+        """Return the numbers of all shards."""
+        return range(-(-len(self.entries) // self.shard))
+
+    def part(self, number: int) -> Sequence[Entry]:
+        """Return the pictures of a shard."""
+        return self.entries[number * self.shard : (number + 1) * self.shard]
+
+    def missing(self, numbers: Sequence[int] | range) -> list[int]:
+        """Return which shards are not there, or are of a shorter list.
+
+        Raises:
+            ScanError: a shard is of another run.
+        """
+        return [number for number in numbers if not self._whole(number)]
+
+    def _whole(self, number: int) -> bool:
+        path = shard_path(self.folder, number)
+        told = heading(path) if path.exists() else None
+        if told is not None and told.run != self.run:
+            raise ScanError(
+                f"scan: {path} is of another run (other network, weights, places or settings). Delete it, or choose another "
+                "folder."
+            )
+        return told is not None and told.pictures == entries_hash(self.part(number))
+
+
+def work(job: Job, numbers: Sequence[int] | range, progress: Progress | None = None) -> None:
+    """Scan the shards that are missing; those that another process is at are left to it, and waited for.
+
+    Args:
+        numbers: of the shards that are this process's.
+        progress: told what is done, the pictures that are, and all there are.
+    """
+    clock = Clock(job, numbers, progress)
+    while left := job.missing(numbers):
+        done = 0
+        for number in left:
+            with _claimed(job.folder, number) as mine:
+                if mine and job.missing([number]):
+                    save(job.folder, scan_shard(job, number, clock))
+                    done += 1
+        clock.settle(job)
+        if not done:
+            time.sleep(_WAIT)
+
+
+def scan_shard(job: Job, number: int, clock: Clock | None = None) -> Shard:
+    """Return what is kept of the pictures of a shard."""
+    entries, first = job.part(number), number * job.shard
+    gathers = [Gather(seen.shape, job.keep, seen.rectified, job.lowest, job.maxima) for seen in job.maps.seen]
+    block = _Block(gathers, first)
+    with job.maps.running() as run:
+        for batch in read_ahead(entries, job.read, job.network, job.maps.batch, job.threads):
+            block.take(batch, job, run)
+            if clock:
+                clock.tell(len(batch), block.forward)
+    block.settle()
+    content, look = (torch.tensor(column, dtype=torch.int64) for column in (block.content, block.look))
+    top = Top({first: block.count}, [gather.result(first) for gather in gathers])
+    maxima = [torch.cat(gather.kept) for gather in gathers if gather.kept is not None]
+    return Shard(number, first, job.run, entries_hash(entries), top, content, look, block.damaged, maxima)
+
+
+class _Block:
+    """The rows of the pictures that are being gathered."""
+
+    def __init__(self, gathers: Sequence[Gather], first: int) -> None:
+        self.gathers, self.first = gathers, first
+        self.filled = self.count = self.taken = 0
+        self.good = torch.zeros(BLOCK, dtype=torch.bool)
+        self.numbers = torch.zeros(BLOCK, dtype=torch.int64)
+        self.content, self.look = list[int](), list[int]()
+        self.damaged: dict[int, str] = {}
+        self.forward = 0.0
+
+    def take(self, batch: list[Read], job: Job, run: Callable[..., None]) -> None:
+        """Run the network on a batch, filled up to its shape, and gather what it shows."""
+        size = job.maps.batch
+        if self.filled + size > BLOCK:
+            self.settle()
+        rows, numbers = slice(self.filled, self.filled + size), torch.arange(size) + self.first + self.taken
+        draw = draws(numbers)
+        here = torch.tensor([read.image is not None for read in batch] + [False] * (size - len(batch)))
+        images = _stacked(batch, size, job.network)
+
+        def look(place: int, maps: Tensor, before: Tensor | None) -> None:
+            self.gathers[place].look(rows.start, draw, maps, before)
+
+        began = time.perf_counter()
+        run(images, look)
+        self.forward += time.perf_counter() - began
+        finite = torch.stack([gather.finite(rows) for gather in self.gathers]).all(0)
+        good = here & finite
+        for gather in self.gathers:
+            gather.commit(rows, draw, good)
+        self.good[rows], self.numbers[rows] = good, numbers
+        for at, read in enumerate(batch):
+            why = read.why or ("" if finite[at] else "the network gives NaN or infinite values for it")
+            if why:
+                self.damaged[int(numbers[at])] = why
+            self.content.append(read.content)
+            self.look.append(read.look)
+        self.count += int(good.sum())
+        self.taken += len(batch)
+        self.filled += size
+
+    def settle(self) -> None:
+        """Put what was gathered into the lists."""
+        good = self.good[: self.filled].nonzero()[:, 0]
+        if len(good):
+            for gather in self.gathers:
+                gather.settle(good, self.numbers[good])
+        self.filled = 0
+
+
+def _stacked(batch: list[Read], size: int, network: Network) -> Tensor:
+    """(size, C, samples..) on the network's device: of what is no picture, zeros."""
+    parameter = next((p for p in network.module.parameters() if p.is_floating_point()), torch.zeros(0))
+    images = torch.zeros(size, *network.input_size, dtype=parameter.dtype)
+    for at, read in enumerate(batch):
+        if read.image is not None:
+            images[at] = read.image
+    return images.to(parameter.device)
+
+
+class Clock:
+    """Tells how far a run is: pictures, how many a second, and the network's share of the time."""
+
+    def __init__(self, job: Job, numbers: Sequence[int] | range, progress: Progress | None) -> None:
+        self.progress, self.numbers = progress, numbers
+        self.total = sum(len(job.part(number)) for number in numbers)
+        self.before = self.done = 0
+        self.settle(job)
+        self.began = self.told = time.perf_counter()
+        self.scanned, self.forward, self.last = 0, 0.0, 0.0
+
+    def settle(self, job: Job) -> None:
+        """Count the shards that are there."""
+        left = sum(len(job.part(number)) for number in job.missing(self.numbers))
+        self.before, self.done = self.total - left, 0
+
+    def tell(self, pictures: int, forward: float) -> None:
+        """Count some pictures more; `forward`: seconds in the network since the shard began."""
+        self.done += pictures
+        self.scanned += pictures
+        self.forward += forward - self.last if forward >= self.last else forward
+        self.last = forward
+        now = time.perf_counter()
+        if self.progress and now - self.told > _PATIENCE:
+            self.told, spent = now, now - self.began
+            rate, share = self.scanned / spent, self.forward / spent
+            self.progress(f"{rate:.0f} pictures/s, {share:.0%} in the network", self.before + self.done, self.total)
+
+
+class _claimed:
+    """Holds the lock of a shard, if no other process does."""
+
+    def __init__(self, folder: Path, number: int) -> None:
+        self.path = folder / FOLDER / f"{number:05d}.lock"
+        self.file: BinaryIO | None = None
+
+    def __enter__(self) -> bool:
+        with said_in_words(self.path):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            file = open(self.path, "wb")
+        if lock(file.fileno()) and os.path.exists(self.path):
+            self.file = file
+            return True
+        file.close()
+        return False
+
+    def __exit__(self, *_: object) -> None:
+        if self.file is not None:
+            with suppress(OSError):
+                self.path.unlink()
+            self.file.close()
+
+
+def part_of(part: str, shards: range) -> Sequence[int]:
+    """Return the shards of a part, "3/16": every sixteenth, from the third on.
+
+    Raises:
+        ShapeError: it is no part.
+    """
+    match = re.fullmatch(r"(\d+)/(\d+)", part)
+    if not match or not 1 <= int(match[1]) <= int(match[2]):
+        raise ShapeError(f"part: {part!r} came, but one of several was needed, such as 3/16: the third of sixteen.")
+    return shards[int(match[1]) - 1 :: int(match[2])]

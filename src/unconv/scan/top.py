@@ -1,0 +1,205 @@
+"""What is kept of many pictures for the units of one place, and how two such results become one.
+
+`merge` is associative and does not depend on the order: one process, many, and a run that goes on give the same numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from unconv.errors import ShapeError
+
+NOBODY = 2**62
+"""The number of no picture; it comes after all."""
+BINS = 64
+ZERO = 0
+"""The bin of maxima that are not above zero; bin b, from 1 on, holds those from 2^(b-32) to below 2^(b-31)."""
+
+
+@dataclass(frozen=True)
+class Lists:
+    """The strongest pictures of each channel, strongest first; of equals the one with the smaller number.
+
+    Args:
+        rank: (C, K) float32, by which they are ordered: a unit's activation, or what it was before a clip; -inf: nobody.
+        value: (C, K) float32, the activation.
+        picture: (C, K) int64, the number; `NOBODY` where there are fewer.
+        position: (C, K, axes) int32, where on the map.
+    """
+
+    rank: Tensor
+    value: Tensor
+    picture: Tensor
+    position: Tensor
+
+    @classmethod
+    def empty(cls, channels: int, keep: int, axes: int) -> Lists:
+        """Return lists without pictures."""
+        nothing = torch.full((channels, keep), -torch.inf)
+        nobody = torch.full((channels, keep), NOBODY)
+        return cls(nothing, torch.zeros(channels, keep), nobody, torch.zeros(channels, keep, axes, dtype=torch.int32))
+
+    def beside(self, other: Lists) -> Lists:
+        """Return as many of both as one holds."""
+        both = [torch.cat([mine, theirs], 1) for mine, theirs in zip(self.parts, other.parts, strict=True)]
+        return Lists(*both).first(self.rank.shape[1])
+
+    def first(self, keep: int) -> Lists:
+        """Return the `keep` strongest, in order."""
+        by_number = self.picture.argsort(dim=1, stable=True)
+        order = by_number.gather(1, self.rank.gather(1, by_number).argsort(dim=1, descending=True, stable=True))[:, :keep]
+        at = order[..., None].expand(-1, -1, self.position.shape[2])
+        rank, value, picture = (part.gather(1, order) for part in (self.rank, self.value, self.picture))
+        return Lists(rank, value, picture, self.position.gather(1, at))
+
+    @property
+    def parts(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """All four tensors."""
+        return self.rank, self.value, self.picture, self.position
+
+
+@dataclass(frozen=True)
+class Levels:
+    """Of each channel and each octave of activation one picture, drawn by the smallest of random numbers.
+
+    Args:
+        draw: (C, BINS) int64, the random number of the picture; the largest integer where no picture reached that level.
+        picture, value, position: as in `Lists`, (C, BINS).
+    """
+
+    draw: Tensor
+    picture: Tensor
+    value: Tensor
+    position: Tensor
+
+    @classmethod
+    def empty(cls, channels: int, axes: int) -> Levels:
+        """Return levels without pictures."""
+        most = torch.full((channels, BINS), torch.iinfo(torch.int64).max)
+        nobody = torch.full((channels, BINS), NOBODY)
+        return cls(most, nobody, torch.zeros(channels, BINS), torch.zeros(channels, BINS, axes, dtype=torch.int32))
+
+    def beside(self, other: Levels) -> Levels:
+        """Return of each level the picture with the smaller number drawn."""
+        theirs = other.draw < self.draw
+        pairs = zip(self.parts, other.parts, strict=True)
+        return Levels(*(torch.where(theirs if a.ndim == 2 else theirs[..., None], b, a) for a, b in pairs))
+
+    @property
+    def parts(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """All four tensors."""
+        return self.draw, self.picture, self.value, self.position
+
+
+@dataclass(frozen=True)
+class PlaceTop:
+    """What is kept for the units of one place.
+
+    Args:
+        strongest: the pictures with the largest maxima.
+        lowest: those with the smallest minima, their rank and value with the other sign; None if nobody asked.
+        positive: (C,) int64, how many pictures had a maximum above zero.
+        histogram: (C, BINS) int64, of the maxima.
+        levels: one picture of each octave.
+        sums: of the maxima, (C,) float64, by the number of the first picture of the part they are of: added up in that
+            order, and not as they come, they do not depend on it.
+    """
+
+    strongest: Lists
+    lowest: Lists | None
+    positive: Tensor
+    histogram: Tensor
+    levels: Levels
+    sums: Mapping[int, Tensor]
+
+    def beside(self, other: PlaceTop) -> PlaceTop:
+        """Return what is kept of the pictures of both."""
+        if self.strongest.rank.shape != other.strongest.rank.shape or (self.lowest is None) != (other.lowest is None):
+            raise ShapeError("merge: results of other places, or with lists of another length, came. Merge those of one run.")
+        lowest = None if self.lowest is None or other.lowest is None else self.lowest.beside(other.lowest)
+        return PlaceTop(
+            self.strongest.beside(other.strongest),
+            lowest,
+            self.positive + other.positive,
+            self.histogram + other.histogram,
+            self.levels.beside(other.levels),
+            {**self.sums, **{part: self.sums[part] + sum_ if part in self.sums else sum_ for part, sum_ in other.sums.items()}},
+        )
+
+    def sum(self) -> Tensor:
+        """(C,) float64: of the maxima of all pictures."""
+        total = torch.zeros(len(self.positive), dtype=torch.float64)
+        for part in sorted(self.sums):
+            total = total + self.sums[part]
+        return total
+
+
+@dataclass(frozen=True)
+class Top:
+    """What is kept of some pictures for all places of a run.
+
+    Args:
+        parts: of each part of the list of pictures that is in it, by the number of its first picture, how many were read.
+        places: in the order of the run.
+    """
+
+    parts: Mapping[int, int]
+    places: Sequence[PlaceTop] = field(default_factory=list)
+
+    @property
+    def count(self) -> int:
+        """How many pictures were read."""
+        return sum(self.parts.values())
+
+
+def merge(a: Top, b: Top) -> Top:
+    """Return what is kept of the pictures of both.
+
+    Raises:
+        ShapeError: they have pictures in common, or are of different runs.
+    """
+    common = sorted(set(a.parts) & set(b.parts))
+    if common or len(a.places) != len(b.places):
+        what = f"both hold the part from picture {common[0]} on" if common else "they are of different places"
+        raise ShapeError(f"merge: {what}, but results of different pictures of one run were needed. Merge each once.")
+    return Top({**a.parts, **b.parts}, [mine.beside(theirs) for mine, theirs in zip(a.places, b.places, strict=True)])
+
+
+def strongest(ranks: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Return the `count` largest of each row, largest first, and where they stand; of equals the first.
+
+    `topk` alone leaves open which of equals it takes.
+    """
+    bits = ranks.contiguous().view(torch.int32).long()
+    ordered = torch.where(bits < 0, bits ^ 0x7FFFFFFF, bits)  # integers in the order of the numbers
+    keys = ordered * 2**32 + torch.arange(ranks.shape[1] - 1, -1, -1)
+    found = keys.topk(count, 1).indices
+    return ranks.gather(1, found), found
+
+
+def bins(values: Tensor) -> Tensor:
+    """Return the level of each value, int64: 0 of what is not above zero, else its octave."""
+    exponent = (values.contiguous().view(torch.int32) >> 23) - 127 + 32
+    return torch.where(values > 0, exponent.clamp(1, BINS - 1), ZERO).long()
+
+
+def draws(numbers: Tensor) -> Tensor:
+    """Return of each picture's number a random one, int64 and not negative, always the same, and no two alike.
+
+    Source:
+        Steele, Lea & Flood, "Fast splittable pseudorandom number generators" (2014), the mixing function of SplitMix64.
+    """
+    mixed = [_mixed(number) for number in numbers.tolist()]
+    return torch.tensor(mixed, dtype=torch.int64)
+
+
+def _mixed(number: int) -> int:
+    most = 2**64 - 1
+    x = (number + 1) * 0x9E3779B97F4A7C15 & most
+    x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9 & most
+    x = (x ^ (x >> 27)) * 0x94D049BB133111EB & most
+    return (x ^ (x >> 31)) - 2**63  # as a signed number, in the same order
