@@ -15,7 +15,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
 
 class _Called(ModuleType):
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        from unconv.scan.scan import scan
+        from unconv.scan.data_set import scan
 
         return scan(*args, **kwargs)
 

@@ -23,18 +23,7 @@ def dataset(rows: Any) -> Pictures:
         DtypeError: it has no length, or its rows are not read by number, as those of a stream.
         PictureError: a row holds no picture, or gives another one each time.
     """
-    if not hasattr(rows, "__getitem__") or not hasattr(rows, "__len__"):
-        raise DtypeError(
-            f"pictures: a {type(rows).__name__} came, which has no length or no rows by number, but the strongest pictures "
-            "are read again. Save the stream as .tar files, or as a folder, and pass that."
-        )
-    try:
-        count = len(rows)
-    except TypeError as error:  # torch's IterableDataset
-        raise DtypeError(
-            f"pictures: {type(rows).__name__} has no length: it is a stream, but pictures are read again by number. "
-            "Save it as .tar files, or as a folder, and pass that."
-        ) from error
+    count = _length(rows)
     rows = _undecoded(rows)
     names, classes = _names(rows, count), getattr(rows, "classes", None)
     if count:
@@ -42,6 +31,24 @@ def dataset(rows: Any) -> Pictures:
     labels = _labels(rows, count, classes)
     entries = [Entry(names[number], "", number, -1, labels[number]) for number in range(count)]
     return Pictures("dataset", "", entries, lambda entry: picture_of(rows[entry.offset]), one_at_a_time=True)
+
+
+def _length(rows: Any) -> int:
+    """Return how many rows there are.
+
+    Raises:
+        DtypeError: that is not known, or rows cannot be read by number.
+    """
+    try:
+        count = len(rows)
+    except TypeError:  # torch's IterableDataset has a length that raises
+        count = -1
+    if count < 0 or not hasattr(rows, "__getitem__"):
+        raise DtypeError(
+            f"pictures: a {type(rows).__name__} came, a stream without a length or without rows by number, but the strongest "
+            "pictures are read again. Save it as .tar files, or as a folder, and pass that."
+        )
+    return count
 
 
 def picture_of(row: Any) -> Any:
@@ -72,7 +79,7 @@ def _is_picture(value: Any) -> bool:
 
 
 def _undecoded(rows: Any) -> Any:
-    """Return Hugging Face's data set with its pictures as bytes, which we decode: one that is cut off is then one row's matter."""
+    """Return Hugging Face's data set with its pictures as bytes, which we decode: a damaged one is then its row's matter."""
     features = getattr(rows, "features", None)
     if not isinstance(features, Mapping) or not hasattr(rows, "cast_column"):
         return rows

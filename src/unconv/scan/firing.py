@@ -46,7 +46,7 @@ def fires(
     value = torch.cat(values)
     share = shares(value, histograms)
     order = np.lexsort((-value.numpy(), -share))
-    chosen = [k for k in order.tolist() if np.isfinite(value[k]) and value[k] > 0][:n]
+    chosen = [k for k in order.tolist() if 0 < float(value[k]) < np.inf][:n]
     return [(rows[k][0], rows[k][1], float(value[k]), float(share[k]), rows[k][2]) for k in chosen]
 
 

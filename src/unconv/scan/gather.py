@@ -168,6 +168,10 @@ class Gather:
         if self.kept is not None:
             self.kept.append(values.T.clamp(-65504, 65504).half())
 
+    def maxima(self) -> Tensor:
+        """(pictures, C) float16: of every picture that was read."""
+        return torch.cat([torch.zeros(0, self.channels, dtype=torch.float16), *(self.kept or ())])
+
     def result(self, part: int) -> PlaceTop:
         """Return what is kept.
 

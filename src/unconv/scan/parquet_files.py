@@ -80,13 +80,16 @@ def _content(value: Any, entry: Entry) -> bytes:
     if isinstance(value, dict):
         path = value.get("path")
         if value.get("bytes") is None and path:
+            if Path(path).is_absolute() or ".." in Path(path).parts:  # a table from elsewhere names no file of this machine
+                raise PictureError(f"pictures: {entry.key} names {path}, which does not lie beside {entry.source}.")
             try:
-                return (Path(entry.source).parent / path).read_bytes()
+                beside: bytes = (Path(entry.source).parent / path).read_bytes()
+                return beside
             except OSError as error:
                 raise PictureError(f"pictures: {entry.key} names {path}, which cannot be read: {error.strerror}.") from error
         value = value.get("bytes")
     if isinstance(value, bytes):
-        return value
+        return bytes(value)
     raise PictureError(f"pictures: {entry.key} holds no picture, but {type(value).__name__}.")
 
 

@@ -98,6 +98,9 @@ def work(job: Job, numbers: Sequence[int] | range, progress: Progress | None = N
         clock.settle(job)
         if not done:
             time.sleep(_WAIT)
+    for rest in (job.folder / FOLDER).glob("*.lock"):  # of processes that were killed
+        with _claimed(job.folder, int(rest.stem)):
+            pass
 
 
 def scan_shard(job: Job, number: int, clock: Clock | None = None) -> Shard:
@@ -113,7 +116,7 @@ def scan_shard(job: Job, number: int, clock: Clock | None = None) -> Shard:
     block.settle()
     content, look = (torch.tensor(column, dtype=torch.int64) for column in (block.content, block.look))
     top = Top({first: block.count}, [gather.result(first) for gather in gathers])
-    maxima = [torch.cat(gather.kept) for gather in gathers if gather.kept is not None]
+    maxima = [gather.maxima() for gather in gathers if gather.kept is not None]
     return Shard(number, first, job.run, entries_hash(entries), top, content, look, block.damaged, maxima)
 
 

@@ -76,7 +76,7 @@ def _listed(file: Path, prefix: str) -> tuple[list[Entry], dict[str, str], str, 
                 others += 1
             whole = member.offset_data + -(-member.size // 512) * 512 <= size
         raw.seek(tar.offset)  # where the next header would be: a whole tar has an empty block there
-        ended = raw.read(512) == bytes(512) or tar.offset < size
+        ended = raw.read(512) == bytes(512)
     fault = (
         ""
         if whole and ended
