@@ -200,3 +200,14 @@ def test_every_dotted_name_in_the_docs_is_reached_from_unconv():
 def test_links_between_pages_lead_somewhere(page):
     links = re.findall(r"\]\(([^)#:]+)\)", page.read_text())
     assert not [link for link in links if not (page.parent / link).exists()]
+
+
+def test_the_page_on_scans_runs_and_both_languages_say_the_same(tmp_path, monkeypatch, capsys):
+    pytest.importorskip("pyarrow")
+    monkeypatch.chdir(tmp_path)
+    english, chinese = (blocks(f"docs/scan{name}.md") for name in ("", ".zh-CN"))
+    without_remarks = [[line.partition("  #")[0] for line in block.splitlines()] for block in (*english, *chinese)]
+    assert without_remarks[0] == without_remarks[1]
+    exec(english[0], {})
+    assert (tmp_path / "unit.png").exists()
+    assert "Fires(place=" in capsys.readouterr().out

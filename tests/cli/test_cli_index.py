@@ -1,0 +1,60 @@
+"""The commands on data sets, from outside."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from PIL import Image
+
+from cases.scans import save_pictures
+
+pytest.importorskip("pyarrow")
+
+
+@pytest.fixture
+def folder(tmp_path, unconv_command):
+    save_pictures(tmp_path / "p", 12, side=100)
+    status, out, _ = unconv_command("index", "unconv:caltech", tmp_path / "p", "-o", tmp_path / "i", "--at", "features.3", "-q")
+    assert status == 0
+    assert "32 units of 1 places, " in out and "over 12 of 12 pictures" in out
+    return tmp_path / "i"
+
+
+def test_what_was_scanned_is_listed_and_drawn(folder, unconv_command):
+    status, out, _ = unconv_command("top", folder)
+    assert status == 0 and "features.3" in out
+    status, out, _ = unconv_command("top", folder, "--at", "features.3", "--channel", "4", "--json")
+    assert [entry["rank"] for entry in json.loads(out)] == list(range(9))
+    for name in ("f.png", "f.pdf", "f.svg"):
+        status, out, err = unconv_command("figure", folder, "--at", "features.3", "--channels", "random:2", "-o", folder / name)
+        assert status == 0 and "units drawn with seed 0: features.3" in err
+        assert (folder / name).stat().st_size > 1000
+    with Image.open(folder / "f.png") as picture:
+        assert picture.width > 300
+
+
+def test_damaged_pictures_make_the_status_1_unless_they_may_be_skipped(tmp_path, unconv_command):
+    files = save_pictures(tmp_path / "p", 6, side=100)
+    files[2].write_bytes(files[2].read_bytes()[:200])
+    command = ("index", "unconv:caltech", tmp_path / "p", "-o", tmp_path / "i", "--at", "features.3")
+    status, out, err = unconv_command(*command)
+    assert status == 1 and "over 5 of 6 pictures" in out and f"not read: class1/{files[2].name}" in err
+    status, out, _ = unconv_command(*command, "--skip-damaged", "--json")
+    assert status == 0
+    assert [each["key"] for each in json.loads(out)["damaged"]] == [f"class1/{files[2].name}"]
+
+
+def test_parts_say_that_they_are_not_all(tmp_path, unconv_command):
+    save_pictures(tmp_path / "p", 3, side=100)
+    command = ("index", "unconv:caltech", tmp_path / "p", "-o", tmp_path / "i", "--at", "features.3", "--part")
+    status, _, err = unconv_command(*command, "2/2")
+    assert status == 0 and "part 2/2 is done; the index is written when all parts are" in err
+    status, out, _ = unconv_command(*command, "1/2")
+    assert status == 0 and "wrote" in out
+
+
+@pytest.mark.parametrize("channels", ["all", "3-5", ""])
+def test_channels_that_name_none_are_refused(folder, unconv_command, channels):
+    status, _, err = unconv_command("figure", folder, "--at", "features.3", "--channels", channels, "-o", folder / "f.png")
+    assert status == 1 and "channels, such as 3,17" in err
