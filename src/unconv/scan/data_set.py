@@ -35,7 +35,7 @@ def scan(
     lowest: bool = False,
     maxima: bool = True,
     batch: int | None = None,
-    shard: int = SHARD,
+    shard: int | None = None,
     threads: int | None = None,
 ) -> Index:
     """Find the strongest pictures of every unit over a data set, and write an index of them into a folder.
@@ -55,7 +55,7 @@ def scan(
         lowest: keep the smallest values too; of a rectifier's outputs, of what stood before it.
         maxima: keep the maxima of every picture, 2 bytes a unit and picture, for `similar` and the means of classes.
         batch: pictures that run together; None: 8 on a CPU, 64 on a GPU. Another number may change last bits.
-        shard: pictures to a file: what a stopped run loses at most.
+        shard: pictures to a file: what a stopped run loses at most. None: 4,096, or as near below as batches fill.
         threads: that read pictures; None: as many as there are cores.
 
     Raises:
@@ -94,7 +94,7 @@ def scan_part(
     lowest: bool = False,
     maxima: bool = True,
     batch: int | None = None,
-    shard: int = SHARD,
+    shard: int | None = None,
     threads: int | None = None,
 ) -> Index | None:
     """As `scan`, the share of one of several processes or machines that write into one folder.
@@ -107,6 +107,7 @@ def scan_part(
     """
     needed()
     batch = batch or (8 if _on_cpu(network) else 64)
+    shard = SHARD // max(1, batch) * batch if shard is None else shard
     for name, value, most in (("keep", keep, BLOCK), ("batch", batch, BLOCK), ("shard", shard, 10**6)):
         if not 1 <= value <= most:
             raise ShapeError(f"{name}: {value} came, but 1 to {most} was needed.")

@@ -107,7 +107,7 @@ def scan_shard(job: Job, number: int, clock: Clock | None = None) -> Shard:
     """Return what is kept of the pictures of a shard."""
     entries, first = job.part(number), number * job.shard
     gathers = [Gather(seen.shape, job.keep, seen.rectified, job.lowest, job.maxima) for seen in job.maps.seen]
-    block = _Block(gathers, first)
+    block = Block(gathers, first)
     with job.maps.running() as run:
         for batch in read_ahead(entries, job.read, job.network, job.maps.batch, job.threads):
             block.take(batch, job, run)
@@ -120,7 +120,7 @@ def scan_shard(job: Job, number: int, clock: Clock | None = None) -> Shard:
     return Shard(number, first, job.run, entries_hash(entries), top, content, look, block.damaged, maxima)
 
 
-class _Block:
+class Block:
     """The rows of the pictures that are being gathered."""
 
     def __init__(self, gathers: Sequence[Gather], first: int) -> None:
