@@ -48,7 +48,7 @@ def test_a_scan_killed_at_every_third_step_ends_with_the_same_bytes(tmp_path):
 @pytest.mark.skipif(sys.platform == "win32", reason="the system knows no SIGTERM")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_scan_that_is_stopped_leaves_whole_shards_and_goes_on(tmp_path, number):
-    save_pictures(tmp_path / "p", 300, side=100)
+    save_pictures(tmp_path / "p", 64, side=100)
     arguments = ["unconv", "index", "unconv:caltech", "p", "-o", "i", "--at", "features.23", "-q", "--batch", "1"]
     code = f"import sys; sys.argv = {arguments}\n"
     code += "from unconv.scan import data_set\nimport unconv.cli\ndata_set.scan_part.__wrapped__.__kwdefaults__['shard'] = 8\n"
@@ -66,7 +66,7 @@ def test_a_scan_that_is_stopped_leaves_whole_shards_and_goes_on(tmp_path, number
     with pytest.raises(unconv.ScanError, match="not whole"):
         unconv.Index(tmp_path / "i")
     index = unconv.scan(unconv.load("unconv:caltech"), tmp_path / "p", tmp_path / "i", ["features.23"], batch=1, shard=8)
-    assert len(index.pictures()) == 300
+    assert len(index.pictures()) == 64
 
 
 def test_two_at_once_share_the_work_and_end_alike(pictures, tmp_path):
