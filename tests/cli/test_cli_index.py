@@ -26,12 +26,18 @@ def test_what_was_scanned_is_listed_and_drawn(folder, unconv_command):
     assert status == 0 and "features.3" in out
     status, out, _ = unconv_command("top", folder, "--at", "features.3", "--channel", "4", "--json")
     assert [entry["rank"] for entry in json.loads(out)] == list(range(9))
-    for name in ("f.png", "f.pdf", "f.svg"):
-        status, out, err = unconv_command("figure", folder, "--at", "features.3", "--channels", "random:2", "-o", folder / name)
-        assert status == 0 and "units drawn with seed 0: features.3" in err
-        assert (folder / name).stat().st_size > 1000
+    status, out, err = unconv_command("figure", folder, "--at", "features.3", "--channels", "random:2", "-o", folder / "f.png")
+    assert status == 0 and "units drawn with seed 0: features.3" in err
     with Image.open(folder / "f.png") as picture:
         assert picture.width > 300
+
+
+@pytest.mark.parametrize("name", ["f.pdf", "f.svg"])
+def test_figures_are_written_for_papers(folder, unconv_command, name):
+    pytest.importorskip("matplotlib")
+    status, _, _ = unconv_command("figure", folder, "--at", "features.3", "--channels", "1,2", "-o", folder / name)
+    assert status == 0
+    assert (folder / name).stat().st_size > 1000
 
 
 def test_damaged_pictures_make_the_status_1_unless_they_may_be_skipped(tmp_path, unconv_command):
