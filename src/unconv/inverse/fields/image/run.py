@@ -18,9 +18,9 @@ from unconv.inverse.fields.image.linear_light import taken_to_light
 from unconv.inverse.fields.image.pace import Pace, Progress
 from unconv.inverse.fields.image.problem import Method, Problem
 from unconv.inverse.fields.image.restored import Restored
-from unconv.inverse.fields.image.settling import Growth, another, settled
+from unconv.inverse.fields.image.settling import Estimated, Growth, another, settled
 from unconv.inverse.fields.image.table import row
-from unconv.inverse.fields.image.tiles import Parts, forecast, parts
+from unconv.inverse.fields.image.tiles import Parts, forecast, middle, parts
 from unconv.inverse.fields.image.transparency import put_back, without_hidden
 from unconv.pictures.measured import Measured
 
@@ -75,10 +75,10 @@ def restored(
     total = sum(len(picture) for picture in pictures)
     pace = Pace(progress, total, settings.steps, row(name).later)
     made, deviations, estimated = [], [], settings.noise == "estimate" and settings.factor == 1
-    for p, light, (noise, _), samples in zip(pictures, units, noises, seen, strict=True):
+    for p, light, (noise, doubt), samples in zip(pictures, units, noises, seen, strict=True):
         as_light = light.noise(1.0, samples)
-        restore, first = partial(_picture, p, settings, light.beside, pace), row(name).smooth_from
-        found, used = settled(restore, noise * as_light, first, p.picture if estimated else None)
+        white = not doubt if estimated else None
+        found, used = _settled(p, settings, light.beside, pace, noise * as_light, row(name).smooth_from, white)
         made.append(light.back(found))
         deviations.append(used / as_light)
         told += another(noise, deviations[-1]) if used != noise * as_light else []
@@ -106,6 +106,24 @@ def _hints(samples: Tensor, light: Light, settings: Settings, noise: float) -> l
 
 def _without_missing(given: Measured, missing: Tensor | None) -> Measured:
     return given if missing is None else replace(given, samples=given.samples.masked_fill(missing, torch.nan))
+
+
+def _settled(
+    picture: Parts, settings: Settings, light: float, pace: Pace, noise: float, first: int | None, white: bool | None
+) -> tuple[Tensor, float]:
+    """Restore one picture with the noise that results show; of a large one its middle is tried.
+
+    Args:
+        white: white noise was found, and nothing else; None where the noise was not estimated.
+    """
+    restore = partial(_picture, picture, settings, light, pace)
+    if white is None or first is None:
+        return settled(restore, noise, first)
+    part = middle(picture)
+    if part is None:
+        return settled(restore, noise, first, Estimated(picture.picture, white))
+    trial = partial(_picture, part, settings, light, Pace(None, 1, settings.steps))
+    return settled(restore, noise, first, Estimated(part.picture, white), trial)
 
 
 def _picture(picture: Parts, settings: Settings, light: float, pace: Pace, noise: float, growth: Growth) -> Tensor:

@@ -16,6 +16,8 @@ from unconv.errors import DtypeError, ShapeError
 from unconv.inverse.fields.image.table import row
 
 _MARGIN = 24  # samples beyond the kernel that one tile shares with the next
+_MIDDLE = 112  # samples along each axis of a picture's middle, or so many PSFs
+_PSFS = 4
 _BESIDES = 320  # numbers for each sample, of pictures so small that what a method needs besides grows with them
 
 
@@ -117,6 +119,17 @@ def parts(picture: Tensor, kernel: Sequence[int], method: str, room: float, boun
         counts[longest] += 1
     lines = [_line(a, c, size, row(method).begins) for a, c, size in zip(n, counts, sizes, strict=True)]
     return Parts(picture, tuple(product(*lines)), boundary, tuple(k // 2 for k in kernel))
+
+
+def middle(whole: Parts) -> Parts | None:
+    """Cut the middle out of a picture; None where that is most of it, or nothing was seen there."""
+    n = whole.picture.shape[-len(whole.reach) :]
+    size = [min(m, max(_MIDDLE, _PSFS * (2 * reach + 1))) for m, reach in zip(n, whole.reach, strict=True)]
+    box = tuple(((m - k) // 2, (m - k) // 2 + k) for m, k in zip(n, size, strict=True))
+    part = whole.picture[_slices(box)]
+    if 2 * prod(size) > prod(n) or bool(part.isnan().all()):
+        return None
+    return Parts(part, (tuple((0, k) for k in size),), "unknown", whole.reach)
 
 
 def _line(n: int, count: int, size: int, begins: int) -> list[tuple[int, int]]:
