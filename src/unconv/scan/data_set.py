@@ -15,12 +15,13 @@ from unconv.reverse.maps import Maps
 from unconv.reverse.model import listed, name_of
 from unconv.reverse.network import Network
 from unconv.reverse.places import Place
+from unconv.scan.arrow import pyarrow
 from unconv.scan.gather import BLOCK
 from unconv.scan.index import Index
 from unconv.scan.opening import open_pictures
 from unconv.scan.run import describe, run_hash, settle, settle_list
 from unconv.scan.scanning import SHARD, Job, Progress, part_of, work
-from unconv.scan.tables import needed, write_index
+from unconv.scan.tables import write_index
 
 
 @checks_kinds_but("network", "pictures", "places", "progress")
@@ -105,7 +106,7 @@ def scan_part(
     Returns:
         The index, from whoever ends last; None while shards of other parts are missing.
     """
-    needed()
+    pyarrow()  # now, and not after hours
     batch = batch or (8 if _on_cpu(network) else 64)
     shard = SHARD // max(1, batch) * batch if shard is None else shard
     for name, value, most in (("keep", keep, BLOCK), ("batch", batch, BLOCK), ("shard", shard, 10**6)):

@@ -57,8 +57,6 @@ def read_file(entry: Entry) -> bytes:
     """
     try:
         with open(entry.source, "rb") as file:
-            if entry.length >= 0:
-                file.seek(entry.offset)
             return file.read()
     except OSError as error:
         raise PictureError(f"pictures: {entry.key} cannot be read: {error.strerror or error}.") from error

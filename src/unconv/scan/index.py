@@ -20,13 +20,14 @@ from unconv.reverse.methods import Rules
 from unconv.reverse.network import Network, load
 from unconv.reverse.reconstruction import Reconstructions
 from unconv.scan.again import Reader
+from unconv.scan.arrow import pyarrow
 from unconv.scan.firing import fires
 from unconv.scan.listed import Entry
 from unconv.scan.opening import open_pictures
 from unconv.scan.run import known_run, weights_hash
 from unconv.scan.shards import load as load_shard
 from unconv.scan.shards import shard_numbers
-from unconv.scan.tables import INDEX, PICTURES, UNITS, made_from, needed
+from unconv.scan.tables import INDEX, PICTURES, UNITS, made_from
 from unconv.scan.winners import Winner, projections
 
 _NEAR = 6
@@ -339,7 +340,7 @@ class Index:
         return np.array(self._read(UNITS).column("histogram").to_pylist())
 
     def _read(self, name: str) -> Any:
-        return needed().parquet.read_table(self.folder / name)
+        return pyarrow().parquet.read_table(self.folder / name)
 
     def _channel(self, place: str, channel: int) -> int:
         """Return the number of a place.
@@ -358,7 +359,7 @@ class Index:
     def _rows(self, place: str, channel: int, kind: str) -> list[Found]:
         number = self._channel(place, channel)
         if place not in self._groups:
-            group = needed().parquet.ParquetFile(self.folder / INDEX).read_row_group(number)
+            group = pyarrow().parquet.ParquetFile(self.folder / INDEX).read_row_group(number)
             columns = {name: group.column(name).to_numpy() for name in ("channel", "rank", "value", "score", "picture")}
             columns["kind"] = np.array(group.column("kind").to_pylist())
             columns |= {name: group.column(name).to_pylist() for name in ("position", "box")}
@@ -405,6 +406,3 @@ class Index:
 def _preprocess(fields: dict[str, Any]) -> Preprocess:
     settings: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}
     return Preprocess(**settings)
-
-
-__all__ = ["Fires", "Found", "Index", "ScannedPicture", "Similar", "UnitStatistics"]

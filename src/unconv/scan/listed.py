@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 SUFFIXES = frozenset(
@@ -52,14 +52,9 @@ class Pictures:
     faults: tuple[str, ...] = ()
     left_out: int = 0
     one_at_a_time: bool = False
-    root: str = field(default="", compare=False)
 
     def __len__(self) -> int:
         return len(self.entries)
-
-    def hashed(self, first: int, end: int) -> str:
-        """Return what tells a part of the list from another one."""
-        return entries_hash(self.entries[first:end])
 
 
 def entries_hash(entries: Sequence[Entry]) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from unconv.errors import PictureError
+from unconv.scan.arrow import pyarrow
 from unconv.scan.listed import Entry, Pictures
 
 _COLUMNS = ("image", "img", "jpg", "jpeg", "png", "webp", "picture", "photo", "bytes", "image_bytes")
@@ -41,11 +42,10 @@ class _Reader:
         self._lock = threading.Lock()
 
     def opened(self, file: str) -> Any:
-        parquet = needed()
         if file not in self._files:
             try:
-                self._files[file] = parquet.ParquetFile(file)
-            except Exception as error:  # pyarrow's own kinds, of which ArrowInvalid is no OSError
+                self._files[file] = pyarrow().parquet.ParquetFile(file)
+            except (pyarrow().ArrowException, OSError) as error:
                 raise PictureError(f"pictures: {file} is no Parquet file, or is damaged: {error}.") from error
             _column(self._files[file], file)
         return self._files[file]
@@ -70,7 +70,7 @@ class _Reader:
             name = _column(table, file)
             try:
                 self._group = (file, group, table.read_row_group(group, columns=[name]).column(0))
-            except Exception as error:
+            except (pyarrow().ArrowException, OSError) as error:
                 raise PictureError(f"pictures: row group {group} of {file} cannot be read: {error}.") from error
         return self._group[2]
 
@@ -95,8 +95,7 @@ def _content(value: Any, entry: Entry) -> bytes:
 
 def _column(table: Any, file: str) -> str:
     """Return the name of the column that holds pictures."""
-    import pyarrow as pa
-
+    pa = pyarrow()
     kinds = {field.name: field.type for field in table.schema_arrow}
     fitting = [name for name, kind in kinds.items() if _holds_bytes(kind, pa)]
     found = [name for name in _COLUMNS if name in fitting] or fitting
@@ -122,7 +121,7 @@ def _labels(table: Any, file: str) -> list[str | None] | None:
         return None
     try:
         values = table.read(columns=[found]).column(0).to_pylist()
-    except Exception as error:
+    except (pyarrow().ArrowException, OSError) as error:
         raise PictureError(f"pictures: the column {found} of {file} cannot be read: {error}.") from error
     told: Any = None
     try:
@@ -132,19 +131,6 @@ def _labels(table: Any, file: str) -> list[str | None] | None:
         told = None
     known = told if isinstance(told, list) else []
     return [None if v is None else known[v] if isinstance(v, int) and 0 <= v < len(known) else str(v) for v in values]
-
-
-def needed() -> Any:
-    """Return pyarrow's Parquet.
-
-    Raises:
-        PictureError: it is not installed.
-    """
-    try:
-        import pyarrow.parquet as parquet
-    except ImportError as error:
-        raise PictureError("scan: Parquet files need pyarrow: pip install unconv[scan].") from error
-    return parquet
 
 
 def parquet_reader() -> Any:

@@ -22,8 +22,6 @@ from unconv.version import __version__
 
 FILE, LIST = "run.json", "list.json"
 _FORMAT = 1
-_DESCRIBES = ("opened", "started", "where", "device")
-"""What run.json says besides, that the numbers do not depend on."""
 
 
 def describe(network: Network, maps: Maps, keep: int, shard: int, lowest: bool, maxima: bool) -> dict[str, Any]:
@@ -155,10 +153,17 @@ def opened(network: Network) -> dict[str, Any] | None:
     """Return how a network was opened, so that it can be opened again; None if it was given as a live module."""
     if network.opened_with is None:
         return None
-    spec, weights = network.opened_with
+    spec, weights = (None if path is None else _absolute(path) for path in network.opened_with)
     own = network.preprocess
     how = asdict(own) if isinstance(own, Preprocess) else None
     return {"model": spec, "weights": weights, "preprocess": how}
+
+
+def _absolute(path: str) -> str:
+    """Return the path of a file from the root on, so that it is found from any folder; a name as it is."""
+    file, colon, rest = path.partition(".py:")
+    file = file + ".py" if colon else file
+    return f"{Path(file).absolute()}{':' + rest if colon else ''}" if Path(file).is_file() else path
 
 
 def _preparation(network: Network) -> str:

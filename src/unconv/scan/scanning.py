@@ -91,7 +91,7 @@ def work(job: Job, numbers: Sequence[int] | range, progress: Progress | None = N
     while left := job.missing(numbers):
         done = 0
         for number in left:
-            with _claimed(job.folder, number) as mine:
+            with _Claim(job.folder, number) as mine:
                 if mine and job.missing([number]):
                     save(job.folder, scan_shard(job, number, clock))
                     done += 1
@@ -99,7 +99,7 @@ def work(job: Job, numbers: Sequence[int] | range, progress: Progress | None = N
         if not done:
             time.sleep(_WAIT)
     for rest in (job.folder / FOLDER).glob("*.lock"):  # of processes that were killed
-        with _claimed(job.folder, int(rest.stem)):
+        with _Claim(job.folder, int(rest.stem)):
             pass
 
 
@@ -211,7 +211,7 @@ class Clock:
             self.progress(f"{rate:.0f} pictures/s, {share:.0%} in the network", self.before + self.done, self.total)
 
 
-class _claimed:
+class _Claim:
     """Holds the lock of a shard, if no other process does."""
 
     def __init__(self, folder: Path, number: int) -> None:

@@ -17,11 +17,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from unconv.errors import ScanError
 from unconv.files import write
+from unconv.scan.arrow import pyarrow
 from unconv.scan.listed import Entry
 from unconv.scan.shards import Shard, load
-from unconv.scan.top import BINS, NOBODY, Lists, PlaceTop, Top, merge
+from unconv.scan.top import NOBODY, Lists, PlaceTop, Top, merge
 
 PICTURES, UNITS, INDEX = "pictures.parquet", "units.parquet", "index.parquet"
 _MADE = b"unconv.made_from"
@@ -35,7 +35,7 @@ def write_index(folder: Path, run: Mapping[str, Any], entries: Sequence[Entry], 
     Raises:
         ScanError: a shard is damaged, or pyarrow is not installed.
     """
-    pa = needed()
+    pa = pyarrow()
     shards = [load(folder, number) for number in numbers]
     made = hashlib.sha256("".join(f"{shard.run}{shard.pictures}" for shard in shards).encode()).hexdigest()
     if all(made_from(folder / name) == made for name in (PICTURES, UNITS, INDEX)):
@@ -50,26 +50,12 @@ def write_index(folder: Path, run: Mapping[str, Any], entries: Sequence[Entry], 
     _write_groups(folder / INDEX, (pa.table(_rows(pa, run, place, kept)) for _, (place, kept) in _zipped(run, top)), made)
 
 
-def needed() -> Any:
-    """Return pyarrow.
-
-    Raises:
-        ScanError: it is not installed.
-    """
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ImportError as error:
-        raise ScanError("scan: an index is written and read with pyarrow: pip install unconv[scan].") from error
-    return pyarrow
-
-
 def made_from(path: Path) -> str | None:
     """Return from which shards a table was made; None if it is not there or damaged."""
-    parquet = needed().parquet
+    pa = pyarrow()
     try:
-        metadata = parquet.read_schema(path).metadata or {}
-    except Exception:  # pyarrow's own kinds of errors, of a file that is torn or none
+        metadata = pa.parquet.read_schema(path).metadata or {}
+    except (pa.ArrowException, OSError):  # a file that is torn, or none
         return None
     return (metadata.get(_MADE) or b"").decode() or None
 
@@ -84,7 +70,7 @@ def _write(path: Path, table: Any, made: str) -> None:
 
 def _write_groups(path: Path, tables: Iterator[Any], made: str) -> None:
     """Write tables as the row groups of one file."""
-    pa, buffer, writer = needed(), io.BytesIO(), None
+    pa, buffer, writer = pyarrow(), io.BytesIO(), None
     for table in tables:
         schema = table.schema.with_metadata({_MADE: made.encode()})
         writer = writer or pa.parquet.ParquetWriter(buffer, schema, compression="zstd")
@@ -222,6 +208,3 @@ def _named(pa: Any, name: str, count: int) -> Any:
 def _lists_of(pa: Any, rows: Any, kind: Any) -> Any:
     offsets = np.arange(len(rows) + 1, dtype=np.int32) * rows.shape[1]
     return pa.ListArray.from_arrays(pa.array(offsets), pa.array(rows.reshape(-1)).cast(kind))
-
-
-__all__ = ["BINS", "INDEX", "PICTURES", "UNITS", "boxes_of", "made_from", "needed", "write_index"]

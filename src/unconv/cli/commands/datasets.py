@@ -56,7 +56,8 @@ def index(
 
     listing = open_pictures(pictures)
     if listing.left_out:
-        remark(f"{listing.left_out} files in {pictures} are no pictures, and are left out.", as_json or quiet)
+        many = "1 file" if listing.left_out == 1 else f"{listing.left_out} files"
+        remark(f"left out {many} in {pictures}: no pictures by their names.", as_json or quiet)
     network = open_network(model, quiet, **opening)
     with show_progress(as_json or quiet, "trying the network") as progress:
         told = saying(network.preparation, as_json or quiet, progress)
