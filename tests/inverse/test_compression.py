@@ -7,7 +7,7 @@ import io
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
 from unconv.inverse.compression import compression
 from unconv.inverse.fields.image import deblur
@@ -63,6 +63,52 @@ def test_the_steps_and_the_blocks_are_those_of_the_file(quality, crop):
 def test_a_picture_that_was_never_compressed_has_no_steps(noise):
     picture = scene() + noise * np.random.default_rng(0).standard_normal((192, 192, 3))
     assert compression(torch.from_numpy(np.round(picture)).permute(2, 0, 1)) is None
+
+
+def of_few_values(kind: str) -> Image.Image:
+    rng, grey = np.random.default_rng(2), Image.fromarray(scene(128)[..., 1].astype(np.uint8))
+    y, x = np.mgrid[:128, :128]
+    cells = np.kron(rng.integers(0, 2, (32, 32)), np.ones((4, 4)))
+    page = Image.new("L", (128, 128), 255)
+    for row in range(0, 128, 20):
+        draw = ImageDraw.Draw(page)
+        draw.text((3, row), "".join(map(chr, rng.integers(33, 123, 16))), font=ImageFont.load_default(16))
+    made = {
+        "page": lambda: page.point(lambda value: 255 * (value > 127), "1"),
+        "mask": lambda: page.point(lambda value: 30 + 170 * (value > 127)),
+        "four levels": lambda: grey.point(lambda value: value // 64 * 85),
+        "dithered": lambda: grey.convert("1"),
+        "palette": lambda: Image.fromarray(scene(128).astype(np.uint8)).quantize(4),
+        "stripes": lambda: Image.fromarray((x // 3 % 2 * 255).astype(np.uint8)),
+        "chequers": lambda: Image.fromarray(((x // 8 + y // 8) % 2 * 255).astype(np.uint8)),
+        "cells": lambda: Image.fromarray((cells * 255).astype(np.uint8)),
+        "cells, blurred": lambda: Image.fromarray(
+            blurred(255 * cells[..., None], psf.uniform(5))[..., 0].round().astype(np.uint8)
+        ),
+    }
+    return made[kind]()
+
+
+_FEW_VALUES = "page|mask|four levels|dithered|palette|stripes|chequers|cells|cells, blurred".split("|")
+
+
+@pytest.mark.parametrize("kind", _FEW_VALUES)
+@pytest.mark.parametrize("crop", [(0, 0), (3, 5)])
+def test_a_picture_of_few_values_was_not_compressed(kind, crop):
+    samples = torch.from_numpy(np.asarray(of_few_values(kind).convert("RGB"), float)).permute(2, 0, 1)
+    assert compression(samples[:, crop[0] :, crop[1] :]) is None
+
+
+def test_a_page_of_black_and_white_is_not_called_a_jpeg(tmp_path):
+    of_few_values("page").save(tmp_path / "page.png")
+    assert not any("JPEG" in note for note in deblur(tmp_path / "page.png", psf.disk(1.5), method="wiener").notes)
+
+
+def test_a_page_that_went_through_jpeg_is(tmp_path):
+    page = blurred(np.asarray(of_few_values("page").convert("L"), float)[..., None], psf.gaussian(1.5))[..., 0]
+    with Image.open(jpeg(page, 75)) as picture:
+        picture.save(tmp_path / "page.png")
+    assert any("JPEG" in note for note in deblur(tmp_path / "page.png", psf.gaussian(1.5), method="wiener").notes)
 
 
 def test_what_is_lost_is_about_what_was_lost():

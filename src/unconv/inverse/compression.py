@@ -3,12 +3,15 @@
 JPEG rounds the cosines of each block of 8 × 8 samples to whole multiples of a step. Whoever knows the steps knows how far
 each cosine may be off. They show in the samples themselves, so that a file's own table is not needed: pictures that went
 on as PNG, or as an array, have it, too.
+
+Cosines of few values, as of pages of black and white, of stripes and of dithered pictures, lie at multiples of something by
+themselves. But they do so wherever blocks are taken to begin; those of JPEG in one place only.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import pi, sqrt
+from math import inf, isnan, nan, pi, sqrt
 
 import torch
 from torch import Tensor
@@ -21,6 +24,8 @@ _STEPS = torch.arange(2, 100, dtype=torch.float64)
 _FEW = 24  # cosines that are not zero: of fewer the step cannot be told
 _ALIKE = 0.36  # mean cosine of what is a multiple of a step, with the rounding of samples; of others it is near 0
 _COUNTED, _FEWEST = 8, 3  # frequencies that count, the best ones; by chance some few fit anything
+_ELSEWHERE = ((4, 4), (3, 5), (1, 2))  # blocks that begin there are none of JPEG's
+_APART = 0.75  # the most of JPEG's score that these may have; of pictures of few levels they have 0.9 and more
 _SEARCHED = 256  # samples along each axis, where the blocks of a cropped picture are looked for
 _TRIED = tuple((u, v) for u in range(5) for v in range(5) if 0 < u + v < 6)  # frequencies that hold enough to tell the grid
 _LUMA = (0.299, 0.587, 0.114)
@@ -74,12 +79,12 @@ def compression(samples: Tensor, known: Jpeg | None = None) -> Compression | Non
     if known is not None:
         # The part that is looked at begins with a block where the picture does.
         steps, offset = known.steps.to(part), known.offset
-        cosines = _cosines(part, offset)
+        cosines = _cosines(_blocks(part, offset))
     else:
         found = _offset(part)
         if found is None:
             return None
-        offset, cosines = found, _cosines(part, found)
+        offset, cosines = found, _cosines(_blocks(part, found))
         steps = _filled(torch.stack([_step(row) for row in cosines.flatten(0, 1)]).view(_SIDE, _SIDE))
     return Compression(steps, offset, sqrt(float(_lost(cosines, steps).mean())))
 
@@ -91,46 +96,63 @@ def _basis() -> Tensor:
     return torch.cat([rows[:1] / sqrt(2), rows[1:]])
 
 
-def _cosines(grey: Tensor, offset: tuple[int, int]) -> Tensor:
-    """(8, 8, blocks): the cosines of each block of a grid."""
+def _blocks(grey: Tensor, offset: tuple[int, int]) -> Tensor:
+    """(blocks, 8, 8): those of a grid."""
     rows, columns = (n - (n - start) % _SIDE for n, start in zip(grey.shape, offset, strict=True))
-    blocks = (grey[offset[0] : rows, offset[1] : columns] - 128).unfold(0, _SIDE, _SIDE).unfold(1, _SIDE, _SIDE)
-    basis = _basis().to(grey)
-    return torch.einsum("ui,vj,yxij->uvyx", basis, basis, blocks).flatten(2)
+    return grey[offset[0] : rows, offset[1] : columns].unfold(0, _SIDE, _SIDE).unfold(1, _SIDE, _SIDE).flatten(0, 1)
+
+
+def _cosines(blocks: Tensor) -> Tensor:
+    """(8, 8, blocks): the cosines of each block."""
+    basis = _basis().to(blocks)
+    return torch.einsum("ui,vj,nij->uvn", basis, basis, blocks - 128)
 
 
 def _offset(grey: Tensor) -> tuple[int, int] | None:
-    """Return where blocks begin whose cosines lie at multiples of steps; None if none do."""
+    """Return where blocks begin whose cosines lie at multiples of steps; None if none do, or others as well."""
+
+    def fits(offset: tuple[int, int]) -> bool:
+        score = _on_grid(grey, offset, _STEPS)
+        if score <= _ALIKE:
+            return False
+        others = (((offset[0] + down) % _SIDE, (offset[1] + across) % _SIDE) for down, across in _ELSEWHERE)
+        # Where nothing can be told of another place, JPEG's is not told from it, either.
+        return all(_on_grid(grey, other, _STEPS) < _APART * score for other in others)
+
     # As in every picture that was not cropped; else a part of it tells.
-    if _on_grid(_cosines(grey, (0, 0)), _STEPS) > _ALIKE:
+    if fits((0, 0)):
         return 0, 0
-    part = grey[
-        tuple(slice(None) if n <= _SEARCHED else slice((n - _SEARCHED) // 2 // _SIDE * _SIDE, None) for n in grey.shape)
-    ]
-    part = part[:_SEARCHED, :_SEARCHED].float()
-    offsets = [(down, across) for down in range(_SIDE) for across in range(_SIDE)]
-    found = max(offsets, key=lambda offset: _on_grid(_cosines(part, offset), _STEPS[:30].float()))
-    return found if _on_grid(_cosines(grey, found), _STEPS) > _ALIKE else None
+    part = tuple(slice(max(0, n - _SEARCHED) // 2 // _SIDE * _SIDE, None) for n in grey.shape)
+    looked_at = grey[part][:_SEARCHED, :_SEARCHED].float()
+    places = [(down, across) for down in range(_SIDE) for across in range(_SIDE)]
+    scores = {place: score for place in places if not isnan(score := _on_grid(looked_at, place, _STEPS[:30].float()))}
+    if not scores:
+        return None
+    found = max(scores, key=scores.__getitem__)
+    # Where only the rows, or only the columns, are those of JPEG's blocks, some of its cosines are left.
+    rivals = [score for (down, across), score in scores.items() if down != found[0] and across != found[1]]
+    return found if rivals and max(rivals) < _APART * scores[found] and fits(found) else None
 
 
-def _on_grid(cosines: Tensor, steps: Tensor) -> float:
-    """Return how well the cosines of blocks lie at multiples of steps, from 0 to 1."""
-    scores = [score for u, v in _TRIED if (score := _score(cosines[u, v], steps)[0])]
+def _on_grid(grey: Tensor, offset: tuple[int, int], steps: Tensor) -> float:
+    """Return how well the cosines of a grid's blocks lie at multiples of steps, from 0 to 1; NaN if that cannot be told."""
+    cosines = _cosines(_blocks(grey, offset).unique(dim=0))  # of blocks that recur one tells as much as all
+    scores = [score for u, v in _TRIED if not isnan(score := _score(cosines[u, v], steps)[0])]
     scores = sorted(scores)[-_COUNTED:]
-    return sum(scores) / len(scores) if len(scores) >= _FEWEST else 0.0
+    return sum(scores) / len(scores) if len(scores) >= _FEWEST else nan
 
 
 def _score(cosines: Tensor, steps: Tensor) -> tuple[float, float]:
-    """Return how well cosines lie at multiples of a step, from 0 to 1, and the step; (0, 0) if it cannot be told."""
+    """Return how well cosines lie at multiples of a step, from 0 to 1, and the step; NaN if it cannot be told."""
     steps = steps.to(cosines.device)[:, None]
     turns = cosines / steps
     beyond = turns.abs() > 0.5  # those that are rounded to zero lie at a multiple of every step
     counts = beyond.sum(1)
     alike = (torch.cos(2 * pi * turns) * beyond).sum(1) / counts.clamp(min=1)
-    alike = torch.where(counts >= _FEW, alike, 0.0)
+    alike = torch.where(counts >= _FEW, alike, -torch.inf)
     most = float(alike.max())
     if most <= 0:
-        return 0.0, 0.0
+        return (nan if most == -inf else 0.0), nan
     # A step's own divisors fit as well: the longest is meant.
     longest = float(steps[alike >= 0.8 * most].max())
     return most, longest
