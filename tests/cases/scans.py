@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import time
+from pathlib import Path
+
 import numpy as np
 import torch
 from PIL import Image
@@ -28,3 +33,43 @@ def save_pictures(folder, count, seed=0, side=16):
         coarse = Image.fromarray(rng.integers(0, 256, (5, 5, 3), dtype=np.uint8))
         coarse.resize((side, side), Image.Resampling.BICUBIC).save(path)
     return sorted(folder.rglob("*.png"))
+
+
+class Faulty(nn.Sequential):
+    """A network that in another process than the one that made it, once, does what is asked for: "kill", "raise" or "wait".
+
+    Args:
+        folder: in which it notes that it did; at the `passes`-th forward pass of that process.
+    """
+
+    forwards = 0
+
+    def __init__(self, *layers, fault="", folder="", passes=9, times=1):
+        super().__init__(*layers)
+        self.fault, self.folder, self.passes, self.times, self.home = fault, str(folder), passes, times, os.getpid()
+
+    def forward(self, x):
+        Faulty.forwards += 1
+        if self.fault and os.getpid() != self.home and Faulty.forwards >= self.passes and self._first():
+            if self.fault == "kill":
+                os.kill(os.getpid(), signal.SIGKILL)
+            if self.fault == "raise":
+                raise KeyError("it fails")
+            time.sleep(600)
+        return super().forward(x)
+
+    def _first(self):
+        for number in range(self.times):
+            try:
+                (Path(self.folder) / f"{number}.{self.fault}").touch(exist_ok=False)
+            except FileExistsError:
+                continue
+            return True
+        return False
+
+
+def faulty(fault="", folder="", passes=9, times=1):
+    """The network of `small`, with a fault; without one it is the same network."""
+    network = small()
+    module = Faulty(*network.module, fault=fault, folder=folder, passes=passes, times=times).eval()
+    return unconv.Network(module, network.preprocess, network.input_size)

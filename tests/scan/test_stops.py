@@ -104,7 +104,7 @@ def test_a_shard_is_a_function_of_its_pictures_alone(network, pictures, tmp_path
 
     listing = open_pictures(pictures)
     job = Job(network, Maps(network, None, 4), tmp_path, "run", listing.entries, listing.read, 2, 8, 16, False, True)
-    once, again = scan_shard(job, 1), scan_shard(job, 1)
+    once, again = (scan_shard(job, 1, job.part(1)) for _ in range(2))
     assert once.content.tolist() == again.content.tolist() and once.pictures == again.pictures
     assert (once.top.places[1].strongest.value == again.top.places[1].strongest.value).all()
 

@@ -37,19 +37,16 @@ class Reader:
 
     def __init__(self, folder: Path, given: Pictures | None) -> None:
         _, told = known_list(folder)
-        kind, where = told["kind"], told["where"]
         if given is not None:
             self._read = given.read
-        elif kind in _READERS:
-            self._read = _READERS[kind]()
-        elif where:
-            self._read = open_pictures(where).read
-        else:
-            what = {"array": "an array", "dataset": "a data set"}.get(kind, kind)
+            return
+        found = reader_of(told["kind"], told["where"])
+        if found is None:
             raise ScanError(
-                f"index: {what} in memory was scanned, which no file tells how to open. Pass it: "
+                f"index: {in_memory(told['kind'])} was scanned, which no file tells how to open. Pass it: "
                 "unconv.Index(folder, pictures=pictures)."
             )
+        self._read = found
 
     def read(self, entry: Entry, content: int) -> Any:
         """Return a picture, an array or a tensor.
@@ -68,3 +65,19 @@ class Reader:
                 "Put the old one back, or scan again."
             )
         return content_of(found, entry.key)
+
+
+def reader_of(kind: str, where: str) -> Callable[[Entry], Any] | None:
+    """Return what reads pictures of a kind, in any process; None of those in memory only.
+
+    Args:
+        where: what was named, as `Pictures.where`.
+    """
+    if kind in _READERS:
+        return _READERS[kind]()
+    return open_pictures(where).read if where else None
+
+
+def in_memory(kind: str) -> str:
+    """Return in words what was in memory."""
+    return {"array": "an array in memory", "dataset": "a data set in memory"}.get(kind, f"a {kind} in memory")

@@ -16,11 +16,14 @@ from unconv.reverse.model import listed, name_of
 from unconv.reverse.network import Network
 from unconv.reverse.places import Place
 from unconv.scan.arrow import pyarrow
+from unconv.scan.driving import drive
 from unconv.scan.gather import BLOCK
 from unconv.scan.index import Index
+from unconv.scan.kit import pack
 from unconv.scan.opening import open_pictures
-from unconv.scan.run import describe, run_hash, settle, settle_list
-from unconv.scan.scanning import SHARD, Job, Progress, part_of, work
+from unconv.scan.processes import Processes, devices_named
+from unconv.scan.run import FILE, describe, known_run, run_hash, settle, settle_list
+from unconv.scan.scanning import SHARD, Job, Progress, computing_with, part_of, work
 from unconv.scan.tables import write_index
 
 
@@ -38,6 +41,8 @@ def scan(
     batch: int | None = None,
     shard: int | None = None,
     threads: int | None = None,
+    cores: int | None = None,
+    devices: str | Sequence[str] | None = None,
 ) -> Index:
     """Find the strongest pictures of every unit over a data set, and write an index of them into a folder.
 
@@ -58,9 +63,13 @@ def scan(
         batch: pictures that run together; None: 8 on a CPU, 64 on a GPU. Another number may change last bits.
         shard: pictures to a file: what a stopped run loses at most. None: 4,096, or as near below as batches fill.
         threads: that read pictures; None: as many as there are cores.
+        cores: that each process computes with on a CPU; None: those torch uses, or each device's share of them. Another
+            number may change last bits, so it is kept: who goes on with a scan computes with as many as it began with.
+        devices: "cuda:0,cuda:1", or several in a list: a process for each; "all": every GPU, or every core. None: this
+            process, where the network is.
 
     Raises:
-        ScanError: the folder holds another run. PictureError: there are no pictures.
+        ScanError: the folder holds another run, or a process on a device failed. PictureError: there are no pictures.
         ShapeError: pictures are not prepared to one size.
         NoSuchLayer, ModelError: as `Network.record`.
     """
@@ -77,6 +86,8 @@ def scan(
         batch=batch,
         shard=shard,
         threads=threads,
+        cores=cores,
+        devices=devices,
     )
     assert whole is not None
     return whole
@@ -97,6 +108,8 @@ def scan_part(
     batch: int | None = None,
     shard: int | None = None,
     threads: int | None = None,
+    cores: int | None = None,
+    devices: str | Sequence[str] | None = None,
 ) -> Index | None:
     """As `scan`, the share of one of several processes or machines that write into one folder.
 
@@ -107,31 +120,55 @@ def scan_part(
         The index, from whoever ends last; None while shards of other parts are missing.
     """
     pyarrow()  # now, and not after hours
-    batch = batch or (8 if _on_cpu(network) else 64)
-    shard = SHARD // max(1, batch) * batch if shard is None else shard
-    for name, value, most in (("keep", keep, BLOCK), ("batch", batch, BLOCK), ("shard", shard, 10**6)):
-        if not 1 <= value <= most:
-            raise ShapeError(f"{name}: {value} came, but 1 to {most} was needed.")
-    if shard % batch:
-        raise ShapeError(f"shard: {shard} came, but a multiple of batch, {batch}, was needed: batches end with shards.")
-    listing, place = open_pictures(pictures), Path(folder)
+    place, listing = Path(folder), open_pictures(pictures)
     if place.exists() and not place.is_dir():
         raise ScanError(f"scan: {folder} is a file, but a folder was needed. Choose another name.")
     if not listing.entries:
         raise PictureError(f"pictures: there are none in {listing.where or 'what came'}. Pass a folder or a file with some.")
+    named = None if devices is None else devices_named(devices, cores or 1)
+    kind = torch.device(named[0]).type if named else _device(network)
+    cores = _cores(place, cores, len(named or [""])) if kind == "cpu" else None
+    batch = batch or (8 if kind == "cpu" else 64)
+    shard = SHARD // max(1, batch) * batch if shard is None else shard
+    _refuse_sizes(keep, batch, shard)
     names = None if places is None else [name_of(one) for one in listed(places)]
-    maps = Maps(network, names, batch, rectified_too=lowest)
-    run = describe(network, maps, keep, shard, lowest, maxima)
-    settle(place, run)
-    entries = settle_list(place, listing)
-    count = 1 if listing.one_at_a_time else threads or os.cpu_count() or 1
-    job = Job(network, maps, place, run_hash(run), entries, listing.read, count, keep, shard, lowest, maxima)
-    work(job, part_of(part, job.shards()), progress)
+    with computing_with(cores):
+        maps = Maps(network, names, batch, rectified_too=lowest)
+        run = describe(network, maps, keep, shard, lowest, maxima, kind, cores)
+        settle(place, run)
+        entries = settle_list(place, listing)
+        count = 1 if listing.one_at_a_time else threads or max(1, (os.cpu_count() or 1) // len(named or [""]))
+        job = Job(network, maps, place, run_hash(run), entries, listing.read, count, keep, shard, lowest, maxima)
+        numbers = part_of(part, job.shards())
+        if named is None:
+            work(job, numbers, progress)
+        elif job.missing(numbers):
+            drive(job, numbers, Processes(pack(network, run, listing, count), named), progress)
     if job.missing(job.shards()):
         return None
     write_index(place, run, entries, job.shards())
     return Index(place, network, listing)
 
 
-def _on_cpu(network: Network) -> bool:
-    return next((p.device for p in network.module.parameters()), torch.device("cpu")).type == "cpu"
+def _refuse_sizes(keep: int, batch: int, shard: int) -> None:
+    for name, value, most in (("keep", keep, BLOCK), ("batch", batch, BLOCK), ("shard", shard, 10**6)):
+        if not 1 <= value <= most:
+            raise ShapeError(f"{name}: {value} came, but 1 to {most} was needed.")
+    if shard % batch:
+        raise ShapeError(f"shard: {shard} came, but a multiple of batch, {batch}, was needed: batches end with shards.")
+
+
+def _cores(folder: Path, asked: int | None, processes: int) -> int:
+    """Return with how many threads a process computes on a CPU: as the run that is gone on with does.
+
+    Raises:
+        ShapeError: fewer than one was asked for.
+    """
+    if asked is not None and asked < 1:
+        raise ShapeError(f"cores: {asked} came, but at least 1 was needed.")
+    known = known_run(folder).get("cores") if (folder / FILE).exists() else None
+    return int(asked or known or max(1, torch.get_num_threads() // processes))
+
+
+def _device(network: Network) -> str:
+    return next((p.device.type for p in network.module.parameters()), "cpu")

@@ -15,16 +15,15 @@ from torch import Tensor
 from unconv.errors import ModelError, NoSuchLayer, NoSuchUnit, ScanError, ShapeError, nearest
 from unconv.kinds import checks_kinds_but
 from unconv.pictures.decode import Source
-from unconv.pictures.preprocess import Preprocess
 from unconv.reverse.methods import Rules
-from unconv.reverse.network import Network, load
+from unconv.reverse.network import Network
 from unconv.reverse.reconstruction import Reconstructions
 from unconv.scan.again import Reader
 from unconv.scan.arrow import pyarrow
 from unconv.scan.firing import fires
 from unconv.scan.listed import Entry
 from unconv.scan.opening import open_pictures
-from unconv.scan.run import known_run, weights_hash
+from unconv.scan.run import known_run, open_again, weights_hash
 from unconv.scan.shards import load as load_shard
 from unconv.scan.shards import shard_numbers
 from unconv.scan.tables import INDEX, PICTURES, UNITS, made_from
@@ -290,10 +289,7 @@ class Index:
                 f"index: {self.run['network']} was scanned as a live module, which no file tells how to open. "
                 "Pass it: unconv.Index(folder, network=network)."
             )
-        if network is None:
-            own = how["preprocess"]
-            network = load(how["model"], how["weights"], preprocess=None if own is None else _preprocess(own))
-            network.input_size = tuple(self.run["input"])
+        network = open_again(self.run) if network is None else network
         if weights_hash(network) != self.run["weights"]:
             raise ModelError(
                 f"index: the weights of {network.name} are not those that were scanned. Give the network that was, or scan "
@@ -401,8 +397,3 @@ class Index:
             return True
         alike = (one.look ^ other.look) & (2**64 - 1)
         return bool(one.look and other.look) and alike.bit_count() <= _NEAR
-
-
-def _preprocess(fields: dict[str, Any]) -> Preprocess:
-    settings: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}
-    return Preprocess(**settings)

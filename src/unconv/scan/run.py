@@ -16,7 +16,7 @@ from unconv.errors import ModelError, ScanError
 from unconv.files import write
 from unconv.pictures.preprocess import Preprocess
 from unconv.reverse.maps import Maps, Seen
-from unconv.reverse.network import Network
+from unconv.reverse.network import Network, load
 from unconv.scan.listed import Entry, Pictures
 from unconv.version import __version__
 
@@ -24,9 +24,15 @@ FILE, LIST = "run.json", "list.json"
 _FORMAT = 1
 
 
-def describe(network: Network, maps: Maps, keep: int, shard: int, lowest: bool, maxima: bool) -> dict[str, Any]:
-    """Return what a run's numbers depend on, ready for JSON, and what is needed to open it again."""
-    device = next((p.device.type for p in network.module.parameters()), "cpu")
+def describe(
+    network: Network, maps: Maps, keep: int, shard: int, lowest: bool, maxima: bool, device: str, cores: int | None
+) -> dict[str, Any]:
+    """Return what a run's numbers depend on, ready for JSON, and what is needed to open it again.
+
+    Args:
+        device: the kind of device that computes, "cpu" or "cuda".
+        cores: threads that a process computes with on a CPU; None on others.
+    """
     return {
         "format": _FORMAT,
         "network": network.name,
@@ -42,6 +48,7 @@ def describe(network: Network, maps: Maps, keep: int, shard: int, lowest: bool, 
         "maxima": maxima,
         "dtype": str(next((p.dtype for p in network.module.parameters() if p.is_floating_point()), torch.float32)),
         "device": device,
+        "cores": cores,
         "versions": {"unconv": __version__, "torch": torch.__version__, "pillow": PIL.__version__},
         "opened": opened(network),
         "classes": list(network.classes),
@@ -65,7 +72,7 @@ def settle(folder: Path, run: Mapping[str, Any]) -> None:
     """
     path = folder / FILE
     if path.exists():
-        _refuse_other(path, known_run(folder), run)
+        refuse_other(path, known_run(folder), run)
     else:
         write(path, json.dumps(run, indent=1).encode())
 
@@ -89,7 +96,12 @@ def known_run(folder: Path) -> dict[str, Any]:
     return dict(run)
 
 
-def _refuse_other(path: Path, known: Mapping[str, Any], run: Mapping[str, Any]) -> None:
+def refuse_other(path: Path | str, known: Mapping[str, Any], run: Mapping[str, Any]) -> None:
+    """Refuse to go on with a run that is another one.
+
+    Raises:
+        ScanError: what differs is named.
+    """
     differing = [key for key in _own(run) if known.get(key) != run[key]]
     if not differing:
         return
@@ -157,6 +169,26 @@ def opened(network: Network) -> dict[str, Any] | None:
     own = network.preprocess
     how = asdict(own) if isinstance(own, Preprocess) else None
     return {"model": spec, "weights": weights, "preprocess": how}
+
+
+def open_again(run: Mapping[str, Any]) -> Network:
+    """Open the network of a run as it was opened; its weights may have changed since.
+
+    Raises:
+        ModelError: it was a live module.
+    """
+    how = run["opened"]
+    if how is None:
+        raise ModelError(f"scan: {run['network']} was scanned as a live module, which no file tells how to open. Pass it.")
+    own = how["preprocess"]
+    network = load(how["model"], how["weights"], preprocess=None if own is None else _preprocess(own))
+    network.input_size = tuple(run["input"])
+    return network
+
+
+def _preprocess(fields: Mapping[str, Any]) -> Preprocess:
+    settings: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}
+    return Preprocess(**settings)
 
 
 def _absolute(path: str) -> str:

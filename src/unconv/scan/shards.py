@@ -82,6 +82,11 @@ def heading(path: Path) -> Heading | None:
 
 def save(folder: Path, shard: Shard) -> None:
     """Write a shard's file, whole or not at all."""
+    write(shard_path(folder, shard.number), packed(shard))
+
+
+def packed(shard: Shard) -> bytes:
+    """Return the content of a shard's file."""
     tensors: dict[str, Tensor] = {"content": shard.content, "look": shard.look}
     for number, place in enumerate(shard.top.places):
         tensors |= {f"{number}.{name}": part for name, part in _packed(place, shard.first).items()}
@@ -96,8 +101,7 @@ def save(folder: Path, shard: Shard) -> None:
         "places": str(len(shard.top.places)),
         "damaged": json.dumps({str(number): why for number, why in sorted(shard.damaged.items())}),
     }
-    content = safetensors.torch.save({name: part.contiguous() for name, part in tensors.items()}, told)
-    write(shard_path(folder, shard.number), content)
+    return safetensors.torch.save({name: part.contiguous() for name, part in tensors.items()}, told)
 
 
 def load(folder: Path, number: int, maxima: bool = False) -> Shard:

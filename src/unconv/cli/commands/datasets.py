@@ -44,6 +44,12 @@ def index(
     ] = "1/1",
     batch: Annotated[int | None, typer.Option(help="Pictures that run together; by default 8, on a GPU 64.")] = None,
     threads: Annotated[int | None, typer.Option(help="Threads that read pictures; by default one a core.")] = None,
+    devices: Annotated[
+        str | None, typer.Option(help='A process for each of these: "cuda:0,cuda:1"; "all": every GPU, or every core.')
+    ] = None,
+    cores: Annotated[
+        int | None, typer.Option(help="Threads that a process computes with on a CPU; a scan goes on with those it began with.")
+    ] = None,
     skip_damaged: Annotated[
         bool, typer.Option("--skip-damaged", help="Exit with status 0 though pictures could not be read.")
     ] = False,
@@ -62,6 +68,7 @@ def index(
     with show_progress(as_json or quiet, "trying the network") as progress:
         told = saying(network.preparation, as_json or quiet, progress)
         kept: dict[str, Any] = {"lowest": lowest, "maxima": maxima, "batch": batch, "threads": threads}
+        kept |= {"devices": devices, "cores": cores}
         found = scan_part(network, listing, out, part, at or None, keep, told, **kept)
     if found is None:
         remark(f"part {part} is done; the index is written when all parts are.", as_json or quiet)

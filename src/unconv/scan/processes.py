@@ -1,0 +1,203 @@
+"""One process a device, on this machine: started, fed with shards, started again where one is killed, and ended."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import queue
+import subprocess
+import sys
+import threading
+from collections import deque
+from collections.abc import Hashable, Sequence
+from contextlib import suppress
+from typing import Any
+
+import torch
+
+from unconv.errors import ShapeError
+from unconv.scan.driving import Done, Event, Failed, Lost, Told
+from unconv.scan.kit import Kit
+from unconv.scan.listed import Entry
+
+_START = "import sys; sys.path[:] = {path!r}; from unconv.scan.worker import main; main()"
+_LINES = 8  # of what a process printed last, told when it is lost
+
+
+def devices_named(devices: str | Sequence[str], cores: int) -> list[str]:
+    """Return the devices that are named: "all", "cuda:0,cuda:1", or several in a list; twice named, it gets two processes.
+
+    Args:
+        cores: that a process computes with, where "all" means those of the CPU.
+
+    Raises:
+        ShapeError: there is no such device, or they are of several kinds, whose last bits differ.
+    """
+    names = devices.split(",") if isinstance(devices, str) else list(devices)
+    if names == ["all"]:
+        count = torch.cuda.device_count()
+        return [f"cuda:{number}" for number in range(count)] or ["cpu"] * max(1, (os.cpu_count() or 1) // cores)
+    kinds = {_kind(name.strip()) for name in names}
+    if len(kinds) > 1:
+        raise ShapeError(
+            f"devices: {', '.join(names)} came, but devices of one kind were needed: last bits differ between kinds. "
+            "Name one kind."
+        )
+    return [name.strip() for name in names]
+
+
+def _kind(name: str) -> str:
+    """Return the kind of a device.
+
+    Raises:
+        ShapeError: there is no such device here.
+    """
+    known = ["cpu", *(f"cuda:{number}" for number in range(torch.cuda.device_count()))]
+    known += ["mps"] if torch.backends.mps.is_available() else []
+    if name not in known and name != "cuda":
+        raise ShapeError(f'devices: {name!r} came, but there are {", ".join(known)} here. Name some of them, or "all".')
+    if name == "cuda" and len(known) < 2:
+        raise ShapeError('devices: "cuda" came, but torch finds no GPU here. Name "cpu".')
+    return torch.device(name).type
+
+
+class Processes:
+    """Workers that are processes on this machine, one for each device that is named.
+
+    Args:
+        kit: what they need.
+        devices: as `devices_named` gives them.
+    """
+
+    twice = False
+    limit: float | None = None
+    tries = 1
+    losses = 3
+
+    def __init__(self, kit: Kit, devices: Sequence[str]) -> None:
+        self.size = len(devices)
+        self.said = f"starting {self.size} processes" if self.size > 1 else "starting a process"
+        self._happened: queue.SimpleQueue[tuple[_Process, Any]] = queue.SimpleQueue()
+        self._kit = pickle.dumps(kit, protocol=pickle.HIGHEST_PROTOCOL)
+        self._ready: list[_Process] = []
+        self._running: set[_Process] = set()
+        for number, device in enumerate(devices):
+            self._start(f"process {number + 1} on {device}", device)
+
+    def _start(self, name: str, device: str) -> None:
+        self._running.add(_Process(name, device, self._kit, self._happened))
+
+    def free(self) -> list[Hashable]:
+        """Return the workers that wait for a shard."""
+        return list(self._ready)
+
+    def hand(self, worker: Hashable, number: int, entries: Sequence[Entry]) -> None:
+        """Give a worker a shard."""
+        assert isinstance(worker, _Process)
+        self._ready.remove(worker)
+        worker.send(pickle.dumps((number, list(entries))))
+
+    def events(self, seconds: float) -> list[Event]:
+        """Return what has happened."""
+        found = list[Event]()
+        with suppress(queue.Empty):
+            found += self._understood(*self._happened.get(timeout=seconds))
+            while True:
+                found += self._understood(*self._happened.get_nowait())
+        return found
+
+    def _understood(self, worker: _Process, answer: tuple[Any, ...]) -> list[Event]:
+        if worker not in self._running:  # dropped
+            return []
+        what, *parts = answer
+        if what == "told":
+            return [Told(worker, *parts)]
+        if what == "failed":
+            return [Failed(worker, *parts)]
+        if what == "gone":
+            worker.expect_end()
+            self.drop(worker)
+            return [Lost(worker, worker.end())]
+        self._ready.append(worker)
+        return [Done(worker, *parts)] if what == "done" else []
+
+    def drop(self, worker: Hashable) -> None:
+        """End a worker and start another in its place."""
+        assert isinstance(worker, _Process)
+        worker.kill()
+        self._running.discard(worker)
+        if worker in self._ready:
+            self._ready.remove(worker)
+        self._start(worker.name, worker.device)
+
+    def close(self) -> None:
+        """End all workers; they have nothing that would be lost but the shards they are at."""
+        for worker in self._running:
+            worker.kill()
+        self._running.clear()
+
+
+class _Process:
+    """A worker's process, and the thread that listens to it."""
+
+    def __init__(self, name: str, device: str, kit: bytes, happened: queue.SimpleQueue[Any]) -> None:
+        self.name, self.device, self._happened = name, device, happened
+        self._printed: deque[str] = deque(maxlen=_LINES)
+        # Not `-m`, which would look for modules in the current folder first: it may hold anything.
+        command = [sys.executable, "-c", _START.format(path=sys.path)]
+        pipe = subprocess.PIPE
+        # In a session of its own, so that Ctrl-C on the terminal comes to the parent alone.
+        self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, start_new_session=True)
+        self._threads = [
+            threading.Thread(target=self._listen, args=[kit], daemon=True),
+            threading.Thread(target=self._drain, daemon=True),
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def __str__(self) -> str:
+        return self.name
+
+    def send(self, message: bytes) -> None:
+        """Send a message; a process that has ended does not get it, which its listener tells."""
+        assert self._process.stdin is not None
+        with suppress(OSError, ValueError):
+            self._process.stdin.write(message)
+            self._process.stdin.flush()
+
+    def _listen(self, kit: bytes) -> None:
+        self.send(pickle.dumps(self.device) + kit)
+        assert self._process.stdout is not None
+        try:
+            while True:
+                self._happened.put((self, pickle.load(self._process.stdout)))
+        except Exception:  # it has ended, perhaps within an answer
+            self._happened.put((self, ("gone",)))
+
+    def _drain(self) -> None:
+        assert self._process.stderr is not None
+        for line in self._process.stderr:
+            self._printed.append(line.decode(errors="replace").rstrip())
+
+    def expect_end(self) -> None:
+        """Wait a little for a process that has closed its output to end by itself, so that its status is its own."""
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(2)
+
+    def kill(self) -> None:
+        """End the process at once."""
+        self._process.kill()
+        with suppress(subprocess.TimeoutExpired):  # one that waits for a disk that is gone
+            self._process.wait(10)
+        for thread in self._threads:
+            thread.join(5)
+        for stream in (self._process.stdin, self._process.stdout, self._process.stderr):
+            with suppress(OSError, ValueError):
+                if stream is not None:
+                    stream.close()
+
+    def end(self) -> str:
+        """Return in words how it ended."""
+        status = self._process.returncode
+        how = f"was ended by signal {-status}" if status < 0 else f"ended with status {status}"
+        return how + (f" ({' / '.join(self._printed)})" if self._printed else "")
