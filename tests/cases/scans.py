@@ -36,40 +36,40 @@ def save_pictures(folder, count, seed=0, side=16):
 
 
 class Faulty(nn.Sequential):
-    """A network that in another process than the one that made it, once, does what is asked for: "kill", "raise" or "wait".
+    """A network that in other processes than the one that made it does what is asked for: "kill", "raise", "wait" or "pause".
 
     Args:
-        folder: in which it notes that it did; at the `passes`-th forward pass of that process.
+        faults: each done once, in this order; `folder`: in which it notes that they were.
+        passes: of a process, after which its next forward pass does one.
     """
 
     forwards = 0
 
-    def __init__(self, *layers, fault="", folder="", passes=9, times=1):
+    def __init__(self, *layers, faults=(), folder="", passes=8):
         super().__init__(*layers)
-        self.fault, self.folder, self.passes, self.times, self.home = fault, str(folder), passes, times, os.getpid()
+        self.faults, self.folder, self.passes, self.home = list(faults), str(folder), passes, os.getpid()
 
     def forward(self, x):
         Faulty.forwards += 1
-        if self.fault and os.getpid() != self.home and Faulty.forwards >= self.passes and self._first():
-            if self.fault == "kill":
-                os.kill(os.getpid(), signal.SIGKILL)
-            if self.fault == "raise":
-                raise KeyError("it fails")
-            time.sleep(600)
+        if self.faults and os.getpid() != self.home and Faulty.forwards > self.passes:
+            self._fail()
         return super().forward(x)
 
-    def _first(self):
-        for number in range(self.times):
+    def _fail(self):
+        for number, fault in enumerate(self.faults):
             try:
-                (Path(self.folder) / f"{number}.{self.fault}").touch(exist_ok=False)
+                (Path(self.folder) / f"{number}.{fault}").touch(exist_ok=False)
             except FileExistsError:
                 continue
-            return True
-        return False
+            if fault == "kill":
+                os.kill(os.getpid(), signal.SIGKILL)
+            if fault == "raise":
+                raise KeyError("it fails")
+            time.sleep(12 if fault == "pause" else 600)
 
 
-def faulty(fault="", folder="", passes=9, times=1):
-    """The network of `small`, with a fault; without one it is the same network."""
+def faulty(*faults, folder="", passes=8):
+    """The network of `small`, with faults; without any it is the same network."""
     network = small()
-    module = Faulty(*network.module, fault=fault, folder=folder, passes=passes, times=times).eval()
+    module = Faulty(*network.module, faults=faults, folder=folder, passes=passes).eval()
     return unconv.Network(module, network.preprocess, network.input_size)

@@ -88,7 +88,7 @@ def test_a_process_refuses_a_run_that_is_not_its_own(pictures, tmp_path):
 def test_two_processes_of_which_one_is_killed_write_the_same_bytes(pictures, tmp_path, whole):
     (tmp_path / "f").mkdir()
     told = []
-    network = faulty("kill", tmp_path / "f")
+    network = faulty("kill", folder=tmp_path / "f")
     unconv.scan(
         network, pictures, tmp_path / "i", None, 32, lambda *t: told.append(t), batch=4, shard=8, devices="cpu,cpu", cores=1
     )
@@ -100,7 +100,7 @@ def test_two_processes_of_which_one_is_killed_write_the_same_bytes(pictures, tmp
 
 @pytest.mark.slow
 def test_the_error_of_a_process_is_told_with_its_shard(pictures, tmp_path):
-    network = faulty("raise", tmp_path, passes=6)
+    network = faulty("raise", folder=tmp_path, passes=5)
     with pytest.raises(unconv.ScanError, match="shard 0, pictures 0 to 15, failed on process 1 on cpu: KeyError: 'it fails'"):
         unconv.scan(network, pictures, tmp_path / "i", batch=4, shard=16, devices="cpu", cores=1)
 
@@ -112,7 +112,7 @@ from cases.scans import faulty
 import unconv
 from unconv.files.stops import terminable
 with terminable():
-    network = faulty("wait", {folder!r}, passes=8, times=99)
+    network = faulty("wait", "wait", folder={folder!r}, passes=7)
     unconv.scan(network, {pictures!r}, {out!r}, batch=4, shard=8, devices={devices!r}, cores=1)
 """
 

@@ -16,6 +16,7 @@ from unconv.reverse.model import listed, name_of
 from unconv.reverse.network import Network
 from unconv.reverse.places import Place
 from unconv.scan.arrow import pyarrow
+from unconv.scan.clusters import Cluster
 from unconv.scan.driving import drive
 from unconv.scan.gather import BLOCK
 from unconv.scan.index import Index
@@ -25,6 +26,9 @@ from unconv.scan.processes import Processes, devices_named
 from unconv.scan.run import FILE, describe, known_run, run_hash, settle, settle_list
 from unconv.scan.scanning import SHARD, Job, Progress, computing_with, part_of, work
 from unconv.scan.tables import write_index
+
+_MANY = 10**6  # workers that Ray may start, as far as this machine's cores are asked: one core is for each
+_READERS = 4  # threads that read pictures for a GPU of Ray's
 
 
 @checks_kinds_but("network", "pictures", "places", "progress")
@@ -43,6 +47,7 @@ def scan(
     threads: int | None = None,
     cores: int | None = None,
     devices: str | Sequence[str] | None = None,
+    ray: str | None = None,
 ) -> Index:
     """Find the strongest pictures of every unit over a data set, and write an index of them into a folder.
 
@@ -67,9 +72,11 @@ def scan(
             number may change last bits, so it is kept: who goes on with a scan computes with as many as it began with.
         devices: "cuda:0,cuda:1", or several in a list: a process for each; "all": every GPU, or every core. None: this
             process, where the network is.
+        ray: "local", or the address of a Ray cluster whose machines all read the pictures by the same names; `devices` is
+            then "cuda" for a worker on each GPU, or "cpu".
 
     Raises:
-        ScanError: the folder holds another run, or a process on a device failed. PictureError: there are no pictures.
+        ScanError: the folder holds another run, or a process on a device or on Ray failed. PictureError: there are no pictures.
         ShapeError: pictures are not prepared to one size.
         NoSuchLayer, ModelError: as `Network.record`.
     """
@@ -88,6 +95,7 @@ def scan(
         threads=threads,
         cores=cores,
         devices=devices,
+        ray=ray,
     )
     assert whole is not None
     return whole
@@ -110,6 +118,7 @@ def scan_part(
     threads: int | None = None,
     cores: int | None = None,
     devices: str | Sequence[str] | None = None,
+    ray: str | None = None,
 ) -> Index | None:
     """As `scan`, the share of one of several processes or machines that write into one folder.
 
@@ -125,9 +134,10 @@ def scan_part(
         raise ScanError(f"scan: {folder} is a file, but a folder was needed. Choose another name.")
     if not listing.entries:
         raise PictureError(f"pictures: there are none in {listing.where or 'what came'}. Pass a folder or a file with some.")
-    named = None if devices is None else devices_named(devices, cores or 1)
+    named = _named(devices, ray, cores)
     kind = torch.device(named[0]).type if named else _device(network)
-    cores = _cores(place, cores, len(named or [""])) if kind == "cpu" else None
+    side_by_side = len(named) if ray is None else _MANY
+    cores = _cores(place, cores, side_by_side) if kind == "cpu" else None
     batch = batch or (8 if kind == "cpu" else 64)
     shard = SHARD // max(1, batch) * batch if shard is None else shard
     _refuse_sizes(keep, batch, shard)
@@ -137,17 +147,31 @@ def scan_part(
         run = describe(network, maps, keep, shard, lowest, maxima, kind, cores)
         settle(place, run)
         entries = settle_list(place, listing)
-        count = 1 if listing.one_at_a_time else threads or max(1, (os.cpu_count() or 1) // len(named or [""]))
+        count = 1 if listing.one_at_a_time else threads or max(1, (os.cpu_count() or 1) // max(1, side_by_side))
         job = Job(network, maps, place, run_hash(run), entries, listing.read, count, keep, shard, lowest, maxima)
         numbers = part_of(part, job.shards())
-        if named is None:
+        if ray is None and not named:
             work(job, numbers, progress)
-        elif job.missing(numbers):
-            drive(job, numbers, Processes(pack(network, run, listing, count), named), progress)
+        elif left := job.missing(numbers):
+            kit = pack(network, run, listing, count if ray is None else threads or cores or _READERS)
+            drive(job, numbers, Processes(kit, named) if ray is None else Cluster(kit, ray, len(left)), progress)
     if job.missing(job.shards()):
         return None
     write_index(place, run, entries, job.shards())
     return Index(place, network, listing)
+
+
+def _named(devices: str | Sequence[str] | None, ray: str | None, cores: int | None) -> list[str]:
+    """Return the devices that are named; [] if none are.
+
+    Raises:
+        ShapeError: there is no such device here, or on Ray more than a kind was named.
+    """
+    if ray is None:
+        return [] if devices is None else devices_named(devices, cores or 1)
+    if devices not in (None, "cpu", "cuda"):
+        raise ShapeError(f'devices: {devices!r} came, but on Ray a kind was needed, "cpu" or "cuda": Ray chooses the devices.')
+    return [] if devices is None else [str(devices)]
 
 
 def _refuse_sizes(keep: int, batch: int, shard: int) -> None:
@@ -167,7 +191,7 @@ def _cores(folder: Path, asked: int | None, processes: int) -> int:
     if asked is not None and asked < 1:
         raise ShapeError(f"cores: {asked} came, but at least 1 was needed.")
     known = known_run(folder).get("cores") if (folder / FILE).exists() else None
-    return int(asked or known or max(1, torch.get_num_threads() // processes))
+    return int(asked or known or max(1, torch.get_num_threads() // max(1, processes)))
 
 
 def _device(network: Network) -> str:

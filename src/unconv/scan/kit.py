@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import pickle
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +32,7 @@ class Kit:
         network: pickled; None if that failed, `why`.
         kind, where: of the pictures, as in `Pictures`.
         threads: that read pictures.
+        path: where modules are looked for.
     """
 
     run: dict[str, Any]
@@ -39,6 +41,7 @@ class Kit:
     kind: str
     where: str
     threads: int
+    path: tuple[str, ...]
 
 
 def pack(network: Network, run: dict[str, Any], pictures: Pictures, threads: int) -> Kit:
@@ -60,7 +63,15 @@ def pack(network: Network, run: dict[str, Any], pictures: Pictures, threads: int
         if run["opened"] is None:
             raise ScanError(_unsent(network.name, why)) from error
     where = os.path.abspath(pictures.where) if pictures.where else ""
-    return Kit(run, None if why else buffer.getvalue(), why, pictures.kind, where, threads)
+    return Kit(
+        run,
+        None if why else buffer.getvalue(),
+        why,
+        pictures.kind,
+        where,
+        threads,
+        tuple(os.path.abspath(path) for path in sys.path),
+    )
 
 
 def _unsent(name: str, why: str) -> str:
@@ -105,6 +116,7 @@ class Scanner:
 def _opened(kit: Kit, device: str) -> Network:
     why = kit.why
     if kit.network is not None:
+        sys.path += [path for path in kit.path if path not in sys.path]  # behind, so that it changes no module that is here
         try:
             network = torch.load(io.BytesIO(kit.network), map_location=device, weights_only=False)
             assert isinstance(network, Network)

@@ -47,6 +47,9 @@ def index(
     devices: Annotated[
         str | None, typer.Option(help='A process for each of these: "cuda:0,cuda:1"; "all": every GPU, or every core.')
     ] = None,
+    ray: Annotated[
+        str | None, typer.Option(help='"local", or the address of a Ray cluster whose machines all read the pictures.')
+    ] = None,
     cores: Annotated[
         int | None, typer.Option(help="Threads that a process computes with on a CPU; a scan goes on with those it began with.")
     ] = None,
@@ -68,7 +71,7 @@ def index(
     with show_progress(as_json or quiet, "trying the network") as progress:
         told = saying(network.preparation, as_json or quiet, progress)
         kept: dict[str, Any] = {"lowest": lowest, "maxima": maxima, "batch": batch, "threads": threads}
-        kept |= {"devices": devices, "cores": cores}
+        kept |= {"devices": devices, "ray": ray, "cores": cores}
         found = scan_part(network, listing, out, part, at or None, keep, told, **kept)
     if found is None:
         remark(f"part {part} is done; the index is written when all parts are.", as_json or quiet)
