@@ -21,7 +21,6 @@ import torch
 
 import unconv
 from unconv.reverse.maps import Maps
-from unconv.scan.gather import Gather
 from unconv.scan.listed import Entry
 from unconv.scan.opening import open_pictures
 from unconv.scan.reading import Read, prepared
@@ -48,7 +47,7 @@ def shares(name: str, count: int, batch: int, keep: int) -> dict[str, list[float
     maps = Maps(network, None, batch)
     entries = [Entry(str(number), "", number, -1, None) for number in range(count)]
     job = Job(network, maps, Path(), "", entries, lambda _: None, 1, keep, 4096, False, True)
-    block = Block([Gather(seen.shape, keep, seen.rectified, False, True) for seen in maps.seen], 0)
+    block = Block(job.gathers(), 0)
     pictures, found = crops(network, count), {"first 1,000": [], "then": []}
     with maps.running() as run:
         for first in range(0, count - batch + 1, batch):

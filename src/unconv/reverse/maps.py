@@ -75,6 +75,7 @@ class Maps:
 
     Attributes:
         seen: the places.
+        as_recorded: whether the network has to run as it is recorded for the operations to be the same.
         one_by_one: why pictures are recorded one by one; "" if they are not.
     """
 
@@ -90,6 +91,8 @@ class Maps:
         self.seen = [_seen(recording, name) for name in self.names]
         rectifiers = ("relu", "threshold") if rectified_too else ()
         self._before = {f"aten::{name}{end}" for name in (*_CLIPS, *rectifiers) for end in ("", "_")}
+        self.as_recorded = True
+        self._calls: dict[str, int] = {}
         self.one_by_one = self._try(recording)
 
     @contextmanager
@@ -123,7 +126,7 @@ class Maps:
 
         looks = {call: partial(see, those) for call, those in numbers.items()}
         with torch.no_grad():
-            watch(self.model.call, batch, looks, self._before, guard)
+            self._calls = watch(self.model.call, batch, looks, self._before, guard, self.as_recorded)
 
     def _recorded(self, batch: Tensor, look: Look, _raw: bool = False) -> None:
         maps = [self._alone(image) for image in batch]
@@ -158,6 +161,15 @@ class Maps:
             if not fitting:
                 return f"a second run gave other values at {seen.place.name}"
             self.seen[number] = fitting[0]
+        self.as_recorded = not self._same_by_itself(image)
+        return self._try_batch(image, told)
+
+    def _same_by_itself(self, image: Tensor) -> bool:
+        """Whether the network runs the same operations when it does not run as it is recorded."""
+        calls, self.as_recorded = self._calls, False
+        return not self._run_once(image, lambda *_: None) and self._calls == calls
+
+    def _try_batch(self, image: Tensor, told: Sequence[Tensor]) -> str:
         others = [image.flip(tuple(range(2, image.ndim))), image * 0.5, torch.zeros_like(image)] * self.batch
         beside = dict[int, bool]()
 

@@ -52,7 +52,7 @@ def fires(
 
 def shares(value: torch.Tensor, histograms: Any) -> Any:
     """Return of each unit the share of pictures whose maximum is smaller; within an octave as if they lay evenly in it."""
-    level = bins(value).numpy()
+    level = bins(value.numpy())
     below = np.cumsum(histograms, 1) - histograms
     at = np.arange(len(level))
     within = np.clip(np.log2(np.maximum(value.numpy(), 1e-30)) - (level - 32), 0, 1)

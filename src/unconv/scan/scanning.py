@@ -19,7 +19,7 @@ from unconv.files.file import said_in_words
 from unconv.files.lock import lock
 from unconv.reverse.maps import Maps
 from unconv.reverse.network import Network
-from unconv.scan.gather import BLOCK, Gather
+from unconv.scan.gather import BLOCK, Gathers
 from unconv.scan.listed import Entry, entries_hash
 from unconv.scan.reading import Read, read_ahead
 from unconv.scan.shards import FOLDER, Shard, heading, save, shard_path
@@ -58,6 +58,10 @@ class Job:
     def shards(self) -> range:
         """Return the numbers of all shards."""
         return range(-(-len(self.entries) // self.shard))
+
+    def gathers(self) -> Gathers:
+        """Return what gathers a shard, still empty."""
+        return Gathers([(seen.shape, seen.rectified) for seen in self.maps.seen], self.keep, self.lowest, self.maxima)
 
     def part(self, number: int) -> Sequence[Entry]:
         """Return the pictures of a shard."""
@@ -106,7 +110,7 @@ def work(job: Job, numbers: Sequence[int] | range, progress: Progress | None = N
 def scan_shard(job: Job, number: int, entries: Sequence[Entry], tell: Tell | None = None) -> Shard:
     """Return what is kept of the pictures of a shard."""
     first = number * job.shard
-    gathers = [Gather(seen.shape, job.keep, seen.rectified, job.lowest, job.maxima) for seen in job.maps.seen]
+    gathers = job.gathers()
     block = Block(gathers, first)
     with job.maps.running() as run:
         for batch in read_ahead(entries, job.read, job.network, job.maps.batch, job.threads):
@@ -116,9 +120,8 @@ def scan_shard(job: Job, number: int, entries: Sequence[Entry], tell: Tell | Non
                 tell(len(batch), block.forward - before)
     block.settle()
     content, look = (torch.tensor(column, dtype=torch.int64) for column in (block.content, block.look))
-    top = Top({first: block.count}, [gather.result(first) for gather in gathers])
-    maxima = [gather.maxima() for gather in gathers if gather.kept is not None]
-    return Shard(number, first, job.run, entries_hash(entries), top, content, look, block.damaged, maxima)
+    top = Top({first: block.count}, [place.result(first) for place in gathers.places])
+    return Shard(number, first, job.run, entries_hash(entries), top, content, look, block.damaged, gathers.every())
 
 
 @contextmanager
@@ -141,7 +144,7 @@ def computing_with(cores: int | None) -> Iterator[None]:
 class Block:
     """The rows of the pictures that are being gathered."""
 
-    def __init__(self, gathers: Sequence[Gather], first: int) -> None:
+    def __init__(self, gathers: Gathers, first: int) -> None:
         self.gathers, self.first = gathers, first
         self.filled = self.count = self.taken = 0
         self.good = torch.zeros(BLOCK, dtype=torch.bool)
@@ -149,6 +152,7 @@ class Block:
         self.content, self.look = list[int](), list[int]()
         self.damaged: dict[int, str] = {}
         self.forward = 0.0
+        self.images: Tensor | None = None
 
     def take(self, batch: list[Read], job: Job, run: Callable[..., None]) -> None:
         """Run the network on a batch, filled up to its shape, and gather what it shows."""
@@ -158,18 +162,16 @@ class Block:
         rows, numbers = slice(self.filled, self.filled + size), torch.arange(size) + self.first + self.taken
         draw = draws(numbers)
         here = torch.tensor([read.image is not None for read in batch] + [False] * (size - len(batch)))
-        images = _stacked(batch, size, job.network)
+        images = self.stacked(batch, size, job.network)
 
         def look(place: int, maps: Tensor, before: Tensor | None) -> None:
-            self.gathers[place].look(rows.start, draw, maps, before)
+            self.gathers.places[place].look(rows, draw, maps, before)
 
         began = time.perf_counter()
         run(images, look)
         self.forward += time.perf_counter() - began
-        finite = torch.stack([gather.finite(rows) for gather in self.gathers]).all(0)
+        finite = self.gathers.commit(rows, draw, here)
         good = here & finite
-        for gather in self.gathers:
-            gather.commit(rows, draw, good)
         self.good[rows], self.numbers[rows] = good, numbers
         for at, read in enumerate(batch):
             why = read.why or ("" if finite[at] else "the network gives NaN or infinite values for it")
@@ -181,23 +183,22 @@ class Block:
         self.taken += len(batch)
         self.filled += size
 
+    def stacked(self, batch: list[Read], size: int, network: Network) -> Tensor:
+        """(size, C, samples..) on the network's device: of what is no picture, zeros. In memory that the next batch takes."""
+        parameter = next((p for p in network.module.parameters() if p.is_floating_point()), torch.zeros(0))
+        if self.images is None:
+            self.images = torch.zeros(size, *network.input_size, dtype=parameter.dtype)
+        for at in range(size):
+            image = batch[at].image if at < len(batch) else None
+            self.images[at] = 0 if image is None else image
+        return self.images.to(parameter.device)
+
     def settle(self) -> None:
         """Put what was gathered into the lists."""
         good = self.good[: self.filled].nonzero()[:, 0]
         if len(good):
-            for gather in self.gathers:
-                gather.settle(good, self.numbers[good])
+            self.gathers.settle(good, self.numbers[good])
         self.filled = 0
-
-
-def _stacked(batch: list[Read], size: int, network: Network) -> Tensor:
-    """(size, C, samples..) on the network's device: of what is no picture, zeros."""
-    parameter = next((p for p in network.module.parameters() if p.is_floating_point()), torch.zeros(0))
-    images = torch.zeros(size, *network.input_size, dtype=parameter.dtype)
-    for at, read in enumerate(batch):
-        if read.image is not None:
-            images[at] = read.image
-    return images.to(parameter.device)
 
 
 class Clock:

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -169,22 +171,12 @@ def merge(a: Top, b: Top) -> Top:
     return Top({**a.parts, **b.parts}, [mine.beside(theirs) for mine, theirs in zip(a.places, b.places, strict=True)])
 
 
-def strongest(ranks: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """Return the `count` largest of each row, largest first, and where they stand; of equals the first.
-
-    `topk` alone leaves open which of equals it takes.
-    """
-    bits = ranks.contiguous().view(torch.int32).long()
-    ordered = torch.where(bits < 0, bits ^ 0x7FFFFFFF, bits)  # integers in the order of the numbers
-    keys = ordered * 2**32 + torch.arange(ranks.shape[1] - 1, -1, -1)
-    found = keys.topk(count, 1).indices
-    return ranks.gather(1, found), found
-
-
-def bins(values: Tensor) -> Tensor:
-    """Return the level of each value, int64: 0 of what is not above zero, else its octave."""
-    exponent = (values.contiguous().view(torch.int32) >> 23) - 127 + 32
-    return torch.where(values > 0, exponent.clamp(1, BINS - 1), ZERO).long()
+def bins(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Return the level of each float32 value, int32: 0 of what is not above zero, else its octave."""
+    octave: np.ndarray[Any, Any] = (values.view(np.int32) >> 23) - (127 - 32)
+    np.minimum(np.maximum(octave, 1, out=octave), BINS - 1, out=octave)
+    octave *= values > 0
+    return octave
 
 
 def draws(numbers: Tensor) -> Tensor:

@@ -6,9 +6,10 @@ a recording sees, functional and in-place layers alike, at little more than the 
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Collection, Mapping
-from typing import Any
+from contextlib import ExitStack
+from functools import cache
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -32,31 +33,51 @@ class _Enough(BaseException):
     """Ends a forward pass behind the last operation that is looked at; no `except Exception` of a model catches it."""
 
 
+class _Kind(NamedTuple):
+    """What is asked of every operation that runs, and costs more to find out than to keep.
+
+    Args:
+        name: of its form; `family`: of all its forms.
+    """
+
+    name: str
+    family: str
+    composite: bool
+    writes: bool
+    reads: bool
+
+
+@cache
+def _kind(func: OpOverload) -> _Kind:
+    schema = func._schema
+    return _Kind(func.name(), schema.name, is_composite(func), schema.is_mutable, schema.name in _READS)
+
+
 class _Watcher(TorchDispatchMode):
     def __init__(self, looks: Mapping[tuple[str, int], Look], before: Collection[str], guard: Guard) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.looks, self.before, self.guard = looks, before, guard
         self.left = set(looks)
-        self.calls = Counter[str]()
+        self.calls = dict[str, int]()
 
     def __torch_dispatch__(self, func: OpOverload, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        if is_composite(func):
+        kind = _kind(func)
+        if kind.composite:
             with self:
                 return taken_apart(func, args, kwargs)
-        name = func.name()
-        call = (name, self.calls[name])
-        self.calls[name] += 1
-        if func._schema.is_mutable:
+        call = (kind.name, self.calls.get(kind.name, 0))
+        self.calls[kind.name] = call[1] + 1
+        if kind.writes:
             self.guard.before_writing(written_by(func, arguments(func, args, kwargs)))
-        if func._schema.name in _READS:
-            self._refuse_reading(name, args)
+        if kind.reads:
+            self._refuse_reading(kind.name, args)
         look = self.looks.get(call)
         if look is None:
             return func(*args, **kwargs)
         entered = None
-        if func._schema.name in self.before:
-            entered = args[0].clone() if func._schema.is_mutable else args[0]
+        if kind.family in self.before:
+            entered = args[0].clone() if kind.writes else args[0]
         result = func(*args, **kwargs)
         look(result[0] if isinstance(result, tuple | list) else result, entered)
         self.left.discard(call)
@@ -79,7 +100,8 @@ def watch(
     looks: Mapping[tuple[str, int], Look],
     before: Collection[str],
     guard: Guard,
-) -> None:
+    as_recorded: bool = True,
+) -> dict[str, int]:
     """Run a model on a batch up to the last operation that is looked at.
 
     Args:
@@ -88,17 +110,27 @@ def watch(
         looks: what looks at operations, by their `Step.call`.
         before: schema names of operations whose first argument is wanted, too.
         guard: told of all that the model writes.
+        as_recorded: run it as a recording does, so that what passes the dispatcher is the same; else as torch does by itself,
+            at less cost, which most models allow.
+
+    Returns:
+        How often each operation ran.
 
     Raises:
         ModelError: the model reads values of its maps, or did not run an operation that is looked at.
     """
     watcher = _Watcher(looks, before, guard)
-    # As a recording runs it, so that what passes the dispatcher is the same here.
-    with full_precision(batch.device), torch.enable_grad(), torch._C._AutoDispatchBelowAutograd(), watcher, Whole():
+    with full_precision(batch.device), ExitStack() as stack:
+        if as_recorded:
+            stack.enter_context(torch.enable_grad())
+            stack.enter_context(torch._C._AutoDispatchBelowAutograd())
+        stack.enter_context(watcher)
+        if as_recorded:
+            stack.enter_context(Whole())
         try:
             call(batch)
         except _Enough:
-            return
+            return watcher.calls
     name, number = min(watcher.left)
     raise ModelError(
         f"watch: the model ran {name} {watcher.calls[name]} times, but its call {number + 1} was to be looked at: what it runs "
