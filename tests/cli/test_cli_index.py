@@ -64,3 +64,18 @@ def test_parts_say_that_they_are_not_all(tmp_path, unconv_command):
 def test_channels_that_name_none_are_refused(folder, unconv_command, channels):
     status, _, err = unconv_command("figure", folder, "--at", "features.3", "--channels", channels, "-o", folder / "f.png")
     assert status == 1 and "channels, such as 3,17" in err
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--devices", "tpu"), "devices: 'tpu' came, but there are cpu"),
+        (("--cores", "0"), "cores: 0 came"),
+        (("--ray", "local", "--devices", "cuda:1"), "on Ray a kind was needed"),
+    ],
+)
+def test_devices_that_are_not_there_are_refused(tmp_path, unconv_command, options, said):
+    save_pictures(tmp_path / "p", 3, side=100)
+    status, _, err = unconv_command("index", "unconv:caltech", tmp_path / "p", "-o", tmp_path / "i", *options)
+    assert status == 1 and said in err
+    assert not (tmp_path / "i").exists()

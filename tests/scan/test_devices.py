@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -81,6 +82,14 @@ def test_a_process_refuses_a_run_that_is_not_its_own(pictures, tmp_path):
     kit = pack(small(seed=1), known_run(tmp_path), open_pictures(pictures), 1)
     with pytest.raises(unconv.ScanError, match=r"what cpu is to do is of another run.*weights"):
         Scanner(kit, "cpu")
+
+
+def test_a_machine_that_does_not_find_the_pictures_refuses(pictures, tmp_path):
+    unconv.scan(small(), pictures, tmp_path / "i", batch=4, shard=16)
+    kit = pack(small(), known_run(tmp_path / "i"), open_pictures(pictures), 1)
+    assert kit.first.endswith("000.png")
+    with pytest.raises(unconv.ScanError, match=r"does not find .*gone\.png, which the machine that started"):
+        Scanner(replace(kit, first=str(tmp_path / "gone.png")), "cpu")
 
 
 @posix

@@ -164,8 +164,8 @@ class Cluster:
 
     def _lost(self, worker: _Worker, what: str, error: Exception) -> Iterator[Event]:
         """Have a worker that Ray starts again come back; take another for one that does not."""
-        words = str(error).strip().splitlines()
-        yield Lost(worker, f"was lost ({words[0] if words else type(error).__name__})")
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+        yield Lost(worker, f"was lost ({' … '.join(dict.fromkeys([lines[0], lines[-1]]))})")
         if what == "here" and isinstance(error, self._ray.exceptions.ActorDiedError):
             self.drop(worker)
         else:

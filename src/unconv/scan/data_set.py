@@ -134,10 +134,11 @@ def scan_part(
         raise ScanError(f"scan: {folder} is a file, but a folder was needed. Choose another name.")
     if not listing.entries:
         raise PictureError(f"pictures: there are none in {listing.where or 'what came'}. Pass a folder or a file with some.")
+    cores = _known_cores(place, cores)
     named = _named(devices, ray, cores)
     kind = torch.device(named[0]).type if named else _device(network)
     side_by_side = len(named) if ray is None else _MANY
-    cores = _cores(place, cores, side_by_side) if kind == "cpu" else None
+    cores = (cores or max(1, torch.get_num_threads() // max(1, side_by_side))) if kind == "cpu" else None
     batch = batch or (8 if kind == "cpu" else 64)
     shard = SHARD // max(1, batch) * batch if shard is None else shard
     _refuse_sizes(keep, batch, shard)
@@ -182,8 +183,8 @@ def _refuse_sizes(keep: int, batch: int, shard: int) -> None:
         raise ShapeError(f"shard: {shard} came, but a multiple of batch, {batch}, was needed: batches end with shards.")
 
 
-def _cores(folder: Path, asked: int | None, processes: int) -> int:
-    """Return with how many threads a process computes on a CPU: as the run that is gone on with does.
+def _known_cores(folder: Path, asked: int | None) -> int | None:
+    """Return with how many threads a process is to compute on a CPU: those asked for, or of the run that is gone on with.
 
     Raises:
         ShapeError: fewer than one was asked for.
@@ -191,7 +192,7 @@ def _cores(folder: Path, asked: int | None, processes: int) -> int:
     if asked is not None and asked < 1:
         raise ShapeError(f"cores: {asked} came, but at least 1 was needed.")
     known = known_run(folder).get("cores") if (folder / FILE).exists() else None
-    return int(asked or known or max(1, torch.get_num_threads() // max(1, processes)))
+    return asked or known
 
 
 def _device(network: Network) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import pickle
+import platform
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -33,6 +34,7 @@ class Kit:
         kind, where: of the pictures, as in `Pictures`.
         threads: that read pictures.
         path: where modules are looked for.
+        first: the file of the first picture, if there is one: all must find it.
     """
 
     run: dict[str, Any]
@@ -42,6 +44,7 @@ class Kit:
     where: str
     threads: int
     path: tuple[str, ...]
+    first: str
 
 
 def pack(network: Network, run: dict[str, Any], pictures: Pictures, threads: int) -> Kit:
@@ -63,15 +66,10 @@ def pack(network: Network, run: dict[str, Any], pictures: Pictures, threads: int
         if run["opened"] is None:
             raise ScanError(_unsent(network.name, why)) from error
     where = os.path.abspath(pictures.where) if pictures.where else ""
-    return Kit(
-        run,
-        None if why else buffer.getvalue(),
-        why,
-        pictures.kind,
-        where,
-        threads,
-        tuple(os.path.abspath(path) for path in sys.path),
-    )
+    path = tuple(os.path.abspath(folder) for folder in sys.path)
+    first = os.path.abspath(pictures.entries[0].source)
+    known = first if os.path.isfile(first) else ""
+    return Kit(run, None if why else buffer.getvalue(), why, pictures.kind, where, threads, path, known)
 
 
 def _unsent(name: str, why: str) -> str:
@@ -88,11 +86,16 @@ class Scanner:
         kit: as `pack` made it; `device`: to compute on.
 
     Raises:
-        ScanError: the network is not here what it is there; what differs is named.
+        ScanError: the network is not here what it is there; what differs is named. Or the pictures are not here.
     """
 
     def __init__(self, kit: Kit, device: str) -> None:
         run = kit.run
+        if kit.first and not os.path.isfile(kit.first):
+            raise ScanError(
+                f"scan: {platform.node()} does not find {kit.first}, which the machine that started the scan does. Put the "
+                "pictures where all machines read them by the same paths."
+            )
         network = _opened(kit, device)
         names = [place["name"] for place in run["places"]]
         with computing_with(run["cores"]):
