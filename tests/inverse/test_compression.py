@@ -99,6 +99,15 @@ def test_a_picture_of_few_values_was_not_compressed(kind, crop):
     assert compression(samples[:, crop[0] :, crop[1] :]) is None
 
 
+def test_narrow_pictures_are_told_by_as_many_blocks_and_small_files_by_their_own_steps(tmp_path):
+    strip, small = scene(320)[100:140], scene(320)[100:120, :28]
+    assert compression(decoded(jpeg(strip, 75))) is not None and compression(decoded(jpeg(small, 75))) is None
+    path = tmp_path / "small.jpg"
+    path.write_bytes(jpeg(small, 75).getvalue())
+    given = measured(path)
+    assert compression(given.samples, given.jpeg) is not None
+
+
 def test_a_page_of_black_and_white_is_not_called_a_jpeg(tmp_path):
     of_few_values("page").save(tmp_path / "page.png")
     assert not any("JPEG" in note for note in deblur(tmp_path / "page.png", psf.disk(1.5), method="wiener").notes)

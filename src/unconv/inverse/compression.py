@@ -11,7 +11,7 @@ themselves. But they do so wherever blocks are taken to begin; those of JPEG in 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import inf, isnan, nan, pi, sqrt
+from math import inf, isnan, nan, pi, prod, sqrt
 
 import torch
 from torch import Tensor
@@ -19,6 +19,7 @@ from torch import Tensor
 from unconv.pictures.jpeg import Jpeg
 
 _SIDE = 8
+_BLOCKS = 36  # of fewer the steps cannot be told
 _LOOKED_AT = 768  # samples along each axis, of a large picture
 _STEPS = torch.arange(2, 100, dtype=torch.float64)
 _FEW = 24  # cosines that are not zero: of fewer the step cannot be told
@@ -71,7 +72,8 @@ def compression(samples: Tensor, known: Jpeg | None = None) -> Compression | Non
     """
     shape = samples.shape[-2:]
     size = [min(n, _LOOKED_AT) // _SIDE * _SIDE for n in shape]
-    if min(size) < 6 * _SIDE or bool(samples.isnan().any()):
+    blocks = prod(n // _SIDE for n in size)
+    if blocks < (1 if known is not None else _BLOCKS) or bool(samples.isnan().any()):
         return None
     starts = [(n - m) // 2 // _SIDE * _SIDE for n, m in zip(shape, size, strict=True)]
     part = samples[..., starts[0] : starts[0] + size[0], starts[1] : starts[1] + size[1]].double()
