@@ -7,13 +7,15 @@ for batches too is tried before it is relied on: where it is not, pictures are r
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch._ops import OpOverload
 
 from unconv.errors import NonFinite, ShapeError, UnconvError
 from unconv.reverse.model import Model, Recording
@@ -21,6 +23,7 @@ from unconv.reverse.places import Place, find, looked_at, place_of
 from unconv.reverse.receptive_field import ReceptiveField
 from unconv.reverse.rules.table import is_rectifier
 from unconv.reverse.tape.untouched import Guard, untouched
+from unconv.reverse.tape.watcher import Look as Watch
 from unconv.reverse.tape.watcher import watch
 
 Look = Callable[[int, Tensor, Tensor | None], None]
@@ -77,6 +80,7 @@ class Maps:
         seen: the places.
         as_recorded: whether the network has to run as it is recorded for the operations to be the same.
         one_by_one: why pictures are recorded one by one; "" if they are not.
+        recording: of noise, which told where the places are.
     """
 
     def __init__(self, model: Model, names: Sequence[str] | None, batch: int, rectified_too: bool = False) -> None:
@@ -87,7 +91,7 @@ class Maps:
             recording = model.record(model.noise(), names)
         if len(set(names)) < len(names) or not names:
             raise ShapeError(f"places: {', '.join(names)[:200] or 'none'} came; some were needed, each once. Name each once.")
-        self.names = list(names)
+        self.names, self.recording = list(names), recording
         self.seen = [_seen(recording, name) for name in self.names]
         rectifiers = ("relu", "threshold") if rectified_too else ()
         self._before = {f"aten::{name}{end}" for name in (*_CLIPS, *rectifiers) for end in ("", "_")}
@@ -103,30 +107,39 @@ class Maps:
             return
         with torch.inference_mode(False), untouched(self.model.module, self.model.others) as guard:
 
-            def run(batch: Tensor, look: Look, raw: bool = False) -> None:
-                self._watched(batch, look, guard, raw)
+            def run(batch: Tensor, look: Look, raw: bool = False, also: Mapping[tuple[str, int], Watch] | None = None) -> None:
+                self._watched(batch, look, guard, raw, also)
                 if guard.written:
                     guard.restore()  # what one batch leaves behind is not to change what the next one gives
 
             yield run
 
-    def _watched(self, batch: Tensor, look: Look, guard: Guard, raw: bool = False) -> None:
+    def _watched(
+        self, batch: Tensor, look: Look, guard: Guard, raw: bool = False, also: Mapping[tuple[str, int], Watch] | None = None
+    ) -> None:
         numbers = defaultdict[tuple[str, int], list[int]](list)
         for number, seen in enumerate(self.seen):
             if seen.call is not None:
                 numbers[seen.call].append(number)
 
-        def see(those: list[int], result: Tensor, entered: Tensor | None) -> None:
+        def see(those: list[int], around: Watch | None, func: OpOverload, args: tuple[Any, ...], run: Callable[[], Any]) -> Any:
+            entered = None
+            if func._schema.name in self._before:
+                entered = args[0].clone() if func._schema.is_mutable else args[0]
+            result = around(func, args, run) if around else run()
+            first = result[0] if isinstance(result, tuple | list) else result
             for number in those:
                 if raw:
-                    look(number, result, None)
+                    look(number, first, None)
                     continue
                 maps = self.seen[number].maps
-                look(number, maps(result, len(batch)), None if entered is None else maps(entered, len(batch)))
+                look(number, maps(first, len(batch)), None if entered is None else maps(entered, len(batch)))
+            return result
 
-        looks = {call: partial(see, those) for call, those in numbers.items()}
+        looks: dict[tuple[str, int], Watch] = dict(also or {})
+        looks |= {call: partial(see, those, looks.get(call)) for call, those in numbers.items()}
         with torch.no_grad():
-            self._calls = watch(self.model.call, batch, looks, self._before, guard, self.as_recorded)
+            self._calls = watch(self.model.call, batch, looks, guard, self.as_recorded)
 
     def _recorded(self, batch: Tensor, look: Look, _raw: bool = False) -> None:
         maps = [self._alone(image) for image in batch]

@@ -354,7 +354,7 @@ class Recording:
         frozen = self.frozen(rules)
         route = Route(frozen.tape, value, rules, _walk_dtype(dtype, activation), {} if prepared is None else prepared)
         seeds = choose(activation, channels, unit)
-        boxes = _boxes(seeds, self.receptive_fields(rules)[value.index], self.tape.image.shape[2:])
+        boxes = boxes_of(seeds, self.receptive_fields(rules)[value.index], self.tape.image.shape[2:])
         if memory is not None and not (isinstance(memory, int) and memory > 0):
             raise ShapeError(f"memory: {memory!r} came; pass bytes, a whole number such as 256 * 2**20, or None.")
         notes = (*rules.notes(route.steps), *frozen_words(frozen, {step.place for step in route.steps}))
@@ -431,7 +431,7 @@ def _walk_dtype(dtype: str | torch.dtype | None, activation: Tensor) -> torch.dt
     return found
 
 
-def _boxes(seeds: Seeds, field: ReceptiveField, size: Sequence[int]) -> list[tuple[int, ...]]:
+def boxes_of(seeds: Seeds, field: ReceptiveField, size: Sequence[int]) -> list[tuple[int, ...]]:
     """Where each seed's projection stands; cut to the image where it is longer than two images, or no single unit's."""
     axes = len(size)
     boxes = []

@@ -46,11 +46,14 @@ class Window:
             None: the windows are the whole value, whatever its shape.
         channel: (B,) int64, on the CPU: the only channel of each unit that is not zero; `values` then
             holds that one alone, (B, 1, samples..). None: all channels are there.
+        picture: (B,) int64, on the CPU: which of several pictures each unit is of, where what was recorded has a row for
+            each, (pictures, channels.., samples..). None: there is one.
     """
 
     values: Tensor
     corner: Tensor | None = None
     channel: Tensor | None = None
+    picture: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.values)
@@ -74,7 +77,7 @@ class Window:
         return replace(self, values=self.values * self.cut(factor).to(self.values.dtype))
 
     def cut(self, recorded: Tensor) -> Tensor:
-        """Each unit's piece of a recorded map (1, channels.., samples..); the edge is repeated outside.
+        """Each unit's piece of a recorded map (1 or pictures, channels.., samples..); the edge is repeated outside.
 
         Returns (B, channels.., samples..) or something that broadcasts to it. Nothing outside the map
         may be relied upon: the signal there is zero.
@@ -82,14 +85,18 @@ class Window:
         if recorded.ndim == 0:
             return recorded
         axes = self.values.ndim - 2 if self.corner is None else self.corner.shape[1]
+        many = self.picture is not None and recorded.ndim == axes + 2 and recorded.shape[0] > 1
+        row = self.picture.to(recorded.device) if many and self.picture is not None else None
         if self.channel is not None and recorded.ndim == axes + 2 and recorded.shape[1] > 1:
-            return replace(self, channel=None).cut(recorded[0, self.channel.to(recorded.device)].unsqueeze(1))
+            alone = recorded[0 if row is None else row, self.channel.to(recorded.device)].unsqueeze(1)
+            return replace(self, channel=None, picture=None).cut(alone)
         sizes = recorded.shape[-axes:] if recorded.ndim >= axes else recorded.shape
         if self.corner is None or all(size == 1 for size in sizes):
-            return recorded
+            return recorded if row is None else recorded[row]
         pairs = list(zip(self.corner[0].tolist(), self.lengths, sizes, strict=True))
         if self.together and all(size == 1 or 0 <= first <= size - n for first, n, size in pairs):
-            return recorded[slices([slice(None) if size == 1 else slice(first, first + n) for first, n, size in pairs])]
+            piece = recorded[slices([slice(None) if size == 1 else slice(first, first + n) for first, n, size in pairs])]
+            return piece if row is None else piece[row]
         index: list[Tensor] = []
         for axis, (length, size) in enumerate(zip(self.lengths, sizes, strict=True)):
             along = self.corner[:, axis, None] + torch.arange(length)
@@ -98,6 +105,7 @@ class Window:
         # Gathering rows of channels is contiguous; the result is (B, samples.., channels..).
         rows = recorded.movedim(tuple(range(recorded.ndim - axes, recorded.ndim)), tuple(range(1, axes + 1)))
         units = torch.arange(len(rows)) if len(rows) > 1 else torch.zeros(1, dtype=torch.int64)
+        units = units if row is None else row
         pieces = rows.contiguous()[(units.view(-1, *[1] * axes).to(recorded.device), *index)]
         return pieces.permute(0, *range(axes + 1, pieces.ndim), *range(1, axes + 1))
 
@@ -110,6 +118,7 @@ class Window:
             values,
             None if self.corner is None else self.corner[chosen],
             None if self.channel is None else self.channel[chosen],
+            None if self.picture is None else self.picture[chosen],
         )
 
     def dense(self, channels: int) -> Window:
@@ -120,7 +129,7 @@ class Window:
         rows = self.values.new_zeros(len(self), *self.values.shape[2:], channels)
         where = self.channel.to(rows.device).view(-1, *[1] * (len(axes) + 1)).expand(*rows.shape[:-1], 1)
         rows.scatter_(-1, where, self.values.movedim(1, -1))
-        return Window(rows.movedim(-1, 1), self.corner)
+        return Window(rows.movedim(-1, 1), self.corner, None, self.picture)
 
     def channels_last(self) -> Tensor:
         """The values with the channels of each sample side by side, as convolutions like them best."""

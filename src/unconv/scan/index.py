@@ -263,7 +263,7 @@ class Index:
     def projected(self, units: Sequence[Sequence[Winner]], method: str | Rules = "deconvnet") -> Iterator[Reconstructions]:
         """Yield the projections of many units, each in its own pictures; every picture is read and recorded once."""
         columns = self._columns
-        return projections(self.network, lambda number: self._source(columns[number]), units, method)
+        return projections(self.network, lambda number: self.source(columns[number]), units, method)
 
     @checks_kinds_but("image", "region")
     def fires(self, image: Source | int, region: Sequence[int] | None = None, n: int = 20) -> list[Fires]:
@@ -273,7 +273,7 @@ class Index:
             image: a picture, as for `Network.project`, or the number of one that was scanned.
             region: (y0, x0, y1, x1) in pixels of the prepared picture: only units that see its middle part count.
         """
-        picture = self._source(self._columns[image]) if isinstance(image, int) else image
+        picture = self.source(self._columns[image]) if isinstance(image, int) else image
         return [Fires(*found) for found in fires(self.network, self.run, picture, region, self._shares, n)]
 
     @cached_property
@@ -297,7 +297,7 @@ class Index:
             )
         return network
 
-    def _source(self, picture: ScannedPicture) -> Any:
+    def source(self, picture: ScannedPicture) -> Any:
         """Return a picture of the list, read again.
 
         Raises:

@@ -1,19 +1,27 @@
-"""Project units in the pictures they respond to most: each picture is read and recorded once for all its units."""
+"""Project units in the pictures they respond to most.
+
+Each picture is read and recorded once for all its units; pictures are recorded, and their units walk back, many together.
+"""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 
+from unconv.pictures.preprocess import shown
 from unconv.reverse.methods import Rules
 from unconv.reverse.model import Recording
 from unconv.reverse.network import Network
-from unconv.reverse.reconstruction import Reconstruction, Reconstructions
+from unconv.reverse.reconstruction import Picture, Reconstruction, Reconstructions
+from unconv.reverse.together import Chosen, Together
 
+_Number = tuple[int, int]
+"""Which of the units, and which of its winners."""
+_TOGETHER = 96  # pictures whose units walk back together
 _DIFFERS = 1e-4  # of an activation: more than rounding makes of another batch or thread
 
 
@@ -46,22 +54,64 @@ def projections(
     Raises:
         As `Network.project`.
     """
-    waiting: dict[int, list[tuple[int, int]]] = defaultdict(list)  # by picture: which winners of which units
+    waiting: dict[int, list[_Number]] = defaultdict(list)  # by picture
     for unit, winners in enumerate(units):
         for rank, winner in enumerate(winners):
             waiting[winner.picture].append((unit, rank))
     found: list[dict[int, Reconstruction]] = [{} for _ in units]
-    for picture in sorted(waiting):
-        places = dict.fromkeys(units[unit][rank].place for unit, rank in waiting[picture])
-        recording = network.record(read(picture), list(places), method)
-        for place in places:
-            those = [(unit, rank) for unit, rank in waiting[picture] if units[unit][rank].place == place]
-            made = _projected(recording, [units[unit][rank] for unit, rank in those], method)
-            for (unit, rank), one in zip(those, made, strict=True):
-                found[unit][rank] = one
-                if len(found[unit]) == len(units[unit]):
-                    yield Reconstructions.joined(found[unit][at] for at in sorted(found[unit]))
-                    found[unit] = {}
+    for (unit, rank), one in _each(network, read, units, waiting, method):
+        found[unit][rank] = one
+        if len(found[unit]) == len(units[unit]):
+            yield Reconstructions.joined(found[unit][at] for at in sorted(found[unit]))
+            found[unit] = {}
+
+
+def _each(
+    network: Network,
+    read: Callable[[int], Any],
+    units: Sequence[Sequence[Winner]],
+    waiting: Mapping[int, Sequence[_Number]],
+    method: str | Rules,
+) -> Iterator[tuple[_Number, Reconstruction]]:
+    """Yield each winner's number and its projection, pictures together where the network allows it."""
+    pictures = sorted(waiting)
+    places = list(dict.fromkeys(winner.place for winners in units for winner in winners))
+    together = Together(network, places, method) if len(pictures) > 1 else None
+    if together is None or together.refusal:
+        for picture in pictures:
+            yield from _of_one(network, read(picture), units, waiting[picture], method)
+        return
+    for first in range(0, len(pictures), _TOGETHER):
+        part = pictures[first : first + _TOGETHER]
+        images = [network.prepared(read(picture))[0] for picture in part]
+        numbers = [(row, number) for row, picture in enumerate(part) for number in waiting[picture]]
+        wanted, those = defaultdict[str, list[Chosen]](list), defaultdict[str, list[_Number]](list)
+        for row, (unit, rank) in numbers:
+            winner = units[unit][rank]
+            wanted[winner.place].append(Chosen(row, winner.channel, winner.position))
+            those[winner.place].append((unit, rank))
+        looks = [
+            Picture(image[0], shown(image[0], network.preparation), picture)
+            for image, picture in zip(images, part, strict=True)
+        ]
+        for place, made in together.units(torch.cat(images), wanted).items():
+            for arrival in made.arrivals():
+                unit, rank = those[place][arrival.index]
+                winner = units[unit][rank]
+                source = replace(looks[wanted[place][arrival.index].row], key=winner.key)
+                one = replace(made, image=source.image, shown=source.shown, source=source).one(arrival)
+                yield (unit, rank), _compared(one, winner)
+
+
+def _of_one(
+    network: Network, source: Any, units: Sequence[Sequence[Winner]], numbers: Sequence[_Number], method: str | Rules
+) -> Iterator[tuple[_Number, Reconstruction]]:
+    """Yield the winners of one picture."""
+    places = dict.fromkeys(units[unit][rank].place for unit, rank in numbers)
+    recording = network.record(source, list(places), method)
+    for place in places:
+        those = [(unit, rank) for unit, rank in numbers if units[unit][rank].place == place]
+        yield from zip(those, _projected(recording, [units[unit][rank] for unit, rank in those], method), strict=True)
 
 
 def _projected(recording: Recording, winners: Sequence[Winner], method: str | Rules) -> Iterator[Reconstruction]:
@@ -73,11 +123,15 @@ def _projected(recording: Recording, winners: Sequence[Winner], method: str | Ru
     units = replace(units, source=source)
     arrived = sorted(units.arrivals(), key=lambda arrival: arrival.index)
     for winner, arrival in zip(winners, arrived, strict=True):
-        one = units.one(arrival)
-        if abs(one.value - winner.value) > _DIFFERS * max(abs(winner.value), abs(one.value)):
-            differs = (
-                f"{winner.key}, channel {winner.channel}: the activation is {one.value:.6g} now but was {winner.value:.6g} in "
-                "the scan: other versions, or another device"
-            )
-            one = replace(one, notes=(*one.notes, differs))
-        yield one
+        yield _compared(units.one(arrival), winner)
+
+
+def _compared(one: Reconstruction, winner: Winner) -> Reconstruction:
+    """Return a projection; if its activation is not that of the scan, with a note that says so."""
+    if abs(one.value - winner.value) <= _DIFFERS * max(abs(winner.value), abs(one.value)):
+        return one
+    differs = (
+        f"{winner.key}, channel {winner.channel}: the activation is {one.value:.6g} now but was {winner.value:.6g} in "
+        "the scan: other versions, or another device"
+    )
+    return replace(one, notes=(*one.notes, differs))

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from unconv.reverse.rules.table import along, differentiated, local, one_channel, point, prepared, rule
+from unconv.reverse.rules.table import along, differentiated, local, many_pictures, one_channel, point, prepared, rule
 from unconv.reverse.tape.step import Before, Step
 from unconv.reverse.tape.whole import define, replaces
 from unconv.reverse.window import Window
@@ -34,6 +34,7 @@ def _passed(_step: Step, args: tuple[Any, ...]) -> Tensor:
     return passed
 
 
+@many_pictures()
 @one_channel
 @rule(RELU, reach=local, keep=Before(_passed), role="rectifier", gate="kept")
 def relu_gradient(step: Step, r: Window) -> Window:
@@ -41,6 +42,7 @@ def relu_gradient(step: Step, r: Window) -> Window:
     return r.times(step.kept)
 
 
+@many_pictures(looks=False)
 @one_channel
 def rectify(_step: Step, r: Window) -> Window:
     """Deconvnet: what goes back is rectified, whatever passed forward.
@@ -51,6 +53,7 @@ def rectify(_step: Step, r: Window) -> Window:
     return r.map(lambda values: values.clamp(min=0))
 
 
+@many_pictures()
 @one_channel
 def rectify_passed(step: Step, r: Window) -> Window:
     """Guided backpropagation: both.
@@ -74,6 +77,7 @@ def _sloped(step: Step, dtype: torch.dtype) -> Tensor:
 _sloping = partial(rule, reach=local, keep=Before(point), prepare=_sloped)
 
 
+@many_pictures()
 @one_channel
 @_sloping(
     # What takes ReLU's place in a network: it passes large values on and holds negative ones back.
@@ -147,6 +151,7 @@ def flat(step: Step, _r: Window) -> list[Window | None]:
     return [None] * len(step.inputs)
 
 
+@many_pictures()
 @one_channel
 @prepared(_sloped)
 def rectify_by_slope(step: Step, r: Window) -> Window:

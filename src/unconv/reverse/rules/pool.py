@@ -13,7 +13,7 @@ from torch import Tensor
 
 from unconv.axis import adaptive_windows, kernel_extent, pool_divisor
 from unconv.reverse.rules.separable import back, resizing, sees
-from unconv.reverse.rules.table import adjoint, on_whole_first, prepared, rule
+from unconv.reverse.rules.table import adjoint, many_pictures, on_whole_first, prepared, rule
 from unconv.reverse.spans import Sights
 from unconv.reverse.tape.step import Step
 from unconv.reverse.window import Reach, Window, cropped
@@ -83,7 +83,7 @@ def _with_masks(step: Step, dtype: torch.dtype) -> Tensor | _Switches:
     if not lie_apart(step):
         return switches
     reach = _pool_reach(step, len(step.inputs[0].shape) - 2)
-    if reach is None or switches.numel() * prod(reach.extent) * dtype.itemsize > _LARGE:
+    if reach is None or len(switches) > 1 or switches.numel() * prod(reach.extent) * dtype.itemsize > _LARGE:
         return switches
     return _Switches(switches, tuple(_masks(switches, reach, dtype)))
 
@@ -101,6 +101,7 @@ def lie_apart(step: Step) -> bool:
     return reach is not None and reach.stride == reach.extent
 
 
+@many_pictures()
 @rule(
     aten.max_pool2d_with_indices.default,
     aten.max_pool3d_with_indices.default,
@@ -127,7 +128,7 @@ def max_pool(step: Step, r: Window, _switches: None) -> Window:
     covering = r.corner is None or r.corner.shape[1] != axes
     if covering:
         values = on_whole_first(step, r).values
-        r = Window(values, torch.zeros(len(values), axes, dtype=torch.int64))
+        r = Window(values, torch.zeros(len(values), axes, dtype=torch.int64), None, r.picture)
     if not lie_apart(step):
         unpooled = _unpool(r.values, r.cut(step.kept), reach)
     elif isinstance(step.kept, _Switches) and r.together:
@@ -174,6 +175,7 @@ def _centred(step: Step, dtype: torch.dtype) -> Tensor | _Switches:
     return _with_masks(replace(step, kept=_centres(step)), dtype)
 
 
+@many_pictures()
 @prepared(_centred)
 def max_pool_to_centre(step: Step, r: Window, switches: None) -> Window:
     """Each pooled value goes to the centre of its window: what is missing then, the switches contribute.

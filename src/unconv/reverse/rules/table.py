@@ -50,6 +50,7 @@ FREEZERS: dict[OpOverload, Freezer] = {}
 TURNERS: dict[OpOverload, Turning] = {}
 PREPARERS: dict[Rule, Preparing] = {}
 _ONE_CHANNEL: set[Rule] = set()
+_MANY_PICTURES: dict[Rule, bool] = {}
 
 
 def local(_step: Step, axes: int) -> Reach:
@@ -145,6 +146,30 @@ def one_channel(function: _R) -> _R:
 def takes_one_channel(function: Rule) -> bool:
     """Whether a rule takes windows that hold one channel of each unit; for others they are filled up."""
     return function in _ONE_CHANNEL
+
+
+def many_pictures(looks: bool = True) -> Callable[[_R], _R]:
+    """Mark a rule that also takes units of several pictures, with a row of what was kept for each of them.
+
+    Args:
+        looks: whether the rule looks at what was kept.
+    """
+
+    def register(function: _R) -> _R:
+        _MANY_PICTURES[function] = looks
+        return function
+
+    return register
+
+
+def takes_many_pictures(function: Rule) -> bool:
+    """Whether a rule takes units of several pictures where something was kept of the forward pass."""
+    return function in _MANY_PICTURES
+
+
+def looks_at_kept(function: Rule) -> bool:
+    """Whether a rule may look at what was kept of the forward pass."""
+    return _MANY_PICTURES.get(function, True)
 
 
 def adjoint(step: Step, *signals: Window | None) -> list[Window | None]:

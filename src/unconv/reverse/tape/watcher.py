@@ -6,7 +6,7 @@ a recording sees, functional and in-place layers alike, at little more than the 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from functools import cache
 from typing import Any, NamedTuple
@@ -23,8 +23,8 @@ from unconv.reverse.tape.schema import arguments, is_composite, taken_apart, wri
 from unconv.reverse.tape.untouched import Guard
 from unconv.reverse.tape.whole import Whole
 
-Look = Callable[[Tensor, Tensor | None], None]
-"""Gets an operation's first result; and its first argument as it was before, where that was asked for."""
+Look = Callable[[OpOverload, tuple[Any, ...], Callable[[], Any]], Any]
+"""Gets an operation, all its arguments, and what runs it; returns its result."""
 
 _READS = {"aten::_local_scalar_dense", "aten::is_nonzero", "aten::equal", "aten::nonzero", "aten::masked_select"}
 
@@ -37,11 +37,10 @@ class _Kind(NamedTuple):
     """What is asked of every operation that runs, and costs more to find out than to keep.
 
     Args:
-        name: of its form; `family`: of all its forms.
+        name: of its form.
     """
 
     name: str
-    family: str
     composite: bool
     writes: bool
     reads: bool
@@ -50,13 +49,13 @@ class _Kind(NamedTuple):
 @cache
 def _kind(func: OpOverload) -> _Kind:
     schema = func._schema
-    return _Kind(func.name(), schema.name, is_composite(func), schema.is_mutable, schema.name in _READS)
+    return _Kind(func.name(), is_composite(func), schema.is_mutable, schema.name in _READS)
 
 
 class _Watcher(TorchDispatchMode):
-    def __init__(self, looks: Mapping[tuple[str, int], Look], before: Collection[str], guard: Guard) -> None:
+    def __init__(self, looks: Mapping[tuple[str, int], Look], guard: Guard) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.looks, self.before, self.guard = looks, before, guard
+        self.looks, self.guard = looks, guard
         self.left = set(looks)
         self.calls = dict[str, int]()
 
@@ -75,11 +74,7 @@ class _Watcher(TorchDispatchMode):
         look = self.looks.get(call)
         if look is None:
             return func(*args, **kwargs)
-        entered = None
-        if kind.family in self.before:
-            entered = args[0].clone() if kind.writes else args[0]
-        result = func(*args, **kwargs)
-        look(result[0] if isinstance(result, tuple | list) else result, entered)
+        result = look(func, arguments(func, args, kwargs), lambda: func(*args, **kwargs))
         self.left.discard(call)
         if not self.left:
             raise _Enough
@@ -98,7 +93,6 @@ def watch(
     call: Callable[[Tensor], Any],
     batch: Tensor,
     looks: Mapping[tuple[str, int], Look],
-    before: Collection[str],
     guard: Guard,
     as_recorded: bool = True,
 ) -> dict[str, int]:
@@ -108,7 +102,6 @@ def watch(
         call: runs the model.
         batch: (N, C, samples..).
         looks: what looks at operations, by their `Step.call`.
-        before: schema names of operations whose first argument is wanted, too.
         guard: told of all that the model writes.
         as_recorded: run it as a recording does, so that what passes the dispatcher is the same; else as torch does by itself,
             at less cost, which most models allow.
@@ -119,7 +112,7 @@ def watch(
     Raises:
         ModelError: the model reads values of its maps, or did not run an operation that is looked at.
     """
-    watcher = _Watcher(looks, before, guard)
+    watcher = _Watcher(looks, guard)
     with full_precision(batch.device), ExitStack() as stack:
         if as_recorded:
             stack.enter_context(torch.enable_grad())

@@ -154,10 +154,12 @@ def _take(method: Rules, step: Step, pending: dict[int, Window], units: Tensor, 
             signals[index] = signal = signal.dense(output.shape[1])
         if output and signal and watch:
             watch(output, signal, units)
-    device = next(signal for signal in signals if signal).values.device
+    one = next(signal for signal in signals if signal)
+    device = one.values.device
     with full_precision(device), own_types(device):
         arrived = through_complex(step, rule, signals) if among_complex else rule(step, *signals)
     parts = [arrived] if isinstance(arrived, Window) else arrived
     for below, part in zip(step.inputs, parts, strict=True):
         if part is not None and below.flows:
-            pending[below.index] = join(pending.get(below.index), part, below.shape)
+            joined = join(pending.get(below.index), part, below.shape)
+            pending[below.index] = joined if one.picture is None else replace(joined, picture=one.picture)
