@@ -5,13 +5,15 @@
 Batch by batch the network runs bare and then under the scan, which reduces every rectified map, lists the strongest
 pictures and settles its lists; the order alternates. Weights are random; pictures are crops of photographs, in memory. The
 share is the bare time over the scan's, the median over batches: of the first 1,000 pictures, in which lists fill, and of the
-rest. With --folder the whole way is timed, too: reading, decoding and preparing in threads beside the network.
+rest. With --folder the whole way is timed, too, beginning and end of the scan with it: reading, decoding and preparing in
+threads beside the network; and the process's peak memory is told. --pictures 0 leaves the batches out.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import resource
 import statistics
 import tempfile
 import time
@@ -90,20 +92,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--networks", nargs="+", default=["squeezenet1_1", "resnet18"])
     parser.add_argument("--pictures", type=int, default=1536)
-    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--keep", type=int, default=32)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--folder", type=Path, help="also scan the pictures below it, from files")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     print("| network | pictures | share of the bare pass, first 1,000 | then |\n|---|---|---|---|")
-    for name in arguments.networks:
+    for name in arguments.networks if arguments.pictures else ():
         found = shares(name, arguments.pictures, arguments.batch, arguments.keep)
         cells = [f"{statistics.median(values):.3f}" if values else "" for values in found.values()]
         print(f"| {name} | {arguments.pictures} | {' | '.join(cells)} |", flush=True)
     for name in arguments.networks if arguments.folder else ():
-        scanned, bare = whole(name, arguments.folder, arguments.pictures)
-        print(f"{name}: {scanned:.1f} pictures/s from files, {bare:.1f} bare: {scanned / bare:.2f}", flush=True)
+        scanned, bare = whole(name, arguments.folder, arguments.pictures or 10**9)
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+        print(
+            f"{name}: {scanned:.1f} pictures/s from files, {bare:.1f} bare: {scanned / bare:.2f}; peak {peak:.2f} GiB",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

@@ -73,26 +73,33 @@ class Maps:
     Args:
         model: a network; it is never changed.
         names: of the places; None: all rectified outputs, of fully connected layers too, and the scores at the end.
-        batch: images that run together.
+        batch: images that run together; or from the bytes of an image's largest map to how many.
         rectified_too: whether what stood before a rectifier is shown as what stood before a clip is.
 
     Attributes:
         seen: the places.
         as_recorded: whether the network has to run as it is recorded for the operations to be the same.
         one_by_one: why pictures are recorded one by one; "" if they are not.
-        recording: of noise, which told where the places are.
     """
 
-    def __init__(self, model: Model, names: Sequence[str] | None, batch: int, rectified_too: bool = False) -> None:
-        self.model, self.batch = model, batch
+    def __init__(
+        self,
+        model: Model,
+        names: Sequence[str] | None,
+        batch: int | Callable[[int], int],
+        rectified_too: bool = False,
+    ) -> None:
+        self.model = model
         recording = model.record(model.noise(), () if names is None else names)
         if names is None:
             names = default_places(recording)
             recording = model.record(model.noise(), names)
         if len(set(names)) < len(names) or not names:
             raise ShapeError(f"places: {', '.join(names)[:200] or 'none'} came; some were needed, each once. Name each once.")
-        self.names, self.recording = list(names), recording
+        self.names = list(names)
         self.seen = [_seen(recording, name) for name in self.names]
+        largest = max(recording.activation(name).nbytes for name in names)
+        self.batch = batch if isinstance(batch, int) else batch(largest)
         rectifiers = ("relu", "threshold") if rectified_too else ()
         self._before = {f"aten::{name}{end}" for name in (*_CLIPS, *rectifiers) for end in ("", "_")}
         self.as_recorded = True

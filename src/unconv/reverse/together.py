@@ -87,7 +87,7 @@ class Together:
     def __init__(self, model: Model, places: Sequence[str], method: str | Rules = "deconvnet", batch: int = 8) -> None:
         self.model, self.rules, self.batch = model, method_named(method), batch
         self._maps = Maps(model, places, batch)
-        recording = self._maps.recording
+        recording = model.record(model.noise(), places)
         frozen = recording.frozen(self.rules)
         self._tape = frozen.tape
         self._values = {name: find(recording.tape, name)[1] for name in places}

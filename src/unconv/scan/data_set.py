@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from unconv.scan.run import FILE, describe, known_run, run_hash, settle, settle_
 from unconv.scan.scanning import SHARD, Job, Progress, computing_with, part_of, work
 from unconv.scan.tables import write_index
 
+_LARGE = 64 * 2**20  # bytes of the largest map of a batch
 _MANY = 10**6  # workers that Ray may start, as far as this machine's cores are asked: one core is for each
 _READERS = 4  # threads that read pictures for a GPU of Ray's
 
@@ -65,7 +67,8 @@ def scan(
         progress: told what is done, how many pictures are, and how many there are.
         lowest: keep the smallest values too; of a rectifier's outputs, of what stood before it.
         maxima: keep the maxima of every picture, 2 bytes a unit and picture, for `similar` and the means of classes.
-        batch: pictures that run together; None: 8 on a CPU, 64 on a GPU. Another number may change last bits.
+        batch: pictures that run together; None: 16 on a CPU, of networks with large maps 8; 64 on a GPU;
+            or what fills a shard. Another number may change last bits.
         shard: pictures to a file: what a stopped run loses at most. None: 4,096, or as near below as batches fill.
         threads: that read pictures; None: as many as there are cores.
         cores: that each process computes with on a CPU; None: those torch uses, or each device's share of them. Another
@@ -139,12 +142,11 @@ def scan_part(
     kind = torch.device(named[0]).type if named else _device(network)
     side_by_side = len(named) if ray is None else _MANY
     cores = (cores or max(1, torch.get_num_threads() // max(1, side_by_side))) if kind == "cpu" else None
-    batch = batch or (8 if kind == "cpu" else 64)
-    shard = SHARD // max(1, batch) * batch if shard is None else shard
     _refuse_sizes(keep, batch, shard)
     names = None if places is None else [name_of(one) for one in listed(places)]
     with computing_with(cores):
-        maps = Maps(network, names, batch, rectified_too=lowest)
+        maps = Maps(network, names, batch or partial(_fitting, kind, shard), rectified_too=lowest)
+        shard = SHARD // maps.batch * maps.batch if shard is None else shard
         run = describe(network, maps, keep, shard, lowest, maxima, kind, cores)
         settle(place, run)
         entries = settle_list(place, listing)
@@ -175,11 +177,17 @@ def _named(devices: str | Sequence[str] | None, ray: str | None, cores: int | No
     return [] if devices is None else [str(devices)]
 
 
-def _refuse_sizes(keep: int, batch: int, shard: int) -> None:
+def _fitting(kind: str, shard: int | None, largest: int) -> int:
+    """Return how many pictures run together: as many as keep small steps few and memory small, and fill a shard."""
+    most = 64 if kind != "cpu" else 16 if 16 * largest <= _LARGE else 8
+    return next(n for n in range(most, 0, -1) if shard is None or shard % n == 0)
+
+
+def _refuse_sizes(keep: int, batch: int | None, shard: int | None) -> None:
     for name, value, most in (("keep", keep, BLOCK), ("batch", batch, BLOCK), ("shard", shard, 10**6)):
-        if not 1 <= value <= most:
+        if value is not None and not 1 <= value <= most:
             raise ShapeError(f"{name}: {value} came, but 1 to {most} was needed.")
-    if shard % batch:
+    if batch and shard and shard % batch:
         raise ShapeError(f"shard: {shard} came, but a multiple of batch, {batch}, was needed: batches end with shards.")
 
 

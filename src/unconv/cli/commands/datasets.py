@@ -42,7 +42,9 @@ def index(
     part: Annotated[
         str, typer.Option(help="3/16: the share of the third of sixteen processes or machines that write into one folder.")
     ] = "1/1",
-    batch: Annotated[int | None, typer.Option(help="Pictures that run together; by default 8, on a GPU 64.")] = None,
+    batch: Annotated[
+        int | None, typer.Option(help="Pictures that run together; by default 16 or, if its maps are large, 8; on a GPU 64.")
+    ] = None,
     threads: Annotated[int | None, typer.Option(help="Threads that read pictures; by default one a core.")] = None,
     devices: Annotated[
         str | None, typer.Option(help='A process for each of these: "cuda:0,cuda:1"; "all": every GPU, or every core.')
