@@ -2,9 +2,10 @@
 
     python benchmarks/scan.py --networks squeezenet1_1 resnet18 vgg16 --pictures 1536 --threads 1
 
-Batch by batch the network runs bare and then under the scan, which reduces every rectified map, lists the strongest
-pictures and settles its lists; the order alternates. Weights are random; pictures are crops of photographs, in memory. The
-share is the bare time over the scan's, the median over batches: of the first 1,000 pictures, in which lists fill, and of the
+Batch by batch the network runs bare, under the scan, which reduces every rectified map, lists the strongest pictures and
+settles its lists, and with a forward hook on every rectifier that keeps a running top-k with positions, as is usually
+written by hand; the order is drawn. Weights are random; pictures are crops of photographs, in memory. The
+shares are the bare time over the others', medians over batches: of the first 1,000 pictures, in which lists fill, and of the
 rest. With --folder the whole way is timed, too, beginning and end of the scan with it: reading, decoding and preparing in
 threads beside the network; and the process's peak memory is told. --pictures 0 leaves the batches out.
 """
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import random
 import resource
 import statistics
 import tempfile
@@ -44,13 +46,40 @@ def crops(network: unconv.Network, count: int) -> list[Read]:
     return found
 
 
-def shares(name: str, count: int, batch: int, keep: int) -> dict[str, list[float]]:
+class Hooked:
+    """A running top-k of every rectifier by forward hooks."""
+
+    def __init__(self, network: unconv.Network, keep: int) -> None:
+        self.network, self.keep, self.first = network, keep, 0
+        self.found: dict[torch.nn.Module, tuple[torch.Tensor, ...]] = {}
+
+    def run(self, images: torch.Tensor) -> None:
+        rectifiers = [module for module in self.network.module.modules() if isinstance(module, torch.nn.ReLU)]
+        handles = [module.register_forward_hook(self._take) for module in rectifiers]
+        with torch.no_grad():
+            self.network.module(images)
+        for handle in handles:
+            handle.remove()
+        self.first += len(images)
+
+    def _take(self, module: torch.nn.Module, _: object, maps: torch.Tensor) -> None:
+        value, at = maps.flatten(2).max(2) if maps.ndim > 2 else (maps, torch.zeros(maps.shape, dtype=torch.int64))
+        number = torch.arange(self.first, self.first + len(maps))[:, None].expand_as(value)
+        rows = (value, number, at)
+        if module in self.found:
+            rows = tuple(torch.cat(pair) for pair in zip(self.found[module], rows, strict=True))
+        order = rows[0].topk(min(self.keep, len(rows[0])), 0).indices
+        self.found[module] = tuple(row.gather(0, order) for row in rows)
+
+
+def shares(name: str, count: int, batch: int, keep: int) -> list[float]:
+    """The bare pass's share of the scan and of hooks: of the first 1,000 pictures, and then."""
     network = unconv.load(f"torchvision:{name}")
     maps = Maps(network, None, batch)
     entries = [Entry(str(number), "", number, -1, None) for number in range(count)]
     job = Job(network, maps, Path(), "", entries, lambda _: None, 1, keep, 4096, False, True)
-    block = Block(job.gathers(), 0)
-    pictures, found = crops(network, count), {"first 1,000": [], "then": []}
+    block, hooked, draw = Block(job.gathers(), 0), Hooked(network, keep), random.Random(0)
+    pictures, found = crops(network, count), list[list[float]]()
     with maps.running() as run:
         for first in range(0, count - batch + 1, batch):
             part = pictures[first : first + batch]
@@ -63,13 +92,18 @@ def shares(name: str, count: int, batch: int, keep: int) -> dict[str, list[float
             def scan(part: list[Read] = part) -> None:
                 block.take(part, job, run)
 
-            seconds = {}
-            for work in (bare, scan) if first // batch % 2 else (scan, bare):
+            def hooks(images: torch.Tensor = images) -> None:
+                hooked.run(images)
+
+            seconds, works = {}, [bare, scan, hooks]
+            for work in draw.sample(works, 3):
                 began = time.perf_counter()
                 work()
                 seconds[work] = time.perf_counter() - began
-            found["first 1,000" if first < 1000 else "then"].append(seconds[bare] / seconds[scan])
-    return found
+            found.append([seconds[bare] / seconds[scan], seconds[bare] / seconds[hooks]])
+    cut = -(-1000 // batch)
+    parts = [part for part in (found[:cut], found[cut:]) if part]
+    return [statistics.median(column) for part in parts for column in zip(*part, strict=True)]
 
 
 def whole(name: str, folder: Path, limit: int) -> tuple[float, float]:
@@ -98,11 +132,12 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, help="also scan the pictures below it, from files")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    print("| network | pictures | share of the bare pass, first 1,000 | then |\n|---|---|---|---|")
+    if arguments.pictures:
+        print("| network | pictures | batch | scan, first 1,000 | hooks | scan, then | hooks |\n|---|---|---|---|---|---|---|")
     for name in arguments.networks if arguments.pictures else ():
-        found = shares(name, arguments.pictures, arguments.batch, arguments.keep)
-        cells = [f"{statistics.median(values):.3f}" if values else "" for values in found.values()]
-        print(f"| {name} | {arguments.pictures} | {' | '.join(cells)} |", flush=True)
+        cells = [f"{share:.3f}" for share in shares(name, arguments.pictures, arguments.batch, arguments.keep)]
+        cells += [""] * (4 - len(cells))
+        print(f"| {name} | {arguments.pictures} | {arguments.batch} | {' | '.join(cells)} |", flush=True)
     for name in arguments.networks if arguments.folder else ():
         scanned, bare = whole(name, arguments.folder, arguments.pictures or 10**9)
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20

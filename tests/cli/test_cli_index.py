@@ -40,6 +40,27 @@ def test_figures_are_written_for_papers(folder, unconv_command, name):
     assert (folder / name).stat().st_size > 1000
 
 
+def test_units_stand_in_as_many_rows_as_asked_for(folder, unconv_command):
+    sizes = {}
+    for rows in (1, 2, 4):
+        out = folder / f"{rows}.png"
+        command = ("figure", folder, "--at", "features.3", "--channels", "1,2,3,4", "-n", "4", "-o", out)
+        assert unconv_command(*command, "--rows", rows)[0] == 0
+        with Image.open(out) as drawn:
+            sizes[rows] = drawn.size
+    (w1, h1), (w2, h2), (w4, h4) = sizes.values()
+    assert w1 > 1.8 * w2 > 3.2 * w4 and h4 > 1.8 * h2 > 3.2 * h1
+
+
+def test_a_scan_goes_on_with_or_without_being_asked(folder, unconv_command):
+    made = (folder / "index.parquet").read_bytes()
+    status, out, _ = unconv_command(
+        "index", "unconv:caltech", folder.parent / "p", "-o", folder, "--at", "features.3", "--resume"
+    )
+    assert status == 0 and "over 12 of 12 pictures" in out
+    assert (folder / "index.parquet").read_bytes() == made
+
+
 def test_damaged_pictures_make_the_status_1_unless_they_may_be_skipped(tmp_path, unconv_command):
     files = save_pictures(tmp_path / "p", 6, side=100)
     files[2].write_bytes(files[2].read_bytes()[:200])

@@ -63,8 +63,11 @@ class Side:
         row, channel = ((ranks[rows] > limit) | lower).nonzero()
         if not len(row):
             return
-        chosen = ranked[torch.from_numpy(row).to(ranked.device), torch.from_numpy(channel).to(ranked.device)]
-        places[rows][row, channel] = (chosen if self.sign > 0 else -chosen).argmax(1).cpu().numpy()
+        where = torch.from_numpy(row).to(ranked.device), torch.from_numpy(channel).to(ranked.device)
+        most = 2 * len(row) > limit.size * (rows.stop - rows.start)  # then a copy of the chosen maps costs more than it saves
+        chosen = ranked if most else ranked[where]
+        at = chosen.argmax(-1) if self.sign > 0 else chosen.argmin(-1)
+        places[rows][row, channel] = (at[where] if most else at).cpu().numpy()
 
     def tighten(self, filled: int) -> None:
         """Raise the limit to what the list and the block so far make of it."""

@@ -55,6 +55,9 @@ def index(
     cores: Annotated[
         int | None, typer.Option(help="Threads that a process computes with on a CPU; a scan goes on with those it began with.")
     ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the scan in the folder; so it does without this, too.")
+    ] = False,
     skip_damaged: Annotated[
         bool, typer.Option("--skip-damaged", help="Exit with status 0 though pictures could not be read.")
     ] = False,
@@ -122,6 +125,7 @@ def figure(
     seed: Annotated[int, typer.Option(help="Of the random channels.")] = 0,
     n: Annotated[int, typer.Option("-n", help="Pictures a unit.")] = 9,
     columns: Annotated[int, typer.Option("--columns", help="Units a row.")] = 3,
+    rows: Annotated[int | None, typer.Option("--rows", help="Rows of units; instead of --columns.", min=1)] = None,
     side: Annotated[int, typer.Option("--side", help="Pixels of a tile's longer side, at most.")] = 64,
     method: Method = "deconvnet",
     out: Annotated[Path, typer.Option("-o", "--out", help="The file to write: .png, .pdf or .svg.")] = Path("figure.png"),
@@ -133,6 +137,7 @@ def figure(
 
     index = Index(folder)
     units = chosen_units(index, at, channels, seed)
+    columns = columns if rows is None else -(-len(units) // rows)
     for note in save_figure(index, out, units, n, columns, side, method=method):
         remark(note, quiet)
     if channels.startswith("random"):
