@@ -104,6 +104,31 @@ def test_another_run_is_refused_and_named(network, pictures, tmp_path):
         unconv.scan(small(seed=1), pictures, tmp_path, batch=4, shard=16)
 
 
+class Holding(nn.Module):
+    """A network whose weights are no parameters: in a plain dictionary, in a tensor, in a buffer that is not saved."""
+
+    def __init__(self):
+        super().__init__()
+        draw = torch.Generator().manual_seed(0)
+        self.weights = {"first": torch.randn(4, 3, 3, 3, generator=draw)}
+        self.scale = torch.ones(())
+        self.register_buffer("bias", torch.zeros(4), persistent=False)
+
+    def forward(self, x):
+        return torch.relu(torch.conv2d(x * self.scale, self.weights["first"], self.bias))
+
+
+@pytest.mark.parametrize("change", ["first", "scale", "bias"])
+def test_weights_that_are_no_parameters_count(pictures, tmp_path, change):
+    module = Holding()
+    network = unconv.Network(module, input_size=(3, 24, 24), preprocess=unconv.Preprocess(size=(24, 24)))
+    unconv.scan(network, pictures, tmp_path, batch=4, shard=16)
+    held = {"first": module.weights["first"], "scale": module.scale, "bias": module.bias}
+    held[change].view(-1)[:1] += 1
+    with pytest.raises(ScanError, match=r"another run.*weights"):
+        unconv.scan(network, pictures, tmp_path, batch=4, shard=16)
+
+
 def test_a_shard_of_another_run_is_refused(network, pictures, tmp_path):
     unconv.scan(network, pictures, tmp_path / "a", batch=4, shard=16)
     unconv.scan(small(seed=1), pictures, tmp_path / "b", batch=4, shard=16)

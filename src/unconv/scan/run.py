@@ -11,6 +11,7 @@ from typing import Any
 
 import PIL
 import torch
+from torch.utils._pytree import keystr, tree_flatten_with_path
 
 from unconv.errors import ModelError, ScanError
 from unconv.files import write
@@ -151,14 +152,24 @@ def known_list(folder: Path) -> tuple[list[Entry], dict[str, Any]]:
 
 
 def weights_hash(network: Network) -> str:
-    """Return the sha256 of all parameters and buffers, with their names."""
+    """Return the sha256 of all parameters and buffers, with their names, and of tensors that modules hold as attributes."""
     digest = hashlib.sha256()
     for name, tensor in network.module.state_dict(keep_vars=True).items():
         if isinstance(tensor, torch.Tensor):
-            digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}\n".encode())
-            samples: Any = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
-            digest.update(memoryview(samples))
+            _take(digest, name, tensor)
+    for name, held in network.module.named_modules():
+        buffers = {own: held.get_buffer(own) for own in held._non_persistent_buffers_set if held._buffers.get(own) is not None}
+        plain = {own: found for own, found in vars(held).items() if own not in ("_parameters", "_buffers", "_modules")}
+        for path, found in tree_flatten_with_path(dict(sorted({**buffers, **plain}.items())))[0]:
+            if isinstance(found, torch.Tensor):
+                _take(digest, f"{name}{keystr(path)}", found)
     return digest.hexdigest()
+
+
+def _take(digest: Any, name: str, tensor: torch.Tensor) -> None:
+    digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}\n".encode())
+    samples: Any = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
+    digest.update(memoryview(samples))
 
 
 def opened(network: Network) -> dict[str, Any] | None:
