@@ -13,15 +13,17 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-
-import ray
-from ray.cluster_utils import Cluster
 
 import unconv
 from cases.scans import faulty, save_pictures
 from unconv.scan.clusters import OPEN
+
+if TYPE_CHECKING or __name__ == "__main__":  # pytest reads this file, too, where Ray may not be
+    import ray
+    from ray.cluster_utils import Cluster
 
 TABLES = ("index.parquet", "units.parquet", "pictures.parquet")
 SETTINGS = {"batch": 4, "shard": 8, "cores": 1}
