@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch._ops import OpOverload
-from torch.utils._pytree import tree_map
+from torch.utils._pytree import tree_leaves, tree_map
 
 from unconv.reverse.maps import Maps
 from unconv.reverse.methods import Rules, method_named
@@ -26,6 +26,9 @@ from unconv.reverse.tape.step import Before, Step, Value
 from unconv.reverse.walking.stream import Units
 from unconv.reverse.walking.walk import Route, path
 from unconv.reverse.window import Window
+
+_MOST = 96  # pictures together: with more, one place's units gain little
+_ROOM = 256 * 2**20  # bytes of what rules keep of them
 
 
 @dataclass(frozen=True)
@@ -82,6 +85,7 @@ class Together:
 
     Attributes:
         refusal: why pictures have to be recorded one by one; "" if they do not.
+        most: pictures that `units` takes without keeping too much of them.
     """
 
     def __init__(self, model: Model, places: Sequence[str], method: str | Rules = "deconvnet", batch: int = 8) -> None:
@@ -94,6 +98,8 @@ class Together:
         on_the_way = {id(step): step for value in self._values.values() for step in path(self._tape, value)}
         self._looking = [step for step in on_the_way.values() if step.kept is not None and looks_at_kept(self._rule(step))]
         self.refusal = self._maps.one_by_one or self._why_not(bool(frozen.gates or frozen.norms), on_the_way.values())
+        kept = sum(tensor.nbytes for step in self._looking for tensor in tree_leaves(step.kept))
+        self.most = max(batch, min(_MOST, _ROOM // max(1, kept)))
         self._shared: dict[int, Step] = {}
         if not self.refusal:
             self._alike = {name: recording.units(name, [0], "strongest", self.rules) for name in places}

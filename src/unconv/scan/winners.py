@@ -21,7 +21,6 @@ from unconv.reverse.together import Chosen, Together
 
 _Number = tuple[int, int]
 """Which of the units, and which of its winners."""
-_TOGETHER = 96  # pictures whose units walk back together
 _DIFFERS = 1e-4  # of an activation: more than rounding makes of another batch or thread
 
 
@@ -81,8 +80,8 @@ def _each(
         for picture in pictures:
             yield from _of_one(network, read(picture), units, waiting[picture], method)
         return
-    for first in range(0, len(pictures), _TOGETHER):
-        part = pictures[first : first + _TOGETHER]
+    for first in range(0, len(pictures), together.most):
+        part = pictures[first : first + together.most]
         images = [network.prepared(read(picture))[0] for picture in part]
         numbers = [(row, number) for row, picture in enumerate(part) for number in waiting[picture]]
         wanted, those = defaultdict[str, list[Chosen]](list), defaultdict[str, list[_Number]](list)
