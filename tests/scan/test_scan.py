@@ -14,7 +14,7 @@ from torch import nn
 import unconv
 from cases.scans import save_pictures, small
 from unconv.errors import ModelError, NoSuchLayer, NoSuchUnit, PictureError, ScanError, ShapeError
-from unconv.scan import scan_part
+from unconv.scan import scan_part, winners
 
 TABLES = ("index.parquet", "units.parquet", "pictures.parquet")
 
@@ -54,7 +54,9 @@ def test_the_boxes_are_those_of_projections(network, pictures, tmp_path):
         assert not projected.notes
 
 
-def test_projections_are_those_of_project(network, pictures, tmp_path):
+@pytest.mark.parametrize("worthwhile", [1, 1000])
+def test_projections_are_those_of_project(network, pictures, tmp_path, monkeypatch, worthwhile):
+    monkeypatch.setattr(winners, "_WORTHWHILE", worthwhile)  # together, and one by one
     index = unconv.scan(network, pictures, tmp_path / "i", batch=4, shard=16)
     found = index.projections("4", 2, n=5)
     for one, entry in zip(found, index.top("4", 2, n=5), strict=True):

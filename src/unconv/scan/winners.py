@@ -21,6 +21,7 @@ from unconv.reverse.together import Chosen, Together
 
 _Number = tuple[int, int]
 """Which of the units, and which of its winners."""
+_WORTHWHILE = 48  # pictures: to try whether a network allows it takes a dozen forward passes
 _DIFFERS = 1e-4  # of an activation: more than rounding makes of another batch or thread
 
 
@@ -75,7 +76,7 @@ def _each(
     """Yield each winner's number and its projection, pictures together where the network allows it."""
     pictures = sorted(waiting)
     places = list(dict.fromkeys(winner.place for winners in units for winner in winners))
-    together = Together(network, places, method) if len(pictures) > 1 else None
+    together = Together(network, places, method) if len(pictures) >= _WORTHWHILE else None
     if together is None or together.refusal:
         for picture in pictures:
             yield from _of_one(network, read(picture), units, waiting[picture], method)
