@@ -13,11 +13,11 @@ from typing import Any
 import torch
 
 from unconv.pictures.preprocess import shown
+from unconv.reverse.batch_recording import BatchRecording, Chosen
 from unconv.reverse.methods import Rules
 from unconv.reverse.model import Recording
 from unconv.reverse.network import Network
 from unconv.reverse.reconstruction import Picture, Reconstruction, Reconstructions
-from unconv.reverse.together import Chosen, Together
 
 _Number = tuple[int, int]
 """Which of the units, and which of its winners."""
@@ -76,13 +76,13 @@ def _each(
     """Yield each winner's number and its projection, pictures together where the network allows it."""
     pictures = sorted(waiting)
     places = list(dict.fromkeys(winner.place for winners in units for winner in winners))
-    together = Together(network, places, method) if len(pictures) >= _WORTHWHILE else None
-    if together is None or together.refusal:
+    batches = BatchRecording(network, places, method) if len(pictures) >= _WORTHWHILE else None
+    if batches is None or batches.refusal:
         for picture in pictures:
             yield from _of_one(network, read(picture), units, waiting[picture], method)
         return
-    for first in range(0, len(pictures), together.most):
-        part = pictures[first : first + together.most]
+    for first in range(0, len(pictures), batches.most):
+        part = pictures[first : first + batches.most]
         images = [network.prepared(read(picture))[0] for picture in part]
         numbers = [(row, number) for row, picture in enumerate(part) for number in waiting[picture]]
         wanted, those = defaultdict[str, list[Chosen]](list), defaultdict[str, list[_Number]](list)
@@ -94,7 +94,7 @@ def _each(
             Picture(image[0], shown(image[0], network.preparation), picture)
             for image, picture in zip(images, part, strict=True)
         ]
-        for place, made in together.units(torch.cat(images), wanted).items():
+        for place, made in batches.units(torch.cat(images), wanted).items():
             for arrival in made.arrivals():
                 unit, rank = those[place][arrival.index]
                 winner = units[unit][rank]

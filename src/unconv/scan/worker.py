@@ -64,11 +64,12 @@ def _answer(answers: BinaryIO, *parts: object) -> None:
 
 
 def _sendable(error: Exception) -> Exception:
-    """Return an error of ours as it is; of another its words, with the traceback as its cause."""
+    """Return an error of ours as it is; of another its words, with the traceback as a note."""
     if isinstance(error, UnconvError):
         return error
     told = RuntimeError(f"{type(error).__name__}: {error}")
-    told.add_note(traceback.format_exc()) if hasattr(told, "add_note") else None
+    if sys.version_info >= (3, 11):
+        told.add_note(traceback.format_exc())
     return told
 
 

@@ -75,7 +75,7 @@ class _Seeds(Seeds):
         return replace(super().window(dtype), picture=self.rows)
 
 
-class Together:
+class BatchRecording:
     """Records batches of pictures for the units of some places.
 
     Args:
