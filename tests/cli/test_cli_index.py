@@ -100,3 +100,14 @@ def test_devices_that_are_not_there_are_refused(tmp_path, unconv_command, option
     status, _, err = unconv_command("index", "unconv:caltech", tmp_path / "p", "-o", tmp_path / "i", *options)
     assert status == 1 and said in err
     assert not (tmp_path / "i").exists()
+
+
+def test_a_site_is_written_packed_and_refused_where_something_else_is(folder, tmp_path, unconv_command):
+    status, out, err = unconv_command("site", folder, "-o", tmp_path / "site", "-n", "2", "--zip")
+    assert status == 0, err
+    assert "site/index.html" in out and (tmp_path / "site.zip").exists()
+    assert (tmp_path / "site" / "features.3" / "0.html").exists()
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "letter.txt").write_text("mine")
+    status, _, err = unconv_command("site", folder, "-o", tmp_path / "mine")
+    assert status == 1 and "no site of ours" in err

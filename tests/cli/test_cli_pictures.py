@@ -26,6 +26,21 @@ def colour(): return body(3)
 def bands(): return body(5)
 def line(): return nn.Sequential(nn.Conv1d(2, 4, 3), nn.ReLU())
 
+class ByHand(nn.Module):
+    # Its convolution is a function: no module tells how many channels it takes.
+
+    def __init__(self, channels):
+        super().__init__()
+        self.weight = nn.Parameter(body(channels)[0].weight.detach())
+
+    def forward(self, x):
+        # A shift by the channel's mean is also what a single channel would take, spread over all.
+        shifted = x - torch.zeros(1, len(self.weight[0]), 1, 1) if len(self.weight[0]) > 1 else x
+        return torch.relu(nn.functional.conv2d(shifted, self.weight))
+
+def by_hand(): return ByHand(3)
+def grey_by_hand(): return ByHand(1)
+
 class Gated(nn.Module):
     def __init__(self):
         super().__init__()
@@ -94,6 +109,12 @@ def test_a_grey_network_takes_a_colour_picture_and_says_so(here):
     assert found.exit_code == 0, found.output
     assert "grey" in found.stderr
     assert json.loads((here / "out/numbers.json").read_text())["layers"]
+
+
+@pytest.mark.parametrize("name, channels", [("by_hand", 3), ("grey_by_hand", 1)])
+def test_one_mean_stands_for_all_channels_where_no_module_tells_how_many_there_are(here, name, channels):
+    options = ("--size", "16x20", "--mean", "0", "--std", "1", "-o", "out")
+    assert len(numbers("project", f"nets.py:{name}", "photo.png", *options)["preprocess"]["mean"]) == channels
 
 
 @pytest.mark.parametrize("name", ["bands.npy", "bands_last.npy"])

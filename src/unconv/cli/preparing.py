@@ -116,7 +116,8 @@ def _normalise(network: Network, values: dict[str, Any], of_any_channels: bool) 
     channels = network.input_size[0]
     counts = {len(values[name]) for name in ("mean", "std") if name in values}
     if of_any_channels and told(network.module) is None and counts:
-        channels = max(counts)
+        # One number may stand for every channel, or tell of a network for grey pictures: one that takes no others.
+        channels = max(counts) if max(counts) > 1 or not _takes(network) else channels
         network.input_size = (channels, *network.input_size[1:])
     for name in ("mean", "std"):
         if name in values and len(values[name]) not in (1, channels):
@@ -130,6 +131,18 @@ def _normalise(network: Network, values: dict[str, Any], of_any_channels: bool) 
     if len(known.mean) != channels:
         known = replace(known, mean=(0.0,) * channels, std=(1.0,) * channels)
     network.prepare_by(replace(known, **values), "as the options say", False)
+
+
+def _takes(network: Network) -> bool:
+    """Whether a network runs on an input of the size that is thought to be its own."""
+    import torch
+
+    try:
+        with torch.no_grad():
+            network.module(torch.zeros(1, *network.input_size))
+    except (RuntimeError, ValueError, TypeError, IndexError):
+        return False
+    return True
 
 
 def _known(network: Network) -> Preprocess:

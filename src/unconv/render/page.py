@@ -19,6 +19,7 @@ def _templates() -> Environment:
     )
     environment.filters["number"] = number
     environment.filters["size"] = size
+    environment.filters["count"] = "{:,}".format
     return environment
 
 
@@ -35,6 +36,11 @@ def stylesheet() -> bytes:
 def keys() -> bytes:
     """Return the script by which arrow keys lead from unit to unit; pages do without it."""
     return _source("keys.js")
+
+
+def wall_script() -> bytes:
+    """Return the script that orders and filters a wall of units; pages do without it."""
+    return _source("wall.js")
 
 
 def _source(name: str) -> bytes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,7 +17,7 @@ from unconv.kinds import checks_kinds_but
 from unconv.pictures.decode import Source
 from unconv.reverse.methods import Rules
 from unconv.reverse.network import Network
-from unconv.reverse.reconstruction import Reconstructions
+from unconv.reverse.reconstruction import Reconstruction, Reconstructions
 from unconv.scan.again import Reader
 from unconv.scan.arrow import pyarrow
 from unconv.scan.firing import fires
@@ -27,10 +27,11 @@ from unconv.scan.run import known_run, open_again, weights_hash
 from unconv.scan.shards import load as load_shard
 from unconv.scan.shards import shard_numbers
 from unconv.scan.tables import INDEX, PICTURES, UNITS, made_from
-from unconv.scan.winners import Winner, projections
+from unconv.scan.winners import Winner, projections, single_projections
 
 _NEAR = 6
 """Bits of the difference hash, at most, that near-identical pictures differ in."""
+_MOST = 2**29  # maxima that similar units are told from
 
 
 @dataclass(frozen=True)
@@ -230,17 +231,35 @@ class Index:
         Raises:
             ScanError: the scan did not keep the maxima.
         """
-        names, maxima = self._maxima
         self._channel(place, channel)
-        at = next(k for k, (name, number) in enumerate(names) if (name, number) == (place, channel))
-        own = maxima[:, at]
-        if not float(own.norm()):
-            return []
-        correlation = (own[None] @ maxima)[0].clone()
-        correlation[at] = -torch.inf
-        found = correlation.sort(descending=True, stable=True)
-        pairs = zip(found.indices[:n].tolist(), found.values[:n].tolist(), strict=True)
-        return [Similar(names[k][0], names[k][1], value) for k, value in pairs if value > -torch.inf]
+        return next(self._most_similar(place, slice(channel, channel + 1), n))
+
+    @checks_kinds_but("place")
+    def all_similar(self, place: str, n: int = 5) -> list[list[Similar]]:
+        """Return for every channel of a place what `similar` returns, in little more time than for one."""
+        count = self.run["places"][self._channel(place, 0)]["channels"]
+        return list(self._most_similar(place, slice(0, count), n))
+
+    def correlations(self, place: str) -> Tensor:
+        """(C, C): how the maxima of a place's channels correlate with each other; 0 of one that never varies."""
+        own = self._own_maxima(place, slice(0, self.run["places"][self._channel(place, 0)]["channels"]))
+        return own.T @ own
+
+    def _own_maxima(self, place: str, channels: slice) -> Tensor:
+        names, maxima = self._maxima
+        first = names.index((place, 0))
+        return maxima[:, first + channels.start : first + channels.stop]
+
+    def _most_similar(self, place: str, channels: slice, n: int) -> Iterator[list[Similar]]:
+        names, maxima = self._maxima
+        own = self._own_maxima(place, channels)
+        correlation, first = own.T @ maxima, names.index((place, channels.start))
+        correlation[torch.arange(len(correlation)), torch.arange(len(correlation)) + first] = -torch.inf
+        found = correlation.sort(dim=1, descending=True, stable=True)
+        varies = own.norm(dim=0).tolist()
+        for order, values, length in zip(found.indices[:, :n].tolist(), found.values[:, :n].tolist(), varies, strict=True):
+            pairs = zip(order, values, strict=True) if length else ()
+            yield [Similar(names[k][0], names[k][1], value) for k, value in pairs if value > -torch.inf]
 
     @checks_kinds_but("place", "method")
     def projections(
@@ -264,6 +283,16 @@ class Index:
         """Yield the projections of many units, each in its own pictures; every picture is read and recorded once."""
         columns = self._columns
         return projections(self.network, lambda number: self.source(columns[number]), units, method)
+
+    def single_projections(
+        self, units: Sequence[Sequence[Winner]], read: Callable[[int], Any], method: str | Rules = "deconvnet"
+    ) -> Iterator[tuple[tuple[int, int], Reconstruction]]:
+        """Yield ((unit, rank), projection) as they come, those of one picture together; none of them is kept.
+
+        Args:
+            read: from a picture's number to what `source` returns; None leaves its projections out.
+        """
+        return single_projections(self.network, read, units, method)
 
     @checks_kinds_but("image", "region")
     def fires(self, image: Source | int, region: Sequence[int] | None = None, n: int = 20) -> list[Fires]:
@@ -318,11 +347,15 @@ class Index:
 
     @cached_property
     def _maxima(self) -> tuple[list[tuple[str, int]], Tensor]:
-        """Return the units, and (pictures, units) their maxima, each with mean 0 and length 1; zero of what never varies."""
+        """Return the units, and (pictures, units) their maxima, each with mean 0 and length 1; zero of what never varies.
+
+        Of a data set that is too large for memory, every few pictures.
+        """
         if not self.run["maxima"]:
             raise ScanError("index: the scan did not keep the maxima of every picture. Scan again with maxima=True.")
         kept = [load_shard(self.folder, number, maxima=True).maxima for number in shard_numbers(self.folder)]
-        parts = [torch.cat([shard[k] for shard in kept]).float() for k in range(len(self.run["places"]))]
+        every = 1 + len(self._columns) * sum(place["channels"] for place in self.run["places"]) // _MOST
+        parts = [torch.cat([shard[k][::every] for shard in kept]).float() for k in range(len(self.run["places"]))]
         whole = torch.cat(parts, 1)
         whole -= whole.mean(0)
         length = whole.norm(dim=0)

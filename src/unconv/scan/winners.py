@@ -6,7 +6,7 @@ Each picture is read and recorded once for all its units; pictures are recorded,
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -54,36 +54,40 @@ def projections(
     Raises:
         As `Network.project`.
     """
-    waiting: dict[int, list[_Number]] = defaultdict(list)  # by picture
-    for unit, winners in enumerate(units):
-        for rank, winner in enumerate(winners):
-            waiting[winner.picture].append((unit, rank))
     found: list[dict[int, Reconstruction]] = [{} for _ in units]
-    for (unit, rank), one in _each(network, read, units, waiting, method):
+    for (unit, rank), one in single_projections(network, read, units, method):
         found[unit][rank] = one
         if len(found[unit]) == len(units[unit]):
             yield Reconstructions.joined(found[unit][at] for at in sorted(found[unit]))
             found[unit] = {}
 
 
-def _each(
-    network: Network,
-    read: Callable[[int], Any],
-    units: Sequence[Sequence[Winner]],
-    waiting: Mapping[int, Sequence[_Number]],
-    method: str | Rules,
+def single_projections(
+    network: Network, read: Callable[[int], Any], units: Sequence[Sequence[Winner]], method: str | Rules = "deconvnet"
 ) -> Iterator[tuple[_Number, Reconstruction]]:
-    """Yield each winner's number and its projection, pictures together where the network allows it."""
+    """Yield each winner's number, of the unit and among its winners, and its projection; those of one picture together.
+
+    Args:
+        read: from a picture's number to the picture; None: its winners are left out.
+    """
+    waiting: dict[int, list[_Number]] = defaultdict(list)  # by picture
+    for unit, winners in enumerate(units):
+        for rank, winner in enumerate(winners):
+            waiting[winner.picture].append((unit, rank))
     pictures = sorted(waiting)
     places = list(dict.fromkeys(winner.place for winners in units for winner in winners))
     batches = BatchRecording(network, places, method) if len(pictures) >= _WORTHWHILE else None
     if batches is None or batches.refusal:
         for picture in pictures:
-            yield from _of_one(network, read(picture), units, waiting[picture], method)
+            if (source := read(picture)) is not None:
+                yield from _of_one(network, source, units, waiting[picture], method)
         return
     for first in range(0, len(pictures), batches.most):
-        part = pictures[first : first + batches.most]
-        images = [network.prepared(read(picture))[0] for picture in part]
+        sources = {picture: read(picture) for picture in pictures[first : first + batches.most]}
+        part = [picture for picture, source in sources.items() if source is not None]
+        if not part:
+            continue
+        images = [network.prepared(sources[picture])[0] for picture in part]
         numbers = [(row, number) for row, picture in enumerate(part) for number in waiting[picture]]
         wanted, those = defaultdict[str, list[Chosen]](list), defaultdict[str, list[_Number]](list)
         for row, (unit, rank) in numbers:

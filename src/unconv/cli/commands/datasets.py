@@ -146,6 +146,36 @@ def figure(
     print(f"wrote {out}")
 
 
+@GROUP.command
+def site(
+    folder: Folder,
+    out: Annotated[Path, typer.Option("-o", "--out", help="The folder to write; stopped, it goes on where it was.")] = Path(
+        "unconv-site"
+    ),
+    n: Annotated[int, typer.Option("-n", help="Pictures a unit.")] = 9,
+    distinct: Annotated[bool, typer.Option(help="Leave out pictures nearly identical to a stronger one.")] = True,
+    method: Method = "deconvnet",
+    packed: Annotated[
+        bool, typer.Option("--zip", help="Pack the folder into one file, too, with .zip behind its name.")
+    ] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Write a page for every unit, layer and picture of a scan: a folder that a browser opens, or any server serves."""
+    from unconv.scan import Index
+    from unconv.web import write_site, zipped
+
+    with show_progress(quiet, "reading the index") as progress:
+        missing = write_site(Index(folder), out, n, distinct, method, progress)
+    for note in missing:
+        remark(f"not shown: {note}", quiet)
+    print(f"wrote {out / 'index.html'}")
+    if packed:
+        zipped(out, path := out.with_name(f"{out.name}.zip"))
+        print(f"wrote {path}")
+    if missing:
+        raise typer.Exit(1)
+
+
 def _told(found: Index, faults: tuple[str, ...], skip_damaged: bool, as_json: bool, quiet: bool) -> None:
     """Say what a scan found, name what is missing, and exit with status 1 for it."""
     damaged = found.damaged()

@@ -1,0 +1,168 @@
+"""What a site shows: the units of an index, their pictures, and where each stands."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from unconv.errors import ShapeError
+from unconv.files import file_names
+from unconv.reverse.methods import Rules, method_named
+from unconv.scan import Index
+from unconv.scan.index import Found, UnitStatistics
+from unconv.version import __version__
+from unconv.web.tiles import Cell
+
+SIDE, SMALL = 96, 48  # pixels of a tile, and of one that is shown by the way
+_MANY, _SIDE_OF_MANY = 2500, 80  # units; of more the tiles are smaller, so that a site is not too large to be put on a server
+GROUP = 100  # pictures a page
+_FEW = 4000  # pictures; of more the thumbnails are smaller
+_SEED = 0  # of the units on the front page, and of the order in which "random" leads through them
+
+
+@dataclass(frozen=True)
+class ShownUnit:
+    """A unit, and its pictures.
+
+    Args:
+        place: the number of its place.
+        top, levels, lowest: its pictures, strongest first.
+    """
+
+    place: int
+    channel: int
+    statistics: UnitStatistics
+    top: list[Found]
+    levels: list[Found]
+    lowest: list[Found]
+
+
+@dataclass(frozen=True)
+class ShownPlace:
+    """A place, and how its tiles are drawn.
+
+    Args:
+        facts: as the scan wrote them down.
+        folder: of its pages.
+        cell, small: of its tiles.
+    """
+
+    number: int
+    facts: dict[str, Any]
+    folder: str
+    cell: Cell
+    small: Cell
+    units: list[ShownUnit]
+
+    @property
+    def name(self) -> str:
+        return str(self.facts["name"])
+
+    @property
+    def live(self) -> list[ShownUnit]:
+        """The units that responded to a picture."""
+        return [unit for unit in self.units if unit.top]
+
+
+class Contents:
+    """All that a site shows.
+
+    Args:
+        n: pictures of each unit.
+        distinct: leave out pictures nearly identical to a stronger one.
+
+    Raises:
+        ShapeError: the network takes no pictures, or fewer were kept than are to be shown.
+    """
+
+    def __init__(self, index: Index, n: int = 9, distinct: bool = True, method: str | Rules = "deconvnet") -> None:
+        if len(index.run["input"]) != 3:
+            raise ShapeError(f"site: {index.run['network']} takes no pictures, but {len(index.run['input']) - 1} axes.")
+        if n < 1:
+            raise ShapeError(f"site: {n} pictures a unit came, but at least 1 was needed.")
+        self.index, self.n, self.distinct, self.method = index, n, distinct, method_named(method)
+        height, width = index.run["input"][1:]
+        self.frame = (int(height), int(width))
+        self.columns = index.pictures()
+        folders = file_names(index.places, taken=("pictures",))
+        statistics = defaultdict[str, list[UnitStatistics]](list)
+        for unit in index.units():
+            statistics[unit.place].append(unit)
+        self.side = SIDE if sum(map(len, statistics.values())) <= _MANY else _SIDE_OF_MANY
+        self.places = [
+            self._place(number, facts, folder, statistics[facts["name"]])
+            for number, (facts, folder) in enumerate(zip(index.run["places"], folders, strict=True))
+        ]
+
+    def _place(self, number: int, facts: dict[str, Any], folder: str, statistics: list[UnitStatistics]) -> ShownPlace:
+        field = facts["receptive_field"] if any(facts["stride"]) else self.frame
+        cell, small = (Cell.of(field, self.frame, side) for side in (self.side, SMALL))
+        return ShownPlace(number, facts, folder, cell, small, [self._unit(number, unit) for unit in statistics])
+
+    def _unit(self, number: int, unit: UnitStatistics) -> ShownUnit:
+        at = (unit.place, unit.channel)
+        lowest = self.index.lowest(*at, self.n, self.distinct) if self.index.run["lowest"] else []
+        return ShownUnit(number, unit.channel, unit, self.index.top(*at, self.n, self.distinct), self.index.levels(*at), lowest)
+
+    @property
+    def units(self) -> Iterator[ShownUnit]:
+        """Every unit of every place."""
+        return (unit for place in self.places for unit in place.units)
+
+    @cached_property
+    def hash(self) -> str:
+        """The sha256 of what the site is made of."""
+        made = [self.index.made_from, self.n, self.distinct, self.method.name, __version__]
+        return hashlib.sha256(json.dumps(made).encode()).hexdigest()
+
+    @cached_property
+    def among(self) -> dict[int, list[tuple[ShownUnit, int]]]:
+        """By picture: the units that have it among their strongest, each with its rank there; by place and channel."""
+        found = defaultdict[int, list[tuple[ShownUnit, int]]](list)
+        for unit in self.units:
+            for rank, entry in enumerate(unit.top):
+                found[entry.picture].append((unit, rank))
+        return dict(sorted(found.items()))
+
+    @property
+    def thumbnail_side(self) -> int:
+        """Pixels of a picture's longer side on its page."""
+        return SIDE if len(self.among) <= _FEW else 64
+
+    @cached_property
+    def next_random(self) -> dict[tuple[int, int], ShownUnit]:
+        """Of every live unit another: they lead through all of them."""
+        live = [unit for unit in self.units if unit.top]
+        random.Random(_SEED).shuffle(live)
+        return {(a.place, a.channel): b for a, b in zip(live, live[1:] + live[:1], strict=True)}
+
+    @cached_property
+    def sampled(self) -> list[list[ShownUnit]]:
+        """Of every place at most nine live units, drawn at random, by channel."""
+        drawn = random.Random(_SEED)
+        return [
+            sorted(drawn.sample(place.live, min(9, len(place.live))), key=lambda unit: unit.channel) for place in self.places
+        ]
+
+    def picture_page(self, picture: int) -> str | None:
+        """Return the address of a picture, from the site's first folder; None if it is among no unit's strongest."""
+        return f"{group_page(self._numbers[picture] // GROUP)}#p{picture}" if picture in self.among else None
+
+    @cached_property
+    def _numbers(self) -> dict[int, int]:
+        return {picture: number for number, picture in enumerate(self.among)}
+
+    def unit_page(self, unit: ShownUnit) -> str:
+        """Return the address of a unit, from the site's first folder."""
+        return f"{self.places[unit.place].folder}/{unit.channel}.html"
+
+
+def group_page(group: int) -> str:
+    """Return the address of the page of a hundred pictures."""
+    return f"pictures/{group:04d}.html"

@@ -1,0 +1,204 @@
+"""Sheets: the tiles of a unit, of a place's units, of the front page, of a hundred pictures, each in one file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from PIL import Image
+
+from unconv.web.contents import GROUP, Contents, ShownPlace, ShownUnit
+from unconv.web.gathering import LEVEL, LOWEST, PATCH, PROJECTION, THUMBNAIL, key
+from unconv.web.spool import Spool
+from unconv.web.tiles import Cell, Placed, Tile, centred, drawn, fine, laid_out, scale_of
+
+_WIDEST, _TALLEST = 2048, 16383  # pixels of a wall: above, browsers blur it; WebP holds no more
+_SLOTS = 10  # thumbnails in a row
+
+
+@dataclass(frozen=True)
+class Spot:
+    """Where a tile stands on its sheet: a part of it, in CSS."""
+
+    x: int
+    y: int
+    cell: tuple[int, int]
+    sheet: tuple[int, int]
+
+    @property
+    def position(self) -> str:
+        """The `background-position` that shows it."""
+        return f"{self.across} {self.down}"
+
+    @property
+    def across(self) -> str:
+        """The horizontal part of that."""
+        return _share(self.x, self.sheet[0] - self.cell[1])
+
+    @property
+    def down(self) -> str:
+        """The vertical part of that."""
+        return _share(self.y, self.sheet[1] - self.cell[0])
+
+
+def size_css(cell: tuple[int, int], sheet: tuple[int, int]) -> str:
+    """Return the `background-size` at which one cell fills its element."""
+    return f"{100 * sheet[0] / cell[1]:.5g}% {100 * sheet[1] / cell[0]:.5g}%"
+
+
+def _share(at: int, room: int) -> str:
+    return f"{100 * at / room:.5g}%" if room else "0"
+
+
+@dataclass(frozen=True)
+class UnitSheet:
+    """The sheet of one unit: projections, below them patches, below them small ones of each level and of the lowest."""
+
+    place: ShownPlace
+    unit: ShownUnit
+    n: int
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(width, height)."""
+        cell, small = self.place.cell, self.place.small
+        rows = sum(-(-len(entries) // self._slots) for entries in (self.unit.levels, self.unit.lowest))
+        return self.n * cell.width, 2 * cell.height + rows * small.height
+
+    @property
+    def _slots(self) -> int:
+        return max(1, self.n * self.place.cell.width // self.place.small.width)
+
+    def projection(self, rank: int) -> Spot:
+        """Where the projection of a rank stands."""
+        return self._spot(rank * self.place.cell.width, 0, self.place.cell)
+
+    def patch(self, rank: int) -> Spot:
+        """Where the patch of a rank stands."""
+        return self._spot(rank * self.place.cell.width, self.place.cell.height, self.place.cell)
+
+    def level(self, rank: int) -> Spot:
+        """Where the patch of a level stands, counted from the strongest."""
+        return self._strip(rank, 0)
+
+    def lowest(self, rank: int) -> Spot:
+        """Where the patch of one of the lowest stands."""
+        return self._strip(rank, -(-len(self.unit.levels) // self._slots))
+
+    def _strip(self, rank: int, above: int) -> Spot:
+        row, column = divmod(rank, self._slots)
+        small = self.place.small
+        return self._spot(column * small.width, 2 * self.place.cell.height + (above + row) * small.height, small)
+
+    def _spot(self, x: int, y: int, cell: Cell) -> Spot:
+        return Spot(x, y, (cell.height, cell.width), self.size)
+
+    def scale(self, spool: Spool) -> float:
+        """Return the scale that the projections share."""
+        return scale_of([tile for rank in range(len(self.unit.top)) if (tile := self._tile(spool, PROJECTION, rank))])
+
+    def picture(self, spool: Spool) -> bytes:
+        """Draw the sheet, as WebP."""
+        scale, placed = self.scale(spool), list[Placed]()
+        for rank in range(len(self.unit.top)):
+            for kind, spot in ((PROJECTION, self.projection(rank)), (PATCH, self.patch(rank))):
+                if tile := self._tile(spool, kind, rank):
+                    picture = drawn(tile, scale if kind == PROJECTION else None)
+                    placed.append(centred(spot.x, spot.y, self.place.cell, picture))
+        for kind, entries, where in ((LEVEL, self.unit.levels, self.level), (LOWEST, self.unit.lowest, self.lowest)):
+            for rank in range(len(entries)):
+                if tile := self._tile(spool, kind, rank):
+                    spot = where(rank)
+                    placed.append(centred(spot.x, spot.y, self.place.small, drawn(tile)))
+        return laid_out(self.size, placed, fine(self.place.cell))
+
+    def pair(self, spool: Spool, cell: Cell) -> list[Image.Image]:
+        """Draw the strongest projection and its patch, no larger than a cell; nothing of a unit without."""
+        tiles = [self._tile(spool, kind, 0) for kind in (PROJECTION, PATCH)] if self.unit.top else []
+        pairs = [(tile, scale) for tile, scale in zip(tiles, (True, False), strict=False) if tile]
+        return [_shrunk(drawn(tile, scale_of([tile]) if signed else None), cell, self.place.cell) for tile, signed in pairs]
+
+    def _tile(self, spool: Spool, kind: str, rank: int) -> Tile | None:
+        name = key(kind, self.unit, rank)
+        return spool.get(name) if name in spool else None
+
+
+def _shrunk(picture: Image.Image, cell: Cell, before: Cell) -> Image.Image:
+    """Shrink a tile as its cell is shrunk."""
+    share = min(cell.width / before.width, cell.height / before.height)
+    wide, tall = (max(1, round(n * share)) for n in picture.size)
+    return picture if (wide, tall) == picture.size else picture.resize((wide, tall), Image.Resampling.BOX)
+
+
+@dataclass(frozen=True)
+class PairSheet:
+    """Pairs of units, a projection and its patch each, in rows: a place's wall, or the samples of the front page."""
+
+    units: Sequence[ShownUnit]
+    cell: Cell
+    columns: int
+
+    @classmethod
+    def wall(cls, place: ShownPlace) -> PairSheet:
+        """Return the wall of all units of a place, whose tiles are made smaller if it would be too tall."""
+        for side in range(max(place.small.height, place.small.width), 0, -1):
+            cell = Cell.of(place.cell.window, place.cell.window, side)
+            made = cls(place.units, cell, max(1, min(len(place.units), _WIDEST // (2 * cell.width))))
+            if made.size[1] <= _TALLEST:
+                break
+        return made
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(width, height)."""
+        rows = max(1, -(-len(self.units) // self.columns))
+        return 2 * self.columns * self.cell.width, rows * self.cell.height
+
+    def spot(self, number: int) -> Spot:
+        """Where the pair of a unit stands, by its number."""
+        row, column = divmod(number, self.columns)
+        return Spot(2 * column * self.cell.width, row * self.cell.height, (self.cell.height, 2 * self.cell.width), self.size)
+
+    def picture(self, contents: Contents, spool: Spool) -> bytes:
+        """Draw it, as WebP."""
+        placed = list[Placed]()
+        for number, unit in enumerate(self.units):
+            spot = self.spot(number)
+            pair = UnitSheet(contents.places[unit.place], unit, contents.n).pair(spool, self.cell)
+            placed += [centred(spot.x + k * self.cell.width, spot.y, self.cell, one) for k, one in enumerate(pair)]
+        return laid_out(self.size, placed, fine(self.cell))
+
+
+@dataclass(frozen=True)
+class Thumbnails:
+    """Small pictures, in rows of ten."""
+
+    pictures: Sequence[int]
+    cell: Cell
+
+    @classmethod
+    def groups(cls, contents: Contents) -> list[Thumbnails]:
+        """Return the sheets of all pictures that are among some unit's strongest, a hundred on each."""
+        cell = Cell.of(contents.frame, contents.frame, contents.thumbnail_side)
+        pictures = list(contents.among)
+        return [cls(pictures[first : first + GROUP], cell) for first in range(0, len(pictures), GROUP)]
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(width, height)."""
+        return min(_SLOTS, len(self.pictures)) * self.cell.width, -(-len(self.pictures) // _SLOTS) * self.cell.height
+
+    def spot(self, number: int) -> Spot:
+        """Where a picture stands, by its number on the sheet."""
+        row, column = divmod(number, _SLOTS)
+        cell = self.cell
+        return Spot(column * cell.width, row * cell.height, (cell.height, cell.width), self.size)
+
+    def picture(self, spool: Spool) -> bytes:
+        """Draw it, as WebP."""
+        placed = list[Placed]()
+        for number, picture in enumerate(self.pictures):
+            if (THUMBNAIL, picture) in spool and (tile := spool.get((THUMBNAIL, picture))):
+                spot = self.spot(number)
+                placed.append(centred(spot.x, spot.y, self.cell, drawn(tile)))
+        return laid_out(self.size, placed)
