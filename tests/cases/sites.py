@@ -58,7 +58,7 @@ class Page(HTMLParser):
     def handle_starttag(self, tag, attrs):
         self.tags.append(tag)
         known = dict(attrs)
-        self.links += [known[name] for name in ("href", "src") if known.get(name)]
+        self.links += [known[name] for name in ("href", "src") if known.get(name) and known[name] != "data:,"]
         if known.get("property") == "og:image":
             self.links.append(known["content"])
         if "id" in known:

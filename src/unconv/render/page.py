@@ -43,6 +43,11 @@ def wall_script() -> bytes:
     return _source("wall.js")
 
 
+def live_script() -> bytes:
+    """Return the script of the live page."""
+    return _source("live.js")
+
+
 def _source(name: str) -> bytes:
     source, _, _ = _templates().loader.get_source(_templates(), name)  # type: ignore[union-attr]
     return source.encode()

@@ -9,45 +9,56 @@ import numpy as np
 import torch
 
 from unconv.errors import ShapeError
-from unconv.reverse.network import Network
+from unconv.reverse.model import Recording
 from unconv.scan.tables import boxes_of
 from unconv.scan.top import bins
 
 _Row = tuple[str, int, float, float, tuple[int, ...]]
 
 
-def fires(
-    network: Network, run: Mapping[str, Any], picture: Any, region: Sequence[int] | None, histograms: Any, n: int
-) -> list[_Row]:
+def fires(run: Mapping[str, Any], recording: Recording, region: Sequence[int] | None, histograms: Any, n: int) -> list[_Row]:
     """Return (place, channel, value, share, position) of the units that stand highest in their own distributions.
 
     Args:
-        region: (y0, x0, y1, x1); only units whose receptive field has its middle there.
+        recording: of a picture, with all places of the run.
+        region: as in `responses`.
         histograms: (units, 64).
+    """
+    rows, value = responses(run["places"], run["input"], recording, region)
+    share = shares(value, histograms)
+    order = np.lexsort((-value.numpy(), -share))
+    chosen = [k for k in order.tolist() if 0 < float(value[k]) < np.inf][:n]
+    return [(rows[k][0], rows[k][1], float(value[k]), float(share[k]), rows[k][2]) for k in chosen]
+
+
+def responses(
+    places: Sequence[Mapping[str, Any]], size: Sequence[int], recording: Recording, region: Sequence[int] | None = None
+) -> tuple[list[tuple[str, int, tuple[int, ...]]], torch.Tensor]:
+    """Return of every unit (place, channel, position) where it is strongest, and (units,) how strong it is there.
+
+    Args:
+        places: as a run describes them.
+        size: (C, samples..) of a picture.
+        region: (y0, x0, y1, x1); only units whose receptive field has its middle there.
 
     Raises:
         ShapeError: the region has other axes than the picture, or is empty.
     """
-    axes = len(run["input"]) - 1
+    axes = len(size) - 1
     if region is not None and (len(region) != 2 * axes or any(a >= b for a, b in zip(region, region[axes:], strict=False))):
         raise ShapeError(f"region: {tuple(region)} came, but (y0, x0, y1, x1) was needed, ends behind starts.")
-    recording = network.record(picture, [place["name"] for place in run["places"]])
     rows, values = list[tuple[str, int, tuple[int, ...]]](), []
-    for place in run["places"]:
+    for place in places:
         maps = recording.activation(place["name"]).float().cpu()
         flat = maps.reshape(len(maps), -1)
         if region is not None:
-            inside = _inside(place, run["input"][1:], region)
+            inside = _inside(place, size[1:], region)
             flat = flat.masked_fill(~torch.from_numpy(inside), -torch.inf)
         found = flat.max(1)
         where = np.stack(np.unravel_index(found.indices.numpy(), maps.shape[1:] or (1,)), 1)[:, : maps.ndim - 1]
         rows += [(place["name"], channel, tuple(at)) for channel, at in enumerate(where.tolist())]
         values.append(found.values)
-    value = torch.cat(values)
-    share = shares(value, histograms)
-    order = np.lexsort((-value.numpy(), -share))
-    chosen = [k for k in order.tolist() if 0 < float(value[k]) < np.inf][:n]
-    return [(rows[k][0], rows[k][1], float(value[k]), float(share[k]), rows[k][2]) for k in chosen]
+    return rows, torch.cat(values)
 
 
 def shares(value: torch.Tensor, histograms: Any) -> Any:

@@ -20,7 +20,7 @@ from unconv.reverse.network import Network
 from unconv.reverse.reconstruction import Reconstruction, Reconstructions
 from unconv.scan.again import Reader
 from unconv.scan.arrow import pyarrow
-from unconv.scan.firing import fires
+from unconv.scan.firing import fires, shares
 from unconv.scan.listed import Entry
 from unconv.scan.opening import open_pictures
 from unconv.scan.run import known_run, open_again, weights_hash
@@ -303,7 +303,12 @@ class Index:
             region: (y0, x0, y1, x1) in pixels of the prepared picture: only units that see its middle part count.
         """
         picture = self.source(self._columns[image]) if isinstance(image, int) else image
-        return [Fires(*found) for found in fires(self.network, self.run, picture, region, self._shares, n)]
+        recording = self.network.record(picture, self.places)
+        return [Fires(*found) for found in fires(self.run, recording, region, self._histograms, n)]
+
+    def shares(self, values: Tensor) -> Any:
+        """(units,): of all pictures, how many each unit responds to less than by these values, one for every unit, in order."""
+        return shares(values, self._histograms)
 
     @cached_property
     def network(self) -> Network:
@@ -364,7 +369,7 @@ class Index:
         return names, whole
 
     @cached_property
-    def _shares(self) -> Any:
+    def _histograms(self) -> Any:
         """Return (units, 64) of each unit the histogram of its maxima, in the order of the places."""
         return np.array(self._read(UNITS).column("histogram").to_pylist())
 

@@ -40,7 +40,7 @@ def describe(
         "weights": weights_hash(network),
         "picture": _preparation(network),
         "input": list(network.input_size),
-        "places": [_place(seen) for seen in maps.seen],
+        "places": [place_facts(seen) for seen in maps.seen],
         "keep": keep,
         "batch": maps.batch,
         "one_by_one": bool(maps.one_by_one),
@@ -219,7 +219,7 @@ def _preparation(network: Network) -> str:
         ) from None
 
 
-def _place(seen: Seen) -> dict[str, Any]:
+def place_facts(seen: Seen) -> dict[str, Any]:
     """Return a place, and of each axis of its map where its units' receptive fields begin and end."""
     place, size = seen.place, seen.shape[1:]
     return {

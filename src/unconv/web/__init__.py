@@ -1,5 +1,5 @@
-"""A site of an index: a page for every unit."""
+"""A site of an index: a page for every unit; and a live page that takes pictures."""
 
-from unconv.web.writing import write_site, zipped
+import lazy_loader
 
-__all__ = ["write_site", "zipped"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

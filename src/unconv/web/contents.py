@@ -20,7 +20,8 @@ from unconv.version import __version__
 from unconv.web.tiles import Cell
 
 SIDE, SMALL = 96, 48  # pixels of a tile, and of one that is shown by the way
-_MANY, _SIDE_OF_MANY = 2500, 80  # units; of more the tiles are smaller, so that a site is not too large to be put on a server
+_MANY, _SIDE_OF_MANY = 2500, 72  # units; of more the tiles are smaller, so that a site is not too large to be put on a server
+_LEVELS = 10  # octaves, from the strongest: what lies below a thousandth of that is nothing
 GROUP = 100  # pictures a page
 _FEW = 4000  # pictures; of more the thumbnails are smaller
 _SEED = 0  # of the units on the front page, and of the order in which "random" leads through them
@@ -108,7 +109,8 @@ class Contents:
     def _unit(self, number: int, unit: UnitStatistics) -> ShownUnit:
         at = (unit.place, unit.channel)
         lowest = self.index.lowest(*at, self.n, self.distinct) if self.index.run["lowest"] else []
-        return ShownUnit(number, unit.channel, unit, self.index.top(*at, self.n, self.distinct), self.index.levels(*at), lowest)
+        top, levels = self.index.top(*at, self.n, self.distinct), self.index.levels(*at)[:_LEVELS]
+        return ShownUnit(number, unit.channel, unit, top, levels, lowest)
 
     @property
     def units(self) -> Iterator[ShownUnit]:

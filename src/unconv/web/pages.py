@@ -306,23 +306,23 @@ def _distribution(unit: ShownUnit) -> dict[str, Any]:
     histogram = unit.statistics.histogram
     octaves = np.flatnonzero(histogram[ZERO + 1 :]) + ZERO + 1
     if not len(octaves):
-        return {"bars": [], "width": _BAR, "first": 0.0}
+        return {**_chart([], [], set()), "first": 0.0}
     first, last = int(octaves[0]), int(octaves[-1])
     shown = [ZERO, *range(first, last + 1)]
     marked = {shown.index(int(b)) for b in bins(np.array([entry.value for entry in unit.top], np.float32)) if int(b) in shown}
     words = ["not above zero", *(f"from {2.0 ** (b - 32):.3g}" for b in shown[1:])]
     counts = [int(histogram[b]) for b in shown]
-    told = [f"{word}: {count:,} pictures" for word, count in zip(words, counts, strict=True)]
+    told = [f"{word}: {count:,}" for word, count in zip(words, counts, strict=True)]
     return {**_chart(counts, told, marked), "first": 2.0 ** (first - 32)}
 
 
 def _chart(counts: Sequence[int], words: Sequence[str], marked: set[int]) -> dict[str, Any]:
     most = log10(1 + max(counts, default=0)) or 1.0
     bars = [
-        {"x": _BAR * k, "height": round(_TALL * log10(1 + count) / most), "words": word, "marked": k in marked}
-        for k, (count, word) in enumerate(zip(counts, words, strict=True))
+        f"M{_BAR * k} {_TALL}v{-round(_TALL * log10(1 + count) / most)}h{_BAR - 1}V{_TALL}" for k, count in enumerate(counts)
     ]
-    return {"bars": bars, "width": _BAR * len(bars)}
+    plain, standing_out = ("".join(bar for k, bar in enumerate(bars) if (k in marked) == out) for out in (False, True))
+    return {"plain": plain, "marked": standing_out, "words": "; ".join(words), "width": _BAR * len(bars)}
 
 
 def _sheet(sheet: UnitSheet, file: str) -> dict[str, Any]:

@@ -47,7 +47,7 @@ def size_css(cell: tuple[int, int], sheet: tuple[int, int]) -> str:
 
 
 def _share(at: int, room: int) -> str:
-    return f"{100 * at / room:.5g}%" if room else "0"
+    return f"{round(100 * at / room, 2):g}%" if room else "0"
 
 
 @dataclass(frozen=True)

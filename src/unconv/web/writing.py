@@ -52,7 +52,7 @@ def write_site(
         return []
     with said_in_words(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    _tell(folder, contents.hash, whole=False)
+    _tell(folder, contents, whole=False)
     tell = progress or (lambda *_: None)
     with Spool(folder / SPOOL, contents.hash) as spool:
         gathering = Gathering(contents, spool, tell)
@@ -60,7 +60,7 @@ def write_site(
         _write_pages(folder, contents, spool, gathering.missing, tell)
     notes = [f"{contents.columns[k].key}: {why}" for k, why in sorted(gathering.missing.items())]
     if not notes:
-        _tell(folder, contents.hash, whole=True)
+        _tell(folder, contents, whole=True)
         (folder / SPOOL).unlink()
     return notes
 
@@ -97,8 +97,9 @@ def _refuse_taken(folder: Path, made: str) -> bool:
     return whole
 
 
-def _tell(folder: Path, made: str, whole: bool) -> None:
-    write(folder / LIST, json.dumps({"made_from": made, "whole": whole}).encode())
+def _tell(folder: Path, contents: Contents, whole: bool) -> None:
+    told = {"made_from": contents.hash, "whole": whole, "index": contents.index.made_from, "n": contents.n}
+    write(folder / LIST, json.dumps(told).encode())
 
 
 def _write_pages(folder: Path, contents: Contents, spool: Spool, missing: dict[int, str], progress: Progress) -> None:

@@ -176,6 +176,38 @@ def site(
         raise typer.Exit(1)
 
 
+@GROUP.command
+@opens_network
+def serve(
+    model: Annotated[
+        str, typer.Argument(help="The folder of a scan, as `unconv index` wrote it; or a model, as of the other commands.")
+    ],
+    opening: dict[str, Any],
+    site: Annotated[Path | None, typer.Option(help="The site of that scan, as `unconv site` wrote it: its pages, too.")] = None,
+    host: Annotated[str, typer.Option(help="The address to listen at; by default no other machine is let in.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="The port; 0: any that is free.", min=0, max=65535)] = 0,
+    quiet: Quiet = False,
+) -> None:
+    """Serve a page that takes a picture and shows what sees it: drop one, drag over a part, click a unit. Ctrl-C ends it."""
+    from unconv.scan.run import FILE
+    from unconv.web import Live
+    from unconv.web import serve as listen
+
+    if (Path(model) / FILE).is_file():
+        from unconv.scan import Index
+
+        found = Index(model)
+        live = Live(found.network, found)
+    else:
+        live = Live(open_network(model, quiet, **opening))
+
+    def told(address: str) -> None:
+        print(f"serving {live.network.name} at {address}", flush=True)
+        remark("the address holds a token; Ctrl-C ends this.", quiet)
+
+    listen(live, site, host, port, told)
+
+
 def _told(found: Index, faults: tuple[str, ...], skip_damaged: bool, as_json: bool, quiet: bool) -> None:
     """Say what a scan found, name what is missing, and exit with status 1 for it."""
     damaged = found.damaged()

@@ -1,0 +1,111 @@
+"""Who may read the page: this machine's browser, by a token in the first address and then a cookie, under the right name."""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Awaitable, Callable, MutableMapping
+from http.cookies import CookieError, SimpleCookie
+from typing import Any
+from urllib.parse import parse_qs, urlencode
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+Application = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+_COOKIE = "unconv"
+_POLICY = (
+    "default-src 'none'; img-src 'self' data: blob:; style-src 'self' 'unsafe-inline'; script-src 'self'; connect-src 'self'; "
+    "media-src 'self' blob:; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
+)
+HEADERS = (
+    (b"content-security-policy", _POLICY.encode()),
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+    (b"cross-origin-opener-policy", b"same-origin"),
+    (b"cache-control", b"private, no-cache"),
+)
+
+
+class Guard:
+    """Lets requests through that have the token, and come to a name of this server from a page of its own.
+
+    Args:
+        app: what is guarded.
+        token: of this run.
+        hosts: the names, with their ports, that the server is known by. Another in the Host header is that of a
+            foreign page whose name was made to lead here (DNS rebinding).
+    """
+
+    def __init__(self, app: Application, token: str, hosts: set[str]) -> None:
+        self._app, self._token, self._hosts = app, token.encode(), {host.lower() for host in hosts}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request, or let it through."""
+        if scope["type"] == "lifespan":
+            await self._app(scope, receive, send)
+            return
+        if scope["type"] != "http":
+            return
+        headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
+        host = headers.get(b"host", "").lower()
+        if host not in self._hosts:
+            await _refuse(send, 421, "This server is not known by that name.")
+            return
+        if scope["method"] not in ("GET", "HEAD") and not _own_page(headers, host):
+            await _refuse(send, 403, "Only a page of this server may send that.")
+            return
+        query = parse_qs(scope["query_string"].decode("latin-1"))
+        given = query.pop("token", [""])[0]
+        if given and self._right(given) and scope["method"] == "GET":
+            await self._admit(scope, send, query)
+            return
+        if not self._right(_cookie(headers.get(b"cookie", ""))):
+            await _refuse(send, 403, "Open the address that `unconv serve` has printed, with its token.")
+            return
+        await self._app(scope, receive, _with_headers(send))
+
+    def _right(self, token: str) -> bool:
+        return hmac.compare_digest(token.encode("utf-8", "replace"), self._token)
+
+    async def _admit(self, scope: Scope, send: Send, query: dict[str, list[str]]) -> None:
+        """Put the token into a cookie, and take it out of the address, where it could be copied with it."""
+        left = urlencode(query, doseq=True)
+        path = "/" + scope["path"].lstrip("/")  # two slashes would lead to another server
+        where = (path + (f"?{left}" if left else "")).encode("ascii", "ignore").replace(b"\r", b"").replace(b"\n", b"")
+        cookie = f"{_COOKIE}={self._token.decode()}; HttpOnly; SameSite=Strict; Path=/".encode()
+        headers = [(b"location", where), (b"set-cookie", cookie), *HEADERS]
+        await send({"type": "http.response.start", "status": 303, "headers": headers})
+        await send({"type": "http.response.body", "body": b""})
+
+
+def _own_page(headers: dict[bytes, str], host: str) -> bool:
+    """Whether a browser says that the request comes from a page of this server; a program that is none says nothing."""
+    origin, site = headers.get(b"origin"), headers.get(b"sec-fetch-site")
+    return (origin is None or origin.lower() == f"http://{host}") and site in (None, "same-origin", "none")
+
+
+def _cookie(text: str) -> str:
+    try:
+        found = SimpleCookie(text).get(_COOKIE)
+    except CookieError:
+        return ""
+    return found.value if found else ""
+
+
+def _with_headers(send: Send) -> Send:
+    async def sending(message: MutableMapping[str, Any]) -> None:
+        if message["type"] == "http.response.start":
+            known = {name.lower() for name, _ in message.get("headers", [])}
+            added = [(name, value) for name, value in HEADERS if name not in known]
+            message = {**message, "headers": [*message.get("headers", []), *added]}
+        await send(message)
+
+    return sending
+
+
+async def _refuse(send: Send, status: int, words: str) -> None:
+    headers = [(b"content-type", b"text/plain; charset=utf-8"), *HEADERS]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": words.encode()})

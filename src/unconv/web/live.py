@@ -1,0 +1,213 @@
+"""What the live page answers: a picture's strongest units, those of a region, and what of the picture drives one of them."""
+
+from __future__ import annotations
+
+import base64
+import io
+import itertools
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from threading import Lock
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from torch import Tensor
+
+from unconv.errors import NoSuchUnit, ShapeError
+from unconv.files import file_names
+from unconv.pictures.decode import picture_in
+from unconv.pictures.draw import common_scale, picture_of
+from unconv.render.picture import patch_picture, projection_picture, signal_pictures, visible_box
+from unconv.reverse.maps import Maps
+from unconv.reverse.method_table import METHODS
+from unconv.reverse.model import Recording
+from unconv.reverse.network import Network
+from unconv.reverse.reconstruction import Reconstruction
+from unconv.scan import Index
+from unconv.scan.firing import responses
+from unconv.scan.run import place_facts
+
+_KEPT = 6  # recordings
+_SHOWN = 9  # units of a place
+_LARGEST = 512  # pixels of a drawn window
+
+
+@dataclass(frozen=True)
+class Taken:
+    """A picture that was handed over, and what the network made of it."""
+
+    number: int
+    name: str
+    recording: Recording
+
+
+class Live:
+    """The network and the pictures of one live page.
+
+    Args:
+        network: to look into.
+        index: of a scan of it: then units are told against their own distributions, over its places.
+    """
+
+    def __init__(self, network: Network, index: Index | None = None) -> None:
+        self.network, self.index = network, index
+        if index is None:
+            maps = Maps(network, None, 1)
+            self.places: Sequence[Mapping[str, Any]] = [place_facts(seen) for seen in maps.seen]
+        else:
+            self.places = index.run["places"]
+        self.input = tuple(network.input_size)
+        if len(self.input) != 3:
+            raise ShapeError(f"serve: {network.name} takes no pictures, but {len(self.input) - 1} axes.")
+        self.names = [str(place["name"]) for place in self.places]
+        self.folders = file_names(self.names, taken=("pictures",))
+        self._taken: OrderedDict[int, Taken] = OrderedDict()
+        self._numbers, self._lock = itertools.count(1), Lock()
+
+    def facts(self) -> dict[str, Any]:
+        """What the page says before any picture comes."""
+        return {
+            "network": self.network.name,
+            "frame": list(self.input[1:]),
+            "methods": list(METHODS),
+            "places": [
+                {"name": name, "folder": folder, "channels": place["channels"], "map": place["size"]}
+                for name, folder, place in zip(self.names, self.folders, self.places, strict=True)
+            ],
+            "scanned": self.index is not None,
+        }
+
+    def take(self, data: bytes, name: str) -> dict[str, Any]:
+        """Run a picture, a file's bytes, through the network, and say what it drives.
+
+        Raises:
+            PictureError: it is none, or too large.
+        """
+        recording = self.network.record(picture_in(data, name), self.names)
+        with self._lock:
+            taken = Taken(next(self._numbers), name, recording)
+            self._taken[taken.number] = taken
+            while len(self._taken) > _KEPT:
+                self._taken.popitem(last=False)
+        classes = recording.top_classes()
+        shown = picture_of(self._shown(recording))
+        return {
+            "picture": taken.number,
+            "name": name,
+            "shown": _url(shown),
+            "size": [shown.height, shown.width],
+            "classes": classes.numbers() if classes else None,
+            "units": self.strongest(taken.number),
+        }
+
+    def strongest(self, picture: int, region: Sequence[int] | None = None) -> list[list[dict[str, Any]]]:
+        """Return of every place the units that a picture, or a region (y0, x0, y1, x1) of it, drives most.
+
+        With an index, those that it drives more than most pictures do; without, by activation.
+        """
+        recording = self._of(picture).recording
+        rows, values = responses(self.places, self.input, recording, region)
+        shares = None if self.index is None else self.index.shares(values)
+        found, first = [], 0
+        for place in self.places:
+            there = slice(first, first := first + place["channels"])
+            value = values[there].numpy()
+            share = None if shares is None else shares[there]
+            order = np.lexsort((-value, -value if share is None else -share))
+            chosen = [k for k in order.tolist() if 0 < value[k] < np.inf][:_SHOWN]
+            found.append(
+                [
+                    {
+                        "channel": k,
+                        "value": float(value[k]),
+                        "share": None if share is None else float(share[k]),
+                        "position": list(rows[there.start + k][2]),
+                    }
+                    for k in chosen
+                ]
+            )
+        return found
+
+    def unit(
+        self,
+        picture: int,
+        place: int,
+        channel: int,
+        method: str = "deconvnet",
+        position: Sequence[int] | None = None,
+        trace: bool = False,
+    ) -> dict[str, Any]:
+        """Return a unit's projection in a picture, with the patch it saw, drawn; with `trace` the signal on the way down.
+
+        Args:
+            position: (y, x) on the map; None: where the channel is strongest.
+
+        Raises:
+            NoSuchUnit: there is no such place, channel or method. ShapeError: no such position.
+        """
+        recording = self._of(picture).recording
+        if not 0 <= place < len(self.names):
+            raise NoSuchUnit(f"serve: there is no place {place}; they are 0 to {len(self.names) - 1}.")
+        if method not in METHODS:
+            raise NoSuchUnit(f"serve: there is no method {method!r}; there are {', '.join(METHODS)}.")
+        unit: Any = "strongest" if position is None else tuple(position)
+        one = recording.project(self.names[place], [channel], unit, method, trace=trace)[0]
+        box = visible_box(one.box, one.shown.shape[1:])
+        scale = common_scale([one.window])
+        return {
+            "place": self.names[place],
+            "channel": channel,
+            "method": method,
+            "value": one.value,
+            "position": [y for y in one.unit[1:] if y is not None],
+            "box": list(box),
+            "scale": scale,
+            "projection": _url(_fitted(projection_picture(one.drawn(box), one.shown, box, scale))),
+            "patch": _url(_fitted(patch_picture(one.shown, box))),
+            "notes": list(one.notes),
+            "way": list(map(_step, _way(one))),
+        }
+
+    def _of(self, picture: int) -> Taken:
+        with self._lock:
+            taken = self._taken.get(picture)
+            if taken is None:
+                raise NoSuchUnit(f"serve: picture {picture} is not kept any more; the last {_KEPT} are. Hand it over again.")
+            self._taken.move_to_end(picture)
+            return taken
+
+    def _shown(self, recording: Recording) -> Tensor:
+        return recording.units(self.names[0], [0], "map").shown
+
+
+def _way(one: Reconstruction) -> list[dict[str, Any]]:
+    return [
+        {
+            "place": s.place,
+            "size": list(s.energy.shape),
+            "channels": s.channels,
+            "drawn": signal_pictures(s.energy, s.strongest),
+        }
+        for s in one.signals
+    ]
+
+
+def _step(signal: dict[str, Any]) -> dict[str, Any]:
+    energy, strongest = signal.pop("drawn")
+    return {**signal, "energy": _url(energy), "strongest": _url(strongest)}
+
+
+def _fitted(picture: Image.Image) -> Image.Image:
+    """Shrink what would be larger than a page shows it."""
+    if max(picture.size) > _LARGEST:
+        picture.thumbnail((_LARGEST, _LARGEST))
+    return picture
+
+
+def _url(picture: Image.Image) -> str:
+    """Return a picture as an address that holds it."""
+    buffer = io.BytesIO()
+    picture.save(buffer, "WEBP", lossless=True, method=0)
+    return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()

@@ -1,0 +1,227 @@
+"""The live page, served: a site's own pages, if there is one, and a page that takes pictures."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import socket
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, unquote
+
+from unconv.errors import PictureError, UnconvError, WriteError
+from unconv.render.page import live_script, page, stylesheet
+from unconv.version import __version__
+from unconv.web.guard import Application, Guard
+from unconv.web.live import Live
+from unconv.web.queue import Busy, Left, Queue
+from unconv.web.writing import LIST, SPOOL
+
+_LARGEST = 32 * 2**20  # bytes of a picture that is handed over
+_KINDS = {".html": "text/html; charset=utf-8", ".css": "text/css", ".js": "text/javascript", ".webp": "image/webp"}
+_LOCAL = ("127.0.0.1", "localhost", "[::1]")
+
+
+def application(live: Live, site: Path | None, token: str, hosts: set[str]) -> Application:
+    """Return the server's application, guarded.
+
+    Args:
+        site: a whole site of the same scan; None: there is the live page only.
+
+    Raises:
+        UnconvError: starlette is not installed. WriteError: there is no whole site in `site`.
+    """
+    try:
+        from starlette.applications import Starlette
+        from starlette.routing import Route
+    except ImportError as error:
+        raise UnconvError(
+            f'serve: starlette cannot be imported ({error}). Install it and the server with pip install "unconv[web]".'
+        ) from error
+    answers = Answers(live, site)
+    routes = [
+        Route("/live", answers.live_page),
+        Route("/live.js", answers.script),
+        Route("/style.css", answers.style),
+        Route("/live/facts", answers.facts),
+        Route("/live/pictures", answers.take, methods=["POST"]),
+        Route("/live/pictures/{picture:int}/units", answers.strongest),
+        Route("/live/pictures/{picture:int}/{place:int}/{channel:int}", answers.unit),
+        Route("/live/progress", answers.progress),
+        Route("/{path:path}", answers.file),
+    ]
+    return Guard(Starlette(routes=routes), token, hosts)
+
+
+class Answers:
+    """Answers requests; what the network has to do goes through one queue."""
+
+    def __init__(self, live: Live, site: Path | None) -> None:
+        self.live, self.queue = live, Queue()
+        # Files are known by their addresses from the start: none of a request's words is ever part of a path.
+        self.files = {} if site is None else _files(site, live)
+        self.n = 0 if site is None else int(json.loads((site / LIST).read_text(encoding="utf-8"))["n"])
+
+    async def live_page(self, _request: Any) -> Any:
+        """The page that takes pictures."""
+        facts = {"network": self.live.network.name, "site": bool(self.files), "version": __version__}
+        prepared = {"method": "deconvnet", "method_words": "or another, chosen above", "preprocess": None}
+        prepared["preprocess"] = self.live.network.preparation.numbers()  # type: ignore[assignment]
+        return _response(page("live.html", root="/", title=f"Live: {facts['network']}", **facts, **prepared), ".html")
+
+    async def script(self, _request: Any) -> Any:
+        """The live page's script."""
+        return _response(live_script(), ".js")
+
+    async def style(self, _request: Any) -> Any:
+        """The stylesheet of all pages."""
+        return _response(stylesheet(), ".css")
+
+    async def facts(self, _request: Any) -> Any:
+        """The network's places, and what may be chosen."""
+        return _json({**self.live.facts(), "site": bool(self.files), "n": self.n})
+
+    async def take(self, request: Any) -> Any:
+        """Take a picture's bytes, and answer what it drives."""
+        data = bytearray()
+        async for part in request.stream():
+            data += part
+            if len(data) > _LARGEST:
+                return _json({"error": f"The picture has more than {_LARGEST // 2**20} MiB. Hand over a smaller one."}, 413)
+        name = unquote(request.headers.get("x-name", "the picture"))[:200]
+        return await self._worked(request, lambda: self.live.take(bytes(data), name))
+
+    async def strongest(self, request: Any) -> Any:
+        """The units that a picture, or a region of it, drives most."""
+        picture, text = request.path_params["picture"], request.query_params.get("region")
+        try:
+            region = None if text is None else [int(n) for n in text.split(",")]
+        except ValueError:
+            return _json({"error": "region: four numbers with commas between were needed: y0,x0,y1,x1."}, 400)
+        return await self._worked(request, lambda: {"units": self.live.strongest(picture, region)})
+
+    async def unit(self, request: Any) -> Any:
+        """A unit's projection in a picture."""
+        found = request.path_params
+        method, trace = request.query_params.get("method", "deconvnet"), request.query_params.get("trace") == "1"
+        at = (found["picture"], found["place"], found["channel"], method)
+        return await self._worked(request, lambda: self.live.unit(*at, trace=trace))
+
+    async def progress(self, request: Any) -> Any:
+        """How many wait for the network, as server-sent events."""
+        from starlette.responses import StreamingResponse
+
+        async def events() -> AsyncIterator[bytes]:
+            async for waiting in self.queue.lengths():
+                if await request.is_disconnected():
+                    return
+                yield f"data: {waiting}\n\n".encode()
+
+        return StreamingResponse(events(), media_type="text/event-stream")
+
+    async def file(self, request: Any) -> Any:
+        """A file of the site, by its address."""
+        from starlette.responses import FileResponse, RedirectResponse
+
+        path = request.path_params["path"]
+        if path in ("", "index.html") and not self.files:
+            return RedirectResponse("/live", 303)
+        found = self.files.get(path or "index.html")
+        if found is None:
+            return _response(b"There is no such page.", ".txt", 404)
+        if found.suffix != ".html":
+            return FileResponse(found, media_type=_KINDS.get(found.suffix, "application/octet-stream"))
+        return _response(_with_way_in(found.read_bytes(), path), ".html")
+
+    async def _worked(self, request: Any, work: Callable[[], Any]) -> Any:
+        """Answer with what the work gives, or with what is wrong."""
+        try:
+            return _json(await self.queue.run(work, request.is_disconnected))
+        except Busy:
+            return _json({"error": "Many are waiting. Try again in a moment."}, 503, {"retry-after": "2"})
+        except Left:
+            return _response(b"", ".txt", 499)
+        except PictureError as error:
+            return _json({"error": str(error)}, 422)
+        except UnconvError as error:
+            return _json({"error": str(error)}, 400)
+
+
+def _files(site: Path, live: Live) -> dict[str, Path]:
+    """Return the files of a site by their addresses.
+
+    Raises:
+        WriteError: there is no whole site, or it is that of another scan.
+    """
+    try:
+        told = json.loads((site / LIST).read_text(encoding="utf-8"))
+        whole, index = bool(told["whole"]), told["index"]
+    except (OSError, ValueError, TypeError, LookupError):
+        whole, index = False, None
+    if not whole:
+        raise WriteError(f"serve: there is no whole site in {site}. Write it with `unconv site`.")
+    if live.index is None or index != live.index.made_from:
+        raise WriteError(f"serve: the site in {site} is that of another scan. Name the index that it was made of.")
+    found = (path for path in site.rglob("*") if path.is_file() and not path.is_symlink() and path.name != SPOOL)
+    return {path.relative_to(site).as_posix(): path for path in found}
+
+
+def _with_way_in(content: bytes, path: str) -> bytes:
+    """Return a page of the site with a link to the live page, of a unit to it in a picture of one's own."""
+    folder, _, name = path.rpartition("/")
+    stem = name.removesuffix(".html")
+    unit = f"#{quote(folder)}/{stem}" if folder and stem.isdigit() and folder != "pictures" else ""
+    words = "See this unit in a picture of your own" if unit else "Try a picture of your own"
+    return content.replace(b"<body>", f'<body>\n<p class="way-in"><a href="/live{unit}">{words}</a></p>'.encode(), 1)
+
+
+def _json(value: Any, status: int = 200, headers: dict[str, str] | None = None) -> Any:
+    from starlette.responses import Response
+
+    return Response(json.dumps(value), status, headers, "application/json")
+
+
+def _response(content: bytes, kind: str, status: int = 200) -> Any:
+    from starlette.responses import Response
+
+    return Response(content, status, media_type=_KINDS.get(kind, "text/plain; charset=utf-8"))
+
+
+def serve(
+    live: Live, site: Path | None = None, host: str = "127.0.0.1", port: int = 0, told: Callable[[str], None] = print
+) -> None:
+    """Serve until the program is stopped; `told` hears the address, which holds a token.
+
+    Args:
+        site: a folder that `write_site` wrote.
+        host: the address to listen at; another than this machine's own lets others in who know the token.
+        port: 0: any that is free.
+
+    Raises:
+        UnconvError: the port is taken, or the server is not installed.
+    """
+    if host in ("0.0.0.0", "::"):
+        raise UnconvError(
+            f"serve: {host} is every address at once. Name the one, or the name, by which readers know this machine."
+        )
+    try:
+        import uvicorn
+    except ImportError as error:
+        raise UnconvError(f'serve: uvicorn cannot be imported ({error}). Install it with pip install "unconv[web]".') from error
+    try:
+        # It listens from here on: who comes before the server runs waits for it.
+        listening = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET, backlog=256)
+    except OSError as error:
+        raise UnconvError(
+            f"serve: port {port} of {host} cannot be had: {error.strerror}. Another program listens there, or the address is "
+            "not this machine's. Choose another."
+        ) from error
+    port = listening.getsockname()[1]
+    names = (*_LOCAL, *([] if host in (*_LOCAL, "::1") else [host]))
+    token = secrets.token_urlsafe(18)
+    app = application(live, site, token, {f"{name}:{port}" for name in names})
+    told(f"http://{f'[{host}]' if ':' in host else host}:{port}/?token={token}")
+    config = uvicorn.Config(app, log_level="warning", timeout_keep_alive=20, limit_concurrency=256)
+    with listening:
+        uvicorn.Server(config).run(sockets=[listening])
