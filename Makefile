@@ -17,8 +17,9 @@ export OMP_WAIT_POLICY ?= PASSIVE
 demo: .venv/ready
 	$(BIN)/unconv demo -o unconv-demo
 	$(BIN)/python examples/crops.py unconv-demo-scan/crops
-	$(BIN)/unconv index unconv:caltech unconv-demo-scan/crops -o unconv-demo-scan/index
+	$(BIN)/unconv index unconv:caltech unconv-demo-scan/crops -o unconv-demo-scan/index --at features.13 --at features.18 --at features.23
 	$(BIN)/unconv figure unconv-demo-scan/index --at features.13 --at features.18 --at features.23 -o unconv-demo-scan/figure2.png
+	$(BIN)/unconv site unconv-demo-scan/index -o unconv-demo-scan/site
 
 quick: .venv/ready
 	$(BIN)/ruff check --quiet .

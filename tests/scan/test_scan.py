@@ -357,3 +357,10 @@ def test_signals_and_volumes_are_scanned(tmp_path):
         maps = module(torch.from_numpy(array)).flatten(2)[:, 1].amax(1)
         assert [e.picture for e in index.top("1", 1)] == maps.argsort(descending=True)[:9].tolist()
         assert len(index.top("1", 1)[0].position) == axes and len(index.top("1", 1)[0].box) == 2 * axes
+
+
+def test_an_index_shows_itself_in_a_notebook_and_names_are_words(network, pictures, tmp_path):
+    index = unconv.scan(network, pictures, tmp_path / "<b>index", keep=2)
+    shown = index._repr_html_()
+    assert "&lt;b&gt;index" in shown and "<b>index" not in shown
+    assert shown.count("<tr>") == 1 + len(index.places)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from unconv.kinds import checks_kinds_but
 from unconv.pictures.decode import Source
 from unconv.reverse.methods import Rules
 from unconv.reverse.network import Network
+from unconv.reverse.numbers import times
 from unconv.reverse.reconstruction import Reconstruction, Reconstructions
 from unconv.scan.again import Reader
 from unconv.scan.arrow import pyarrow
@@ -160,6 +162,19 @@ class Index:
     def __repr__(self) -> str:
         places = len(self.places)
         return f"Index({self.run['network']}: {places} places, {len(self._columns)} pictures, in {self.folder})"
+
+    def _repr_html_(self) -> str:
+        dead = dict.fromkeys(self.places, 0)
+        for unit in self.units():
+            dead[unit.place] += unit.dead
+        cells = [
+            (place["name"], place["channels"], dead[place["name"]], times(place["size"]), times(place["receptive_field"]))
+            for place in self.run["places"]
+        ]
+        rows = "".join(f"<tr>{''.join(f'<td>{escape(str(cell))}</td>' for cell in row)}</tr>" for row in cells)
+        heads = "".join(f"<th>{head}</th>" for head in ("place", "units", "dead", "map", "a unit sees"))
+        told = f"<b>{escape(self.run['network'])}</b> over {len(self._columns):,} pictures, in {escape(str(self.folder))}"
+        return f"<table><caption>{told}</caption><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table>"
 
     @property
     def places(self) -> list[str]:
