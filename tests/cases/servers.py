@@ -37,7 +37,7 @@ class Server:
         try:
             connection.putrequest(method, path, skip_host="host" in headers, skip_accept_encoding=True)
             if token:
-                connection.putheader("cookie", f"unconv={token}")
+                connection.putheader("cookie", f"unconv-{self.port}={token}")
             for name, value in headers.items():
                 connection.putheader(name.replace("_", "-"), value)
             if body is not None:

@@ -23,8 +23,8 @@ def wide(seed=3):
             "stem": nn.Conv2d(3, 6, 3, padding=1),
             "act": nn.ReLU(),
             "pool": nn.MaxPool2d(2),
-            "<i>deep": nn.Conv2d(6, 5, 7, padding=3),
-            "last": nn.ReLU(),
+            "deep": nn.Conv2d(6, 5, 7, padding=3),
+            "<i>last": nn.ReLU(),
             "flat": nn.Flatten(),
             "classes": nn.Linear(5 * 144, 4),
         }

@@ -73,6 +73,12 @@ def test_the_first_address_leaves_a_cookie_and_loses_its_token(server):
     assert server.ask("/?token=wrong", token="")[0] == 403
 
 
+def test_cookies_of_other_servers_on_this_machine_do_no_harm(server):
+    foreign = f'prefs={{"a": 1}}; a:b[c]=1; unconv-1=wrong; unconv-{server.port}={TOKEN}; x@y'
+    assert server.ask("/live/facts", token="", cookie=foreign)[0] == 200
+    assert server.ask("/live/facts", token="", cookie=f"unconv-1={TOKEN}")[0] == 403
+
+
 @pytest.mark.parametrize("host", ["evil.example", "127.0.0.1", "127.0.0.1:1", "localhost.evil.example", "", "127.0.0.1.:80"])
 def test_a_name_that_was_made_to_lead_here_is_refused(server, host):
     status, _, content = server.ask("/live/facts", host=host)
@@ -82,6 +88,7 @@ def test_a_name_that_was_made_to_lead_here_is_refused(server, host):
 @pytest.mark.parametrize("headers", [{"origin": "http://evil.example"}, {"origin": "null"}, {"sec_fetch_site": "cross-site"}])
 def test_a_foreign_page_hands_nothing_over(server, headers):
     assert server.ask("/live/pictures", "POST", picture_bytes(), **headers)[0] == 403
+    assert server.ask("/live/pictures/1/0/0", **headers)[0] == 403
 
 
 @pytest.mark.parametrize("path", ["/", "/live", "/live.js", "/nowhere", "/live/facts", "/act/1.webp"])
@@ -166,9 +173,20 @@ def test_a_region_s_units_are_those_of_the_index(scanned, server):
         assert [(unit["channel"], unit["share"], unit["position"]) for unit in some] == there
 
 
+def test_a_unit_is_projected_where_it_was_asked_for(scanned, server):
+    _, index = scanned
+    data = picture_bytes(seed=4)
+    number = server.json("/live/pictures", "POST", data)["picture"]
+    told = server.json(f"/live/pictures/{number}/0/1?at=5,17")
+    one = index.network.project(Image.open(io.BytesIO(data)), "act", [1], (5, 17))[0]
+    assert (told["value"], told["position"], tuple(told["box"])) == (one.value, [5, 17], one.box)
+
+
 @pytest.mark.parametrize(
     "path, said",
     [
+        ("/live/pictures/{}/0/0?at=99,99", "99"),
+        ("/live/pictures/{}/0/0?at=x", "y,x"),
         ("/live/pictures/{}/0/99", "channel"),
         ("/live/pictures/{}/99/0", "no place 99"),
         ("/live/pictures/{}/0/0?method=magic", "no method 'magic'"),
@@ -203,7 +221,7 @@ def test_what_is_no_picture_is_refused_and_the_next_one_is_taken(server, data):
 
 def test_an_upload_without_end_is_cut_off(server):
     with socket.create_connection(("127.0.0.1", server.port), timeout=30) as raw:
-        head = f"POST /live/pictures HTTP/1.1\r\nHost: 127.0.0.1:{server.port}\r\nCookie: unconv={TOKEN}\r\n"
+        head = f"POST /live/pictures HTTP/1.1\r\nHost: 127.0.0.1:{server.port}\r\nCookie: unconv-{server.port}={TOKEN}\r\n"
         raw.sendall((head + "Transfer-Encoding: chunked\r\n\r\n").encode())
         chunk = b"100000\r\n" + bytes(2**20) + b"\r\n"
         sent = 0
@@ -242,7 +260,7 @@ def test_two_hundred_at_once_get_the_right_answer_or_are_told_to_wait(scanned, s
 
 def test_a_slow_reader_keeps_nobody_waiting(server):
     with socket.create_connection(("127.0.0.1", server.port), timeout=30) as slow:
-        head = f"POST /live/pictures HTTP/1.1\r\nHost: 127.0.0.1:{server.port}\r\nCookie: unconv={TOKEN}\r\n"
+        head = f"POST /live/pictures HTTP/1.1\r\nHost: 127.0.0.1:{server.port}\r\nCookie: unconv-{server.port}={TOKEN}\r\n"
         slow.sendall((head + "Content-Length: 100000\r\n\r\nabc").encode())
         begun = time.monotonic()
         assert server.ask("/live/pictures", "POST", picture_bytes())[0] == 200
@@ -251,7 +269,7 @@ def test_a_slow_reader_keeps_nobody_waiting(server):
 
 def test_progress_tells_how_many_wait(server):
     connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=20)
-    connection.request("GET", "/live/progress", headers={"cookie": f"unconv={TOKEN}"})
+    connection.request("GET", "/live/progress", headers={"cookie": f"unconv-{server.port}={TOKEN}"})
     assert connection.getresponse().readline() == b"data: 0\n"
     connection.close()
 
@@ -340,7 +358,7 @@ def test_a_full_queue_says_so():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
-def test_the_command_prints_its_address_and_ends_when_told_to(tmp_path, stop):
+def test_the_command_prints_its_address_and_ends_when_told_to_though_a_page_is_open(tmp_path, stop):
     code = "from unconv.cli import main; main()"
     command = [sys.executable, "-c", code, "serve", "unconv:caltech"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -350,13 +368,18 @@ def test_the_command_prints_its_address_and_ends_when_told_to(tmp_path, stop):
         host, path = address.removeprefix("http://").split("/", 1)
         connection = http.client.HTTPConnection(host, timeout=20)
         connection.request("GET", "/" + path)
-        assert connection.getresponse().status == 303
-        connection.close()
+        answer = connection.getresponse()
+        assert answer.status == 303
+        cookie = answer.getheader("set-cookie").split(";")[0]
+        answer.read()
+        connection.request("GET", "/live/progress", headers={"cookie": cookie})
+        assert connection.getresponse().readline() == b"data: 0\n"
         process.send_signal(stop)
         out, err = process.communicate(timeout=30)
     finally:
         process.kill()
         process.communicate()
+        connection.close()
     assert "Traceback" not in err + out
 
 
@@ -367,8 +390,14 @@ def test_a_port_that_is_taken_and_every_address_at_once_are_refused(unconv_comma
         port = str(taken.getsockname()[1])
         status, _, err = unconv_command("serve", "unconv:caltech", "--port", port)
     assert status == 1 and "Another program listens there" in err
-    status, _, err = unconv_command("serve", "unconv:caltech", "--host", "0.0.0.0")
-    assert status == 1 and "every address at once" in err
+    for host in ("0.0.0.0", "", "0"):
+        status, _, err = unconv_command("serve", "unconv:caltech", "--host", host)
+        assert status == 1 and "every address at once" in err
+
+
+def test_options_that_open_a_model_are_refused_with_a_scan(scanned, unconv_command):
+    status, _, err = unconv_command("serve", scanned[0] / "index", "--mean", "0.5")
+    assert status == 1 and "--mean is for models" in err
 
 
 def test_open_picture_reads_what_the_page_hands_over():

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import html
 import io
 import json
 import re
+import shlex
 import zipfile
 
 import numpy as np
@@ -15,7 +17,7 @@ from PIL import Image
 import unconv
 from cases.sites import Page, broken_links, save_strange, wide
 from unconv.pictures.boxes import cut
-from unconv.web import contents, gathering, write_site, writing, zipped
+from unconv.web import Live, contents, gathering, write_site, writing, zipped
 from unconv.web.pages import seriation
 from unconv.web.sheets import PairSheet, UnitSheet
 from unconv.web.spool import Spool
@@ -79,7 +81,7 @@ def test_names_of_files_classes_and_places_are_words_and_not_markup(site):
     pages = [Page(path) for path in site.rglob("*.html")]
     assert not any("b" in page.tags or "i" in page.tags for page in pages)
     assert any("<b>\"a\"&'b' é" in page.words for page in pages)
-    assert not (site / "<i>deep").exists()
+    assert not (site / "<i>last").exists() and (site / "_i_last" / "0.html").exists()
 
 
 def test_a_dead_unit_says_so(site):
@@ -148,7 +150,8 @@ def test_a_site_that_was_stopped_goes_on_and_is_the_same(index, site, tmp_path, 
     monkeypatch.setattr(
         Spool, "put", lambda self, name, *args, **kwargs: (again.append(name), put(self, name, *args, **kwargs))
     )
-    assert not json.loads((tmp_path / "site" / "site.json").read_text())["whole"]
+    told = tmp_path / "site" / "site.json"
+    assert not told.exists() or not json.loads(told.read_text())["whole"]
     with (tmp_path / "site" / "tiles.partial").open("ab") as file:
         file.write(b"\x07" * 33)  # the torn end of a record
     assert write_site(index, tmp_path / "site") == []
@@ -170,6 +173,50 @@ def test_a_site_of_other_settings_and_a_folder_of_somebody_are_refused(index, si
     with pytest.raises(unconv.UnconvError, match="no site of ours"):
         write_site(index, tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+
+
+@pytest.mark.parametrize("n", [0, 65])
+def test_more_pictures_than_a_page_can_place_are_refused(index, tmp_path, n):
+    with pytest.raises(unconv.ShapeError, match="1 to 64 were needed"):
+        write_site(index, tmp_path / "site", n=n)
+
+
+def test_the_command_on_a_page_is_one_that_a_shell_takes(index, tmp_path):
+    write_site(index, tmp_path / "site", n=2, distinct=False)
+    shown = re.search(r"<code>(unconv figure [^<]*)</code>", (tmp_path / "site" / "_i_last" / "0.html").read_text())
+    assert shlex.split(html.unescape(shown[1]))[3:5] == ["--at", "<i>last"]
+    front = html.unescape((tmp_path / "site" / "index.html").read_text())
+    assert "unconv site index -n 2 --method deconvnet --no-distinct" in front
+
+
+def test_what_a_run_left_that_was_stopped_at_its_very_end_is_taken_away(index, site):
+    (site / "tiles.partial").write_bytes(b"left over")
+    assert write_site(index, site) == []
+    assert not (site / "tiles.partial").exists()
+
+
+def test_a_front_page_of_many_places_is_no_taller_than_webp(index):
+    unit = next(unit for unit in contents.Contents(index).units if unit.top)
+    assert PairSheet.front([unit] * 9 * 400).size[1] <= 16383
+
+
+def test_a_projection_that_is_not_finite_is_refused():
+    with pytest.raises(unconv.NonFinite, match="not finite"):
+        projection_tile(torch.full((3, 4, 4), torch.inf), (0, 0, 4, 4), (9, 9), Cell((4, 4), 4, 4))
+
+
+def test_pictures_that_are_not_square_have_tiles_that_are_not(tmp_path):
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        module = torch.nn.Sequential(torch.nn.Conv2d(3, 3, 9, stride=4), torch.nn.ReLU(), torch.nn.Conv2d(3, 2, 3)).eval()
+    network = unconv.Network(module, unconv.Preprocess((60, 24)), (3, 60, 24))
+    save_strange(tmp_path / "pictures", 6)
+    index = unconv.scan(network, tmp_path / "pictures", tmp_path / "index", places=["1"], keep=4)
+    assert write_site(index, tmp_path / "site", n=3) == []
+    assert broken_links(tmp_path / "site") == []
+    assert Live(network, index).facts()["places"][0]["cell"] == [9, 9]
+    with Image.open(tmp_path / "site" / "pictures" / "0000.webp") as sheet:
+        assert sheet.size == (24 * len(contents.Contents(index, 3).among), 60)
 
 
 def test_two_processes_do_not_write_one_site(index, tmp_path):

@@ -10,7 +10,6 @@ import torch
 
 from unconv.errors import ShapeError
 from unconv.reverse.model import Recording
-from unconv.scan.tables import boxes_of
 from unconv.scan.top import bins
 
 _Row = tuple[str, int, float, float, tuple[int, ...]]
@@ -52,7 +51,7 @@ def responses(
         maps = recording.activation(place["name"]).float().cpu()
         flat = maps.reshape(len(maps), -1)
         if region is not None:
-            inside = _inside(place, size[1:], region)
+            inside = _inside(place, region)
             flat = flat.masked_fill(~torch.from_numpy(inside), -torch.inf)
         found = flat.max(1)
         where = np.stack(np.unravel_index(found.indices.numpy(), maps.shape[1:] or (1,)), 1)[:, : maps.ndim - 1]
@@ -72,10 +71,14 @@ def shares(value: torch.Tensor, histograms: Any) -> Any:
     return np.where(np.isfinite(value.numpy()), found, 0.0)
 
 
-def _inside(place: Mapping[str, Any], size: Sequence[int], region: Sequence[int]) -> Any:
-    """(samples,): which units of a map see around a point of the region."""
-    grid = np.indices(place["size"]).reshape(len(place["size"]), -1).T if place["size"] else np.zeros((1, 0), np.int64)
-    boxes = boxes_of(grid, place, size)
-    axes = len(size)
-    middle = (boxes[:, :axes] + boxes[:, axes:]) / 2
-    return ((middle >= region[:axes]) & (middle < region[axes:])).all(1)
+def _inside(place: Mapping[str, Any], region: Sequence[int]) -> Any:
+    """(samples,): which units of a map see around a point of the region, also where they see more than the picture."""
+    size, axes = place["size"], len(region) // 2
+    grid = np.indices(size).reshape(len(size), -1) if size else np.zeros((0, 1), np.int64)
+    inside = np.ones(grid.shape[1], dtype=bool)
+    for axis, (starts, stops) in enumerate(place["spans"]):
+        along = len(size) - axes + axis
+        at = grid[along] if along >= 0 and len(starts) > 1 else np.zeros(grid.shape[1], np.int64)
+        middle = (np.array(starts)[at] + np.array(stops)[at]) / 2
+        inside &= (middle >= region[axis]) & (middle < region[axis + axes])
+    return inside

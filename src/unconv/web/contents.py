@@ -21,6 +21,9 @@ from unconv.web.tiles import Cell
 
 SIDE, SMALL = 96, 48  # pixels of a tile, and of one that is shown by the way
 _MANY, _SIDE_OF_MANY = 2500, 72  # units; of more the tiles are smaller, so that a site is not too large to be put on a server
+_MOST = 64  # pictures of a unit: the stylesheet places as many
+TAKEN = ("pictures", "index.html", "style.css", "keys.js", "wall.js", "front.webp", "site.json", "tiles.partial")
+"""What places' folders are not called."""
 _LEVELS = 10  # octaves, from the strongest: what lies below a thousandth of that is nothing
 GROUP = 100  # pictures a page
 _FEW = 4000  # pictures; of more the thumbnails are smaller
@@ -85,13 +88,13 @@ class Contents:
     def __init__(self, index: Index, n: int = 9, distinct: bool = True, method: str | Rules = "deconvnet") -> None:
         if len(index.run["input"]) != 3:
             raise ShapeError(f"site: {index.run['network']} takes no pictures, but {len(index.run['input']) - 1} axes.")
-        if n < 1:
-            raise ShapeError(f"site: {n} pictures a unit came, but at least 1 was needed.")
+        if not 1 <= n <= _MOST:
+            raise ShapeError(f"site: {n} pictures a unit came, but 1 to {_MOST} were needed. Choose as many.")
         self.index, self.n, self.distinct, self.method = index, n, distinct, method_named(method)
         height, width = index.run["input"][1:]
         self.frame = (int(height), int(width))
         self.columns = index.pictures()
-        folders = file_names(index.places, taken=("pictures",))
+        folders = file_names(index.places, taken=TAKEN)
         statistics = defaultdict[str, list[UnitStatistics]](list)
         for unit in index.units():
             statistics[unit.place].append(unit)

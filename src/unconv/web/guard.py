@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Awaitable, Callable, MutableMapping
-from http.cookies import CookieError, SimpleCookie
 from typing import Any
-from urllib.parse import parse_qs, urlencode
+from urllib.parse import parse_qs, quote, urlencode
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -53,15 +52,17 @@ class Guard:
         if host not in self._hosts:
             await _refuse(send, 421, "This server is not known by that name.")
             return
-        if scope["method"] not in ("GET", "HEAD") and not _own_page(headers, host):
+        asks = scope["method"] not in ("GET", "HEAD") or scope["path"].startswith("/live/")
+        if asks and not _own_page(headers, host):
             await _refuse(send, 403, "Only a page of this server may send that.")
             return
+        name = f"{_COOKIE}-{host.rpartition(':')[2] or 80}"  # cookies are shared by all ports of a machine
         query = parse_qs(scope["query_string"].decode("latin-1"))
         given = query.pop("token", [""])[0]
         if given and self._right(given) and scope["method"] == "GET":
-            await self._admit(scope, send, query)
+            await self._admit(scope, send, query, name)
             return
-        if not self._right(_cookie(headers.get(b"cookie", ""))):
+        if not any(self._right(value) for value in _cookies(headers.get(b"cookie", ""), name)):
             await _refuse(send, 403, "Open the address that `unconv serve` has printed, with its token.")
             return
         await self._app(scope, receive, _with_headers(send))
@@ -69,12 +70,12 @@ class Guard:
     def _right(self, token: str) -> bool:
         return hmac.compare_digest(token.encode("utf-8", "replace"), self._token)
 
-    async def _admit(self, scope: Scope, send: Send, query: dict[str, list[str]]) -> None:
+    async def _admit(self, scope: Scope, send: Send, query: dict[str, list[str]], name: str) -> None:
         """Put the token into a cookie, and take it out of the address, where it could be copied with it."""
         left = urlencode(query, doseq=True)
-        path = "/" + scope["path"].lstrip("/")  # two slashes would lead to another server
-        where = (path + (f"?{left}" if left else "")).encode("ascii", "ignore").replace(b"\r", b"").replace(b"\n", b"")
-        cookie = f"{_COOKIE}={self._token.decode()}; HttpOnly; SameSite=Strict; Path=/".encode()
+        path = quote("/" + scope["path"].lstrip("/"))  # two slashes would lead to another server
+        where = (path + (f"?{left}" if left else "")).encode()
+        cookie = f"{name}={self._token.decode()}; HttpOnly; SameSite=Strict; Path=/".encode()
         headers = [(b"location", where), (b"set-cookie", cookie), *HEADERS]
         await send({"type": "http.response.start", "status": 303, "headers": headers})
         await send({"type": "http.response.body", "body": b""})
@@ -86,12 +87,10 @@ def _own_page(headers: dict[bytes, str], host: str) -> bool:
     return (origin is None or origin.lower() == f"http://{host}") and site in (None, "same-origin", "none")
 
 
-def _cookie(text: str) -> str:
-    try:
-        found = SimpleCookie(text).get(_COOKIE)
-    except CookieError:
-        return ""
-    return found.value if found else ""
+def _cookies(text: str, name: str) -> list[str]:
+    """Return the values of the cookies of a name; what other servers of the machine have set beside is not looked at."""
+    pairs = (part.partition("=") for part in text.split(";"))
+    return [value.strip() for key, _, value in pairs if key.strip() == name]
 
 
 def _with_headers(send: Send) -> Send:

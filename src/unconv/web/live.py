@@ -28,6 +28,8 @@ from unconv.reverse.reconstruction import Reconstruction
 from unconv.scan import Index
 from unconv.scan.firing import responses
 from unconv.scan.run import place_facts
+from unconv.web.contents import SIDE, TAKEN
+from unconv.web.tiles import Cell
 
 _KEPT = 6  # recordings
 _SHOWN = 9  # units of a place
@@ -61,8 +63,12 @@ class Live:
         self.input = tuple(network.input_size)
         if len(self.input) != 3:
             raise ShapeError(f"serve: {network.name} takes no pictures, but {len(self.input) - 1} axes.")
+        self.dead: dict[str, list[int]] = {str(place["name"]): [] for place in self.places}
+        for unit in [] if index is None else index.units():
+            if unit.dead:
+                self.dead[unit.place].append(unit.channel)
         self.names = [str(place["name"]) for place in self.places]
-        self.folders = file_names(self.names, taken=("pictures",))
+        self.folders = file_names(self.names, taken=TAKEN)
         self._taken: OrderedDict[int, Taken] = OrderedDict()
         self._numbers, self._lock = itertools.count(1), Lock()
 
@@ -73,11 +79,16 @@ class Live:
             "frame": list(self.input[1:]),
             "methods": list(METHODS),
             "places": [
-                {"name": name, "folder": folder, "channels": place["channels"], "map": place["size"]}
+                {"name": name, "folder": folder, "channels": place["channels"], "map": place["size"], **self._drawn(place)}
                 for name, folder, place in zip(self.names, self.folders, self.places, strict=True)
             ],
             "scanned": self.index is not None,
         }
+
+    def _drawn(self, place: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the proportions of a place's tiles on the site, (height, width), and the units without."""
+        cell = Cell.of(place["receptive_field"] if any(place["stride"]) else self.input[1:], self.input[1:], SIDE)
+        return {"cell": [cell.height, cell.width], "dead": self.dead[place["name"]]}
 
     def take(self, data: bytes, name: str) -> dict[str, Any]:
         """Run a picture, a file's bytes, through the network, and say what it drives.

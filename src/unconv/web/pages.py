@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timezone
@@ -51,7 +52,7 @@ class Pages:
             "frame": contents.frame,
             "n": contents.n,
             "distinct": contents.distinct,
-            "command": f"unconv site {index.folder.name} -n {contents.n} --method {contents.method.name}",
+            "command": self._command("site"),
         }
         self.similar: dict[int, list[list[Similar]]] = {}
         self.order: dict[int, list[int]] = {}
@@ -124,7 +125,7 @@ class Pages:
             for k, unit in enumerate(place.units)
         ]
         counts = np.bincount([min(20, int(20 * _share(unit))) for unit in place.units], minlength=21)
-        words = [f"{5 * k} to {5 * k + 5} %: {count}" for k, count in enumerate(counts)]
+        words = [f"{5 * k} to {5 * k + 5} %: {count}" if k < 20 else f"100 %: {count}" for k, count in enumerate(counts)]
         pair = (wall.cell.height, 2 * wall.cell.width)
         neighbours = [f"../{other.folder}/index.html" if other else "" for other in _beside(self.contents.places, place.number)]
         facts = {
@@ -162,18 +163,21 @@ class Pages:
             "chart": _distribution(unit),
             "similar": [self._neighbour(each) for each in self._similar(unit)],
             "notes": list(dict.fromkeys(note for row in rows for note in row["notes"])),
-            "checked": not any(row["differs"] for row in rows),
+            "checked": not any(row["differs"] or row["missing"] for row in rows),
             "before": beside[0],
             "after": beside[1],
             "random": f"../{contents.unit_page(following)}" if following else "",
         }
-        shared = {**self.shared, "command": self._command(place, unit)}
+        figure = self._command("figure", "--at", place.name, "--channels", str(unit.channel))
+        shared = {**self.shared, "command": figure}
         title = f"{place.name}, channel {unit.channel}"
         return contents.unit_page(unit), page("site_unit.html", root="../", title=title, **facts, **shared)
 
-    def _command(self, place: ShownPlace, unit: ShownUnit) -> str:
-        index, method = self.contents.index.folder.name, self.contents.method.name
-        return f"unconv figure {index} --at {place.name} --channels {unit.channel} -n {self.contents.n} --method {method}"
+    def _command(self, name: str, *more: str) -> str:
+        """Return the command, as a shell takes it, that makes what a page shows again."""
+        contents = self.contents
+        options = ["-n", str(contents.n), "--method", contents.method.name, *([] if contents.distinct else ["--no-distinct"])]
+        return shlex.join(["unconv", name, contents.index.folder.resolve().name, *more, *options])
 
     def _similar(self, unit: ShownUnit) -> list[Similar]:
         return self.similar[unit.place][unit.channel] if self.similar and unit.top else []

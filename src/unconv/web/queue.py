@@ -9,6 +9,7 @@ from typing import TypeVar
 
 _Result = TypeVar("_Result")
 _LOOK = 0.05  # seconds between two looks whether the reader is still there
+_GLANCE, _SILENT = 0.25, 5.0  # between two looks whether it all ends; for which nothing is said where nothing changes
 
 
 class Busy(Exception):
@@ -27,10 +28,11 @@ class Queue:
 
     Attributes:
         waiting: how many do, the one that runs among them.
+        ending: set when the program ends: then `lengths` ends, too.
     """
 
     def __init__(self, most: int = 32) -> None:
-        self.most, self.waiting = most, 0
+        self.most, self.waiting, self.ending = most, 0, False
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="unconv")
         self._changed = asyncio.Condition()
 
@@ -60,14 +62,18 @@ class Queue:
             self._changed.notify_all()
 
     async def lengths(self) -> AsyncIterator[int]:
-        """Yield how many are waiting, whenever that changes, and every few seconds."""
-        while True:
-            yield self.waiting
+        """Yield how many are waiting, whenever that changes, and every few seconds, until it all ends."""
+        silent = _SILENT
+        while not self.ending:
+            if silent >= _SILENT:
+                silent = 0.0
+                yield self.waiting
             async with self._changed:
                 try:
-                    await asyncio.wait_for(self._changed.wait(), 5)
+                    await asyncio.wait_for(self._changed.wait(), _GLANCE)
+                    silent = _SILENT
                 except asyncio.TimeoutError:
-                    continue
+                    silent += _GLANCE
 
     def close(self) -> None:
         """End when what runs has ended; what waits is not begun."""

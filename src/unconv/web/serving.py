@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import secrets
 import socket
 from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from ipaddress import ip_address
 from pathlib import Path
+from types import FrameType
 from typing import Any
 from urllib.parse import quote, unquote
 
@@ -19,15 +23,17 @@ from unconv.web.queue import Busy, Left, Queue
 from unconv.web.writing import LIST, SPOOL
 
 _LARGEST = 32 * 2**20  # bytes of a picture that is handed over
+_UPLOADS = 8
 _KINDS = {".html": "text/html; charset=utf-8", ".css": "text/css", ".js": "text/javascript", ".webp": "image/webp"}
 _LOCAL = ("127.0.0.1", "localhost", "[::1]")
 
 
-def application(live: Live, site: Path | None, token: str, hosts: set[str]) -> Application:
+def application(live: Live, site: Path | None, token: str, hosts: set[str], answers: Answers | None = None) -> Application:
     """Return the server's application, guarded.
 
     Args:
         site: a whole site of the same scan; None: there is the live page only.
+        answers: those of the two, if they are there already.
 
     Raises:
         UnconvError: starlette is not installed. WriteError: there is no whole site in `site`.
@@ -39,7 +45,7 @@ def application(live: Live, site: Path | None, token: str, hosts: set[str]) -> A
         raise UnconvError(
             f'serve: starlette cannot be imported ({error}). Install it and the server with pip install "unconv[web]".'
         ) from error
-    answers = Answers(live, site)
+    answers = answers or Answers(live, site)
     routes = [
         Route("/live", answers.live_page),
         Route("/live.js", answers.script),
@@ -51,17 +57,23 @@ def application(live: Live, site: Path | None, token: str, hosts: set[str]) -> A
         Route("/live/progress", answers.progress),
         Route("/{path:path}", answers.file),
     ]
-    return Guard(Starlette(routes=routes), token, hosts)
+    return Guard(Starlette(routes=routes, lifespan=answers.lifespan), token, hosts)
 
 
 class Answers:
     """Answers requests; what the network has to do goes through one queue."""
 
     def __init__(self, live: Live, site: Path | None) -> None:
-        self.live, self.queue = live, Queue()
+        self.live, self.queue, self._uploads = live, Queue(), asyncio.Semaphore(_UPLOADS)
         # Files are known by their addresses from the start: none of a request's words is ever part of a path.
         self.files = {} if site is None else _files(site, live)
         self.n = 0 if site is None else int(json.loads((site / LIST).read_text(encoding="utf-8"))["n"])
+
+    @asynccontextmanager
+    async def lifespan(self, _app: Any) -> AsyncIterator[None]:
+        """End with the work that runs: what waits is not begun."""
+        yield
+        self.queue.close()
 
     async def live_page(self, _request: Any) -> Any:
         """The page that takes pictures."""
@@ -84,13 +96,16 @@ class Answers:
 
     async def take(self, request: Any) -> Any:
         """Take a picture's bytes, and answer what it drives."""
-        data = bytearray()
-        async for part in request.stream():
-            data += part
-            if len(data) > _LARGEST:
-                return _json({"error": f"The picture has more than {_LARGEST // 2**20} MiB. Hand over a smaller one."}, 413)
-        name = unquote(request.headers.get("x-name", "the picture"))[:200]
-        return await self._worked(request, lambda: self.live.take(bytes(data), name))
+        if self.queue.waiting >= self.queue.most:
+            return _busy()
+        name, too_large = unquote(request.headers.get("x-name", "the picture"))[:200], f"more than {_LARGEST // 2**20} MiB"
+        async with self._uploads:  # that few are held in memory at a time
+            data = bytearray()
+            async for part in request.stream():
+                data += part
+                if len(data) > _LARGEST:
+                    return _json({"error": f"The picture has {too_large}. Hand over a smaller one."}, 413)
+            return await self._worked(request, lambda: self.live.take(bytes(data), name))
 
     async def strongest(self, request: Any) -> Any:
         """The units that a picture, or a region of it, drives most."""
@@ -103,10 +118,13 @@ class Answers:
 
     async def unit(self, request: Any) -> Any:
         """A unit's projection in a picture."""
-        found = request.path_params
-        method, trace = request.query_params.get("method", "deconvnet"), request.query_params.get("trace") == "1"
-        at = (found["picture"], found["place"], found["channel"], method)
-        return await self._worked(request, lambda: self.live.unit(*at, trace=trace))
+        found, query = request.path_params, request.query_params
+        try:
+            position = [int(n) for n in query["at"].split(",")] if "at" in query else None
+        except ValueError:
+            return _json({"error": "at: a position on the map was needed: y,x."}, 400)
+        of = (found["picture"], found["place"], found["channel"], query.get("method", "deconvnet"), position)
+        return await self._worked(request, lambda: self.live.unit(*of, trace=query.get("trace") == "1"))
 
     async def progress(self, request: Any) -> Any:
         """How many wait for the network, as server-sent events."""
@@ -139,7 +157,7 @@ class Answers:
         try:
             return _json(await self.queue.run(work, request.is_disconnected))
         except Busy:
-            return _json({"error": "Many are waiting. Try again in a moment."}, 503, {"retry-after": "2"})
+            return _busy()
         except Left:
             return _response(b"", ".txt", 499)
         except PictureError as error:
@@ -176,6 +194,10 @@ def _with_way_in(content: bytes, path: str) -> bytes:
     return content.replace(b"<body>", f'<body>\n<p class="way-in"><a href="/live{unit}">{words}</a></p>'.encode(), 1)
 
 
+def _busy() -> Any:
+    return _json({"error": "Many are waiting. Try again in a moment."}, 503, {"retry-after": "2"})
+
+
 def _json(value: Any, status: int = 200, headers: dict[str, str] | None = None) -> Any:
     from starlette.responses import Response
 
@@ -201,10 +223,6 @@ def serve(
     Raises:
         UnconvError: the port is taken, or the server is not installed.
     """
-    if host in ("0.0.0.0", "::"):
-        raise UnconvError(
-            f"serve: {host} is every address at once. Name the one, or the name, by which readers know this machine."
-        )
     try:
         import uvicorn
     except ImportError as error:
@@ -217,11 +235,27 @@ def serve(
             f"serve: port {port} of {host} cannot be had: {error.strerror}. Another program listens there, or the address is "
             "not this machine's. Choose another."
         ) from error
-    port = listening.getsockname()[1]
-    names = (*_LOCAL, *([] if host in (*_LOCAL, "::1") else [host]))
+    bound, port = listening.getsockname()[:2]
+    if ip_address(bound).is_unspecified:
+        listening.close()
+        raise UnconvError(
+            f"serve: {host!r} is every address at once. Name the one, or the name, by which readers know this machine."
+        )
+    host = f"[{host}]" if ":" in host else host
+    names = dict.fromkeys([*_LOCAL, host])
     token = secrets.token_urlsafe(18)
-    app = application(live, site, token, {f"{name}:{port}" for name in names})
-    told(f"http://{f'[{host}]' if ':' in host else host}:{port}/?token={token}")
-    config = uvicorn.Config(app, log_level="warning", timeout_keep_alive=20, limit_concurrency=256)
+    hosts = {f"{name}:{port}" for name in names} | (set(names) if port == 80 else set())  # browsers leave that one out
+    answers = Answers(live, site)
+    app = application(live, site, token, hosts, answers)
+
+    class Server(uvicorn.Server):
+        """Ends what readers of progress wait for, which never ends by itself, when it is told to end."""
+
+        def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+            answers.queue.ending = True
+            super().handle_exit(sig, frame)
+
+    told(f"http://{host}:{port}/?token={token}")
+    config = uvicorn.Config(app, log_level="warning", timeout_keep_alive=20, timeout_graceful_shutdown=5, limit_concurrency=256)
     with listening:
-        uvicorn.Server(config).run(sockets=[listening])
+        Server(config).run(sockets=[listening])

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from PIL import Image
 
-from unconv.web.contents import GROUP, Contents, ShownPlace, ShownUnit
+from unconv.web.contents import GROUP, SMALL, Contents, ShownPlace, ShownUnit
 from unconv.web.gathering import LEVEL, LOWEST, PATCH, PROJECTION, THUMBNAIL, key
 from unconv.web.spool import Spool
 from unconv.web.tiles import Cell, Placed, Tile, centred, drawn, fine, laid_out, scale_of
@@ -110,7 +110,8 @@ class UnitSheet:
                 if tile := self._tile(spool, kind, rank):
                     spot = where(rank)
                     placed.append(centred(spot.x, spot.y, self.place.small, drawn(tile)))
-        return laid_out(self.size, placed, fine(self.place.cell))
+        whole = 2 * len(self.unit.top) + len(self.unit.levels) + len(self.unit.lowest)
+        return laid_out(self.size, placed, fine(self.place.cell), holes=len(placed) < whole or len(self.unit.top) < self.n)
 
     def pair(self, spool: Spool, cell: Cell) -> list[Image.Image]:
         """Draw the strongest projection and its patch, no larger than a cell; nothing of a unit without."""
@@ -153,6 +154,13 @@ class PairSheet:
         """(width, height)."""
         rows = max(1, -(-len(self.units) // self.columns))
         return 2 * self.columns * self.cell.width, rows * self.cell.height
+
+    @classmethod
+    def front(cls, units: Sequence[ShownUnit]) -> PairSheet:
+        """Return the sheet of the front page's units, nine in a row."""
+        rows = max(1, -(-len(units) // 9))
+        side = min(SMALL, _TALLEST // rows)
+        return cls(units, Cell((side, side), side, side), 9)
 
     def spot(self, number: int) -> Spot:
         """Where the pair of a unit stands, by its number."""

@@ -12,6 +12,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
+from unconv.errors import NonFinite
 from unconv.pictures.boxes import cut
 from unconv.pictures.draw import common_scale
 from unconv.render.picture import visible_box
@@ -85,6 +86,8 @@ class Cell:
 def projection_tile(window: Tensor, box: Sequence[int], frame: tuple[int, int], cell: Cell) -> Tile:
     """Shrink a projection's values (C, h, w), which stand in `box`."""
     values = _shrunk(window.float().cpu(), cell.fitted(box)).numpy()
+    if not np.isfinite(values).all():
+        raise NonFinite("site: a projection is not finite. Scan with a network in float32, or by another method.")
     step = float(np.abs(values).max()) / _STEPS
     samples = np.round(values / (step or 1.0)).astype(np.int16)
     return Tile(samples, tuple(box), frame, step)
@@ -137,9 +140,13 @@ Placed = tuple[int, int, Image.Image]
 """A picture, and where it stands: (x, y)."""
 
 
-def laid_out(size: tuple[int, int], pictures: Sequence[Placed], lossless: bool = False) -> bytes:
-    """Lay pictures out on a transparent sheet (width, height), and return it as WebP."""
-    clear = any(picture.mode == "RGBA" for _, _, picture in pictures)
+def laid_out(size: tuple[int, int], pictures: Sequence[Placed], lossless: bool = False, holes: bool = False) -> bytes:
+    """Lay pictures out on a sheet (width, height), and return it as WebP.
+
+    Args:
+        holes: whether cells stay empty; those are transparent.
+    """
+    clear = holes or any(picture.mode == "RGBA" for _, _, picture in pictures)
     sheet = Image.new("RGBA", size, (_GREY, _GREY, _GREY, 0)) if clear else Image.new("RGB", size, (_GREY,) * 3)
     for x, y, picture in pictures:
         sheet.paste(picture, (x, y))

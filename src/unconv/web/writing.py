@@ -15,12 +15,11 @@ from unconv.files.file import said_in_words
 from unconv.render.page import keys, stylesheet, wall_script
 from unconv.reverse.methods import Rules
 from unconv.scan import Index
-from unconv.web.contents import SMALL, Contents
+from unconv.web.contents import Contents
 from unconv.web.gathering import Gathering, Progress
 from unconv.web.pages import Pages
 from unconv.web.sheets import PairSheet, Thumbnails, UnitSheet
 from unconv.web.spool import Spool
-from unconv.web.tiles import Cell
 
 LIST, SPOOL = "site.json", "tiles.partial"
 _STORED = (".webp",)
@@ -49,19 +48,23 @@ def write_site(
     folder = Path(folder)
     contents = Contents(index, n, distinct, method)
     if _refuse_taken(folder, contents.hash):
+        (folder / SPOOL).unlink(missing_ok=True)  # of a run that was stopped between the two
         return []
     with said_in_words(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    _tell(folder, contents, whole=False)
     tell = progress or (lambda *_: None)
     with Spool(folder / SPOOL, contents.hash) as spool:
+        _tell(folder, contents, whole=False)
         gathering = Gathering(contents, spool, tell)
         gathering.run()
         _write_pages(folder, contents, spool, gathering.missing, tell)
-    notes = [f"{contents.columns[k].key}: {why}" for k, why in sorted(gathering.missing.items())]
+        notes = [f"{contents.columns[k].key}: {why}" for k, why in sorted(gathering.missing.items())]
+        if not notes:
+            _tell(folder, contents, whole=True)
+            if os.name == "posix":  # while it is locked; elsewhere no open file can be deleted
+                (folder / SPOOL).unlink()
     if not notes:
-        _tell(folder, contents, whole=True)
-        (folder / SPOOL).unlink()
+        (folder / SPOOL).unlink(missing_ok=True)
     return notes
 
 
@@ -71,7 +74,7 @@ def zipped(folder: Path, path: Path) -> None:
     Raises:
         WriteError: it cannot be written.
     """
-    partial = path.with_name(f".{path.name}.partial")
+    folder, partial = folder.resolve(), path.with_name(f".{path.name}.partial")
     with said_in_words(path):
         with zipfile.ZipFile(partial, "w") as packed:
             for file in sorted(file for file in folder.rglob("*") if file.is_file() and file.name != SPOOL):
@@ -82,7 +85,7 @@ def zipped(folder: Path, path: Path) -> None:
 
 def _refuse_taken(folder: Path, made: str) -> bool:
     """Refuse a folder with something else in it; return whether it holds this site, and whole."""
-    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+    if not folder.exists() or (folder.is_dir() and not {path.name for path in folder.iterdir()} - {SPOOL}):
         return False
     try:
         known = json.loads((folder / LIST).read_text(encoding="utf-8"))
@@ -113,7 +116,7 @@ def _write_pages(folder: Path, contents: Contents, spool: Spool, missing: dict[i
             progress("drawing", min(done / 2, units), units)
     sampled = [unit for units_of_place in contents.sampled for unit in units_of_place]
     starts = [sum(map(len, contents.sampled[:k])) for k in range(len(contents.places))]
-    front = PairSheet(sampled, Cell(contents.frame, SMALL, SMALL), 9)
+    front = PairSheet.front(sampled)
     write(folder / "front.webp", front.picture(contents, spool))
     name, content = pages.front(front, starts)
     write(folder / name, content)

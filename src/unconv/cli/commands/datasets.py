@@ -13,6 +13,7 @@ from unconv.cli.groups import Group
 from unconv.cli.options import AsJson, At, Method, Model, Quiet, opens_network
 from unconv.cli.preparing import open_network, saying
 from unconv.cli.progress import print_table, remark, show_progress
+from unconv.errors import ModelError
 
 if TYPE_CHECKING:
     from unconv.scan import Index
@@ -127,6 +128,7 @@ def figure(
     columns: Annotated[int, typer.Option("--columns", help="Units a row.")] = 3,
     rows: Annotated[int | None, typer.Option("--rows", help="Rows of units; instead of --columns.", min=1)] = None,
     side: Annotated[int, typer.Option("--side", help="Pixels of a tile's longer side, at most.")] = 64,
+    distinct: Annotated[bool, typer.Option(help="Leave out pictures nearly identical to a stronger one.")] = True,
     method: Method = "deconvnet",
     out: Annotated[Path, typer.Option("-o", "--out", help="The file to write: .png, .pdf or .svg.")] = Path("figure.png"),
     quiet: Quiet = False,
@@ -138,7 +140,7 @@ def figure(
     index = Index(folder)
     units = chosen_units(index, at, channels, seed)
     columns = columns if rows is None else -(-len(units) // rows)
-    for note in save_figure(index, out, units, n, columns, side, method=method):
+    for note in save_figure(index, out, units, n, columns, side, distinct, method):
         remark(note, quiet)
     if channels.startswith("random"):
         named = ", ".join(f"{place} {channel}" for place, channel in units)
@@ -170,7 +172,8 @@ def site(
         remark(f"not shown: {note}", quiet)
     print(f"wrote {out / 'index.html'}")
     if packed:
-        zipped(out, path := out.with_name(f"{out.name}.zip"))
+        whole = out.resolve()
+        zipped(whole, path := whole.with_name(f"{whole.name}.zip"))
         print(f"wrote {path}")
     if missing:
         raise typer.Exit(1)
@@ -196,6 +199,10 @@ def serve(
     if (Path(model) / FILE).is_file():
         from unconv.scan import Index
 
+        if given := [name for name, value in opening.items() if value]:
+            raise ModelError(
+                f"serve: --{given[0]} is for models, but {model} is a scan, of which the network is known. Leave it out."
+            )
         found = Index(model)
         live = Live(found.network, found)
     else:

@@ -12,7 +12,10 @@ async function ask(address, options) {
     if (error.name === "AbortError") throw error;
     throw new Error("The server does not answer. Is it still running?");
   }
-  const found = await answer.json().catch(() => ({ error: `The server answered ${answer.status}.` }));
+  const found = await answer.json().catch((error) => {
+    if (error.name === "AbortError") throw error;
+    return { error: `The server answered ${answer.status}.` };
+  });
   if (!answer.ok) throw new Error(found.error);
   return found;
 }
@@ -27,7 +30,10 @@ function element(name, facts = {}, ...children) {
 // A picture comes
 
 async function take(blob, name) {
-  if (state.busy) return;
+  if (state.busy) {
+    if (name !== "camera") say("The network still looks at another picture. Try again in a moment.");
+    return;
+  }
   state.busy = true;
   say("The network looks at it …");
   try {
@@ -37,7 +43,9 @@ async function take(blob, name) {
     state.region = null;
     at("picture").src = found.shown;
     at("picture").alt = name;
-    at("picture").hidden = at("video").srcObject !== null;
+    at("picture").hidden = false;
+    at("video").hidden = true; // what the network saw is shown, on which boxes stand where they belong
+    at("marks").replaceChildren();
     at("hint").hidden = true;
     at("whole").hidden = true;
     at("marks").setAttribute("viewBox", `0 0 ${found.size[1]} ${found.size[0]}`);
@@ -46,6 +54,7 @@ async function take(blob, name) {
     say("");
     if (state.unit && at("freeze").checked) await showUnit(state.unit.place, state.unit.channel);
     else if (state.camera === null) await showStrongest(found.units);
+    else at("unit").hidden = true;
   } catch (error) {
     say(error.message);
   } finally {
@@ -65,13 +74,16 @@ async function showStrongest(units) {
   }
 }
 
-function number(value) { return Number(value.toPrecision(3)).toLocaleString("en"); }
+function number(value) {
+  if (value !== 0 && Math.abs(value) < 1e-4) return value.toExponential(2);
+  return value.toLocaleString("en", { maximumSignificantDigits: 3 });
+}
 
 function tile(place, channel, row, side, index = 0) {
   const made = element("span", { className: "bit" });
-  const { n } = state.facts;
-  made.style.cssText = `width:${side}px;height:${side}px;background-image:url("/${encodeURIComponent(place.folder)}/${channel}.webp");` +
-    `background-size:${n * side}px auto;background-position:${-index * side}px ${-row * side}px`;
+  const { n } = state.facts, height = (side * place.cell[0]) / place.cell[1];
+  made.style.cssText = `width:${side}px;height:${height}px;background-image:url("/${encodeURIComponent(place.folder)}/${channel}.webp");` +
+    `background-size:${n * side}px auto;background-position:${-index * side}px ${-row * height}px`;
   return made;
 }
 
@@ -81,9 +93,9 @@ function showUnits(units) {
     const buttons = some.map((unit) => {
       const words = unit.share === null ? number(unit.value) : `${(100 * unit.share).toFixed(1)} %`;
       const button = element("button", { type: "button" }, element("b", { textContent: unit.channel }), element("span", { textContent: words }));
-      if (state.facts.site) button.prepend(element("span", { className: "two" }, tile(place, unit.channel, 0, 36), tile(place, unit.channel, 1, 36)));
+      if (state.facts.site && !place.dead.includes(unit.channel)) button.prepend(element("span", { className: "two" }, tile(place, unit.channel, 0, 36), tile(place, unit.channel, 1, 36)));
       button.setAttribute("aria-label", `${place.name}, channel ${unit.channel}: ${words}`);
-      button.addEventListener("click", () => showUnit(number_, unit.channel));
+      button.addEventListener("click", () => showUnit(number_, unit.channel, state.region ? unit.position : null));
       return element("li", {}, button);
     });
     const about = element("span", { className: "about" }, element("code", { textContent: place.name }));
@@ -96,8 +108,8 @@ function showUnits(units) {
 
 let asking = null;
 
-async function showUnit(place, channel) {
-  state.unit = { place, channel };
+async function showUnit(place, channel, position = null) {
+  state.unit = { place, channel, position };
   const facts = state.facts.places[place];
   at("unit").hidden = false;
   at("name").replaceChildren(element("code", { textContent: facts.name }), `, channel ${channel}`);
@@ -107,7 +119,7 @@ async function showUnit(place, channel) {
   const down = at("down").open ? "&trace=1" : "";
   const begun = performance.now();
   try {
-    const address = `/live/pictures/${state.picture}/${place}/${channel}?method=${encodeURIComponent(at("method").value)}${down}`;
+    const address = `/live/pictures/${state.picture}/${place}/${channel}?method=${encodeURIComponent(at("method").value)}${down}${position ? `&at=${position.join(",")}` : ""}`;
     const found = await ask(address, { signal: mine.signal });
     at("projection").src = found.projection;
     at("patch").src = found.patch;
@@ -120,12 +132,18 @@ async function showUnit(place, channel) {
     showWay(found.way);
     say("");
   } catch (error) {
-    if (error.name !== "AbortError") say(error.message);
+    if (error.name === "AbortError" || mine !== asking) return; // another unit is asked for by now
+    at("unit").hidden = true; // nothing of another unit stands under this one's name
+    at("marks").querySelectorAll(".sees").forEach((old) => old.remove());
+    say(error.message);
   }
 }
 
+const again = () => state.unit && showUnit(state.unit.place, state.unit.channel, state.unit.position);
+
 function showNine(place, channel) {
-  if (!state.facts.site) return;
+  at("nine").replaceChildren();
+  if (!state.facts.site || place.dead.includes(channel)) return;
   const nine = (row) => element("div", { className: "nine" }, ...Array.from({ length: state.facts.n }, (_, k) => tile(place, channel, row, 48, k)));
   const link = element("a", { href: `/${encodeURIComponent(place.folder)}/${channel}.html`, textContent: "Its page" });
   at("nine").replaceChildren(nine(0), nine(1), element("p", {}, "What it responds to most. ", link));
@@ -151,7 +169,7 @@ function mark(box, kind = "sees") {
 // A region is asked for
 
 function under(event) {
-  const frame = at("drop").getBoundingClientRect();
+  const frame = at("picture").getBoundingClientRect();
   const clamp = (value, most) => Math.max(0, Math.min(most, value));
   return [clamp(((event.clientY - frame.top) / frame.height) * state.size[0], state.size[0]), clamp(((event.clientX - frame.left) / frame.width) * state.size[1], state.size[1])];
 }
@@ -159,7 +177,7 @@ function under(event) {
 function selecting() {
   let from = null;
   const box = (event) => {
-    const to = under(event), least = Math.max(4, state.size[0] / 28);
+    const to = under(event), least = Math.max(4, state.size[0] / 7); // at least as far as units of deep layers stand apart
     return [0, 1].map((k) => Math.floor(Math.min(from[k], to[k], from[k] - least / 2))).concat([0, 1].map((k) => Math.ceil(Math.max(from[k], to[k], from[k] + least / 2))));
   };
   at("drop").addEventListener("pointerdown", (event) => {
@@ -185,7 +203,8 @@ async function askRegion(region) {
     showUnits(found.units);
     at("whole").hidden = region === null;
     if (region === null) at("marks").querySelectorAll(".region").forEach((old) => old.remove());
-    say(region ? "Units that see around this part, and that it drives most." : "");
+    const none = found.units.every((some) => some.length === 0);
+    say(!region ? "" : none ? "No unit that responds sees around this part." : "Units that see around this part, and that it drives most.");
   } catch (error) {
     say(error.message);
   }
@@ -194,6 +213,12 @@ async function askRegion(region) {
 // The camera
 
 async function camera() {
+  at("camera").disabled = true;
+  await camera_(); // a second click waits for the first
+  at("camera").disabled = false;
+}
+
+async function camera_() {
   if (state.camera) {
     state.camera.getTracks().forEach((track) => track.stop());
     state.camera = null;
@@ -213,6 +238,10 @@ async function camera() {
   at("video").hidden = false;
   at("camera").textContent = "Stop the camera";
   await at("video").play();
+  look();
+}
+
+async function look() {
   while (state.camera) {
     const video = at("video"), side = Math.min(video.videoWidth, video.videoHeight);
     const canvas = element("canvas", { width: side, height: side });
@@ -231,11 +260,15 @@ async function begin() {
   at("meaning").textContent = state.facts.scanned
     ? "Of each layer the units that this picture drives more than other pictures do: a share of 99 % means that 99 of 100 pictures of the scan drive the unit less."
     : "Of each layer the units with the largest activations.";
-  at("method").addEventListener("change", () => state.unit && showUnit(state.unit.place, state.unit.channel));
-  at("down").addEventListener("toggle", () => at("down").open && state.unit && showUnit(state.unit.place, state.unit.channel));
+  at("method").addEventListener("change", again);
+  at("down").addEventListener("toggle", () => at("down").open && again());
   at("whole").addEventListener("click", () => askRegion(null));
   at("camera").addEventListener("click", camera);
-  at("file").addEventListener("change", () => at("file").files[0] && take(at("file").files[0], at("file").files[0].name));
+  at("file").addEventListener("change", () => {
+    const file = at("file").files[0];
+    if (file) take(file, file.name);
+    at("file").value = ""; // the same file may be chosen again
+  });
   addEventListener("dragover", (event) => event.preventDefault());
   addEventListener("drop", (event) => {
     event.preventDefault();
@@ -256,7 +289,7 @@ async function begin() {
   }
   const waiting = new EventSource("/live/progress");
   waiting.addEventListener("message", (event) => {
-    if (Number(event.data) > 1) say(`${event.data} are waiting for the network.`);
+    at("waiting").textContent = Number(event.data) > 1 ? `${event.data} are waiting for the network.` : "";
   });
 }
 

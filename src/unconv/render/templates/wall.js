@@ -18,7 +18,9 @@ addEventListener("DOMContentLoaded", () => {
     return unit.dataset.channel === word;
   }
   function show() {
-    const words = filter.value.toLowerCase().split(/[\s,]+/).filter(Boolean);
+    // Words are apart by commas or spaces; a class's name may hold spaces.
+    const parts = filter.value.toLowerCase().split(",").map((part) => part.trim());
+    const words = parts.flatMap((part) => (part.startsWith("class:") ? [part] : part.split(/\s+/))).filter(Boolean);
     let shown = 0;
     for (const unit of units) {
       unit.hidden = words.length > 0 && !words.some((word) => matches(unit, word));
