@@ -1,11 +1,13 @@
 """What a site of a scan costs: time, bytes, files; how soon a wall is seen, and how soon a click is answered on the live page.
 
     python benchmarks/site.py INDEX --threads 2
+    python benchmarks/site.py torchvision:vgg16 --picture ../shared/data/imagenet_sample/0000_n01440764.jpg
 
 INDEX is the folder of a scan. The site is written into a folder that is thrown away, unless --site names one. Time is told
 apart: for recording pictures and walking back (which a figure costs, too), and for cutting out patches, drawing and writing.
 Then Chromium opens the largest wall from its file, several times, each with an empty cache. On the live page it hands a picture
-over and clicks on units of all layers: from the click until both pictures are decoded.
+over and clicks on units of all layers: from the click until both pictures are decoded. With a model in place of an index (its
+weights random) only that is done.
 """
 
 from __future__ import annotations
@@ -76,10 +78,10 @@ def painted(browser: Browser, folder: Path) -> None:
 
 
 @contextmanager
-def served(index: unconv.Index, folder: Path) -> Iterator[str]:
+def served(live: Live, folder: Path | None) -> Iterator[str]:
     token, listening = secrets.token_urlsafe(18), socket.create_server(("127.0.0.1", 0))
     port = listening.getsockname()[1]
-    app: Any = application(Live(index.network, index), folder, token, {f"127.0.0.1:{port}"})
+    app: Any = application(live, folder, token, {f"127.0.0.1:{port}"})
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
     thread.start()
@@ -114,21 +116,26 @@ def clicked(browser: Browser, address: str, picture: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("index", type=Path)
+    parser.add_argument("index")
     parser.add_argument("--site", type=Path, help="a site of it that is whole, or a folder to write")
+    parser.add_argument("--picture", type=Path, help="the picture to hand over; by default the first of the scan")
     parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    index = unconv.Index(arguments.index)
-    with tempfile.TemporaryDirectory() as room:
-        folder = arguments.site or Path(room) / "site"
-        written(index, folder)
-        picture = next(picture for picture in index.pictures() if picture.read)
-        with sync_playwright() as play, served(index, folder) as address:
-            browser = play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-background-networking"])
+    with tempfile.TemporaryDirectory() as room, sync_playwright() as play:
+        browser = play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-background-networking"])
+        folder, picture = None, arguments.picture
+        if Path(arguments.index).is_dir():
+            index, folder = unconv.Index(arguments.index), arguments.site or Path(room) / "site"
+            written(index, folder)
             painted(browser, folder)
-            clicked(browser, address, Path(picture.source))
-            browser.close()
+            live = Live(index.network, index)
+            picture = picture or Path(next(picture for picture in index.pictures() if picture.read).source)
+        else:
+            live = Live(unconv.load(arguments.index))
+        with served(live, folder) as address:
+            clicked(browser, address, picture)
+        browser.close()
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-from . import box, explain, inverse, measured, ops
+from . import box, explain, inverse, measured, ops, web
 from .errors import (
     DtypeError,
     Inexpressible,
@@ -115,4 +115,5 @@ __all__ = [
     "torch_arguments",
     "unpool_avg",
     "unpool_max",
+    "web",
 ]

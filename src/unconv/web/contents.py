@@ -123,7 +123,7 @@ class Contents:
     @cached_property
     def hash(self) -> str:
         """The sha256 of what the site is made of."""
-        made = [self.index.made_from, self.n, self.distinct, self.method.name, __version__]
+        made = [self.index.made_from, self.n, self.distinct, self.method.name, self.side, SMALL, _LEVELS, __version__]
         return hashlib.sha256(json.dumps(made).encode()).hexdigest()
 
     @cached_property
