@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from typing import get_args
 
@@ -94,3 +95,8 @@ def test_a_shell_completes_commands_and_choices(line, choices):
     }
     result = CliRunner().invoke(cli.app, [], env=environment, prog_name="unconv")
     assert sorted(result.output.split()) == choices
+
+
+def test_the_package_is_run_as_a_module():
+    done = subprocess.run([sys.executable, "-m", "unconv", "--version"], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0 and done.stdout.startswith("unconv ")
