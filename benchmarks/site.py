@@ -66,6 +66,7 @@ def painted(browser: Browser, folder: Path) -> None:
     for _ in range(7):
         page = browser.new_page(viewport={"width": 1280, "height": 900})
         page.goto(wall.as_uri())
+        page.wait_for_function("() => performance.getEntriesByName('first-contentful-paint').length")
         page.wait_for_load_state("load")
         first.append(page.evaluate("() => performance.getEntriesByName('first-contentful-paint')[0].startTime"))
         whole.append(page.evaluate("() => performance.getEntriesByType('navigation')[0].loadEventStart"))

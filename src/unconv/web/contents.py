@@ -20,7 +20,7 @@ from unconv.version import __version__
 from unconv.web.tiles import Cell
 
 SIDE, SMALL = 96, 48  # pixels of a tile, and of one that is shown by the way
-_MANY, _SIDE_OF_MANY = 2500, 72  # units; of more the tiles are smaller, so that a site is not too large to be put on a server
+_MANY, _SIDE_OF_MANY = 2500, 68  # units; of more the tiles are smaller, so that a site is not too large to be put on a server
 _MOST = 64  # pictures of a unit: the stylesheet places as many
 TAKEN = ("pictures", "index.html", "style.css", "keys.js", "wall.js", "front.webp", "site.json", "tiles.partial")
 """What places' folders are not called."""

@@ -142,8 +142,8 @@ class Pages:
         title = f"{place.name}: {place.facts['channels']} channels"
         return f"{place.folder}/index.html", page("site_place.html", root="../", title=title, **facts, **self.shared)
 
-    def unit(self, place: ShownPlace, unit: ShownUnit) -> tuple[str, bytes]:
-        """Make the page of a unit."""
+    def unit(self, place: ShownPlace, unit: ShownUnit, scale: float) -> tuple[str, bytes]:
+        """Make the page of a unit, whose projections share a scale."""
         contents, sheet = self.contents, UnitSheet(place, unit, self.contents.n)
         rows = [self._row(sheet, rank, entry) for rank, entry in enumerate(unit.top)]
         strips = {
@@ -159,7 +159,7 @@ class Pages:
             **strips,
             "labels": any(row["label"] for row in rows),
             "sheet": _sheet(sheet, f"{unit.channel}.webp"),
-            "scale": sheet.scale(self.spool) if rows else 0.0,
+            "scale": scale,
             "chart": _distribution(unit),
             "similar": [self._neighbour(each) for each in self._similar(unit)],
             "notes": list(dict.fromkeys(note for row in rows for note in row["notes"])),

@@ -93,13 +93,10 @@ class UnitSheet:
     def _spot(self, x: int, y: int, cell: Cell) -> Spot:
         return Spot(x, y, (cell.height, cell.width), self.size)
 
-    def scale(self, spool: Spool) -> float:
-        """Return the scale that the projections share."""
-        return scale_of([tile for rank in range(len(self.unit.top)) if (tile := self._tile(spool, PROJECTION, rank))])
-
-    def picture(self, spool: Spool) -> bytes:
-        """Draw the sheet, as WebP."""
-        scale, placed = self.scale(spool), list[Placed]()
+    def picture(self, spool: Spool) -> tuple[bytes, float]:
+        """Draw the sheet, as WebP; return the scale that its projections share, too."""
+        projections = [self._tile(spool, PROJECTION, rank) for rank in range(len(self.unit.top))]
+        scale, placed = scale_of([tile for tile in projections if tile]), list[Placed]()
         for rank in range(len(self.unit.top)):
             for kind, spot in ((PROJECTION, self.projection(rank)), (PATCH, self.patch(rank))):
                 if tile := self._tile(spool, kind, rank):
@@ -111,7 +108,8 @@ class UnitSheet:
                     spot = where(rank)
                     placed.append(centred(spot.x, spot.y, self.place.small, drawn(tile)))
         whole = 2 * len(self.unit.top) + len(self.unit.levels) + len(self.unit.lowest)
-        return laid_out(self.size, placed, fine(self.place.cell), holes=len(placed) < whole or len(self.unit.top) < self.n)
+        holes = len(placed) < whole or len(self.unit.top) < self.n
+        return laid_out(self.size, placed, fine(self.place.cell), holes), scale
 
     def pair(self, spool: Spool, cell: Cell) -> list[Image.Image]:
         """Draw the strongest projection and its patch, no larger than a cell; nothing of a unit without."""

@@ -17,7 +17,7 @@ from unconv.pictures.boxes import cut
 from unconv.pictures.draw import common_scale
 from unconv.render.picture import visible_box
 
-_QUALITY, _EFFORT = 72, 2  # of WebP: no effort above makes them smaller by more than a twentieth
+_QUALITY, _EFFORT = 68, 2  # of WebP: no effort above makes them smaller by more than a twentieth
 _LOSSLESS_BELOW = 16  # pixels a side: so small tiles are not worth losing anything
 _STEPS = 32767  # of a projection's largest value
 _GREY = 128

@@ -129,12 +129,13 @@ def _sheets_and_pages(contents: Contents, spool: Spool, pages: Pages, pool: Thre
         wall = PairSheet.wall(place)
         drawn = pool.submit(wall.picture, contents, spool)
         for unit in place.units:
-            yield pages.unit(place, unit)
-            if unit.top:
-                yield f"{place.folder}/{unit.channel}.webp", next(sheets)
+            sheet, scale = next(sheets) if unit.top else (b"", 0.0)
+            yield pages.unit(place, unit, scale)
+            if sheet:
+                yield f"{place.folder}/{unit.channel}.webp", sheet
         yield f"{place.folder}/wall.webp", drawn.result()
         yield pages.place(place, wall)
     groups = Thumbnails.groups(contents)
-    for group, sheet in enumerate(groups):
-        yield f"pictures/{group:04d}.webp", sheet.picture(spool)
+    for group, thumbnails in enumerate(groups):
+        yield f"pictures/{group:04d}.webp", thumbnails.picture(spool)
     yield from pages.pictures(groups)
