@@ -275,7 +275,8 @@ def test_progress_tells_how_many_wait(server):
 
 
 def test_only_the_last_pictures_are_kept(server):
-    numbers = [server.json("/live/pictures", "POST", picture_bytes(seed=k))["picture"] for k in range(7)]
+    numbers = [server.json("/live/pictures", "POST", picture_bytes(seed=k))["picture"] for k in range(30)]
+    assert server.json("/live/pictures", "POST", picture_bytes(seed=29))["picture"] == numbers[-1]
     assert server.ask(f"/live/pictures/{numbers[0]}/0/0")[0] == 400
     assert server.ask(f"/live/pictures/{numbers[-1]}/0/0")[0] == 200
 

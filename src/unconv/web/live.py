@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import io
 import itertools
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from threading import Lock
 from typing import Any
@@ -31,7 +32,7 @@ from unconv.scan.run import place_facts
 from unconv.web.contents import SIDE, TAKEN
 from unconv.web.tiles import Cell
 
-_KEPT = 6  # recordings
+_KEPT, _ROOM = 24, 2 * 2**30  # recordings, and bytes of their maps, that are kept at most
 _SHOWN = 9  # units of a place
 _LARGEST = 512  # pixels of a drawn window
 
@@ -41,8 +42,13 @@ class Taken:
     """A picture that was handed over, and what the network made of it."""
 
     number: int
-    name: str
+    content: bytes
     recording: Recording
+
+    @property
+    def size(self) -> int:
+        """Bytes of its maps."""
+        return sum(map_.nbytes for map_ in self.recording.tape.kept.values())
 
 
 class Live:
@@ -96,12 +102,8 @@ class Live:
         Raises:
             PictureError: it is none, or too large.
         """
-        recording = self.network.record(picture_in(data, name), self.names)
-        with self._lock:
-            taken = Taken(next(self._numbers), name, recording)
-            self._taken[taken.number] = taken
-            while len(self._taken) > _KEPT:
-                self._taken.popitem(last=False)
+        taken = self._kept(hashlib.sha256(data).digest(), lambda: self.network.record(picture_in(data, name), self.names))
+        recording = taken.recording
         classes = recording.top_classes()
         shown = picture_of(self._shown(recording))
         return {
@@ -181,11 +183,25 @@ class Live:
             "way": list(map(_step, _way(one))),
         }
 
+    def _kept(self, content: bytes, record: Callable[[], Recording]) -> Taken:
+        """Return a picture that is kept, or keep it; the ones longest not asked for make room."""
+        with self._lock:
+            known = next((taken for taken in self._taken.values() if taken.content == content), None)
+        taken = known or Taken(next(self._numbers), content, record())
+        with self._lock:
+            self._taken[taken.number] = taken
+            self._taken.move_to_end(taken.number)
+            while len(self._taken) > _KEPT or (
+                len(self._taken) > 1 and sum(each.size for each in self._taken.values()) > _ROOM
+            ):
+                self._taken.popitem(last=False)
+        return taken
+
     def _of(self, picture: int) -> Taken:
         with self._lock:
             taken = self._taken.get(picture)
             if taken is None:
-                raise NoSuchUnit(f"serve: picture {picture} is not kept any more; the last {_KEPT} are. Hand it over again.")
+                raise NoSuchUnit(f"serve: picture {picture} is not kept any more. Hand it over again.")
             self._taken.move_to_end(picture)
             return taken
 
