@@ -308,6 +308,12 @@ def test_a_patch_is_transparent_where_it_lies_outside(box):
     assert torch.equal(alpha, inside)
 
 
+def test_a_white_picture_is_white_to_its_edge():
+    image, cell = torch.ones(3, 90, 90), Cell((90, 90), 31, 31)
+    tile = patch_tile(image, (-41, 20, 49, 110), cell)
+    assert (tile.samples[:, tile.inside] == 255).all()
+
+
 def test_seriation_takes_every_channel_once_and_neighbours_are_alike():
     angles = np.random.default_rng(1).permutation(np.linspace(0, np.pi, 40))
     points = np.stack([np.cos(angles), np.sin(angles)], 1)

@@ -97,7 +97,11 @@ def patch_tile(shown: Tensor, box: Sequence[int], cell: Cell) -> Tile:
     """Cut a box out of a picture (C, H, W) between 0 and 1, and shrink it."""
     frame = (int(shown.shape[1]), int(shown.shape[2]))
     box = visible_box(box, frame)
-    return Tile(_bytes(_shrunk(cut(shown, box).float().cpu(), cell.fitted(box))), tuple(box), frame)
+    size = cell.fitted(box)
+    values = _shrunk(cut(shown, box).float().cpu(), size)
+    # What lies outside is black there: at the edge of the picture, only what lies inside counts.
+    inside = _shrunk(cut(torch.ones_like(shown[:1]), box).float().cpu(), size)
+    return Tile(_bytes(values / inside.clamp(min=1e-3)), tuple(box), frame)
 
 
 def thumbnail(shown: Tensor, side: int) -> Tile:
