@@ -4,10 +4,11 @@
 
 Batch by batch the network runs bare, under the scan, which reduces every rectified map, lists the strongest pictures and
 settles its lists, and with a forward hook on every rectifier that keeps a running top-k with positions, as is usually
-written by hand; the order is drawn. Weights are random; pictures are crops of photographs, in memory. The
-shares are the bare time over the others', medians over batches: of the first 1,000 pictures, in which lists fill, and of the
-rest. With --folder the whole way is timed, too, beginning and end of the scan with it: reading, decoding and preparing in
-threads beside the network; and the process's peak memory is told. --pictures 0 leaves the batches out.
+written by hand, or that calls the maximisation of zennit-crp, where that is installed; the order is drawn. Weights are
+random; pictures are crops of photographs, in memory. The shares are the bare time over the others', medians over batches: of
+the first 1,000 pictures, in which lists fill, and of the rest. With --folder the whole way is timed, too, beginning and end
+of the scan with it: reading, decoding and preparing in threads beside the network; and the process's peak memory is told.
+--pictures 0 leaves the batches out.
 """
 
 from __future__ import annotations
@@ -19,8 +20,11 @@ import resource
 import statistics
 import tempfile
 import time
+from importlib.util import find_spec
+from math import nan
 from pathlib import Path
 
+import numpy as np
 import torch
 
 import unconv
@@ -72,13 +76,31 @@ class Hooked:
         self.found[module] = tuple(row.gather(0, order) for row in rows)
 
 
+class Crp(Hooked):
+    """zennit-crp's maximisation of the spatial maximum, in forward hooks: it keeps 40 pictures, and positions."""
+
+    def __init__(self, network: unconv.Network, keep: int) -> None:
+        from crp.concepts import ChannelConcept
+        from crp.maximization import Maximization
+
+        super().__init__(network, keep)
+        self._concept, self._room = ChannelConcept(), tempfile.TemporaryDirectory()
+        self._maximization = Maximization("activation", "max", False, self._room.name)
+        self._names = {module: name for name, module in network.module.named_modules()}
+
+    def _take(self, module: torch.nn.Module, _: object, maps: torch.Tensor) -> None:
+        numbers = np.arange(self.first, self.first + len(maps))
+        self._maximization.analyze_layer(maps, self._concept, self._names[module], numbers, [0] * len(maps))
+
+
 def shares(name: str, count: int, batch: int, keep: int) -> list[float]:
-    """The bare pass's share of the scan and of hooks: of the first 1,000 pictures, and then."""
+    """The bare pass's share of the scan, of hooks and of zennit-crp's: of the first 1,000 pictures, and then."""
     network = unconv.load(f"torchvision:{name}")
     maps = Maps(network, None, batch)
     entries = [Entry(str(number), "", number, -1, None) for number in range(count)]
     job = Job(network, maps, Path(), "", entries, lambda _: None, 1, keep, 4096, False, True)
     block, hooked, draw = Block(job.gathers(), 0), Hooked(network, keep), random.Random(0)
+    crp = Crp(network, keep) if find_spec("crp") else None
     pictures, found = crops(network, count), list[list[float]]()
     with maps.running() as run:
         for first in range(0, count - batch + 1, batch):
@@ -95,12 +117,16 @@ def shares(name: str, count: int, batch: int, keep: int) -> list[float]:
             def hooks(images: torch.Tensor = images) -> None:
                 hooked.run(images)
 
-            seconds, works = {}, [bare, scan, hooks]
-            for work in draw.sample(works, 3):
+            def others(images: torch.Tensor = images) -> None:
+                if crp:
+                    crp.run(images)
+
+            seconds, works = {}, [bare, scan, hooks, others]
+            for work in draw.sample(works, 4):
                 began = time.perf_counter()
                 work()
                 seconds[work] = time.perf_counter() - began
-            found.append([seconds[bare] / seconds[scan], seconds[bare] / seconds[hooks]])
+            found.append([seconds[bare] / seconds[work] if crp or work is not others else nan for work in works[1:]])
     cut = -(-1000 // batch)
     parts = [part for part in (found[:cut], found[cut:]) if part]
     return [statistics.median(column) for part in parts for column in zip(*part, strict=True)]
@@ -133,10 +159,11 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     if arguments.pictures:
-        print("| network | pictures | batch | scan, first 1,000 | hooks | scan, then | hooks |\n|---|---|---|---|---|---|---|")
+        heads = "scan, first 1,000 | hooks | zennit-crp | scan, then | hooks | zennit-crp"
+        print(f"| network | pictures | batch | {heads} |\n|{'---|' * 9}")
     for name in arguments.networks if arguments.pictures else ():
         cells = [f"{share:.3f}" for share in shares(name, arguments.pictures, arguments.batch, arguments.keep)]
-        cells += [""] * (4 - len(cells))
+        cells += [""] * (6 - len(cells))
         print(f"| {name} | {arguments.pictures} | {arguments.batch} | {' | '.join(cells)} |", flush=True)
     for name in arguments.networks if arguments.folder else ():
         scanned, bare = whole(name, arguments.folder, arguments.pictures or 10**9)
