@@ -60,6 +60,8 @@ def write_site(
         _write_pages(folder, contents, spool, gathering.missing, tell)
         notes = [f"{contents.columns[k].key}: {why}" for k, why in sorted(gathering.missing.items())]
         if not notes:
+            if hasattr(os, "sync"):
+                os.sync()  # no page may be lost by a power cut that comes after the site is called whole
             _tell(folder, contents, whole=True)
             if os.name == "posix":  # while it is locked; elsewhere no open file can be deleted
                 (folder / SPOOL).unlink()
@@ -107,19 +109,26 @@ def _tell(folder: Path, contents: Contents, whole: bool) -> None:
 
 def _write_pages(folder: Path, contents: Contents, spool: Spool, missing: dict[int, str], progress: Progress) -> None:
     for name, content in (("style.css", stylesheet()), ("keys.js", keys()), ("wall.js", wall_script())):
-        write(folder / name, content)
+        _put(folder / name, content)
     progress("comparing units", 0, 1)
     pages, units = Pages(contents, spool, missing), len(list(contents.units))
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
         for done, (name, content) in enumerate(_sheets_and_pages(contents, spool, pages, pool)):
-            write(folder / name, content)
+            _put(folder / name, content)
             progress("drawing", min(done / 2, units), units)
     sampled = [unit for units_of_place in contents.sampled for unit in units_of_place]
     starts = [sum(map(len, contents.sampled[:k])) for k in range(len(contents.places))]
     front = PairSheet.front(sampled)
-    write(folder / "front.webp", front.picture(contents, spool))
+    _put(folder / "front.webp", front.picture(contents, spool))
     name, content = pages.front(front, starts)
-    write(folder / name, content)
+    _put(folder / name, content)
+
+
+def _put(path: Path, content: bytes) -> None:
+    """Write a file. A run that stops in the middle of it has not called the site whole, and the next one writes it anew."""
+    with said_in_words(path):
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(content)
 
 
 def _sheets_and_pages(contents: Contents, spool: Spool, pages: Pages, pool: ThreadPoolExecutor) -> Iterator[tuple[str, bytes]]:
