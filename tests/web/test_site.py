@@ -17,6 +17,7 @@ from PIL import Image
 import unconv
 from cases.sites import Page, broken_links, save_strange, wide
 from unconv.pictures.boxes import cut
+from unconv.pictures.draw import common_scale
 from unconv.web import Live, contents, gathering, write_site, writing, zipped
 from unconv.web.pages import seriation
 from unconv.web.sheets import PairSheet, UnitSheet
@@ -312,6 +313,16 @@ def test_a_white_picture_is_white_to_its_edge():
     image, cell = torch.ones(3, 90, 90), Cell((90, 90), 31, 31)
     tile = patch_tile(image, (-41, 20, 49, 110), cell)
     assert (tile.samples[:, tile.inside] == 255).all()
+
+
+def test_the_scale_is_that_of_reports():
+    rng = np.random.default_rng(0)
+    tiles = [
+        Tile(rng.integers(-30000, 30000, (3, 9, 9)).astype(np.int16) * (k > 0), (0, 0, 9, 9), (9, 9), 0.01 * k)
+        for k in range(4)
+    ]
+    assert scale_of(tiles) == pytest.approx(common_scale([torch.from_numpy(tile.values()) for tile in tiles]), rel=1e-6)
+    assert scale_of([]) == scale_of(tiles[:1]) == 0.0
 
 
 def test_seriation_takes_every_channel_once_and_neighbours_are_alike():

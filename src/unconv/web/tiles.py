@@ -14,7 +14,6 @@ from torch.nn import functional as F
 
 from unconv.errors import NonFinite
 from unconv.pictures.boxes import cut
-from unconv.pictures.draw import common_scale
 from unconv.render.picture import visible_box
 
 _QUALITY, _EFFORT = 68, 2  # of WebP: no effort above makes them smaller by more than a twentieth
@@ -122,8 +121,13 @@ def _bytes(values: Tensor) -> np.ndarray[tuple[int, ...], np.dtype[np.generic]]:
 
 
 def scale_of(projections: Sequence[Tile]) -> float:
-    """Choose the scale that projections share: see `common_scale`."""
-    return common_scale([torch.from_numpy(tile.values()) for tile in projections])
+    """Choose the scale that projections share, as `common_scale` does."""
+    found = [np.abs(tile.samples[tile.samples != 0]).astype(np.float32) * np.float32(tile.step) for tile in projections]
+    magnitudes = np.concatenate(found) if found else np.zeros(0, np.float32)
+    if not len(magnitudes):
+        return 0.0
+    last = max(1, round(0.99 * len(magnitudes))) - 1
+    return float(np.partition(magnitudes, last)[last])
 
 
 def drawn(tile: Tile, scale: float | None = None) -> Image.Image:
