@@ -364,3 +364,15 @@ def test_an_index_shows_itself_in_a_notebook_and_names_are_words(network, pictur
     shown = index._repr_html_()
     assert "&lt;b&gt;index" in shown and "<b>index" not in shown
     assert shown.count("<tr>") == 1 + len(index.places)
+
+
+def test_a_region_finds_units_that_see_more_than_two_pictures(tmp_path):
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        module = torch.nn.Sequential(torch.nn.Conv2d(3, 6, 41, stride=4, padding=20), torch.nn.ReLU()).eval()
+    network = unconv.Network(module, unconv.Preprocess((16, 16)), (3, 16, 16))
+    save_pictures(tmp_path / "p", 9)
+    index = unconv.scan(network, tmp_path / "p", tmp_path / "i", keep=2)
+    for region, rows in (((0, 0, 7, 16), {0, 1}), ((7, 0, 16, 16), {2, 3})):
+        found = index.fires(0, region)
+        assert found and {each.position[0] for each in found} <= rows
