@@ -18,6 +18,9 @@ pytestmark = [
 ]
 
 
+_CAMERA = ("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream")  # a film of Chromium's own
+
+
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
     folder = tmp_path_factory.mktemp("live")
@@ -35,8 +38,10 @@ def page(server):
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as play:
-        browser = play.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox", "--disable-background-networking"])
-        page = browser.new_page(viewport={"width": 1280, "height": 900})
+        browser = play.chromium.launch(
+            executable_path=str(CHROMIUM), args=["--no-sandbox", "--disable-background-networking", *_CAMERA]
+        )
+        page = browser.new_page(viewport={"width": 1280, "height": 900}, permissions=["camera"])
         errors = []
         # A browser notes refusals, too: those are answers that were wanted.
         page.on("console", lambda note: errors.append(note.text) if note.type == "error" and "422" not in note.text else None)
@@ -104,6 +109,30 @@ def test_a_part_of_the_picture_is_asked_for_and_left_again(page):
     assert y0 < y1 and x0 < x1
     page.click("#whole")
     page.wait_for_selector("#marks .region", state="detached")
+
+
+def test_a_unit_is_kept_while_the_camera_runs(page):
+    hand_over(page)
+    asked(page, page.locator("#places > li").nth(1).locator("button").first.click)
+    name = page.text_content("#name")
+    page.check("#freeze")
+    page.click("#camera")
+    page.wait_for_selector('#picture[alt="camera"]')
+    first = page.get_attribute("#picture", "src")
+    page.wait_for_function("before => document.getElementById('picture').src !== before", arg=first)
+    assert page.text_content("#name") == name and page.locator("#unit").is_visible()
+    page.click("#camera")
+    page.wait_for_function("() => document.getElementById('camera').textContent === 'Camera'")
+    page.wait_for_function("() => document.getElementById('state').textContent === ''")
+
+
+def test_without_keeping_a_unit_the_camera_shows_no_old_one(page):
+    hand_over(page)
+    page.click("#camera")
+    page.wait_for_selector('#picture[alt="camera"]')
+    page.wait_for_selector("#unit", state="hidden")
+    page.click("#camera")
+    page.wait_for_function("() => document.getElementById('camera').textContent === 'Camera'")
 
 
 def test_what_is_no_picture_is_said(page):
