@@ -1,7 +1,7 @@
 """What a site of a scan costs: time, bytes, files; how soon a wall is seen, and how soon a click is answered on the live page.
 
-    python benchmarks/site.py INDEX --threads 2
-    python benchmarks/site.py torchvision:vgg16 --picture ../shared/data/imagenet_sample/0000_n01440764.jpg
+    python benchmarks/sites.py INDEX --threads 2
+    python benchmarks/sites.py torchvision:vgg16 --picture ../shared/data/imagenet_sample/0000_n01440764.jpg
 
 INDEX is the folder of a scan. The site is written into a folder that is thrown away, unless --site names one. Time is told
 apart: for recording pictures and walking back (which a figure costs, too), and for cutting out patches, drawing and writing.
