@@ -19,7 +19,7 @@ demo: .venv/ready
 	$(BIN)/python examples/crops.py unconv-demo-scan/crops
 	$(BIN)/unconv index unconv:caltech unconv-demo-scan/crops -o unconv-demo-scan/index --at features.13 --at features.18 --at features.23
 	$(BIN)/unconv figure unconv-demo-scan/index --at features.13 --at features.18 --at features.23 -o unconv-demo-scan/figure2.png
-	$(BIN)/unconv site unconv-demo-scan/index -o unconv-demo-scan/site
+	$(BIN)/unconv site unconv-demo-scan/index -o unconv-demo-scan/site -n 6
 
 quick: .venv/ready
 	$(BIN)/ruff check --quiet .
