@@ -47,6 +47,13 @@ def save_strange(folder, count=24):
         coarse.resize((30, 30), Image.Resampling.BICUBIC).save(path)
 
 
+def scan_strange(folder):
+    """Scan strange pictures into a folder; return the index, in `folder / "index"`."""
+    save_strange(folder / "pictures")
+    network = wide()
+    return unconv.scan(network, folder / "pictures", folder / "index", keep=12, lowest=True)
+
+
 class Page(HTMLParser):
     """The links, anchors, words and elements of a page."""
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-import unconv
 from cases.browser import CHROMIUM
 from cases.servers import TOKEN, Server, picture_bytes
-from cases.sites import save_strange, wide
+from cases.sites import scan_strange
 from unconv.web import Live, write_site
 
 pytest.importorskip("uvicorn")
@@ -24,11 +23,9 @@ _CAMERA = ("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
     folder = tmp_path_factory.mktemp("live")
-    save_strange(folder / "pictures")
-    network = wide()
-    index = unconv.scan(network, folder / "pictures", folder / "index", keep=12)
+    index = scan_strange(folder)
     write_site(index, folder / "site")
-    made = Server(Live(network, index), folder / "site")
+    made = Server(Live(index.network, index), folder / "site")
     yield made
     made.close()
 

@@ -22,9 +22,9 @@ from PIL import Image
 
 import unconv
 from cases.servers import TOKEN, Server, picture_bytes
-from cases.sites import save_strange, wide
+from cases.sites import scan_strange, wide
 from unconv.pictures.decode import open_picture
-from unconv.web import Live, application, write_site
+from unconv.web import Live, application, serving, write_site
 from unconv.web.queue import Busy, Left, Queue
 
 pytest.importorskip("uvicorn")
@@ -33,9 +33,7 @@ pytest.importorskip("uvicorn")
 @pytest.fixture(scope="module")
 def scanned(tmp_path_factory):
     folder = tmp_path_factory.mktemp("served")
-    save_strange(folder / "pictures")
-    network = wide()
-    index = unconv.scan(network, folder / "pictures", folder / "index", keep=12, lowest=True)
+    index = scan_strange(folder)
     write_site(index, folder / "site")
     (folder / "site" / "act" / "link.html").symlink_to("/etc/passwd")
     (folder / "secret.txt").write_text("a secret")
@@ -265,6 +263,19 @@ def test_a_slow_reader_keeps_nobody_waiting(server):
         begun = time.monotonic()
         assert server.ask("/live/pictures", "POST", picture_bytes())[0] == 200
         assert time.monotonic() - begun < 20
+
+
+def test_readers_who_stop_in_the_middle_of_a_picture_do_not_keep_others_from_handing_theirs_over(server, monkeypatch):
+    monkeypatch.setattr(serving, "_PATIENCE", 1.0)
+    head = f"POST /live/pictures HTTP/1.1\r\nHost: 127.0.0.1:{server.port}\r\nCookie: unconv-{server.port}={TOKEN}\r\n"
+    stopped = [socket.create_connection(("127.0.0.1", server.port), timeout=30) for _ in range(12)]
+    for raw in stopped:
+        raw.sendall((head + "Content-Length: 100000\r\n\r\nabc").encode())
+    time.sleep(0.3)
+    assert server.ask("/live/pictures", "POST", picture_bytes())[0] == 200
+    assert stopped[0].recv(100).startswith(b"HTTP/1.1 408")
+    for raw in stopped:
+        raw.close()
 
 
 def test_progress_tells_how_many_wait(server):

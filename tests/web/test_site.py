@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 
 import unconv
-from cases.sites import Page, broken_links, save_strange, wide
+from cases.sites import Page, broken_links, save_strange, scan_strange, wide
 from unconv.pictures.boxes import cut
 from unconv.pictures.draw import common_scale
 from unconv.web import Live, contents, gathering, write_site, writing, zipped
@@ -28,10 +28,8 @@ from unconv.web.tiles import Cell, Tile, drawn, patch_tile, projection_tile, sca
 @pytest.fixture(scope="module")
 def scanned(tmp_path_factory):
     folder = tmp_path_factory.mktemp("scanned")
-    save_strange(folder / "pictures")
-    network = wide()
-    unconv.scan(network, folder / "pictures", folder / "index", keep=12, lowest=True)
-    return folder / "index", network
+    index = scan_strange(folder)
+    return folder / "index", index.network
 
 
 @pytest.fixture(scope="module")

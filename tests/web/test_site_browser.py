@@ -8,7 +8,7 @@ import pytest
 
 import unconv
 from cases.browser import CHROMIUM
-from cases.sites import save_strange, wide
+from cases.sites import scan_strange, wide
 from unconv.web import write_site
 
 pytestmark = [
@@ -29,9 +29,7 @@ PAGES = (
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
     folder = tmp_path_factory.mktemp("browsed")
-    save_strange(folder / "pictures")
-    network = wide()
-    index = unconv.scan(network, folder / "pictures", folder / "index", keep=12, lowest=True)
+    index = scan_strange(folder)
     write_site(index, folder / "site")
     return folder / "site"
 

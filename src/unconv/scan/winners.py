@@ -130,12 +130,17 @@ def _projected(recording: Recording, winners: Sequence[Winner], method: str | Ru
         yield _compared(units.one(arrival), winner)
 
 
-def _compared(one: Reconstruction, winner: Winner) -> Reconstruction:
-    """Return a projection; if its activation is not that of the scan, with a note that says so."""
+def difference(one: Reconstruction, winner: Winner) -> str:
+    """Return in words that a projection's activation is not that of the scan; "" if it is."""
     if abs(one.value - winner.value) <= _DIFFERS * max(abs(winner.value), abs(one.value)):
-        return one
-    differs = (
+        return ""
+    return (
         f"{winner.key}, channel {winner.channel}: the activation is {one.value:.6g} now but was {winner.value:.6g} in "
         "the scan: other versions, or another device"
     )
-    return replace(one, notes=(*one.notes, differs))
+
+
+def _compared(one: Reconstruction, winner: Winner) -> Reconstruction:
+    """Return a projection; if its activation is not that of the scan, with a note that says so."""
+    differs = difference(one, winner)
+    return replace(one, notes=(*one.notes, differs)) if differs else one

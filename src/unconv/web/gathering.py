@@ -12,13 +12,12 @@ from unconv.errors import PictureError
 from unconv.pictures.preprocess import shown
 from unconv.reverse.reconstruction import Reconstruction
 from unconv.scan.index import Found
-from unconv.scan.winners import Winner
+from unconv.scan.winners import Winner, difference
 from unconv.web.contents import Contents, ShownUnit
 from unconv.web.spool import Key, Spool
 from unconv.web.tiles import Cell, patch_tile, projection_tile, thumbnail
 
 PROJECTION, PATCH, LEVEL, LOWEST, THUMBNAIL = "projection", "patch", "level", "lowest", "thumbnail"
-_DIFFERS = "the activation is "
 
 Progress = Callable[[str, float, int], None]
 """Told what is being done, how much of it, and of how much."""
@@ -70,23 +69,22 @@ class Gathering:
                 self.spool.flush()  # of one picture all tiles or none may be lost, never half of one
                 seen.add(one.picture)
                 self.progress("recording pictures", len(seen) + len(self.missing), len(pictures))
-            self._put(units[at], ranks[at][rank], one)
+            self._put(units[at], ranks[at][rank], one, difference(one, wanted[at][rank]))
 
     def _winners(self, unit: ShownUnit, ranks: Sequence[int]) -> list[Winner]:
         name = self.contents.places[unit.place].name
         some = [unit.top[rank] for rank in ranks]
         return [Winner(name, unit.channel, e.picture, e.key, e.position, e.value) for e in some]
 
-    def _put(self, unit: ShownUnit, rank: int, one: Reconstruction) -> None:
+    def _put(self, unit: ShownUnit, rank: int, one: Reconstruction, differs: str) -> None:
         cell, frame = self.contents.places[unit.place].cell, self.contents.frame
         patch = patch_tile(one.shown, one.box, cell)
         if (THUMBNAIL, one.picture) not in self.spool:
             self.spool.put((THUMBNAIL, one.picture), thumbnail(one.shown, self.contents.thumbnail_side))
         self.spool.put(key(PATCH, unit, rank), patch)
-        differs = [note for note in one.notes if _DIFFERS in note]
-        told = [note for note in one.notes if note not in differs]
+        told = [note for note in one.notes if note != differs]
         tile = projection_tile(one.drawn(patch.box), patch.box, frame, cell)
-        self.spool.put(key(PROJECTION, unit, rank), tile, differs=differs, notes=told)
+        self.spool.put(key(PROJECTION, unit, rank), tile, differs=[differs] if differs else [], notes=told)
 
     def _patches(self) -> None:
         wanted = defaultdict[int, list[tuple[Key, Found, Cell]]](list)

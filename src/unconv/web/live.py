@@ -14,18 +14,18 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
-from torch import Tensor
 
 from unconv.errors import NoSuchUnit, ShapeError
 from unconv.files import file_names
 from unconv.pictures.decode import picture_in
 from unconv.pictures.draw import common_scale, picture_of
+from unconv.pictures.preprocess import shown
 from unconv.render.picture import patch_picture, projection_picture, signal_pictures, visible_box
 from unconv.reverse.maps import Maps
 from unconv.reverse.method_table import METHODS
 from unconv.reverse.model import Recording
 from unconv.reverse.network import Network
-from unconv.reverse.reconstruction import Reconstruction
+from unconv.reverse.reconstruction import Signal
 from unconv.scan import Index
 from unconv.scan.firing import responses
 from unconv.scan.run import place_facts
@@ -105,12 +105,12 @@ class Live:
         taken = self._kept(hashlib.sha256(data).digest(), lambda: self.network.record(picture_in(data, name), self.names))
         recording = taken.recording
         classes = recording.top_classes()
-        shown = picture_of(self._shown(recording))
+        look = picture_of(shown(recording.tape.image[0], self.network.preparation))
         return {
             "picture": taken.number,
             "name": name,
-            "shown": _url(shown),
-            "size": [shown.height, shown.width],
+            "shown": _url(look),
+            "size": [look.height, look.width],
             "classes": classes.numbers() if classes else None,
             "units": self.strongest(taken.number),
         }
@@ -180,7 +180,7 @@ class Live:
             "projection": _url(_fitted(projection_picture(one.drawn(box), one.shown, box, scale))),
             "patch": _url(_fitted(patch_picture(one.shown, box))),
             "notes": list(one.notes),
-            "way": list(map(_step, _way(one))),
+            "way": [_step(signal) for signal in one.signals],
         }
 
     def _kept(self, content: bytes, record: Callable[[], Recording]) -> Taken:
@@ -205,25 +205,12 @@ class Live:
             self._taken.move_to_end(picture)
             return taken
 
-    def _shown(self, recording: Recording) -> Tensor:
-        return recording.units(self.names[0], [0], "map").shown
 
-
-def _way(one: Reconstruction) -> list[dict[str, Any]]:
-    return [
-        {
-            "place": s.place,
-            "size": list(s.energy.shape),
-            "channels": s.channels,
-            "drawn": signal_pictures(s.energy, s.strongest),
-        }
-        for s in one.signals
-    ]
-
-
-def _step(signal: dict[str, Any]) -> dict[str, Any]:
-    energy, strongest = signal.pop("drawn")
-    return {**signal, "energy": _url(energy), "strongest": _url(strongest)}
+def _step(signal: Signal) -> dict[str, Any]:
+    """Return the signal at one place on the way down, drawn."""
+    energy, strongest = map(_url, signal_pictures(signal.energy, signal.strongest))
+    told = {"place": signal.place, "size": list(signal.energy.shape), "channels": signal.channels}
+    return {**told, "energy": energy, "strongest": strongest}
 
 
 def _fitted(picture: Image.Image) -> Image.Image:

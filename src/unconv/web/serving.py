@@ -23,21 +23,24 @@ from unconv.web.queue import Busy, Left, Queue
 from unconv.web.writing import LIST, SPOOL
 
 _LARGEST = 32 * 2**20  # bytes of a picture that is handed over
-_UPLOADS = 8
+_UPLOADS, _PATIENCE = 8, 30.0  # that many are held in memory at a time; seconds for one to arrive
 _KINDS = {".html": "text/html; charset=utf-8", ".css": "text/css", ".js": "text/javascript", ".webp": "image/webp"}
 _LOCAL = ("127.0.0.1", "localhost", "[::1]")
 
 
-def application(live: Live, site: Path | None, token: str, hosts: set[str], answers: Answers | None = None) -> Application:
+def application(live: Live, site: Path | None, token: str, hosts: set[str]) -> Application:
     """Return the server's application, guarded.
 
     Args:
         site: a whole site of the same scan; None: there is the live page only.
-        answers: those of the two, if they are there already.
 
     Raises:
         UnconvError: starlette is not installed. WriteError: there is no whole site in `site`.
     """
+    return _guarded(Answers(live, site), token, hosts)
+
+
+def _guarded(answers: Answers, token: str, hosts: set[str]) -> Application:
     try:
         from starlette.applications import Starlette
         from starlette.routing import Route
@@ -45,7 +48,6 @@ def application(live: Live, site: Path | None, token: str, hosts: set[str], answ
         raise UnconvError(
             f'serve: starlette cannot be imported ({error}). Install it and the server with pip install "unconv[web]".'
         ) from error
-    answers = answers or Answers(live, site)
     routes = [
         Route("/live", answers.live_page),
         Route("/live.js", answers.script),
@@ -98,14 +100,16 @@ class Answers:
         """Take a picture's bytes, and answer what it drives."""
         if self.queue.waiting >= self.queue.most:
             return _busy()
-        name, too_large = unquote(request.headers.get("x-name", "the picture"))[:200], f"more than {_LARGEST // 2**20} MiB"
-        async with self._uploads:  # that few are held in memory at a time
-            data = bytearray()
-            async for part in request.stream():
-                data += part
-                if len(data) > _LARGEST:
-                    return _json({"error": f"The picture has {too_large}. Hand over a smaller one."}, 413)
-            return await self._worked(request, lambda: self.live.take(bytes(data), name))
+        name = unquote(request.headers.get("x-name", "the picture"))[:200]
+        async with self._uploads:
+            try:
+                data = await asyncio.wait_for(_body(request), _PATIENCE)
+            except asyncio.TimeoutError:
+                return _json({"error": f"The picture had not arrived after {_PATIENCE:g} seconds. Hand it over again."}, 408)
+            if len(data) > _LARGEST:
+                too_large = f"The picture has more than {_LARGEST // 2**20} MiB. Hand over a smaller one."
+                return _json({"error": too_large}, 413)
+            return await self._worked(request, lambda: self.live.take(data, name))
 
     async def strongest(self, request: Any) -> Any:
         """The units that a picture, or a region of it, drives most."""
@@ -164,6 +168,16 @@ class Answers:
             return _json({"error": str(error)}, 422)
         except UnconvError as error:
             return _json({"error": str(error)}, 400)
+
+
+async def _body(request: Any) -> bytes:
+    """Return what is handed over; of what is too large no more than tells that."""
+    data = bytearray()
+    async for part in request.stream():
+        data += part
+        if len(data) > _LARGEST:
+            break
+    return bytes(data)
 
 
 def _files(site: Path, live: Live) -> dict[str, Path]:
@@ -246,7 +260,7 @@ def serve(
     token = secrets.token_urlsafe(18)
     hosts = {f"{name}:{port}" for name in names} | (set(names) if port == 80 else set())  # browsers leave that one out
     answers = Answers(live, site)
-    app = application(live, site, token, hosts, answers)
+    app = _guarded(answers, token, hosts)
 
     class Server(uvicorn.Server):
         """Ends what readers of progress wait for, which never ends by itself, when it is told to end."""
