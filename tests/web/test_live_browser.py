@@ -108,6 +108,32 @@ def test_a_part_of_the_picture_is_asked_for_and_left_again(page):
     page.wait_for_selector("#marks .region", state="detached")
 
 
+def test_a_part_of_the_picture_is_asked_for_with_the_keyboard(page):
+    hand_over(page)
+    page.focus("#drop")
+    for key in ("ArrowRight", "ArrowRight", "ArrowUp", "+"):
+        page.keyboard.press(key)
+    height, width = (float(page.get_attribute("#marks .region", name)) for name in ("height", "width"))
+    with page.expect_response(lambda answer: "region=" in answer.url) as waiting:
+        page.keyboard.press("Enter")
+    y0, x0, y1, x1 = map(int, waiting.value.url.split("region=")[1].split(","))
+    assert (y1 - y0, x1 - x0) == (height, width)
+    assert y0 + y1 < 24 < x0 + x1, "above the middle of 24 pixels, and right of it"
+    for key in ("-", *("ArrowLeft",) * 40):
+        page.keyboard.press(key)
+    assert page.get_attribute("#marks .region", "x") == "0"
+    page.keyboard.press("Escape")
+    page.wait_for_selector("#marks .region", state="detached")
+
+
+def test_trust_is_told_when_it_is_looked_at(page):
+    hand_over(page)
+    with page.expect_response(lambda answer: "/trust?" in answer.url) as waiting:
+        page.click("#judged summary")
+    page.wait_for_selector("#trust li")
+    assert page.locator("#trust li").all_text_contents() == waiting.value.json()["words"]
+
+
 def test_a_unit_is_kept_while_the_camera_runs(page):
     hand_over(page)
     asked(page, page.locator("#places > li").nth(1).locator("button").first.click)

@@ -24,6 +24,7 @@ import unconv
 from cases.servers import TOKEN, Server, picture_bytes
 from cases.sites import scan_strange, wide
 from unconv.pictures.decode import open_picture
+from unconv.reverse.trust import trust
 from unconv.web import Live, application, serving, write_site
 from unconv.web.queue import Busy, Left, Queue
 
@@ -180,9 +181,20 @@ def test_a_unit_is_projected_where_it_was_asked_for(scanned, server):
     assert (told["value"], told["position"], tuple(told["box"])) == (one.value, [5, 17], one.box)
 
 
+def test_trust_is_the_library_s(scanned, server):
+    _, index = scanned
+    data = picture_bytes(seed=4)
+    number = server.json("/live/pictures", "POST", data)["picture"]
+    told = server.json(f"/live/pictures/{number}/0/1/trust?at=5,17")
+    recording = index.network.record(Image.open(io.BytesIO(data)), index.places)
+    units = recording.units("act", [1], (5, 17))
+    assert told == json.loads(json.dumps(next(trust(recording, units, units.all())).numbers()))
+
+
 @pytest.mark.parametrize(
     "path, said",
     [
+        ("/live/pictures/{}/0/0/trust?at=99,99", "99"),
         ("/live/pictures/{}/0/0?at=99,99", "99"),
         ("/live/pictures/{}/0/0?at=x", "y,x"),
         ("/live/pictures/{}/0/99", "channel"),

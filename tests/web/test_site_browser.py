@@ -89,6 +89,15 @@ def test_the_keyboard_leads_from_the_front_page_to_a_unit_and_back(site, browser
     page.context.close()
 
 
+def test_a_frame_may_show_a_unit_s_pictures_alone(site, browser):
+    page, errors = opened(browser, site / "act" / "0.html")
+    page.goto(f"{(site / 'act' / '0.html').as_uri()}?embed")
+    assert page.locator(".figure2").is_visible() and page.locator("h1").is_visible()
+    assert not any(page.locator(name).first.is_visible() for name in ("nav", "section", "footer"))
+    assert errors == []
+    page.context.close()
+
+
 def test_a_wall_is_ordered_and_filtered(site, browser):
     index = unconv.Index(site.parent / "index", network=wide())
     units = [unit for unit in index.units() if unit.place == "act"]

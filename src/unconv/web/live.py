@@ -26,6 +26,8 @@ from unconv.reverse.method_table import METHODS
 from unconv.reverse.model import Recording
 from unconv.reverse.network import Network
 from unconv.reverse.reconstruction import Signal
+from unconv.reverse.trust import trust
+from unconv.reverse.walking.stream import Units
 from unconv.scan import Index
 from unconv.scan.firing import responses
 from unconv.scan.run import place_facts
@@ -160,13 +162,7 @@ class Live:
         Raises:
             NoSuchUnit: there is no such place, channel or method. ShapeError: no such position.
         """
-        recording = self._of(picture).recording
-        if not 0 <= place < len(self.names):
-            raise NoSuchUnit(f"serve: there is no place {place}; they are 0 to {len(self.names) - 1}.")
-        if method not in METHODS:
-            raise NoSuchUnit(f"serve: there is no method {method!r}; there are {', '.join(METHODS)}.")
-        unit: Any = "strongest" if position is None else tuple(position)
-        one = recording.project(self.names[place], [channel], unit, method, trace=trace)[0]
+        one = self._units(picture, place, channel, method, position, trace).all()[0]
         box = visible_box(one.box, one.shown.shape[1:])
         scale = common_scale([one.window])
         return {
@@ -182,6 +178,29 @@ class Live:
             "notes": list(one.notes),
             "way": [_step(signal) for signal in one.signals],
         }
+
+    def trust(
+        self, picture: int, place: int, channel: int, method: str = "deconvnet", position: Sequence[int] | None = None
+    ) -> dict[str, Any]:
+        """Return how far that projection is to be trusted, in sentences and numbers.
+
+        Raises:
+            NoSuchUnit, ShapeError: as `unit`.
+        """
+        units = self._units(picture, place, channel, method, position)
+        (judged,) = trust(self._of(picture).recording, units, units.all())
+        return judged.numbers()
+
+    def _units(
+        self, picture: int, place: int, channel: int, method: str, position: Sequence[int] | None, trace: bool = False
+    ) -> Units:
+        recording = self._of(picture).recording
+        if not 0 <= place < len(self.names):
+            raise NoSuchUnit(f"serve: there is no place {place}; they are 0 to {len(self.names) - 1}.")
+        if method not in METHODS:
+            raise NoSuchUnit(f"serve: there is no method {method!r}; there are {', '.join(METHODS)}.")
+        unit: Any = "strongest" if position is None else tuple(position)
+        return recording.units(self.names[place], [channel], unit, method, trace=trace)
 
     def _kept(self, content: bytes, record: Callable[[], Recording]) -> Taken:
         """Return a picture that is kept, or keep it; the ones longest not asked for make room."""

@@ -56,6 +56,7 @@ def _guarded(answers: Answers, token: str, hosts: set[str]) -> Application:
         Route("/live/pictures", answers.take, methods=["POST"]),
         Route("/live/pictures/{picture:int}/units", answers.strongest),
         Route("/live/pictures/{picture:int}/{place:int}/{channel:int}", answers.unit),
+        Route("/live/pictures/{picture:int}/{place:int}/{channel:int}/trust", answers.trust),
         Route("/live/progress", answers.progress),
         Route("/{path:path}", answers.file),
     ]
@@ -122,13 +123,22 @@ class Answers:
 
     async def unit(self, request: Any) -> Any:
         """A unit's projection in a picture."""
+        trace = request.query_params.get("trace") == "1"
+        return await self._of_unit(request, lambda *unit: self.live.unit(*unit, trace=trace))
+
+    async def trust(self, request: Any) -> Any:
+        """How far that projection is to be trusted."""
+        return await self._of_unit(request, self.live.trust)
+
+    async def _of_unit(self, request: Any, ask: Callable[..., Any]) -> Any:
         found, query = request.path_params, request.query_params
         try:
             position = [int(n) for n in query["at"].split(",")] if "at" in query else None
         except ValueError:
             return _json({"error": "at: a position on the map was needed: y,x."}, 400)
-        of = (found["picture"], found["place"], found["channel"], query.get("method", "deconvnet"), position)
-        return await self._worked(request, lambda: self.live.unit(*of, trace=query.get("trace") == "1"))
+        method = query.get("method", "deconvnet")
+        unit = (found["picture"], found["place"], found["channel"], method, position)
+        return await self._worked(request, lambda: ask(*unit))
 
     async def progress(self, request: Any) -> Any:
         """How many wait for the network, as server-sent events."""

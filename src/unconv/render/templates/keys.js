@@ -6,3 +6,5 @@ addEventListener("keydown", (event) => {
   const link = way && document.querySelector(`a[rel="${way}"]`);
   if (link) location.assign(link.href);
 });
+// In a frame of another page, `?embed` leaves of a unit's page its pictures and what they are.
+if (new URLSearchParams(location.search).has("embed")) document.documentElement.classList.add("embed");

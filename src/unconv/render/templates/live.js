@@ -1,6 +1,6 @@
 // The live page: hand a picture over, and ask what sees it.
 const at = (id) => document.getElementById(id);
-const state = { facts: null, picture: null, size: null, unit: null, region: null, asked: 0, camera: null, busy: false };
+const state = { facts: null, picture: null, size: null, unit: null, region: null, drawn: null, camera: null, busy: false };
 
 function say(words) { at("state").textContent = words; }
 
@@ -40,7 +40,7 @@ async function take(blob, name) {
     const found = await ask("/live/pictures", { method: "POST", body: blob, headers: { "x-name": encodeURIComponent(name) } });
     state.picture = found.picture;
     state.size = found.size;
-    state.region = null;
+    state.region = state.drawn = null;
     at("picture").src = found.shown;
     at("picture").alt = name;
     at("picture").hidden = false;
@@ -119,8 +119,8 @@ async function showUnit(place, channel, position = null) {
   const down = at("down").open ? "&trace=1" : "";
   const begun = performance.now();
   try {
-    const address = `/live/pictures/${state.picture}/${place}/${channel}?method=${encodeURIComponent(at("method").value)}${down}${position ? `&at=${position.join(",")}` : ""}`;
-    const found = await ask(address, { signal: mine.signal });
+    at("trust").replaceChildren();
+    const found = await ask(`${address()}${down}`, { signal: mine.signal });
     at("projection").src = found.projection;
     at("patch").src = found.patch;
     await Promise.all([at("projection").decode(), at("patch").decode()]).catch(() => {});
@@ -131,11 +131,30 @@ async function showUnit(place, channel, position = null) {
     showNine(facts, channel);
     showWay(found.way);
     say("");
+    if (at("judged").open) await judge(mine);
   } catch (error) {
     if (error.name === "AbortError" || mine !== asking) return; // another unit is asked for by now
     at("unit").hidden = true; // nothing of another unit stands under this one's name
     at("marks").querySelectorAll(".sees").forEach((old) => old.remove());
     say(error.message);
+  }
+}
+
+function address(more = "") {
+  const { place, channel, position } = state.unit;
+  const where = position ? `&at=${position.join(",")}` : "";
+  return `/live/pictures/${state.picture}/${place}/${channel}${more}?method=${encodeURIComponent(at("method").value)}${where}`;
+}
+
+// Takes long: other units, shuffled weights and hidden parts are tried. So it is asked for only where it is looked at.
+async function judge(mine) {
+  say("Trying other units, shuffled weights and a grey square …");
+  try {
+    const found = await ask(address("/trust"), { signal: mine.signal });
+    at("trust").replaceChildren(...found.words.map((words) => element("li", { textContent: words })));
+    say("");
+  } catch (error) {
+    if (error.name !== "AbortError") say(error.message);
   }
 }
 
@@ -174,26 +193,57 @@ function under(event) {
   return [clamp(((event.clientY - frame.top) / frame.height) * state.size[0], state.size[0]), clamp(((event.clientX - frame.left) / frame.width) * state.size[1], state.size[1])];
 }
 
+const least = () => Math.max(4, state.size[0] / 7); // of a region: about as far as units of deep layers stand apart
+
 function selecting() {
   let from = null;
   const box = (event) => {
-    const to = under(event), least = Math.max(4, state.size[0] / 7); // at least as far as units of deep layers stand apart
-    return [0, 1].map((k) => Math.floor(Math.min(from[k], to[k], from[k] - least / 2))).concat([0, 1].map((k) => Math.ceil(Math.max(from[k], to[k], from[k] + least / 2))));
+    const to = under(event), half = least() / 2;
+    return [0, 1].map((k) => Math.floor(Math.min(from[k], to[k], from[k] - half))).concat([0, 1].map((k) => Math.ceil(Math.max(from[k], to[k], from[k] + half))));
   };
   at("drop").addEventListener("pointerdown", (event) => {
     if (state.picture === null || event.button !== 0) return;
     from = under(event);
     at("drop").setPointerCapture(event.pointerId);
+    at("drop").focus({ preventScroll: true });
     event.preventDefault();
   });
   at("drop").addEventListener("pointermove", (event) => { if (from) mark(box(event), "region"); });
   at("drop").addEventListener("pointerup", (event) => {
     if (!from) return;
-    const region = box(event);
+    const region = (state.drawn = box(event));
     from = null;
     mark(region, "region");
     askRegion(region);
   });
+  at("drop").addEventListener("keydown", byKey);
+}
+
+function byKey(event) {
+  if (state.picture === null || event.altKey || event.ctrlKey || event.metaKey) return;
+  const moves = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] }, sizes = { "+": 1, "=": 1, "-": -1 };
+  if (!(event.key in moves) && !(event.key in sizes) && !["Enter", "Escape"].includes(event.key)) return;
+  event.preventDefault();
+  if (event.key === "Escape") {
+    state.drawn = null;
+    askRegion(null);
+  } else if (event.key === "Enter") {
+    if (state.drawn) askRegion(state.drawn);
+  } else {
+    state.drawn = stepped(state.drawn, moves[event.key] || [0, 0], sizes[event.key] || 0);
+    mark(state.drawn, "region");
+  }
+}
+
+// A region, moved and resized by a step, that stays within the picture; the first one stands in its middle.
+function stepped(region, move, larger) {
+  const step = least() / 4, [height, width] = state.size;
+  const old = region || [(height - least()) / 2, (width - least()) / 2, (height + least()) / 2, (width + least()) / 2];
+  const side = (k, most) => Math.min(most, Math.max(least(), old[k + 2] - old[k] + 2 * step * larger));
+  const first = (k, size, most) => Math.max(0, Math.min(most - size, (old[k] + old[k + 2] - size) / 2 + (region ? step * move[k] : 0)));
+  const [tall, wide] = [side(0, height), side(1, width)];
+  const [y, x] = [first(0, tall, height), first(1, wide, width)];
+  return [y, x, y + tall, x + wide].map(Math.round);
 }
 
 async function askRegion(region) {
@@ -261,7 +311,7 @@ async function begin() {
     ? "Of each layer the units that this picture drives more than other pictures do: a share of 99 % means that 99 of 100 pictures of the scan drive the unit less."
     : "Of each layer the units with the largest activations.";
   at("method").addEventListener("change", again);
-  at("down").addEventListener("toggle", () => at("down").open && again());
+  for (const name of ["down", "judged"]) at(name).addEventListener("toggle", () => at(name).open && again());
   at("whole").addEventListener("click", () => askRegion(null));
   at("camera").addEventListener("click", camera);
   at("file").addEventListener("change", () => {
