@@ -24,7 +24,7 @@ FLOORS = [
     {"studies", "scan"},
     {"explain", "reverse", "inverse"},
     {"render", "networks"},
-    {"ops", "pictures", "box"},
+    {"ops", "pictures", "traces", "box"},
     {"axis", "errors", "files", "kinds", "version"},
 ]
 # Doors give users names from rooms above them, on first use. Nothing inside goes through one, except the command.

@@ -11,6 +11,7 @@ UnconvError
 ├── NonFinite      (ArithmeticError)      NaN or infinite values where numbers are needed
 ├── ScanError      (RuntimeError)         a scan that cannot go on, or an index that cannot be read
 ├── PictureError   (OSError)              a picture that cannot be read
+├── TraceError     (OSError)              measured traces that cannot be read
 ├── WeightsError   (OSError)              weights that cannot be read or do not fit
 └── WriteError     (OSError)              a file, a folder or standard output that cannot be written
 """
@@ -73,6 +74,10 @@ class ScanError(UnconvError, RuntimeError):
 
 class PictureError(UnconvError, OSError):
     """A picture that is absent, damaged, too large or of an unknown kind."""
+
+
+class TraceError(UnconvError, OSError):
+    """A file of measured traces that is absent, damaged or of an unknown kind, or whose sampling rate is not clear."""
 
 
 class WeightsError(UnconvError, OSError):

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from unconv.errors import WriteError
-from unconv.files import file_names, refuse_unwritable, write
+from unconv.files import file_names, refuse_unwritable, whole_file, write
 from unconv.files.names import hidden_name
 
 
@@ -177,3 +177,21 @@ def test_names_of_files_are_short_and_differ():
     assert found[:2] == ["features.29", "a_b"]
     assert len({name.casefold() for name in found} | {"index.html"}) == len(names) + 1
     assert all(0 < len(os.fsencode(name)) <= 110 and "/" not in name and name.strip(".") for name in found)
+
+
+def test_a_file_that_is_written_bit_by_bit_takes_its_place_at_the_end(tmp_path):
+    path = tmp_path / "a" / "b.txt"
+    with whole_file(path) as partial:
+        partial.write_bytes(b"new")
+        assert partial.parent == path.parent and partial.name.startswith(".b.txt.") and not path.exists()
+    assert [(found.name, found.read_bytes()) for found in path.parent.iterdir()] == [("b.txt", b"new")]
+
+
+@pytest.mark.parametrize("stop", [KeyboardInterrupt(), ValueError("mine"), FileNotFoundError("mine")])
+def test_what_stops_a_block_comes_as_it_is_and_leaves_the_old_file(tmp_path, stop):
+    (tmp_path / "a.txt").write_bytes(b"old")
+    with pytest.raises(type(stop)) as stopped, whole_file(tmp_path / "a.txt") as partial:
+        partial.write_bytes(b"new")
+        raise stop
+    assert stopped.value is stop
+    assert [(found.name, found.read_bytes()) for found in tmp_path.iterdir()] == [("a.txt", b"old")]

@@ -1,6 +1,6 @@
 """Writing: a file or a folder appears whole or not at all, whatever stops the program, and nothing but ours is replaced."""
 
-from unconv.files.file import refuse_unwritable, write
+from unconv.files.file import refuse_unwritable, said_in_words, whole_file, write
 from unconv.files.folder import Staged, refuse_taken, whole_folder
 from unconv.files.names import file_names
 from unconv.files.stops import Terminated, ignore_stops, terminable, uninterrupted
@@ -12,8 +12,10 @@ __all__ = [
     "ignore_stops",
     "refuse_taken",
     "refuse_unwritable",
+    "said_in_words",
     "terminable",
     "uninterrupted",
+    "whole_file",
     "whole_folder",
     "write",
 ]

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 from unconv.errors import UnconvError, WriteError
 from unconv.files.lock import lock
@@ -32,11 +33,40 @@ def write(path: Path, content: bytes) -> None:
     Raises:
         WriteError: there is no room or no permission, the name is too long, or what has it is read-only or no file.
     """
+    with whole_file(path) as partial, said_in_words(path), partial.open("r+b") as file:
+        file.write(content)
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Give an empty hidden file beside `path`, which takes its place as the block ends, or goes where the block fails.
+
+    It is to be written as it stands, not replaced, and closed before the block ends. As for `write`, folders are made, a mode
+    and a symbolic link are kept. Errors of the block's own writing come as they are: `said_in_words` has words for them.
+
+    Raises:
+        WriteError: as `write` does.
+    """
     with said_in_words(path):
         target, mode = _admitted(path)
         target.parent.mkdir(parents=True, exist_ok=True)
         _clear(target)
-        _replace(target, content, mode)
+        partial, file = _opened(target)
+    with file:
+        try:
+            yield partial
+            with said_in_words(path):
+                # Otherwise the name may reach the disk before the content, and a power cut leave an empty file.
+                os.fsync(file.fileno())
+                if mode is not None:
+                    os.chmod(partial, mode)
+                if sys.platform == "win32":
+                    file.close()  # which renames no open file
+                os.replace(partial, target)
+        except BaseException:
+            with suppress(OSError):
+                partial.unlink(missing_ok=True)
+            raise
 
 
 def refuse_unwritable(path: Path) -> None:
@@ -90,27 +120,21 @@ def _admitted(path: Path) -> tuple[Path, int | None]:
     return target, stat.S_IMODE(mode)
 
 
-def _replace(target: Path, content: bytes, mode: int | None) -> None:
-    partial = target.with_name(hidden_name(target.name, f".{secrets.token_hex(8)}.partial"))
-    try:
-        descriptor = os.open(partial, os.O_CREAT | os.O_EXCL | os.O_WRONLY | getattr(os, "O_BINARY", 0), 0o666)
-        with os.fdopen(descriptor, "wb") as file:
+def _opened(target: Path) -> tuple[Path, BinaryIO]:
+    """Return a new hidden file beside `target`, and the open file that holds its lock."""
+    while True:
+        partial = target.with_name(hidden_name(target.name, f".{secrets.token_hex(8)}.partial"))
+        try:
+            descriptor = os.open(partial, os.O_CREAT | os.O_EXCL | os.O_WRONLY | getattr(os, "O_BINARY", 0), 0o666)
+            file = os.fdopen(descriptor, "wb")
             # Locked, it is no rest to the `_clear` of another process, which may have come before the lock.
-            if not lock(descriptor) or not os.fstat(descriptor).st_nlink:
-                return _replace(target, content, mode)
-            file.write(content)
-            file.flush()
-            # Otherwise the name may reach the disk before the content, and a power cut leave an empty file.
-            os.fsync(descriptor)
-            if mode is not None:
-                os.chmod(partial, mode)
-            if sys.platform == "win32":
-                file.close()  # which renames no open file
-            os.replace(partial, target)
-    except BaseException:
-        with suppress(OSError):
-            partial.unlink(missing_ok=True)
-        raise
+            if lock(descriptor) and os.fstat(descriptor).st_nlink:
+                return partial, file
+            file.close()
+        except BaseException:
+            with suppress(OSError):
+                partial.unlink(missing_ok=True)
+            raise
 
 
 def _clear(target: Path) -> None:
