@@ -1,0 +1,162 @@
+"""Traces as they come, of any kind and shape: which of them can be used, and results in the same kind and shape."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from unconv.errors import DtypeError, ShapeError
+
+_NAMED = 8  # traces that a note lists
+_OFFSET = 0.02  # of a trace's largest sample: a median above that is an offset
+
+
+@dataclass(frozen=True)
+class Gather:
+    """Traces side by side, and which of them are sound.
+
+    Args:
+        given: as it came.
+        samples: (count, n), floating, all traces.
+        dead: (count,) all samples alike. broken: NaN or infinite samples among them. clipped: flat at an extreme.
+        clipped_counts: whether a clipped trace is used.
+    """
+
+    given: Any
+    samples: Tensor
+    dead: Tensor
+    broken: Tensor
+    clipped: Tensor
+    clipped_counts: bool = False
+
+    @cached_property
+    def used(self) -> Tensor:
+        """(count,) which traces are worked on."""
+        left_out = self.dead | self.broken | (False if self.clipped_counts else self.clipped)
+        return ~left_out
+
+    @property
+    def sound(self) -> Tensor:
+        """(used, n), the traces that are worked on."""
+        return self.samples[self.used]
+
+    @property
+    def kept(self) -> tuple[int, ...]:
+        """The numbers of the traces that are left as they are, in the order in which they came."""
+        return tuple(torch.nonzero(~self.used).flatten().tolist())
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Which traces are left as they are, and why."""
+        reasons = {
+            "dead (all samples alike)": self.dead,
+            "broken (NaN or infinite samples)": self.broken,
+            "clipped (flat at the largest or smallest value)": self.clipped & ~self.dead & ~self.broken,
+        }
+        if self.clipped_counts:
+            reasons.popitem()
+        return tuple(f"kept as they are, {why}: {_listed(which)}" for why, which in reasons.items() if bool(which.any()))
+
+    def using(self, values: Tensor) -> Gather:
+        """Take other samples in place of the sound ones: (used, n)."""
+        samples = self.samples.clone()
+        samples[self.used] = values.to(samples)
+        return replace(self, samples=samples)
+
+    def like_given(self, values: Tensor, rest: float | None = None) -> Any:
+        """Return results of the sound traces, (used, m), in the kind and shape that the traces came in.
+
+        Args:
+            rest: what other traces hold; None: what they came with, which needs m = n.
+        """
+        count = len(self.samples)
+        if rest is None:
+            whole = self.samples.to(values.dtype, copy=True)
+        else:
+            whole = values.new_full((count, *values.shape[1:]), rest)
+        whole[self.used.to(whole.device)] = values.to(whole.device)
+        shape = (*np.shape(self.given)[:-1], *values.shape[1:])
+        whole = whole.reshape(shape)
+        return whole if isinstance(self.given, Tensor) else whole.cpu().numpy()
+
+
+def gather(where: str, traces: Any, clipped: str = "keep") -> Gather:
+    """Take traces (..., n): a NumPy array or a tensor; integers become floats.
+
+    Args:
+        clipped: "keep" traces that are flat at an extreme as they are, or "use" them as others.
+
+    Raises:
+        DtypeError: complex or other samples. ShapeError: no trace, one of less than two samples, or another word.
+    """
+    if clipped not in ("keep", "use"):
+        raise ShapeError(f"{where}: clipped is {clipped!r}, but 'keep' or 'use' was needed.")
+    array = traces if isinstance(traces, Tensor) else np.asarray(traces)
+    if not isinstance(array, Tensor):
+        if array.dtype.kind not in "fiu":
+            raise DtypeError(f"{where}: the traces are {array.dtype}, but real numbers were needed. Pass a numeric array.")
+        # Integers of more than 24 bits do not fit float32.
+        wide = array.dtype.itemsize > (2 if array.dtype.kind in "iu" else 4)
+        array = torch.from_numpy(np.ascontiguousarray(array, dtype=np.float64 if wide else np.float32))
+    elif array.is_complex() or array.dtype == torch.bool:
+        raise DtypeError(f"{where}: the traces are {array.dtype}, but real numbers were needed. Pass x.real or x.float().")
+    if array.ndim < 1 or array.numel() == 0 or array.shape[-1] < 2:
+        raise ShapeError(
+            f"{where}: the traces are {tuple(array.shape)}, but (..., n) with at least two samples each was needed. "
+            "The last axis is time."
+        )
+    samples = array.detach().reshape(-1, array.shape[-1])
+    samples = samples if samples.dtype in (torch.float32, torch.float64) else samples.float()
+    broken = ~torch.isfinite(samples).all(1)
+    sound = torch.where(broken[:, None], 0, samples)
+    dead = (sound == sound[:, :1]).all(1) & ~broken
+    return Gather(traces, samples, dead, broken, flat(sound).any(1) & ~dead & ~broken, clipped == "use")
+
+
+def flat(samples: Tensor) -> Tensor:
+    """Tell which samples of clipped traces stand at the limit: (count, n).
+
+    A trace is clipped where three samples in a row stand at its largest or smallest value, and the trace comes to them in a
+    step of two of its quanta at least: a peak that is only coarsely sampled in height is left by a single one.
+    """
+    found = torch.zeros_like(samples, dtype=torch.bool)
+    if samples.shape[1] < 3:
+        return found
+    steps = samples.diff(dim=1).abs()
+    quantum = torch.where(steps > 0, steps, torch.inf).amin(1, keepdim=True)
+    for extreme in (samples.amax(1, keepdim=True), samples.amin(1, keepdim=True)):
+        # Zero is where a muted or padded trace rests: that is no limit of an instrument.
+        there = (samples == extreme) & (samples != 0)
+        three = there[:, 2:] & there[:, 1:-1] & there[:, :-2]
+        edge = there[:, 1:] != there[:, :-1]
+        steep = (edge & (steps >= 1.5 * quantum)).any(1)
+        for shift in range(3):
+            found[:, shift : shift + three.shape[1]] |= three & steep[:, None]
+    return found
+
+
+def without_offset(samples: Tensor, small: bool = False) -> tuple[Tensor, str]:
+    """Return traces (count, n) without their medians, and what is said of it: "" where they have none to speak of.
+
+    Args:
+        small: take away medians that are not worth saying, too.
+    """
+    if not samples.numel():
+        return samples, ""
+    offset = samples.median(-1, keepdim=True).values
+    size = (samples - offset).abs().amax(1, keepdim=True)
+    loud = offset.abs() > _OFFSET * size
+    told = f"an offset was taken away, the largest {float(offset.abs().max()):.4g} ({int(loud.sum())} of {len(samples)})"
+    return torch.where(loud | small, samples - offset, samples), told if bool(loud.any()) else ""
+
+
+def _listed(which: Tensor) -> str:
+    numbers = torch.nonzero(which).flatten().tolist()
+    more = f" and {len(numbers) - _NAMED} more" if len(numbers) > _NAMED else ""
+    noun = "trace" if len(numbers) == 1 else "traces"
+    return f"{noun} {', '.join(map(str, numbers[:_NAMED]))}{more}"

@@ -1,0 +1,11 @@
+from .filters import Filtered as Filtered
+from .filters import predictive as predictive
+from .filters import spiking as spiking
+from .method_table import SPIKES as SPIKES
+from .receivers import ReceiverFunctions as ReceiverFunctions
+from .receivers import receiver_function as receiver_function
+from .spikes import Spikes as Spikes
+from .spikes import sparse_spikes as sparse_spikes
+from .wavelet import Phase as Phase
+from .wavelet import Wavelet as Wavelet
+from .wavelet import estimate_wavelet as estimate_wavelet
