@@ -33,7 +33,8 @@ def reference() -> str:
     parts = [HEAD]
     for group in groups("unconv.cli.commands"):
         parts.append(f"## {group.heading}\n")
-        parts += [described(function.__name__, commands[function.__name__]) for function in group.commands]
+        names = [function.__name__.replace("_", "-") for function in group.commands]
+        parts += [described(name, commands[name]) for name in names]
     return "\n".join(parts)
 
 

@@ -44,7 +44,7 @@ def test_a_command_is_one_function_in_one_file(tmp_path, monkeypatch):
 
 def test_the_groups_stand_in_help_in_their_order():
     headings = [group.heading for group in groups("unconv.cli.commands")]
-    assert headings == ["Networks", "Data sets", "Operations", "Signals and pictures"]
+    assert headings == ["Networks", "Data sets", "Operations", "Signals and pictures", "Seismic traces and ultrasonic scans"]
     told = CliRunner().invoke(cli.app, ["--help"]).output
     places = [told.index(heading) for heading in headings]
     assert places == sorted(places)

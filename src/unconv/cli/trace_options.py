@@ -1,0 +1,244 @@
+"""What the commands on traces read from their options, and what they show."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from unconv.errors import UnconvError
+from unconv.files import refuse_unwritable, whole_file
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from unconv.inverse.fields.seismic import Wavelet
+    from unconv.traces import Block, TraceFile
+
+    Array = np.ndarray[Any, Any]
+
+_DRAWN = 400  # traces of a picture
+_FIRST = 2**18  # samples of a block, of the four from which a wavelet is estimated
+_ENDINGS = {".sgy": "SEG-Y", ".segy": "SEG-Y", ".mseed": "miniSEED", ".ms": "miniSEED", ".sac": "SAC", ".npy": "npy"}
+_CYCLES = 1.5  # periods of a Ricker wavelet on either side, after which it is next to nothing
+
+
+def refuse_places(where: str, places: Sequence[Path], sources: Sequence[Path], force: bool) -> None:
+    """Refuse to write over the sources, twice over one file, over anything without leave, and where nothing can be written."""
+    for path in places:
+        if any(os.path.realpath(path) == os.path.realpath(source) for source in sources):
+            raise UnconvError(f"{where}: {path} is read, and would be written over. Choose another name.")
+        refuse_unwritable(path)
+        if os.path.lexists(path) and not force:
+            raise UnconvError(f"{where}: {path} is there already. Pass --force to replace it, or another name.")
+    if len({os.path.realpath(path) for path in places}) < len(places):
+        raise UnconvError(f"{where}: two results would go to one file. Choose another name for one.")
+
+
+def refuse_ending(file: TraceFile, out: Path) -> None:
+    """Refuse a result's name that ends as another kind of file does."""
+    meant = _ENDINGS.get(out.suffix.lower(), file.kind)
+    if meant not in (file.kind, "npy"):
+        raise UnconvError(
+            f"spikes: {out} ends as {meant} does, but the result is of the input's kind, {file.kind}, or .npy. Rename it."
+        )
+
+
+def told_as_json(told: dict[str, Any]) -> str:
+    """Return numbers as JSON, which has no NaN and no infinity: null stands for them."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {name: plain(each) for name, each in value.items()}
+        if isinstance(value, (list, tuple)):
+            return [plain(each) for each in value]
+        return None if isinstance(value, float) and not math.isfinite(value) else value
+
+    return json.dumps(plain(told), indent=1, allow_nan=False)
+
+
+def read_pair(option: str, text: str) -> tuple[float, float]:
+    """Read two numbers with a comma between, the first one smaller."""
+    try:
+        first, second = (float(part) for part in text.split(","))
+    except ValueError:
+        raise typer.BadParameter(f"{option} {text!r}: write two numbers with a comma between, such as -5,30.") from None
+    if not first < second or first - first or second - second:  # infinite ones have no difference
+        raise typer.BadParameter(f"{option} {text!r}: two finite numbers were needed, the first smaller than the second.")
+    return first, second
+
+
+def read_samples(option: str, text: str) -> Array:
+    """Read the samples (k,) of a wavelet or pulse from a file: .npy, or numbers in a text."""
+    import numpy as np
+
+    try:
+        if text.lower().endswith(".npy"):
+            made = np.load(text, allow_pickle=False)
+        else:
+            made = np.array([float(part) for part in Path(text).read_text().replace(",", " ").replace(";", " ").split()])
+    except (OSError, ValueError, EOFError) as error:
+        raise UnconvError(f"{option}: {text} cannot be read: {error}. Pass .npy, or a text of numbers.") from error
+    if made.size == 0 or made.squeeze().ndim > 1:
+        raise UnconvError(f"{option}: {text} holds {made.shape}, but the samples (k,) of one wavelet were needed.")
+    return np.atleast_1d(made.squeeze())
+
+
+def read_wavelet(text: str, centre: int | None, file: TraceFile, progress: Any) -> Wavelet:
+    """Return the wavelet that an option names: a file, ricker:FREQUENCY, or estimate:LENGTH[,PHASE] from the traces."""
+    from unconv.inverse.fields.seismic import Wavelet, estimate_wavelet
+
+    name, colon, rest = text.partition(":")
+    if os.path.isfile(text) or not colon or name not in ("ricker", "estimate"):
+        samples = read_samples("--wavelet", text)
+        return Wavelet(samples, len(samples) // 2 if centre is None else centre, "given")
+    if centre is not None:
+        raise typer.BadParameter(f"--centre goes with a wavelet's file, not with {name}.")
+    if name == "ricker":
+        return Wavelet(_ricker(rest, file), _half(rest, file), "zero")
+    progress("estimating the wavelet", 0, 0)
+    parts = rest.split(",")
+    phase: Any = parts[1] if len(parts) > 1 else "zero"
+    if not parts[0].isdigit() or len(parts) > 2 or phase not in ("zero", "minimum", "mixed"):
+        raise typer.BadParameter(f"--wavelet {text!r}: write estimate:LENGTH, with ,minimum or ,mixed behind if wanted.")
+    return estimate_wavelet(_first_traces(file), int(parts[0]), phase)
+
+
+def _first_traces(file: TraceFile) -> Array:
+    """Return the first traces of a file, of one length, as many as tell enough of a wavelet."""
+    import numpy as np
+
+    blocks = list(islice(file.blocks(_FIRST), 4))
+    n = max(block.values.shape[1] for block in blocks)
+    return np.concatenate([block.values for block in blocks if block.values.shape[1] == n])
+
+
+def _frequency(text: str, file: TraceFile) -> tuple[float, float]:
+    if file.rate is None:
+        raise UnconvError(f"--wavelet ricker: {file.path} does not say how many samples a second there are. Pass --rate.")
+    try:
+        frequency = float(text)
+    except ValueError:
+        raise typer.BadParameter(f"--wavelet ricker:{text}: write a frequency in Hz, such as ricker:25.") from None
+    if not 0 < frequency < file.rate / 2:
+        raise typer.BadParameter(f"--wavelet ricker:{text}: a frequency above 0 and below {file.rate / 2:g} Hz was needed.")
+    return frequency, file.rate
+
+
+def _half(text: str, file: TraceFile) -> int:
+    frequency, rate = _frequency(text, file)
+    return max(1, round(_CYCLES * rate / frequency))
+
+
+def _ricker(text: str, file: TraceFile) -> Array:
+    import numpy as np
+
+    frequency, rate = _frequency(text, file)
+    half = _half(text, file)
+    turn = (np.pi * frequency * np.arange(-half, half + 1) / rate) ** 2
+    made: Array = (1 - 2 * turn) * np.exp(-turn)
+    return made
+
+
+def read_pulse(text: str, file: TraceFile, start: float) -> Any:
+    """Return the pulse that an option names: a file, "estimate", or the strongest echo between two times."""
+    if text == "estimate":
+        return text
+    if text.startswith("gate:"):
+        from unconv.inverse.fields.ultrasonic import pulse_of_echo
+
+        return pulse_of_echo(_first_traces(file), float(file.rate or 1), read_pair("--pulse gate:", text[5:]), start).numpy()
+    return read_samples("--pulse", text)
+
+
+def array_bytes(array: Array) -> bytes:
+    """Return an array as the bytes of an .npy file."""
+    import numpy as np
+
+    buffer = io.BytesIO()
+    np.save(buffer, array)
+    return buffer.getvalue()
+
+
+@contextmanager
+def into_array(file: TraceFile, out: Path) -> Iterator[Any]:
+    """Write results as .npy (count, n), whole or not at all, whatever kind of file the traces came from."""
+    import numpy as np
+
+    if len(file.shape) < 2:
+        raise UnconvError(f"spikes: the traces of {file.path} have several lengths, which .npy has no place for. Name no .npy.")
+    with whole_file(out) as partial:
+        made = np.lib.format.open_memmap(partial, mode="w+", dtype=np.float32, shape=file.shape)
+        yield _Array(made)
+        made.flush()
+
+
+@dataclass(frozen=True)
+class _Array:
+    made: Any
+
+    def put(self, first: int, values: Array) -> None:
+        self.made[first : first + len(values)] = values
+
+
+@dataclass
+class Picked:
+    """Traces that are picked out of a file, evenly, to be drawn.
+
+    Args:
+        count: traces of the file. `wanted`: whether any are.
+    """
+
+    count: int
+    wanted: bool
+    rows: list[dict[str, Array]] = field(default_factory=list)
+
+    def take(self, block: Block, **results: Any) -> None:
+        """Pick from a block, and from what was made of it; copies, so that nothing keeps the block in memory."""
+        if not self.wanted:
+            return
+        step = max(1, -(-self.count // _DRAWN))
+        for row in range(-block.first % step, len(block.values), step):
+            some = {"before": block.values, **{name: value for name, value in results.items() if value is not None}}
+            self.rows.append({name: value[row].copy() for name, value in some.items()})
+
+    def _stacked(self, name: str, longest: bool = False) -> Array:
+        """Return what was picked as one array: all cut to the shortest, or filled up with NaN to the longest."""
+        import numpy as np
+
+        lengths = [len(row[name]) for row in self.rows]
+        n = max(lengths) if longest else min(lengths)
+        return np.stack([np.pad(row[name][:n], (0, max(0, n - len(row[name]))), constant_values=np.nan) for row in self.rows])
+
+    def _times(self, file: TraceFile, start: float) -> Array:
+        import numpy as np
+
+        n = min(len(row["before"]) for row in self.rows)
+        return start + np.arange(n) / (file.rate or 1.0)
+
+    def drawn(self, file: TraceFile, method: str) -> bytes:
+        """Draw before and after; of a single trace its spikes and what they explain."""
+        from unconv.render.traces import section_picture, spikes_picture
+
+        times, unit = self._times(file, file.start), "s" if file.rate else "samples"
+        if len(self.rows) == 1 and "refit" in self.rows[0]:
+            one = self.rows[0]
+            return spikes_picture(one["before"], one["after"], one.get("deviation"), one["refit"], times, unit=unit)
+        before, after = self._stacked("before"), self._stacked("after")
+        return section_picture(before, after, times, names=("traces", method), unit=unit)
+
+    def echoes(self, file: TraceFile, start: float) -> bytes:
+        """Draw scans with the echoes found in them."""
+        from unconv.render.traces import echoes_picture
+
+        delays, amplitudes = (self._stacked(name, longest=True) for name in ("delays", "amplitudes"))
+        return echoes_picture(self._stacked("before"), self._times(file, start), delays, amplitudes)
