@@ -16,6 +16,7 @@ from torch import nn
 from torchvision import models
 
 import unconv
+from cases.networks import DATA
 from unconv import ops
 from unconv.reverse.rules import KEEPERS, REACHES, RULES
 
@@ -135,10 +136,31 @@ def test_the_page_on_deconvolution_shows_what_its_code_gives(tmp_path):
         assert f"(images/{name}.png)" in page
 
 
+ANY_NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not (DATA / "inverse").is_dir(), reason="real signals are absent; set UNCONV_DATA to their folder")
+def test_the_page_on_spikes_shows_what_its_code_gives(tmp_path, monkeypatch):
+    for library in ("obspy", "segyio", "scipy", "matplotlib"):
+        pytest.importorskip(library, reason=f"{library} is absent: pip install {library}")
+    monkeypatch.setenv("UNCONV_DATA", str(DATA))
+    executed = runpy.run_path(str(ROOT / "docs" / "write_steps.py"))["executed"]
+    pictures = runpy.run_path(str(ROOT / "docs" / "write_spikes.py"))["pictures"]
+    names = {}
+    made, page = executed("spikes.md", tmp_path, names), (ROOT / "docs" / "spikes.md").read_text()
+    assert ANY_NUMBER.sub("#", made) == ANY_NUMBER.sub("#", page)
+    numbers = [[float(number) for number in ANY_NUMBER.findall(text)] for text in (made, page)]
+    assert numbers[0] == pytest.approx(numbers[1], rel=0.05, abs=0.02)
+    pictures(names, tmp_path / "images")
+    for name in ("spikes", "echoes"):
+        assert likeness(tmp_path / "images" / f"{name}.png", ROOT / "docs" / "images" / f"{name}.png") < 2
+
+
 @pytest.mark.parametrize(
     ("page", "language"),
     [
-        *product(["transposed-convolution", "deconvolution"], ["python", "text", "sh"]),
+        *product(["transposed-convolution", "deconvolution", "spikes"], ["python", "text", "sh"]),
         ("rectifiers-and-gates", "python"),
     ],
 )
@@ -148,7 +170,7 @@ def test_the_two_languages_show_the_same_blocks(page, language):
     assert english == chinese
 
 
-@pytest.mark.parametrize("page", ["transposed-convolution", "deconvolution"])
+@pytest.mark.parametrize("page", ["transposed-convolution", "deconvolution", "spikes"])
 def test_the_two_languages_show_the_same_pictures(page):
     english, chinese = (
         re.findall(r"\(images/[^)]*\)", (ROOT / "docs" / f"{page}{name}.md").read_text()) for name in ("", ".zh-CN")
