@@ -8,6 +8,7 @@ import secrets
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from ipaddress import ip_address
 from pathlib import Path
 from types import FrameType
@@ -123,8 +124,7 @@ class Answers:
 
     async def unit(self, request: Any) -> Any:
         """A unit's projection in a picture."""
-        trace = request.query_params.get("trace") == "1"
-        return await self._of_unit(request, lambda *unit: self.live.unit(*unit, trace=trace))
+        return await self._of_unit(request, partial(self.live.unit, trace=request.query_params.get("trace") == "1"))
 
     async def trust(self, request: Any) -> Any:
         """How far that projection is to be trusted."""
