@@ -297,12 +297,13 @@ def write_segy(path: Path, gigabytes: float, n: int = 1500, interval: int = 4000
     return times * len(traces)
 
 
-def on_file(gigabytes: float) -> None:
+def on_file(gigabytes: float, method: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
         source, target, wave = (Path(folder) / name for name in ("big.sgy", "spikes.sgy", "wave.npy"))
         count = write_segy(source, gigabytes)
         np.save(wave, ricker(30, 0.004, 41))
-        command = [sys.executable, "-m", "unconv", "spikes", source, target, "--wavelet", wave]
+        options = ["--wavelet", wave] if method in seismic.SPIKES else ["--length", 40]
+        command = [sys.executable, "-m", "unconv", "spikes", source, target, "--method", method, *options]
         _, seconds = timed(lambda: subprocess.run(list(map(str, command)), check=True, stdout=subprocess.DEVNULL))
         # In kilobytes on Linux, in bytes on macOS.
         peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / (1e6 if sys.platform != "darwin" else 1e9)
@@ -319,10 +320,11 @@ def main() -> None:
     parser.add_argument(
         "--file", type=float, metavar="GB", help="run the command on a SEG-Y file of so many GB, and nothing else"
     )
+    parser.add_argument("--method", default="spiking", help="of --file; sbl takes some 30 ms a trace")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     if arguments.file is not None:
-        on_file(arguments.file)
+        on_file(arguments.file, arguments.method)
         return
     pylops = optional()
     parts: dict[str, Callable[[], None]] = {

@@ -127,12 +127,14 @@ def flat(samples: Tensor) -> Tensor:
     found = torch.zeros_like(samples, dtype=torch.bool)
     if samples.shape[1] < 3:
         return found
-    steps = samples.diff(dim=1).abs()
-    quantum = torch.where(steps > 0, steps, torch.inf).amin(1, keepdim=True)
     for extreme in (samples.amax(1, keepdim=True), samples.amin(1, keepdim=True)):
         # Zero is where a muted or padded trace rests: that is no limit of an instrument.
         there = (samples == extreme) & (samples != 0)
         three = there[:, 2:] & there[:, 1:-1] & there[:, :-2]
+        if not bool(three.any()):
+            continue
+        steps = samples.diff(dim=1).abs()
+        quantum = torch.where(steps > 0, steps, torch.inf).amin(1, keepdim=True)
         edge = there[:, 1:] != there[:, :-1]
         steep = (edge & (steps >= 1.5 * quantum)).any(1)
         for shift in range(3):
