@@ -122,7 +122,7 @@ def flat(samples: Tensor) -> Tensor:
     """Tell which samples of clipped traces stand at the limit: (count, n).
 
     A trace is clipped where three samples in a row stand at its largest or smallest value, and the trace comes to them in a
-    step of two of its quanta at least: a peak that is only coarsely sampled in height is left by a single one.
+    step of more than three of its quanta: a peak that is only coarsely sampled in height is left by smaller ones.
     """
     found = torch.zeros_like(samples, dtype=torch.bool)
     if samples.shape[1] < 3:
@@ -136,7 +136,7 @@ def flat(samples: Tensor) -> Tensor:
         steps = samples.diff(dim=1).abs()
         quantum = torch.where(steps > 0, steps, torch.inf).amin(1, keepdim=True)
         edge = there[:, 1:] != there[:, :-1]
-        steep = (edge & (steps >= 1.5 * quantum)).any(1)
+        steep = (edge & (steps > 3.5 * quantum)).any(1)
         for shift in range(3):
             found[:, shift : shift + three.shape[1]] |= three & steep[:, None]
     return found

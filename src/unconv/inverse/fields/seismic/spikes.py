@@ -162,8 +162,10 @@ def _solved(
     """Solve block by block: spikes, deviations, noise, refit, and whether all converged."""
     y = given.sound
     # Traces and wavelet are brought to size 1: squares of small numbers would vanish in float32.
-    size = y.double().square().mean(1).sqrt().clamp(min=torch.finfo(torch.float64).tiny)
-    loud = float(operator.kernel.norm())
+    peak = y.double().abs().amax(1).clamp(min=torch.finfo(torch.float64).tiny)
+    size = peak * (y.double() / peak[:, None]).square().mean(1).sqrt()
+    high = operator.kernel.abs().max()
+    loud = float(high * (operator.kernel / high).norm())
     unit = on_traces("sparse_spikes", operator.kernel / loud, operator.centre[0], y.shape[1])
     back = size / loud
     found = [torch.zeros_like(y), torch.zeros_like(y), torch.zeros_like(y[:, 0]), torch.zeros_like(y)]
