@@ -81,6 +81,7 @@ def test_a_picture_is_drawn(section, unconv_command):
         (("--method", "magic"), 2, "write one of"),
         (("--method", "spiking", "--wavelet", "ricker:25"), 2, "takes no --wavelet"),
         (("--method", "predictive"), 2, "--gap"),
+        (("--method", "l1", "--wavelet", "estimate:31", "--deviation", "d.npy"), 2, "knows no deviations"),
         (("--method", "spiking", "--gap", "3"), 2, "--gap goes with"),
         (("--wavelet", "estimate:31", "--noise", "loud"), 2, "estimate or a number"),
         (("--wavelet", "estimate:31", "--noise", "-1"), 1, "above zero"),
@@ -105,6 +106,21 @@ def test_nothing_is_written_over_the_input_or_without_leave(section, unconv_comm
     )
     assert status == 1 and "one file" in error
     assert (section / "in.npy").read_bytes() == before
+
+
+def test_deviations_of_a_dead_trace_fit_into_ibm_floats(tmp_path, unconv_command):
+    segyio = pytest.importorskip("segyio", reason="segyio is absent: pip install segyio")
+    from cases.traces import segy
+
+    values = np.stack([synthetic(seed, 30, 150)[1] for seed in range(3)]).astype(np.float32)
+    values[1] = 0
+    before = segy(tmp_path / "in.sgy", values, code=1)
+    arguments = ("--wavelet", "ricker:25", "--deviation", tmp_path / "deviation.sgy")
+    status, _, error = unconv_command("spikes", before, tmp_path / "out.sgy", *arguments)
+    assert status == 0, error
+    with segyio.open(str(tmp_path / "deviation.sgy"), ignore_geometry=True) as file:
+        found = file.trace.raw[:]
+    assert not found[1].any() and found[0].any()
 
 
 def test_segy_headers_stay_to_the_bit(tmp_path, unconv_command):

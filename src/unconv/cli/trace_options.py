@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     Array = np.ndarray[Any, Any]
 
-_DRAWN = 400  # traces of a picture
+_DRAWN, _WIGGLES = 400, 30  # traces of a picture, and up to how many are drawn as wiggles
 _FIRST = 2**18  # samples of a block, of the four from which a wavelet is estimated
 _ENDINGS = {".sgy": "SEG-Y", ".segy": "SEG-Y", ".mseed": "miniSEED", ".ms": "miniSEED", ".sac": "SAC", ".npy": "npy"}
 _CYCLES = 1.5  # periods of a Ricker wavelet on either side, after which it is next to nothing
@@ -227,14 +227,15 @@ class Picked:
 
     def drawn(self, file: TraceFile, method: str) -> bytes:
         """Draw before and after; of a single trace its spikes and what they explain."""
-        from unconv.render.traces import section_picture, spikes_picture
+        from unconv.render.traces import section_picture, spikes_picture, wiggle_picture
 
         times, unit = self._times(file, file.start), "s" if file.rate else "samples"
         if len(self.rows) == 1 and "refit" in self.rows[0]:
             one = self.rows[0]
             return spikes_picture(one["before"], one["after"], one.get("deviation"), one["refit"], times, unit=unit)
         before, after = self._stacked("before"), self._stacked("after")
-        return section_picture(before, after, times, names=("traces", method), unit=unit)
+        picture = wiggle_picture if len(self.rows) <= _WIGGLES else section_picture
+        return picture(before, after, times, names=("traces", method), unit=unit)
 
     def echoes(self, file: TraceFile, start: float) -> bytes:
         """Draw scans with the echoes found in them."""

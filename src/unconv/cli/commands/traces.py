@@ -16,7 +16,7 @@ from unconv.cli.progress import Progress, print_table, remark, show_progress
 from unconv.cli.trace_options import Picked, read_pair, read_pulse, read_wavelet, refuse_ending, refuse_places, told_as_json
 from unconv.errors import UnconvError, printable
 from unconv.files import write
-from unconv.inverse.fields.seismic.method_table import FILTERS, SPIKES, method_help
+from unconv.inverse.fields.seismic.method_table import FILTERS, SPIKES, WITH_DEVIATIONS, method_help
 
 if TYPE_CHECKING:
     from unconv.traces import TraceFile
@@ -56,7 +56,9 @@ def spikes(
         typer.Option(help="The wavelet's error, as a share of the traces; by default 0.1 if it is estimated, else 0."),
     ] = None,
     clipped: Annotated[str, typer.Option(help="keep clipped traces as they are, or use them.")] = "keep",
-    deviation: Annotated[Path | None, typer.Option(help="Also write the spikes' standard deviations, as OUT.")] = None,
+    deviation: Annotated[
+        Path | None, typer.Option(help="Also write the spikes' standard deviations, as OUT; 0 for traces that are kept.")
+    ] = None,
     rate: Rate = None,
     picture: Picture = None,
     force: Force = False,
@@ -101,6 +103,8 @@ def _refuse_method(method: str, of_spikes: dict[str, Any], gap: int | None, nois
     given = [name for name, value in of_spikes.items() if value is not None] + (["--noise"] if noise != "estimate" else [])
     if method in FILTERS and given:
         raise typer.BadParameter(f"--method {method} takes no {', '.join(given)}. Leave that out.")
+    if method not in WITH_DEVIATIONS and of_spikes["--deviation"] is not None:
+        raise typer.BadParameter(f"--method {method} knows no deviations. Leave --deviation out, or use {WITH_DEVIATIONS[0]}.")
     if (method == "predictive") != (gap is not None):
         raise typer.BadParameter("--gap goes with --method predictive, which needs it.")
 
@@ -135,7 +139,7 @@ def _worked(
                 progress=_onward(progress, block.first, file.count),
                 **settings,
             )
-            results = {"traces": found.spikes, "deviation": found.deviation}
+            results = {"traces": found.spikes, "deviation": _without_nan(found.deviation, file)}
             noises += found.noise.tolist()
             converged &= found.converged
             picked.take(block, after=found.spikes, deviation=found.deviation, refit=found.refit)
@@ -150,6 +154,13 @@ def _worked(
     known = sorted(level for level in noises if level == level)
     told: dict[str, Any] = {"method": method, "kept": kept}
     return told | ({"noise": known[len(known) // 2] if known else None, "converged": converged} if method in SPIKES else {})
+
+
+def _without_nan(deviation: Any, file: TraceFile) -> Any:
+    """Return deviations with 0 in place of NaN, which traces that were kept have and IBM floats have no room for."""
+    import numpy as np
+
+    return deviation if file.kind == "npy" else np.nan_to_num(deviation, nan=0.0)
 
 
 def _onward(progress: Progress, first: int, total: int) -> Progress:

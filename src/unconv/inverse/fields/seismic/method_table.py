@@ -8,6 +8,7 @@ SPIKES = {
     "l1": "the l1 norm, with a strength that follows from the noise",
     "reweighted-l1": "the l1 norm, reweighted three times",
 }
+WITH_DEVIATIONS = ("sbl", "sbl-only")
 FILTERS = {
     "spiking": "least-squares filter of each trace that makes it white",
     "predictive": "filter that takes away what repeats after a gap, such as water-layer reverberations",
