@@ -81,6 +81,7 @@ def test_a_picture_is_drawn(section, unconv_command):
         (("--method", "magic"), 2, "write one of"),
         (("--method", "spiking", "--wavelet", "ricker:25"), 2, "takes no --wavelet"),
         (("--method", "predictive"), 2, "--gap"),
+        (("--method", "spiking", "--noise", "3", "--centre", "5"), 2, "takes no --centre, --noise"),
         (("--method", "l1", "--wavelet", "estimate:31", "--deviation", "d.npy"), 2, "knows no deviations"),
         (("--method", "spiking", "--gap", "3"), 2, "--gap goes with"),
         (("--wavelet", "estimate:31", "--noise", "loud"), 2, "estimate or a number"),
@@ -214,6 +215,36 @@ def test_echoes_are_told_printed_and_written(scans, unconv_command):
 def test_echoes_that_cannot_be_looked_for_are_refused(scans, unconv_command, options, status, said):
     found, _, error = unconv_command("echoes", scans[0] / "scan.npy", *options)
     assert (found, said in " ".join(error.replace("│", " ").split())) == (status, True), error
+
+
+def test_fragments_between_gaps_are_kept_and_listed(tmp_path, unconv_command):
+    obspy = pytest.importorskip("obspy", reason="obspy is absent: pip install obspy")
+    trace = synthetic(0, 30, 300)[1].astype(np.float32)
+    header = {"network": "XX", "station": "ONE", "channel": "BHZ", "sampling_rate": 500.0}
+    parts = [obspy.Trace(trace, header), obspy.Trace(trace[:10].copy(), header | {"starttime": obspy.UTCDateTime(100)})]
+    obspy.Stream(parts).write(str(tmp_path / "in.mseed"), "MSEED")
+    status, out, error = unconv_command(
+        "spikes", tmp_path / "in.mseed", tmp_path / "out.mseed", "--wavelet", "ricker:25", "--json"
+    )
+    assert status == 0, error
+    assert json.loads(out)["kept"] == [1]
+    np.testing.assert_array_equal(obspy.read(str(tmp_path / "out.mseed"))[1].data, trace[:10])
+
+
+def test_the_numbers_of_a_dead_component_are_json(tmp_path, unconv_command):
+    obspy = pytest.importorskip("obspy", reason="obspy is absent: pip install obspy")
+    stream = obspy.Stream()
+    for number in range(2):
+        for letter in "RZ":
+            header = {"network": "XX", "station": "ONE", "channel": f"BH{letter}", "sampling_rate": 20.0}
+            header["starttime"] = obspy.UTCDateTime(1000 * number)
+            samples = np.random.default_rng(number).standard_normal(400).cumsum()
+            stream.append(obspy.Trace(samples * (number == 0 or letter == "R"), header))
+    stream.write(str(tmp_path / "in.mseed"), "MSEED")
+    status, out, error = unconv_command("receiver-function", tmp_path / "in.mseed", "-o", tmp_path / "rf.npy", "--json")
+    assert status == 0, error
+    told = json.loads(out, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
+    assert told["events"][1]["fit"] is None and told["kept"] == [1] and told["notes"]
 
 
 def test_receiver_functions_of_measured_records(tmp_path, unconv_command):

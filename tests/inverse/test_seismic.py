@@ -377,3 +377,70 @@ def test_wavelets_that_cannot_be_estimated_are_refused_in_words(given, words):
 def test_rounds_below_zero_are_refused():
     with pytest.raises(ShapeError, match=r"^estimate_wavelet: rounds is -1"):
         estimate_wavelet(TRACE, 9, rounds=-1)
+
+
+# What a first version got wrong
+
+
+@pytest.mark.parametrize("centre", [0, 1, 5, 30])
+@pytest.mark.parametrize("method", ["sbl", "sbl-only", "l1"])
+def test_the_time_of_a_spike_may_be_any_sample_of_the_wavelet(method, centre):
+    truth, traces = isolated(2, 0.01, centre=centre)
+    found = sparse_spikes(traces, WAVELET, method=method, centre=centre)
+    assert np.isfinite(found.spikes).all() and np.isfinite(found.noise).all()
+    assert np.corrcoef(found.spikes[0], truth)[0, 1] > 0.95
+
+
+@pytest.mark.parametrize("offset", [0.2, 50.0])
+def test_an_offset_is_taken_away_and_said(offset):
+    truth, traces = isolated(2, 0.01)
+    found = sparse_spikes(traces + offset, WAVELET)
+    assert any("an offset was taken away" in note for note in found.notes)
+    assert np.corrcoef(found.spikes[0], truth)[0, 1] > 0.99
+    assert float(found.noise.max()) < 0.02
+
+
+def test_an_offset_does_not_change_an_estimated_wavelet():
+    traces = white(wavelet=WAVELET)
+    plain, lifted = estimate_wavelet(traces, 31), estimate_wavelet(traces + 2, 31)
+    assert np.corrcoef(plain.samples, lifted.samples)[0, 1] > 0.999
+
+
+def test_traces_that_are_no_spikes_and_noise_above_all_are_answered():
+    walk = np.random.default_rng(0).standard_normal((4, 200)).cumsum(1)
+    assert np.isfinite(sparse_spikes(walk, WAVELET).spikes).all()
+    assert not sparse_spikes(isolated()[1], WAVELET, noise=1e3).spikes.any()
+
+
+@pytest.mark.parametrize("peak", [20, 100, 1000])
+def test_integers_that_are_coarse_are_not_clipped(peak):
+    """25 Hz at 0.5 ms: the wavelet's top is flat for some samples at so few steps."""
+    slow = oracle.ricker(25, 0.0005, 241)
+    clean = white(20, 600, slow, snr=200)
+    coarse = np.round(clean / np.abs(clean).max(1, keepdims=True) * peak).astype(np.int16)
+    assert len(sparse_spikes(coarse[:, ::2], slow[::2]).kept) <= 4
+    cut = np.clip(clean, -0.5 * np.abs(clean).max(), 0.5 * np.abs(clean).max())
+    fine = np.round(cut / np.abs(cut).max() * 30000).astype(np.int16)
+    flat = np.array([np.abs(row).max() == np.abs(fine).max() for row in fine])
+    assert set(np.flatnonzero(flat)) - {2} <= set(sparse_spikes(fine[:, ::2], slow[::2]).kept) | {2}
+
+
+def test_each_trace_may_have_a_noise_of_its_own():
+    _, traces = isolated(3, 0.02)
+    levels = np.array([0.02, 0.5, 0.02])
+    found = sparse_spikes(traces, WAVELET, levels)
+    assert_close(found.noise, levels)
+    one = sparse_spikes(traces[1], WAVELET, 0.5)
+    assert_close(found.spikes[1], one.spikes, rtol=1e-9, atol=1e-12)
+    with pytest.raises(ShapeError, match=r"noise is \(2,\), but one number, or one for each trace, \(3,\)"):
+        sparse_spikes(traces, WAVELET, levels[:2])
+
+
+def test_a_misfit_keeps_a_wrong_wavelet_from_making_spikes():
+    truth, traces = isolated(4, 0.005)
+    wrong = oracle.ricker(27, 0.004, 31)
+    strict, lenient = (sparse_spikes(traces, wrong, misfit=misfit) for misfit in (0.0, 0.1))
+    assert (lenient.spikes != 0).sum() < (strict.spikes != 0).sum()
+    likeness_of = [np.corrcoef(found.spikes[0], truth)[0, 1] for found in (strict, lenient)]
+    assert likeness_of[1] > likeness_of[0]
+    assert_close(lenient.noise, strict.noise, rtol=1e-9, atol=0)

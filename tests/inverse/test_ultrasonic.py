@@ -393,3 +393,37 @@ def test_the_pulse_is_that_of_the_strongest_echo_in_the_gate_that_is_not_clipped
 def test_scans_without_an_echo_have_no_pulse(given, words):
     with pytest.raises(ShapeError, match=f"^pulse_of_echo: .*{words}"):
         pulse_of_echo(*given)
+
+
+# What a first version got wrong
+
+
+@pytest.mark.parametrize("delay", [10.0, 5.0, 395.0])
+def test_an_echo_that_the_scan_s_end_cuts_off_is_one_echo_and_less_sure(delay):
+    found = resolve_echoes(scans((delay,), (1.0,), 0.01)[0], PULSE, RATE)
+    middle = resolve_echoes(scans((200.0,), (1.0,), 0.01)[0], PULSE, RATE)
+    assert found.order == 1
+    assert float(found.delays[0]) * RATE == pytest.approx(delay, abs=0.2)
+    assert float(found.amplitudes[0]) == pytest.approx(1, abs=0.1)
+    assert float(found.deviations[0]) > float(middle.deviations[0])
+    assert any("ends cut 1 echoes off" in note for note in found.notes) and middle.notes == ()
+
+
+def test_what_lies_beside_a_gate_does_not_use_up_what_is_allowed_in_it():
+    y = scans((150.3, 220.0), (1.0, -0.5), 0.01)[0]
+    found = resolve_echoes(y, PULSE, RATE, gate=(200 / RATE, 240 / RATE), most=1)
+    assert found.order == 1 and found.fitted == 2
+    assert float(found.delays[0]) * RATE == pytest.approx(220, abs=0.2)
+    assert found.why().startswith("2 echoes, 1 in the gate, the criterion falls by ")
+
+
+@pytest.mark.parametrize("gate", [(0.0, float("inf")), (float("nan"), 1.0)])
+def test_a_gate_without_end_is_refused(gate):
+    with pytest.raises(ShapeError, match="but two times were needed"):
+        resolve_echoes(scans((150.0,), (1.0,))[0], PULSE, RATE, gate=gate)
+
+
+@pytest.mark.parametrize("options", [{"misfit": float("nan")}, {"start": float("nan")}])
+def test_settings_that_are_no_numbers_are_refused(options):
+    with pytest.raises(ShapeError, match=f"{next(iter(options))} is nan"):
+        resolve_echoes(scans((150.0,), (1.0,))[0], PULSE, RATE, **options)

@@ -51,6 +51,16 @@ def test_what_began_apart_is_of_other_events(tmp_path):
     assert open_arrivals(parts).radial.shape == (3, 400)
 
 
+def test_components_that_begin_apart_are_cut_to_the_time_they_share(tmp_path):
+    radial, vertical = waves(2, 460)
+    late = record(tmp_path, {"R": radial[60:]}, start=3, name="late.mseed")
+    found = open_arrivals([record(tmp_path, {"Z": vertical}), late])
+    assert found.radial.shape == (1, 400)
+    line = np.polynomial.polynomial.polyvander(np.arange(400), 1)
+    for made, wanted in ((found.radial[0], radial[60:]), (found.vertical[0], vertical[60:])):
+        np.testing.assert_allclose(made, wanted - line @ np.linalg.lstsq(line, wanted, rcond=None)[0], atol=1e-8)
+
+
 def test_lacking_components_and_two_rates_are_refused(tmp_path):
     radial, vertical = waves()
     with pytest.raises(TraceError, match="N, E are lacking"):
