@@ -15,6 +15,7 @@ from unconv.inverse.solvers.delays import Correlations, Fitted, fitted
 _TRIAL, _FINAL = 8, 60  # steps of a fit that is only compared, and of the one that is kept
 _PRICE = 3.0  # times log n, for a pulse: its amplitude, its delay, and that the delay was searched for
 _APART = (1.0, 3.0, 6.0)  # radians of the pulse's oscillation between the two that one is split into
+_TWINS = 0.1  # samples: nearer pulses are one
 _LEAST = 1e-3  # fall of the criterion below which nothing is gained
 
 
@@ -85,7 +86,18 @@ def counted(table: Correlations, most: int, misfit: float = 0.0, start: Tensor |
         best.residual[active] = kept.residual
         score[active] = torch.minimum(_criterion(table, kept, misfit), lowest[better])
     best = _compact(best)
-    return Counted(fitted(table, rows, best.delays, best.real, _FINAL), seen)
+    return Counted(_without_twins(table, fitted(table, rows, best.delays, best.real, _FINAL)), seen)
+
+
+def _without_twins(table: Correlations, found: Fitted) -> Fitted:
+    """Make one of pulses that the last fit has brought together: two at one delay explain what one does."""
+    for _ in range(found.real.shape[1]):
+        near = (found.delays[:, :, None] - found.delays[:, None, :]).abs() < _TWINS
+        twins = (near & found.real[:, :, None] & found.real[:, None, :]).triu(1).any(1)
+        if not bool(twins.any()):
+            break
+        found = fitted(table, found.rows, found.delays, found.real & ~twins, _FINAL)
+    return found
 
 
 def _compact(best: Fitted) -> Fitted:
