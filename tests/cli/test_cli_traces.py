@@ -200,6 +200,24 @@ def test_echoes_are_told_printed_and_written(scans, unconv_command):
     assert [each["delay_s"] for each in told["echoes"]] == pytest.approx(rows[:, 2].tolist(), rel=1e-6)
 
 
+def test_an_estimated_pulse_and_its_misfit_serve_all_blocks_of_a_file(tmp_path, unconv_command, monkeypatch):
+    from unconv.inverse.fields import ultrasonic
+
+    random = np.random.default_rng(1)
+    # Echoes that differ from the strongest one, as lossy materials make them.
+    traces = np.stack([echo(8e-7) + 0.5 * np.gradient(echo(2e-6 + 1e-8 * k)) / 0.31 for k in range(12)])
+    traces += 0.005 * random.standard_normal(traces.shape)
+    np.save(tmp_path / "scan.npy", traces)
+    monkeypatch.setattr("unconv.cli.commands.traces._BLOCK", 6 * 300)
+    status, out, error = unconv_command("echoes", tmp_path / "scan.npy", "--rate", "1e8", "--json")
+    assert status == 0, error
+    first = ultrasonic.resolve_echoes(traces[:6], rate=1e8)
+    assert first.misfit > 0.05
+    rest = ultrasonic.resolve_echoes(traces[6:], first.pulse, 1e8, misfit=first.misfit)
+    wanted = [delay for found in (first, rest) for delay in found.delays[np.isfinite(found.delays)].tolist()]
+    assert [each["delay_s"] for each in json.loads(out)["echoes"]] == pytest.approx(wanted, rel=1e-9)
+
+
 @pytest.mark.parametrize(
     ("options", "status", "said"),
     [

@@ -406,7 +406,7 @@ def test_an_echo_that_the_scan_s_end_cuts_off_is_one_echo_and_less_sure(delay):
     assert float(found.delays[0]) * RATE == pytest.approx(delay, abs=0.2)
     assert float(found.amplitudes[0]) == pytest.approx(1, abs=0.1)
     assert float(found.deviations[0]) > float(middle.deviations[0])
-    assert any("ends cut 1 echoes off" in note for note in found.notes) and middle.notes == ()
+    assert any("ends cut off 1 echo:" in note for note in found.notes) and middle.notes == ()
 
 
 def test_what_lies_beside_a_gate_does_not_use_up_what_is_allowed_in_it():

@@ -8,7 +8,7 @@ import math
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -104,13 +104,16 @@ def read_wavelet(text: str, centre: int | None, file: TraceFile, progress: Any) 
     if centre is not None:
         raise typer.BadParameter(f"--centre goes with a wavelet's file, not with {name}.")
     if name == "ricker":
-        return Wavelet(_ricker(rest, file), _half(rest, file), "zero")
+        return Wavelet(_ricker(rest, file), _half(rest, file), "given")
     progress("estimating the wavelet", 0, 0)
     parts = rest.split(",")
     phase: Any = parts[1] if len(parts) > 1 else "zero"
     if not parts[0].isdigit() or len(parts) > 2 or phase not in ("zero", "minimum", "mixed"):
         raise typer.BadParameter(f"--wavelet {text!r}: write estimate:LENGTH, with ,minimum or ,mixed behind if wanted.")
-    return estimate_wavelet(_first_traces(file), int(parts[0]), phase)
+    traces = _first_traces(file)
+    made = estimate_wavelet(traces, int(parts[0]), phase)
+    some = f"the wavelet is estimated from the first {len(traces):,} of {file.count:,} traces"
+    return made if len(traces) == file.count else replace(made, notes=(some, *made.notes))
 
 
 def _first_traces(file: TraceFile) -> Array:

@@ -35,7 +35,7 @@ Picture = Annotated[Path | None, typer.Option(help="Also draw before and after, 
 @GROUP.command
 def spikes(
     traces: Annotated[Path, typer.Argument(metavar="IN", help="SEG-Y, miniSEED, SAC (extra seismic) or .npy, (..., n).")],
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="The same kind of file, its headers kept to the bit; or .npy.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="The same kind of file with its headers; or .npy.")],
     wavelet: Annotated[
         str | None,
         typer.Option(
@@ -83,7 +83,7 @@ def spikes(
             for note in shape.notes:
                 remark(note, quiet)
             settings: dict[str, Any] = {"wavelet": shape.samples, "centre": shape.centre, "noise": level, "method": method}
-            settings["misfit"] = misfit if misfit is not None else _ESTIMATED if shape.phase != "given" and shape.notes else 0.0
+            settings["misfit"] = misfit if misfit is not None else 0.0 if shape.phase == "given" else _ESTIMATED
         else:
             settings = {"length": length, "prewhitening": prewhitening} | ({"gap": gap} if method == "predictive" else {})
         writers = {name: stack.enter_context(_writer(file, path)) for name, path in _named(out, deviation).items()}
@@ -176,7 +176,7 @@ def _tell_spikes(told: dict[str, Any], places: list[Path], as_json: bool, quiet:
         remark("some traces met no rule for stopping: more steps might change their spikes", quiet)
     if told["kept"]:
         numbers = ", ".join(map(str, told["kept"][:8])) + (", …" if len(told["kept"]) > 8 else "")
-        remark(f"kept as they are, dead, clipped, with NaN or too short: {len(told['kept'])} traces ({numbers})", quiet)
+        remark(f"kept as they are, dead, clipped, with NaN or too short, {len(told['kept'])} of the traces: {numbers}", quiet)
     level = f", median noise {told['noise']:.4g}" if told.get("noise") is not None else ""
     count = "1 trace" if told["traces"] == 1 else f"{told['traces']:,} traces"
     print(f"{told['method']}: {count}{level}, {told['seconds']:.1f} s")
@@ -308,7 +308,8 @@ def _resolved(
     for block in file.blocks(_BLOCK):
         onward = _onward(progress, block.first, file.count)
         found = ultrasonic.resolve_echoes(block.values, pulse, float(file.rate or 1), progress=onward, **settings)
-        pulse = found.pulse  # an estimated one is that of the first block, for all of them
+        # An estimated pulse, and how far echoes are from it, are those of the first block, for all of them.
+        pulse, settings = found.pulse, settings | {"misfit": found.misfit}
         notes |= dict.fromkeys(found.notes)
         table += _rows(found, block.first)
         counts += found.order.tolist()

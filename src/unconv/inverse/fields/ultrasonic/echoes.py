@@ -48,7 +48,7 @@ class Echoes:
         criterion: (..., m + 1), n log(sum of squares) + 3 log n for each echo fitted, lowest for as many as were chosen.
         noise: (...), standard deviation of what is left.
         refit: (..., n), the sum of the echoes, zero outside the gate.
-        pulse: (k,), the one that was used. `rate`, `start`, `gate`: as given.
+        pulse, misfit: those that were used, (k,) and a share. `rate`, `start`, `gate`: as given.
         kept: numbers of the scans in which no echo was looked for.
         notes: what was odd about the scans, and what was done about it.
     """
@@ -64,6 +64,7 @@ class Echoes:
     noise: Any
     refit: Any
     pulse: Any
+    misfit: float
     rate: float
     start: float = 0.0
     gate: tuple[float, float] | None = None
@@ -152,7 +153,15 @@ def resolve_echoes(
     if estimated:
         notes.append(_of_pulse(samples, rate, measured))
     arrays["depths"] = None if velocity is None else arrays["delays"] * (velocity / 2)
-    return Echoes(pulse=made, rate=rate, start=start, gate=gate, kept=given.kept, notes=tuple(notes), observed=ascan, **arrays)
+    known: dict[str, Any] = {
+        "pulse": made,
+        "misfit": asked.misfit,
+        "rate": rate,
+        "start": start,
+        "gate": gate,
+        "kept": given.kept,
+    }
+    return Echoes(notes=tuple(notes), observed=ascan, **known, **arrays)
 
 
 def _refuse(velocity: float | None, most: int, misfit: float | None, start: float) -> None:
@@ -359,18 +368,23 @@ def _notes(missing: Tensor, order: Any, most: int, cut: int) -> list[str]:
     if count := int(missing.sum()):
         scans = int(missing.any(1).sum())
         notes.append(
-            f"{count} clipped samples in {scans} of {len(missing)} scans count as missing; where most of an echo is clipped, "
-            "its delay may be off by an oscillation"
+            f"{count} clipped samples in {scans} of {_many(len(missing), 'scan', 'scans')} count as missing; where most of an "
+            "echo is clipped, its delay may be off by an oscillation"
         )
     if cut:
-        notes.append(f"the scan's ends cut {cut} echoes off: less is known of them, and their deviations are larger")
+        ends = _many(cut, "echo", "echoes")
+        notes.append(f"the scan's ends cut off {ends}: less is known of what is cut off, and its deviation is larger")
     full = int((_array(order) >= most).sum())
     if full:
         notes.append(
-            f"{full} scans hold as many echoes as were allowed ({most}): the pulse may not be theirs. Pass the pulse of a "
-            "single reflector, a gate, or a larger number"
+            f"as many echoes as were allowed ({most}) are in {_many(full, 'scan', 'scans')}: the pulse may not be theirs. Pass "
+            "the pulse of a single reflector, a gate, or a larger number"
         )
     return notes
+
+
+def _many(count: int, one: str, several: str) -> str:
+    return f"{count} {one if count == 1 else several}"
 
 
 def _of_pulse(pulse: Tensor, rate: float, measured: float | None) -> str:

@@ -76,7 +76,7 @@ def _width(envelope: Tensor, at: int, level: float) -> int:
 
 
 def _until(envelope: Tensor, at: int, high: float, longest: int) -> int:
-    """Return how many samples after one the envelope is quiet, or rises again after the echo, and at most so many."""
+    """Return how many samples after one the envelope is quiet: at most `longest`, and no more than there are."""
     ahead = envelope[at : at + longest + 1]
     quiet = (ahead < _QUIET * high).nonzero().flatten()
     return int(quiet[0]) if len(quiet) else len(ahead) - 1
