@@ -135,10 +135,7 @@ def on_quality(pylops: Any) -> None:
     spent: dict[str, list[float]] = {}
     for snr in SNRS:
         truth, observed, noise = many(SEEDS, snr)
-        for name in seismic.SPIKES:
-            found, seconds = timed(lambda: seismic.sparse_spikes(observed, WAVELET, "estimate", name))  # noqa: B023
-            rows.setdefault(f"unconv {name}", []).append(scores(truth, found.spikes))
-            spent.setdefault(f"unconv {name}", []).append(1e3 * seconds / len(observed))
+        _ours(truth, observed, rows, spent)
         if pylops is not None:
             fista = Fista(pylops, WAVELET, observed.shape[1])
             both = [timed(lambda: fista.best(*each)) for each in zip(truth, observed, noise, strict=True)]  # noqa: B023
@@ -151,12 +148,17 @@ def on_quality(pylops: Any) -> None:
     rows, spent = {}, {}
     for snr in SNRS:
         truth, observed, _ = many(OTHERS, snr)
-        for name in seismic.SPIKES:
-            found, seconds = timed(lambda: seismic.sparse_spikes(observed, WAVELET, "estimate", name))  # noqa: B023
-            rows.setdefault(f"unconv {name}", []).append(scores(truth, found.spikes))
-            spent.setdefault(f"unconv {name}", []).append(1e3 * seconds / len(observed))
+        _ours(truth, observed, rows, spent)
     print(f"\nthe same with {len(OTHERS)} other seeds")
     _print(rows, spent)
+
+
+def _ours(truth: np.ndarray, observed: np.ndarray, rows: dict[str, list[str]], spent: dict[str, list[float]]) -> None:
+    """Add the scores and the milliseconds a trace of every method of ours."""
+    for name in seismic.SPIKES:
+        found, seconds = timed(lambda: seismic.sparse_spikes(observed, WAVELET, "estimate", name))  # noqa: B023
+        rows.setdefault(f"unconv {name}", []).append(scores(truth, found.spikes))
+        spent.setdefault(f"unconv {name}", []).append(1e3 * seconds / len(observed))
 
 
 def _print(rows: dict[str, list[str]], spent: dict[str, list[float]]) -> None:

@@ -1,4 +1,4 @@
-from . import box, explain, inverse, measured, ops, web
+from . import box, explain, inverse, measured, ops, traces, web
 from .errors import (
     DtypeError,
     Inexpressible,
@@ -115,6 +115,7 @@ __all__ = [
     "output_sizes",
     "scan",
     "torch_arguments",
+    "traces",
     "unpool_avg",
     "unpool_max",
     "web",
