@@ -12,6 +12,7 @@ UnconvError
 ├── ScanError      (RuntimeError)         a scan that cannot go on, or an index that cannot be read
 ├── PictureError   (OSError)              a picture that cannot be read
 ├── TraceError     (OSError)              measured traces that cannot be read
+├── RecordingError (OSError)              sound or radio samples that cannot be read
 ├── WeightsError   (OSError)              weights that cannot be read or do not fit
 └── WriteError     (OSError)              a file, a folder or standard output that cannot be written
 """
@@ -69,7 +70,7 @@ class NonFinite(UnconvError, ArithmeticError):
 
 
 class ScanError(UnconvError, RuntimeError):
-    """A scan of another run, of a folder that holds none, or one that is not whole."""
+    """A scan of another run, a folder without a scan, or a scan that is not complete."""
 
 
 class PictureError(UnconvError, OSError):
@@ -78,6 +79,10 @@ class PictureError(UnconvError, OSError):
 
 class TraceError(UnconvError, OSError):
     """A file of measured traces that is absent, damaged or of an unknown kind, or whose sampling rate is not clear."""
+
+
+class RecordingError(UnconvError, OSError):
+    """A sound file or a file of radio samples that is absent, damaged, of an unknown kind, or whose rate is not clear."""
 
 
 class WeightsError(UnconvError, OSError):
@@ -91,6 +96,11 @@ class WriteError(UnconvError, OSError):
 def nearest(name: str, names: Iterable[str]) -> str:
     """The three names most like `name`, for the end of an error message."""
     return ", ".join(get_close_matches(name, list(names), n=3, cutoff=0.0))
+
+
+def counted(number: int, noun: str) -> str:
+    """Return a count with its noun, in the singular for 1: "1 place", "2 places"."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def printable(text: str, keep: str = "") -> str:

@@ -1,0 +1,9 @@
+from .loudness import Levels as Levels
+from .loudness import levels as levels
+from .radio import Samples as Samples
+from .radio import open_samples as open_samples
+from .responses import open_responses as open_responses
+from .sound import Sound as Sound
+from .sound import open_sound as open_sound
+from .sound import open_sounds as open_sounds
+from .writing import Writer as Writer
