@@ -1,0 +1,5 @@
+"""Digital links: equalisers that recover symbols sent through a dispersive channel, and what they can reach."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
