@@ -26,6 +26,10 @@ from .priors.penalties import Box as Box
 from .priors.penalties import Positive as Positive
 from .priors.penalties import Wavelet as Wavelet
 from .priors.sliding_dct import SlidingDct as SlidingDct
+from .solvers.adaptive import Adapted as Adapted
+from .solvers.adaptive import lms as lms
+from .solvers.adaptive import nlms as nlms
+from .solvers.adaptive import rls as rls
 from .solvers.admm import admm_tv as admm_tv
 from .solvers.bernoulli_gaussian import bernoulli_gaussian as bernoulli_gaussian
 from .solvers.blind.alternating import blind as blind
@@ -39,10 +43,18 @@ from .solvers.delays import Delays as Delays
 from .solvers.delays import refine_delays as refine_delays
 from .solvers.fista import fista as fista
 from .solvers.fit import Fit as Fit
+from .solvers.forward_backward import bcjr as bcjr
 from .solvers.greedy import matching_pursuit as matching_pursuit
+from .solvers.homomorphic import ComplexCepstrum as ComplexCepstrum
+from .solvers.homomorphic import complex_cepstrum as complex_cepstrum
+from .solvers.homomorphic import from_cepstrum as from_cepstrum
+from .solvers.homomorphic import lifter as lifter
+from .solvers.homomorphic import real_cepstrum as real_cepstrum
 from .solvers.hqs import hqs as hqs
 from .solvers.iterate import Iterate as Iterate
 from .solvers.iterate import last as last
+from .solvers.online_prediction import OnlineWpe as OnlineWpe
+from .solvers.online_prediction import online_wpe as online_wpe
 from .solvers.posterior import Posterior as Posterior
 from .solvers.prediction import SpikingFilter as SpikingFilter
 from .solvers.prediction import apply_filter as apply_filter
@@ -58,4 +70,7 @@ from .solvers.toeplitz import levinson as levinson
 from .solvers.toeplitz import minimum_phase as minimum_phase
 from .solvers.toeplitz import minimum_phase_of as minimum_phase_of
 from .solvers.toeplitz import reflection_of as reflection_of
+from .solvers.trellis import SymbolSequence as SymbolSequence
+from .solvers.trellis import viterbi as viterbi
+from .solvers.weighted_prediction import wpe as wpe
 from .solvers.wiener import wiener as wiener
