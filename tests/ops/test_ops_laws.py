@@ -288,7 +288,7 @@ GRADIENTS = {
     "maxima": lambda x, w: ops.max_pool_with_argmax(x, 3, 2, "SAME")[0],
     "averages": lambda x, w: ops.avg_pool2d(x, 2, 1, "SAME"),
     "unpooled": lambda x, w: ops.unpool_max(x, ops.max_pool_with_argmax(randn(1, 8, 10, 3), 3, 2, "SAME")[1], (1, 8, 10, 3)),
-    "unpooled, last": lambda x, w: ops.unpool_max(x, torch.ones(x.shape, dtype=torch.int64), (1, 8, 10, 3), False, "overwrite"),
+    "unpooled, last": lambda x, w: ops.unpool_max(x, torch.arange(3, 6).expand(x.shape), (1, 8, 10, 3), False, "overwrite"),
     "copied": lambda x, w: ops.unpool_avg(x, (1, 8, 10, 3), 3, 2, "SAME", "mean"),
     "keras": lambda x, w: ops.keras_conv_transpose(x, w.transpose(2, 3), 2, "same"),
     "explained": lambda x, w: ops.explain_conv2d_transpose(x, w.transpose(2, 3), (1, 7, 10, 2), 2).output,
@@ -301,3 +301,40 @@ def test_gradients_of_first_and_second_order_are_right(name):
     sources = (randn(1, 4, 5, 3).requires_grad_(), randn(3, 3, 3, 2).requires_grad_())
     assert torch.autograd.gradcheck(GRADIENTS[name], sources)
     assert torch.autograd.gradgradcheck(GRADIENTS[name], sources)
+
+
+@pytest.mark.parametrize("lost", [torch.inf, torch.nan])
+@pytest.mark.parametrize(
+    "shape, out, kernel, stride", [((2, 3), 5, 3, 1), ((9, 8), 3, 4, 2), ((2, 2), 2, 2, 1), ((3, 4), 7, 3, 2)]
+)
+@pytest.mark.parametrize("padding", ["SAME", "VALID"])
+def test_a_weight_that_is_not_finite_spoils_what_it_reaches_and_nothing_else(lost, shape, out, kernel, stride, padding):
+    """Zeros that are padded or inserted are no samples: TensorFlow and torch multiply none of them."""
+    x, filters = randn(2, *shape, 9), randn(kernel, kernel, out, 9)
+    size = tuple(sizes[0] for sizes in ops.legal_output_sizes(shape, kernel, stride, padding))
+    spoilt = filters.index_fill(0, torch.tensor(0), lost)
+    reached = ops.conv2d_transpose(torch.ones_like(x), (spoilt != filters).double(), (2, *size, out), stride, padding) != 0
+    whole = ops.conv2d_transpose(x, filters, (2, *size, out), stride, padding)
+    made = ops.conv2d_transpose(x, spoilt, (2, *size, out), stride, padding)
+    assert torch.equal(made.isfinite(), ~reached)
+    exactly(made[~reached], whole[~reached])
+
+
+def test_it_is_tensorflow_s_result_for_an_infinite_tap():
+    row, taps = torch.tensor([1.0, 0, 2]).reshape(1, 1, 3, 1), torch.tensor([1, torch.inf, 3, 4]).reshape(1, 4, 1, 1)
+    made = [ops.conv2d_transpose(row, taps, (1, 1, n, 1), (1, s), "VALID").flatten() for n, s in ((6, 1), (8, 2))]
+    inf, nan = torch.inf, torch.nan  # TensorFlow 2.21; the NaN is 0 times infinity, where both are samples
+    assert_close(made[0], torch.tensor([1, inf, nan, inf, 6, 8]), equal_nan=True)
+    assert_close(made[1], torch.tensor([1, inf, 3, nan, 2, inf, 6, 8]), equal_nan=True)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("kernel, stride", [(1, 1), (1, 3), (2, 2), (3, 3), (3, 2)])
+def test_no_zero_is_below_zero(dtype, channels, kernel, stride):
+    """The tutorial's own two results would print -0 where TensorFlow's print 0."""
+    x = torch.full((1, 6, 6, channels), -2.0, dtype=dtype)
+    zeros = torch.zeros(kernel, kernel, channels, channels, dtype=dtype)
+    back = ops.conv2d_transpose(x, zeros, (1, 6 * stride, 6 * stride, channels), stride)
+    for made in (back, ops.conv2d(x, zeros, stride, "SAME"), ops.depthwise_conv2d(x, zeros[..., :1], stride, "SAME")):
+        assert not made.signbit().any()

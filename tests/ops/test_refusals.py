@@ -40,6 +40,7 @@ def tensors(draw, integers=False):
 
 
 shapes = some.one_of(some.lists(some.integers(-1, 7), min_size=2, max_size=6), some.tuples(*[some.integers(1, 6)] * 4), odd)
+words = some.one_of(some.sampled_from(["ones", "digits", "scatter", "matrix", "zh", "en", "zhs", ""]), odd)
 flags = some.one_of(some.booleans(), some.sampled_from(["sum", "overwrite", "mean", "max", None]))
 
 x, w, y = torch.rand(1, 3, 3, 2), torch.rand(3, 3, 2, 2), torch.rand(1, 6, 6, 4)
@@ -76,14 +77,24 @@ CALLS = {
     "avg_pool2d": ((x, 2, 2, "SAME", "NHWC"), (tensors(), numbers, numbers, paddings, formats)),
     "avg_pool3d": ((x[None], 2, 2, "SAME", "NDHWC"), (tensors(), numbers, numbers, paddings, formats)),
     "unpool_max": (
-        (x, x.argsort(1), (1, 6, 6, 2), False, "sum", "NHWC"),
+        (x, x.argsort(1) * 2 + torch.arange(2), (1, 6, 6, 2), False, "sum", "NHWC"),
         (tensors(), tensors(True), shapes, some.booleans(), flags, formats),
+    ),
+    "from_torch_indices": (
+        (x.argsort(1), (1, 6, 6, 3), False, "NHWC"),
+        (tensors(True), shapes, flags, formats),
+    ),
+    "to_torch_indices": (
+        (x.argsort(1) * 2 + torch.arange(2), (1, 6, 6, 2), True, "NHWC"),
+        (tensors(True), shapes, flags, formats),
     ),
     "unpool_avg": (
         (x, (1, 6, 6, 2), 2, 2, "SAME", "sum", "NHWC"),
         (tensors(), shapes, numbers, numbers, paddings, flags, formats),
     ),
     "explain_conv2d_transpose": ((x, w, (1, 6, 6, 2), 2, "SAME", "NHWC", 1), (tensors(), tensors(), shapes, *settings_of)),
+    "explain_conv1d_transpose": ((x[0], w[0], (3, 6, 2), 2, "SAME", "NWC", 1), (tensors(), tensors(), shapes, *settings_of)),
+    "explain_exercise": (("digits", "scatter", "zh"), (words, words, words)),
     "explain_unpool_max": ((x, 2, 2, "SAME", "sum", "NHWC"), (tensors(), numbers, numbers, paddings, flags, formats)),
     "explain_unpool_avg": ((x, 2, 2, "SAME", "sum", "NHWC"), (tensors(), numbers, numbers, paddings, flags, formats)),
     "legal_output_sizes": (((3, 3), 3, 2, "SAME", 1), (numbers, numbers, numbers, paddings, numbers)),
@@ -165,7 +176,7 @@ PICTURE = torch.zeros(1, 8, 8, 3)
             lambda: ops.keras_conv_transpose(PICTURE, torch.zeros(4, 4, 2, 3), 2, "same", output_padding=0),
             "output_padding is 0; 0 for the height is not possible with kernel 4, stride 2",
         ),
-        (lambda: ops.unpool_max(PICTURE, PICTURE.numpy(), (1, 16, 16, 3)), "argmax is a ndarray, but an int64"),
+        (lambda: ops.unpool_max(PICTURE, PICTURE.numpy(), (1, 16, 16, 3)), "argmax is torch.float32, but an int64"),
     ],
 )
 def test_the_likeliest_mistake_is_named(call, hint):

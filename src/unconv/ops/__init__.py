@@ -3,6 +3,7 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from unconv.errors import nearest
 from unconv.ops.bridges import (
     KerasArguments,
     OnnxArguments,
@@ -18,6 +19,7 @@ from unconv.ops.conv_transpose import (
     conv3d_transpose,
     depthwise_conv2d_backprop_input,
 )
+from unconv.ops.indices import from_torch_indices, to_torch_indices
 from unconv.ops.keras import keras_conv_transpose
 from unconv.ops.pool import avg_pool1d, avg_pool2d, avg_pool3d, max_pool_with_argmax
 from unconv.ops.sizes import OutputSize, legal_output_sizes, output_sizes
@@ -27,7 +29,9 @@ if TYPE_CHECKING:
     from unconv.explain import (
         Explanation,
         PoolExplanation,
+        explain_conv1d_transpose,
         explain_conv2d_transpose,
+        explain_exercise,
         explain_unpool_avg,
         explain_unpool_max,
     )
@@ -50,25 +54,32 @@ __all__ = [
     "conv3d_transpose",
     "depthwise_conv2d",
     "depthwise_conv2d_backprop_input",
+    "explain_conv1d_transpose",
     "explain_conv2d_transpose",
+    "explain_exercise",
     "explain_unpool_avg",
     "explain_unpool_max",
+    "from_torch_indices",
     "keras_arguments",
     "keras_conv_transpose",
     "legal_output_sizes",
     "max_pool_with_argmax",
     "onnx_arguments",
     "output_sizes",
+    "to_torch_indices",
     "torch_arguments",
     "unpool_avg",
     "unpool_max",
 ]
 
 
+del unpool  # type: ignore[name-defined]  # noqa: F821, the file, which would be taken for a function: `unpool_max`
+
+
 def __getattr__(name: str) -> Any:
     """Import an explanation when it is first used: it draws, and what draws is heavy and stands above this room."""
     if name not in __all__:
-        raise AttributeError(f"module 'unconv.ops' has no attribute {name!r}")
+        raise AttributeError(f"unconv.ops has no {name!r}. Nearest: {nearest(name, __all__)}.")
     return getattr(import_module("unconv.explain"), name)
 
 

@@ -6,7 +6,7 @@ What was measured is in docs/benchmarks.md. Zeros are never inserted: most of th
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import prod
+from math import isfinite, prod
 
 import torch
 from torch import Tensor
@@ -17,7 +17,7 @@ from unconv.ops.kernels.direct import conv_transpose
 from unconv.ops.kernels.flipped import flipped
 from unconv.ops.kernels.gemm_col2im import gemm_col2im
 from unconv.ops.kernels.sub_pixel import sub_pixel, sub_pixel_kernels
-from unconv.ops.spatial import grown, nothing
+from unconv.ops.spatial import grown, images, nothing, traced
 
 
 def adjoint(planes: Tensor, weight: Tensor, axes: Sequence[Axis], size: Sequence[int], groups: int = 1) -> Tensor:
@@ -27,9 +27,9 @@ def adjoint(planes: Tensor, weight: Tensor, axes: Sequence[Axis], size: Sequence
     put into another order; few output channels; and, for the same reason as the first, filters laid out as TensorFlow's.
     """
     if 0 in planes.shape[2:] or 0 in size:
-        empty = nothing((len(planes), weight.shape[1] * groups, *[0] * len(axes)), planes, weight)
+        empty = nothing((planes.shape[0], weight.shape[1] * groups, *[0] * len(axes)), planes, weight)
         return grown(empty, (*empty.shape[:2], *size))
-    refuse_large("conv_transpose", planes, [len(planes), weight.shape[1] * groups, *size])
+    refuse_large("conv_transpose", planes, [planes.shape[0], weight.shape[1] * groups, *size])
     if len(axes) == 1:  # along one axis torch copies what is not channels first; along two it does not
         return adjoint(planes.unsqueeze(2), weight.unsqueeze(2), (Axis(1), *axes), (1, *size), groups).squeeze(2)
     axes, seen = zip(*(axis.unstrided(large) for axis, large in zip(axes, size, strict=True)), strict=True)
@@ -44,14 +44,29 @@ def adjoint(planes: Tensor, weight: Tensor, axes: Sequence[Axis], size: Sequence
     # channels than a strided one, since `flipped` below is quick too. In half precision the products would be rounded
     # before they are added up, and digits would be lost.
     dense = all(stride == 1 for stride in strides)
-    positions, channels = prod(planes.shape) // planes.shape[1], planes.shape[1]
+    positions, channels = images(planes) * prod(planes.shape[2:]), planes.shape[1]
     if planes.dtype in (torch.float32, torch.float64) and positions * (4 if dense else 2) <= channels:
         return gemm_col2im(planes, weight, strides, dilations, first, size)
     if dense and all(min(axis.transposed_pads(large)) >= 0 for axis, large in zip(axes, size, strict=True)):
-        return flipped(planes, weight, dilations, first, size)
-    if weight.shape[1] <= 4 and has_even_phases(axes, size):
-        return sub_pixel(planes, sub_pixel_kernels(weight, strides), strides, first, size)
-    return conv_transpose(planes, input_first(weight), strides, dilations, first, size)
+        made = flipped(planes, weight, dilations, first, size)
+    elif weight.shape[1] <= 4 and has_even_phases(axes, size):
+        made = sub_pixel(planes, sub_pixel_kernels(weight, strides), strides, first, size)
+    else:
+        made = None
+    if made is None or _is_lost(made, weight):
+        made = conv_transpose(planes, input_first(weight), strides, dilations, first, size)
+    return made
+
+
+def _is_lost(made: Tensor, weight: Tensor) -> bool:
+    """Say whether padding may have met a weight that is not finite: 0 times infinity is NaN, where no sample of ours was.
+
+    What is smaller is looked at, the result or the weight: one pass over little.
+    """
+    if traced(made, weight):
+        return False
+    smaller = made if made.numel() < weight.numel() else weight
+    return not isfinite(smaller.detach().sum(dtype=torch.promote_types(smaller.dtype, torch.float32)).item())
 
 
 def has_even_phases(axes: Sequence[Axis], size: Sequence[int]) -> bool:
@@ -74,4 +89,4 @@ def input_first(weight: Tensor) -> Tensor:
         return weight
     taps = weight.movedim((0, 1), (-1, -2))
     ordered = taps.flatten(0, -2).mT.contiguous()
-    return ordered.view(len(weight), *taps.shape[:-1]).movedim(-1, 1)
+    return ordered.view(weight.shape[0], *taps.shape[:-1]).movedim(-1, 1)

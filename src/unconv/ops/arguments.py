@@ -13,9 +13,11 @@ from torch import Tensor
 
 from unconv.axis import Axis
 from unconv.errors import DtypeError, ShapeError
+from unconv.ops.spatial import exporting
 
 FORMATS = ("NWC", "NHWC", "NDHWC", "NCW", "NCHW", "NCDHW")
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+WHOLE = (torch.uint8, torch.int8, torch.uint16, torch.int16, torch.uint32, torch.int32, torch.uint64, torch.int64)
 AXIS_NAMES = {"N": "batch", "C": "channels", "D": "depth", "H": "height", "W": "width"}
 _ROOM = 2**28  # samples that may be laid out for windows
 _LARGEST = 2**31 - 1  # TensorFlow's sizes are 32-bit too; torch's kernels overflow silently beyond it
@@ -90,15 +92,20 @@ def shape_of(tensor_or_shape: Any) -> Any:
 
 def floats(where: str, layout: Layout, **tensors: Any) -> None:
     """Refuse anything but floating tensors of the layout's rank, all of one type and on one device."""
+    dense_tensors(where, layout, FLOATS, **tensors)
+
+
+def dense_tensors(where: str, layout: Layout, dtypes: Sequence[torch.dtype], **tensors: Any) -> None:
+    """Refuse anything but dense tensors of the layout's rank, all of one of these types and on one device."""
     for name, tensor in tensors.items():
         if not isinstance(tensor, Tensor):
             raise DtypeError(
                 f"{where}: {name} is a {type(tensor).__name__}, but a torch.Tensor was needed. Pass torch.as_tensor({name})."
             )
-        if tensor.dtype not in FLOATS or tensor.layout != torch.strided:
+        if tensor.dtype not in dtypes or tensor.layout != torch.strided:
             kind = tensor.dtype if tensor.layout == torch.strided else tensor.layout
             raise DtypeError(
-                f"{where}: {name} is {kind}, but a dense float16, bfloat16, float32 or float64 was needed. "
+                f"{where}: {name} is {kind}, but a dense {_either(str(dtype)[6:] for dtype in dtypes)} was needed. "
                 f"Pass {name}.to(torch.float32), or .to_dense() first."
             )
         if tensor.ndim != len(layout.name):
@@ -136,13 +143,15 @@ def _items(where: str, name: str, value: Any) -> Any:
 
 
 def _integer(where: str, name: str, item: Any, value: Any, least: int) -> int:
-    if type(item) is int and least <= item <= _LARGEST:
+    if type(item) is int and least <= item and (exporting() or item <= _LARGEST):  # a limit is one on every batch to come
         return item
     if isinstance(item, bool) or not hasattr(item, "__index__"):
         raise DtypeError(
             f"{where}: {name} is {_shown(value)}; {_shown(item)} is a {type(item).__name__}, but whole numbers were needed. "
             "Pass integers."
         )
+    if isinstance(item, torch.SymInt) and exporting():
+        return cast("int", item)
     number = cast("int", item) if isinstance(item, (int, torch.SymInt)) else _index(where, name, item)
     if not least <= number <= _LARGEST:
         raise ShapeError(
@@ -254,7 +263,7 @@ def shape_argument(where: str, name: str, value: Any, layout: Layout) -> tuple[i
             f"{where}: {name} is {_shown(value)}, of length {len(numbers)}, but {len(layout.name)} numbers were needed: "
             f"{layout.words()} ({layout.name}). Pass all of them."
         )
-    if min(numbers) < 0:
+    if any(number < 0 for number in numbers):  # `min` would compare an open batch with the other lengths, and so limit it
         raise ShapeError(
             f"{where}: {name} is {_shown(value)}; {min(numbers)} is below 0, and no length is inferred. Pass all of them."
         )
@@ -273,6 +282,8 @@ def transposed_size(
             hint = f"they look like torch's, [in, out, kernel..]: {_as_tensorflow(layout, 'out, in')}"
         elif depth == channels:
             hint = f"pass an output_shape with {out} channels (axis {layout.channel} in {layout.name})."
+            if out and made % out == 0:
+                hint = f"{hint[:-1]}; {_groups(layout, made // out)}"
         elif (out, depth) == (channels, made):
             hint = "they look like a convolution's, [kernel.., in, out]: pass filters.transpose(-1, -2)."
         elif (depth, out) == (input[_other_channel(layout)], shape[_other_channel(layout)]):
@@ -293,6 +304,15 @@ def other_channels(layout: Layout, input: Sequence[int], filters: Sequence[int])
     if filters[-2] == input[_other_channel(layout)]:
         return f"T{_other_format(layout)[1:]}"
     return f"Both must divide into equal groups: pass filters [kernel.., in, out] with in = {channels}, or a divisor of it."
+
+
+def _groups(layout: Layout, groups: int) -> str:
+    """Say what to do about filters that make a part of the channels."""
+    return (
+        f"if {groups} groups are meant, they are refused, because TensorFlow has no kernel for them on the CPU to agree with. "
+        f"Concatenate conv{layout.axes}d_transpose of input.chunk({groups}, {layout.channel}) and filters.chunk({groups}, -1) "
+        f"along axis {layout.channel}."
+    )
 
 
 def _as_in_torch(filters: Sequence[int]) -> bool:
@@ -331,12 +351,23 @@ def legal_size(
     size = layout.size(shape)
     for index, axis, n, large in zip(layout.spatial, axes, small, size, strict=True):
         if large < 0 or axis.small(large) != n:
+            possible = (
+                f"give {listed(axis.legal(n))}, because {_formula(axis)}. Pass one of these{_other_padding(axes, small, size)}."
+            )
             raise ShapeError(
                 f"{where}: {name} is {tuple(shape)}; {large} for the {layout.axis_name(index)} (axis {index}) is not possible. "
-                f"{n} samples with {axis_words(axis)} "
-                + (f"give {listed(axis.legal(n))}, because {_formula(axis)}. Pass one of these." if axis.legal(n) else _none())
+                f"{n} samples with {axis_words(axis)} {possible if axis.legal(n) else _none()}"
             )
     return size
+
+
+def _other_padding(axes: Sequence[Axis], small: Sequence[int], size: Sequence[int]) -> str:
+    """Name the padding that leads to all of these sizes, where this one does not."""
+    for name, padding in (("VALID", (0, 0)), ("SAME", None)):
+        sides = zip(axes, small, size, strict=True)
+        if all(Axis(axis.kernel, axis.stride, padding, axis.dilation).small(large) == n for axis, n, large in sides):
+            return f', or padding="{name}", which {" by ".join(map(str, size))} needs'
+    return ""
 
 
 def refuse_no_truth(where: str, name: str, value: Any) -> None:
@@ -347,7 +378,8 @@ def refuse_no_truth(where: str, name: str, value: Any) -> None:
 
 def refuse_large(where: str, values: Tensor, shape: Sequence[int]) -> None:
     """Refuse to lay out so few values over so much memory, before it is taken."""
-    if prod(shape) > max(_ROOM, 64 * values.numel()):
+    laid_out, given = (prod(lengths[1:] if exporting() else lengths) for lengths in (shape, values.shape))  # of one image
+    if laid_out > max(_ROOM, 64 * given):
         raise ShapeError(
             f"{where}: windows over {tuple(values.shape)} would be laid out in {tuple(shape)}, more than {_ROOM} samples. "
             "Pass a smaller window or stride: one that is longer than the input sees nothing more."

@@ -112,7 +112,8 @@ def torch_arguments(
     """Return the arguments with which torch computes the transposed convolution that these mean to TensorFlow.
 
     Args:
-        input, filters: the tensors, or their shapes; 1 to 3 spatial axes.
+        input, filters: the tensors, or their shapes; 1 to 3 spatial axes. The batch may be left open, here and in
+            `output_shape`: None, -1 or a name.
         output_shape, strides, padding, dilations: as for `conv2d_transpose`.
         data_format: None is the one with channels last.
 
@@ -278,7 +279,8 @@ class _Call:
 def _read(
     where: str, input: Any, filters: Any, output_shape: Any, strides: Any, padding: Any, data_format: str | None, dilations: Any
 ) -> _Call:
-    samples, kernel = integers(where, "input", shape_of(input)), integers(where, "filters", shape_of(filters), least=1)
+    input, output_shape = _closed(shape_of(input), output_shape)
+    samples, kernel = integers(where, "input", input), integers(where, "filters", shape_of(filters), least=1)
     if data_format is None and len(samples) in (3, 4, 5):
         data_format = FORMATS[len(samples) - 3]
     layout = layout_of(where, data_format)
@@ -292,3 +294,22 @@ def _read(
     shape = shape_argument(where, "output_shape", output_shape, layout)
     size = transposed_size(where, layout, axes, samples, kernel, shape)
     return _Call(axes, layout.size(samples), size, samples[layout.channel], kernel[-2], layout.channel != 1)
+
+
+def _closed(input: Any, output_shape: Any) -> tuple[Any, Any]:
+    """Put a number for a batch that is left open, on which nothing depends: the other shape's, or 1."""
+    shapes = [
+        list(shape) if isinstance(shape, (list, tuple)) or hasattr(shape, "rank") else shape for shape in (input, output_shape)
+    ]
+    batches = [shape[0] if isinstance(shape, list) and shape else 0 for shape in shapes]
+    numbers = [batch for batch in batches if not _is_open(batch)]
+    for shape, batch in zip(shapes, batches, strict=True):
+        if _is_open(batch):
+            shape[0] = numbers[0] if numbers else 1
+    first, second = (tuple(shape) if isinstance(shape, list) else shape for shape in shapes)
+    return first, second
+
+
+def _is_open(batch: Any) -> bool:
+    """Say whether it is None, -1 or a name, as Keras, TensorFlow and ONNX write a batch of any length."""
+    return batch is None or isinstance(batch, str) or (type(batch) is int and batch == -1)

@@ -3,32 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
 from typing import Any
 
 from torch import Tensor
 
 from unconv.axis import Axis
 from unconv.errors import ShapeError
-from unconv.ops.arguments import Layout, axes_of, counts, floats, layout_of, other_channels
+from unconv.ops.arguments import Layout, axes_of, counts, layout_of, other_channels
 from unconv.ops.kernels.direct import convolve
 from unconv.ops.spatial import cut, nothing
+from unconv.ops.values import Values, operands, takes_old_names
+from unconv.ops.whole_numbers import by_parts
 
 
+@takes_old_names(value="input", filter="filters", stride="strides")
 def conv1d(
-    input: Tensor, filters: Tensor, strides: Any, padding: Any, data_format: str = "NWC", dilations: Any = None
+    input: Values, filters: Values, strides: Any, padding: Any, data_format: str = "NWC", dilations: Any = None
 ) -> Tensor:
     """Convolve (N, W, C) with filters [kernel, in, out]; otherwise as `conv2d`."""
     return _conv("conv1d", input, filters, strides, padding, layout_of("conv1d", data_format, 1), dilations)
 
 
+@takes_old_names(value="input", filter="filters")
 def conv2d(
-    input: Tensor, filters: Tensor, strides: Any, padding: Any, data_format: str = "NHWC", dilations: Any = None
+    input: Values, filters: Values, strides: Any, padding: Any, data_format: str = "NHWC", dilations: Any = None
 ) -> Tensor:
     """Convolve `input` with `filters`, as a cross-correlation: no kernel is flipped.
 
     Args:
-        input: (N, H, W, C), or (N, C, H, W) with data_format "NCHW"; floating.
-        filters: [kernel height, kernel width, in, out], of the same type. Where `in` is a part of C, the
+        input: (N, H, W, C), or (N, C, H, W) with data_format "NCHW"; floating, or int32, whose sums wrap as TensorFlow's.
+        filters: [kernel height, kernel width, in, out], of the same type, except under autocast. Where `in` is a part of C, the
             channels are convolved in C / in groups.
         strides: one number, one a spatial axis, or one an axis with 1 for batch and channels.
         padding: "SAME" makes ceil(size / stride) windows and puts the odd padded sample at the end;
@@ -41,7 +46,7 @@ def conv2d(
 
     Raises:
         ShapeError: sizes or settings that do not fit.
-        DtypeError: not tensors, or not of one floating type and device.
+        DtypeError: no tensors, arrays or lists of numbers, or not of one such type and device.
 
     Source:
         `tf.nn.conv2d`, TensorFlow 2.21.
@@ -54,22 +59,24 @@ def conv2d(
     return _conv("conv2d", input, filters, strides, padding, layout_of("conv2d", data_format, 2), dilations)
 
 
+@takes_old_names(value="input", filter="filters")
 def conv3d(
-    input: Tensor, filters: Tensor, strides: Any, padding: Any, data_format: str = "NDHWC", dilations: Any = None
+    input: Values, filters: Values, strides: Any, padding: Any, data_format: str = "NDHWC", dilations: Any = None
 ) -> Tensor:
     """Convolve (N, D, H, W, C) with filters [kernel.., in, out]; otherwise as `conv2d`."""
     return _conv("conv3d", input, filters, strides, padding, layout_of("conv3d", data_format, 3), dilations)
 
 
+@takes_old_names(filter="filters", rate="dilations")
 def depthwise_conv2d(
-    input: Tensor, filters: Tensor, strides: Any, padding: Any, data_format: str = "NHWC", dilations: Any = (1, 1)
+    input: Values, filters: Values, strides: Any, padding: Any, data_format: str = "NHWC", dilations: Any = (1, 1)
 ) -> Tensor:
     """Convolve every channel with kernels of its own.
 
     Stride and dilation may both exceed 1, which TensorFlow computes wrongly.
 
     Args:
-        input: (N, H, W, C), or (N, C, H, W) with data_format "NCHW"; floating.
+        input: (N, H, W, C), or (N, C, H, W) with data_format "NCHW"; as for `conv2d`.
         filters: [kernel height, kernel width, C, M], of the same type.
         strides, padding, dilations: as for `conv2d`.
 
@@ -84,7 +91,7 @@ def depthwise_conv2d(
     """
     where = "depthwise_conv2d"
     layout = layout_of(where, data_format, 2)
-    floats(where, layout, input=input, filters=filters)
+    input, filters = operands(where, layout, input=input, filters=filters)
     refuse_empty_filters(where, filters)
     axes = axes_of(where, layout, filters.shape[:2], strides, padding, dilations)
     channels = input.shape[layout.channel]
@@ -108,8 +115,8 @@ def refuse_empty_filters(where: str, filters: Tensor) -> None:
         raise ShapeError(f"{where}: filters is {tuple(filters.shape)}; no axis may be 0. Pass filters with values.")
 
 
-def _conv(where: str, input: Tensor, filters: Tensor, strides: Any, padding: Any, layout: Layout, dilations: Any) -> Tensor:
-    floats(where, layout, input=input, filters=filters)
+def _conv(where: str, input: Values, filters: Values, strides: Any, padding: Any, layout: Layout, dilations: Any) -> Tensor:
+    input, filters = operands(where, layout, input=input, filters=filters)
     refuse_empty_filters(where, filters)
     axes = axes_of(where, layout, filters.shape[:-2], strides, padding, dilations)
     channels, (depth, out) = input.shape[layout.channel], filters.shape[-2:]
@@ -126,8 +133,10 @@ def _windows(where: str, input: Tensor, weight: Tensor, axes: Sequence[Axis], la
     """Convolve with torch's weight (out, in / groups, kernel..)."""
     windows = counts(where, layout, axes, layout.size(input.shape))
     if not all(windows):
-        return nothing(layout.shape(input.shape[0], windows, len(weight)), input, weight)
-    return layout.back(_torch_conv(layout.channels_first(input), weight, axes, groups))
+        return nothing(layout.shape(input.shape[0], windows, weight.shape[0]), input, weight)
+    taps = prod(weight.shape[1:])
+    planes = layout.channels_first(input)
+    return layout.back(by_parts(where, lambda x, w: _torch_conv(x, w, axes, groups), planes, weight, taps))
 
 
 def _torch_conv(planes: Tensor, weight: Tensor, axes: Sequence[Axis], groups: int) -> Tensor:

@@ -6,6 +6,7 @@ It gives back the shape, not the values: an adjoint is not an inverse.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
 from typing import Any
 
 from torch import Tensor
@@ -16,7 +17,6 @@ from unconv.ops.adjoint import adjoint
 from unconv.ops.arguments import (
     Layout,
     axes_of,
-    floats,
     layout_of,
     legal_size,
     refuse_other_batch,
@@ -24,11 +24,14 @@ from unconv.ops.arguments import (
     transposed_size,
 )
 from unconv.ops.conv import refuse_empty_filters, refuse_other_depth
+from unconv.ops.values import Values, operands, takes_old_names
+from unconv.ops.whole_numbers import by_parts
 
 
+@takes_old_names(value="input", filter="filters")
 def conv1d_transpose(
-    input: Tensor,
-    filters: Tensor,
+    input: Values,
+    filters: Values,
     output_shape: Any,
     strides: Any,
     padding: Any = "SAME",
@@ -41,9 +44,10 @@ def conv1d_transpose(
     return _transposed("conv1d_transpose", input, filters, output_shape, strides, padding, layout, dilations)
 
 
+@takes_old_names(value="input", filter="filters")
 def conv2d_transpose(
-    input: Tensor,
-    filters: Tensor,
+    input: Values,
+    filters: Values,
     output_shape: Any,
     strides: Any,
     padding: Any = "SAME",
@@ -57,8 +61,8 @@ def conv2d_transpose(
     meant. Under "SAME" another size also shifts the result, because the padding is computed from it.
 
     Args:
-        input: (N, H, W, in), or (N, in, H, W) with data_format "NCHW"; floating.
-        filters: [kernel height, kernel width, out, in], of the same type: out before in, as in the
+        input: (N, H, W, in), or (N, in, H, W) with data_format "NCHW"; floating, or int32, as for `conv2d`.
+        filters: [kernel height, kernel width, out, in], of the same type, except under autocast: out before in, as in the
             convolution that this one is the adjoint of.
         output_shape: (N, H', W', out) in the order of `data_format`; `legal_output_sizes` tells which are
             possible.
@@ -71,7 +75,7 @@ def conv2d_transpose(
     Raises:
         ShapeError: sizes or settings that do not fit; an impossible size is named with its axis, with all
             sizes that are possible and the formula.
-        DtypeError: not tensors, or not of one floating type and device.
+        DtypeError: as `conv2d`.
 
     Source:
         `tf.nn.conv2d_transpose`, TensorFlow 2.21.
@@ -87,9 +91,10 @@ def conv2d_transpose(
     return _transposed("conv2d_transpose", input, filters, output_shape, strides, padding, layout, dilations)
 
 
+@takes_old_names(value="input", filter="filters")
 def conv3d_transpose(
-    input: Tensor,
-    filters: Tensor,
+    input: Values,
+    filters: Values,
     output_shape: Any,
     strides: Any,
     padding: Any = "SAME",
@@ -102,10 +107,11 @@ def conv3d_transpose(
     return _transposed("conv3d_transpose", input, filters, output_shape, strides, padding, layout, dilations)
 
 
+@takes_old_names(filter="filters")
 def depthwise_conv2d_backprop_input(
     input_sizes: Any,
-    filters: Tensor,
-    out_backprop: Tensor,
+    filters: Values,
+    out_backprop: Values,
     strides: Any,
     padding: Any,
     data_format: str = "NHWC",
@@ -130,7 +136,7 @@ def depthwise_conv2d_backprop_input(
     """
     where = "depthwise_conv2d_backprop_input"
     layout = layout_of(where, data_format, 2)
-    floats(where, layout, out_backprop=out_backprop, filters=filters)
+    out_backprop, filters = operands(where, layout, out_backprop=out_backprop, filters=filters)
     refuse_empty_filters(where, filters)
     axes = axes_of(where, layout, filters.shape[:2], strides, padding, dilations)
     shape = shape_argument(where, "input_sizes", input_sizes, layout)
@@ -145,20 +151,22 @@ def depthwise_conv2d_backprop_input(
     refuse_other_batch(where, "input_sizes", shape, "out_backprop", out_backprop.shape)
     size = legal_size(where, "input_sizes", layout, axes, layout.size(out_backprop.shape), shape)
     weight = filters.permute(2, 3, 0, 1).reshape(-1, 1, *filters.shape[:2])
-    return layout.back(adjoint(layout.channels_first(out_backprop), weight, axes, size, groups=channels))
+    planes = layout.channels_first(out_backprop)
+    taps = multiplier * prod(weight.shape[2:])
+    return layout.back(by_parts(where, lambda y, w: adjoint(y, w, axes, size, groups=channels), planes, weight, taps))
 
 
 def _transposed(
     where: str,
-    input: Tensor,
-    filters: Tensor,
+    input: Values,
+    filters: Values,
     output_shape: Any,
     strides: Any,
     padding: Any,
     layout: Layout,
     dilations: Any,
 ) -> Tensor:
-    floats(where, layout, input=input, filters=filters)
+    input, filters = operands(where, layout, input=input, filters=filters)
     refuse_empty_filters(where, filters)
     axes = axes_of(where, layout, filters.shape[:-2], strides, padding, dilations)
     return transposed(where, input, filters, axes, shape_argument(where, "output_shape", output_shape, layout), layout)
@@ -170,4 +178,5 @@ def transposed(
     """Compute the transposed convolution to `shape`, once its settings are read; refuse what does not fit."""
     size = transposed_size(where, layout, axes, input.shape, filters.shape, shape)
     weight = filters.movedim((-1, -2), (0, 1))
-    return layout.back(adjoint(layout.channels_first(input), weight, axes, size))
+    planes, taps = layout.channels_first(input), weight.shape[0] * prod(weight.shape[2:])
+    return layout.back(by_parts(where, lambda x, w: adjoint(x, w, axes, size), planes, weight, taps))

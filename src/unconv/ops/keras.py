@@ -8,14 +8,15 @@ from torch import Tensor
 
 from unconv.axis import Axis
 from unconv.errors import ShapeError
-from unconv.ops.arguments import FORMATS, Layout, axes_of, axis_words, floats, layout_of, per_axis
+from unconv.ops.arguments import FORMATS, Layout, axes_of, axis_words, layout_of, per_axis
 from unconv.ops.conv import refuse_empty_filters
 from unconv.ops.conv_transpose import transposed
+from unconv.ops.values import Values, operands
 
 
 def keras_conv_transpose(
-    inputs: Tensor,
-    kernel: Tensor,
+    inputs: Values,
+    kernel: Values,
     strides: Any,
     padding: str,
     output_padding: Any = None,
@@ -29,16 +30,17 @@ def keras_conv_transpose(
         kernel: [kernel.., out, in], of the same floating type.
         strides, dilation_rate: one number, or one for each spatial axis.
         padding: "same" or "valid".
-        output_padding: samples beyond `(n - 1) stride + kernel % 2` under "same", beyond `(n - 1) stride + kernel`
-            under "valid", where `kernel` counts dilation in. None makes `n stride` under "same" and, under "valid",
-            as many as the stride exceeds the kernel by.
+        output_padding: samples beyond `(n - 1) stride + kernel` under "valid", from 0 to stride - 1; under "same" beyond
+            `(n - 1) stride + kernel % 2`, from 0 to stride - 1 with an odd kernel and from 1 to stride with an even one.
+            `kernel` counts dilation in. None makes `n stride` under "same" and, under "valid", as many as the stride
+            exceeds the kernel by.
 
     Returns:
         (N, samples.., out), or with the channels first, as they came.
 
     Raises:
-        ShapeError: as `conv2d_transpose`; so also for sizes that Keras infers and TensorFlow refuses:
-            output_padding=0 with an even kernel under "same", or an output_padding from the stride on.
+        ShapeError: as `conv2d_transpose`; any other output_padding, with all that are possible. Keras infers a size from it
+            that TensorFlow refuses. (Keras' layers also refuse the stride itself, which is possible with an even kernel.)
         DtypeError: as `conv2d_transpose`.
 
     Source:
@@ -53,7 +55,7 @@ def keras_conv_transpose(
     """
     where = "keras_conv_transpose"
     layout = _layout(where, inputs, data_format)
-    floats(where, layout, inputs=inputs, kernel=kernel)
+    inputs, kernel = operands(where, layout, inputs=inputs, kernel=kernel)
     refuse_empty_filters(where, kernel)
     axes = axes_of(where, layout, kernel.shape[:-2], strides, _padding(where, padding), dilation_rate)
     more = [None] * len(axes) if output_padding is None else per_axis(where, "output_padding", output_padding, layout, 0)
@@ -79,7 +81,7 @@ def keras_length(axis: Axis, n: int, output_padding: int | None) -> int:
 
 def _layout(where: str, inputs: Any, data_format: Any) -> Layout:
     formats = {"channels_last": FORMATS[:3], "channels_first": FORMATS[3:], None: FORMATS[:3]}
-    if not isinstance(data_format, str | None) or data_format not in formats:
+    if not isinstance(data_format, (str, type(None))) or data_format not in formats:  # torch 2.6 compiles no union
         raise ShapeError(
             f"{where}: data_format is {data_format!r}; it must be 'channels_last' or 'channels_first'. Pass one of these."
         )

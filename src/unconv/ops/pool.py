@@ -8,21 +8,34 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch._subclasses.fake_tensor import FakeTensor
 from torch.nn import functional as F
 
 from unconv.axis import Axis, pool_divisor, pool_length
 from unconv.errors import DtypeError, ShapeError
-from unconv.ops.arguments import Layout, axes_of, counts, floats, layout_of, per_axis, refuse_large, refuse_no_truth
-from unconv.ops.spatial import nothing
+from unconv.ops.arguments import (
+    FLOATS,
+    WHOLE,
+    Layout,
+    axes_of,
+    counts,
+    dense_tensors,
+    layout_of,
+    per_axis,
+    refuse_large,
+    refuse_no_truth,
+)
+from unconv.ops.spatial import nothing, traced
+from unconv.ops.values import Values, as_tensors, takes_old_names
+from unconv.ops.whole_numbers import in_order, signed
 
 _MAXIMA = {2: F.max_pool2d, 3: F.max_pool3d}
 _AVERAGES = {2: F.avg_pool2d, 3: F.avg_pool3d}
 _INDICES = {torch.int32: torch.int32, torch.int64: torch.int64, "int32": torch.int32, "int64": torch.int64}
 
 
+@takes_old_names(value="input", Targmax="output_dtype")
 def max_pool_with_argmax(
-    input: Tensor,
+    input: Values,
     ksize: Any,
     strides: Any,
     padding: Any,
@@ -36,7 +49,8 @@ def max_pool_with_argmax(
     is a window's first sample, which it then stays.
 
     Args:
-        input: (N, H, W, C), floating; with another `data_format` (N, C, H, W), or one or three spatial axes.
+        input: (N, H, W, C), floating or whole numbers of any type; with another `data_format` (N, C, H, W), or one or three
+            spatial axes.
         ksize, strides: one number, one a spatial axis, or one an axis with 1 for batch and channels.
         padding: "SAME", "VALID" or pairs (before, after), each below the window.
         output_dtype: of the indices, torch.int64 or torch.int32.
@@ -49,7 +63,7 @@ def max_pool_with_argmax(
 
     Raises:
         ShapeError: sizes or settings that do not fit; more samples than the indices' type can count.
-        DtypeError: not a floating tensor; indices that are not integers.
+        DtypeError: no numbers, or complex ones; an `output_dtype` of no integers.
 
     Source:
         `tf.nn.max_pool_with_argmax`, TensorFlow 2.21, on the CPU.
@@ -60,7 +74,7 @@ def max_pool_with_argmax(
         [4.0, 1]
     """
     where = "max_pool_with_argmax"
-    layout, axes = _windows(where, input, ksize, strides, padding, data_format)
+    input, layout, axes = _windows(where, input, ksize, strides, padding, data_format, (*FLOATS, *WHOLE))
     dtype = _INDICES.get(output_dtype) if isinstance(output_dtype, (str, torch.dtype)) else None
     refuse_no_truth(where, "include_batch_in_index", include_batch_in_index)
     if dtype is None:
@@ -72,20 +86,23 @@ def max_pool_with_argmax(
     shape = layout.shape(input.shape[0], counts(where, layout, axes, size), channels)
     if 0 in shape:
         return nothing(shape, input), input.new_empty(shape, dtype=dtype)
-    pooled, switches = _maxima(layout.channels_first(input), axes)
+    planes = layout.channels_first(input)
+    pooled, switches = _maxima(planes, axes) if input.is_floating_point() else _whole_maxima(planes, axes)
     line = [-1] + [1] * len(axes)
     argmax = torch.add(torch.arange(channels, device=input.device).view(line), switches, alpha=channels)
     if include_batch_in_index:
-        argmax += (torch.arange(len(input), device=input.device) * (prod(size) * channels)).view(-1, *[1] * (len(axes) + 1))
+        argmax += (torch.arange(input.shape[0], device=input.device) * (prod(size) * channels)).view(-1, *[1] * (len(axes) + 1))
     return layout.back(pooled), layout.back(argmax.to(dtype))
 
 
-def avg_pool1d(input: Tensor, ksize: Any, strides: Any, padding: Any, data_format: str = "NWC") -> Tensor:
+@takes_old_names(value="input")
+def avg_pool1d(input: Values, ksize: Any, strides: Any, padding: Any, data_format: str = "NWC") -> Tensor:
     """Return the average of each window of (N, W, C); otherwise as `avg_pool2d`."""
     return _average("avg_pool1d", input, ksize, strides, padding, layout_of("avg_pool1d", data_format, 1).name)
 
 
-def avg_pool2d(input: Tensor, ksize: Any, strides: Any, padding: Any, data_format: str = "NHWC") -> Tensor:
+@takes_old_names(value="input")
+def avg_pool2d(input: Values, ksize: Any, strides: Any, padding: Any, data_format: str = "NHWC") -> Tensor:
     """Return the average of each window's samples; padding is no sample and does not count.
 
     Args:
@@ -108,24 +125,18 @@ def avg_pool2d(input: Tensor, ksize: Any, strides: Any, padding: Any, data_forma
     return _average("avg_pool2d", input, ksize, strides, padding, layout_of("avg_pool2d", data_format, 2).name)
 
 
-def avg_pool3d(input: Tensor, ksize: Any, strides: Any, padding: Any, data_format: str = "NDHWC") -> Tensor:
+@takes_old_names(value="input")
+def avg_pool3d(input: Values, ksize: Any, strides: Any, padding: Any, data_format: str = "NDHWC") -> Tensor:
     """Return the average of each window of (N, D, H, W, C); otherwise as `avg_pool2d`."""
     return _average("avg_pool3d", input, ksize, strides, padding, layout_of("avg_pool3d", data_format, 3).name)
 
 
-def traced(*tensors: Tensor) -> bool:
-    """Say whether values cannot be looked at: while compiling, under `vmap`, on meta and fake tensors, in a CUDA graph."""
-    if torch.compiler.is_compiling() or (tensors[0].is_cuda and torch.cuda.is_current_stream_capturing()):
-        return True
-    wrapped = torch._C._functorch.is_functorch_wrapped_tensor
-    return any(tensor.is_meta or isinstance(tensor, FakeTensor) or wrapped(tensor) for tensor in tensors)
-
-
 def _windows(
-    where: str, input: Tensor, ksize: Any, strides: Any, padding: Any, data_format: str
-) -> tuple[Layout, tuple[Axis, ...]]:
+    where: str, input: Any, ksize: Any, strides: Any, padding: Any, data_format: str, dtypes: Sequence[torch.dtype]
+) -> tuple[Tensor, Layout, tuple[Axis, ...]]:
     layout = layout_of(where, data_format)
-    floats(where, layout, input=input)
+    input = as_tensors(where, input=input)["input"]
+    dense_tensors(where, layout, dtypes, input=input)
     axes = axes_of(where, layout, per_axis(where, "ksize", ksize, layout), strides, padding)
     for index, axis in zip(layout.spatial, axes, strict=True):
         if axis.padding is not None and max(axis.padding) >= axis.kernel:
@@ -133,13 +144,13 @@ def _windows(
                 f"{where}: padding is {axis.padding} along the {layout.axis_name(index)}, but must be below the window of "
                 f"{axis.kernel}, or some windows would hold no sample. Pad less."
             )
-    return layout, axes
+    return input, layout, axes
 
 
-def _average(where: str, input: Tensor, ksize: Any, strides: Any, padding: Any, data_format: str) -> Tensor:
-    layout, axes = _windows(where, input, ksize, strides, padding, data_format)
+def _average(where: str, input: Values, ksize: Any, strides: Any, padding: Any, data_format: str) -> Tensor:
+    input, layout, axes = _windows(where, input, ksize, strides, padding, data_format, FLOATS)
     size = layout.size(input.shape)
-    shape = layout.shape(len(input), counts(where, layout, axes, size), input.shape[layout.channel])
+    shape = layout.shape(input.shape[0], counts(where, layout, axes, size), input.shape[layout.channel])
     if 0 in shape:
         return nothing(shape, input)
     return layout.back(_averages(layout.channels_first(input), axes))
@@ -182,6 +193,12 @@ def _maxima(planes: Tensor, axes: Sequence[Axis]) -> tuple[Tensor, Tensor]:
         lost = samples[..., first.flatten()].isnan().view(switches.shape) | (largest == -torch.inf)
         switches = torch.where(lost, first, switches)
     return samples.gather(2, switches.flatten(2)).view(switches.shape), switches
+
+
+def _whole_maxima(planes: Tensor, axes: Sequence[Axis]) -> tuple[Tensor, Tensor]:
+    _, switches = _maxima(in_order(planes), axes)
+    largest = signed(planes).flatten(2).gather(2, switches.flatten(2))
+    return largest.view(switches.shape).view(planes.dtype), switches
 
 
 def _torch_maxima(planes: Tensor, axes: Sequence[Axis]) -> tuple[Tensor, Tensor]:

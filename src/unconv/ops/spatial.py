@@ -5,8 +5,25 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor
 from torch.nn import functional as F
+
+exporting = getattr(torch.compiler, "is_exporting", torch.compiler.is_compiling)  # torch 2.6 knows the latter only
+
+
+def images(planes: Tensor) -> int:
+    """Count the images that a choice or a limit may look at: an exported program takes any number of them, so one there."""
+    return 1 if exporting() else planes.shape[0]
+
+
+def traced(*tensors: Tensor) -> bool:
+    """Say whether values cannot be looked at: while compiling, under `vmap`, on meta and fake tensors, in a CUDA graph."""
+    if torch.compiler.is_compiling() or (tensors[0].is_cuda and torch.cuda.is_current_stream_capturing()):
+        return True
+    wrapped = torch._C._functorch.is_functorch_wrapped_tensor
+    return any(tensor.is_meta or isinstance(tensor, FakeTensor) or wrapped(tensor) for tensor in tensors)
 
 
 def cut(planes: Tensor, first: Sequence[int], size: Sequence[int]) -> Tensor:

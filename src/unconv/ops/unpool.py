@@ -13,9 +13,12 @@ from torch.nn import functional as F
 from unconv.axis import Axis
 from unconv.errors import DtypeError, NoSuchUnit, ShapeError
 from unconv.ops.arguments import (
+    FLOATS,
     FORMATS,
+    WHOLE,
     Layout,
     axes_of,
+    dense_tensors,
     floats,
     layout_of,
     legal_size,
@@ -24,13 +27,15 @@ from unconv.ops.arguments import (
     refuse_no_truth,
     shape_argument,
 )
-from unconv.ops.pool import traced
-from unconv.ops.spatial import grown, nothing
+from unconv.ops.indices import refuse_foreign
+from unconv.ops.spatial import grown, nothing, traced
+from unconv.ops.values import Values, as_tensors
+from unconv.ops.whole_numbers import signed
 
 
 def unpool_max(
-    pooled: Tensor,
-    argmax: Tensor,
+    pooled: Values,
+    argmax: Values,
     output_shape: Any,
     include_batch_in_index: bool = False,
     duplicates: str = "sum",
@@ -43,7 +48,8 @@ def unpool_max(
     stays, so that the values straight from the pool come back unchanged.
 
     Args:
-        pooled: (N, h, w, C), floating, or one or three spatial axes; channels first with such a `data_format`.
+        pooled: (N, h, w, C), floating or whole numbers, or one or three spatial axes; channels first with such a
+            `data_format`.
         argmax: of the same shape, int64 or int32, as `max_pool_with_argmax` gives it.
         output_shape: of the picture that was pooled, not a multiple of the pooled one.
         include_batch_in_index: whether the indices count through the whole batch.
@@ -54,8 +60,10 @@ def unpool_max(
         A tensor of `output_shape`.
 
     Raises:
-        ShapeError: shapes that do not fit each other, or another `duplicates`.
-        DtypeError: not a floating tensor, or indices that are not integers.
+        ShapeError: shapes that do not fit each other, another `duplicates`, or indices that cannot be such a pool's: of
+            another channel than they stand in, as torch's are (see `from_torch_indices`), or of another image. About
+            a thousand are looked at, and none while compiling or under `vmap`.
+        DtypeError: not numbers, or indices that are not integers.
         NoSuchUnit: an index outside the output. On a CUDA device the check waits for the device.
 
     Source:
@@ -68,8 +76,9 @@ def unpool_max(
         tensor([0., 4., 0., 0.])
     """
     where = "unpool_max"
+    pooled, argmax = as_tensors(where, pooled=pooled)["pooled"], as_tensors(where, argmax=argmax)["argmax"]
     layout = _layout(where, pooled, data_format)
-    floats(where, layout, pooled=pooled)
+    dense_tensors(where, layout, (*FLOATS, *WHOLE), pooled=pooled)
     _refuse_other_indices(where, pooled, argmax)
     _refuse_unknown(where, duplicates, ("sum", "overwrite"))
     refuse_no_truth(where, "include_batch_in_index", include_batch_in_index)
@@ -79,8 +88,9 @@ def unpool_max(
         _refuse_outside(where, argmax, 0)
         return nothing(shape, pooled)
     refuse_large(where, pooled, shape)
+    refuse_foreign(where, layout, argmax, prod(shape[1:]) if include_batch_in_index else None)
     rows = 1 if include_batch_in_index else shape[0]
-    samples = layout.channels_last(pooled).reshape(rows, pooled.numel() // rows)
+    samples = layout.channels_last(signed(pooled)).reshape(rows, pooled.numel() // rows)
     places = layout.channels_last(argmax).reshape(samples.shape).long()
     room = prod(shape) // rows
     if not places.is_cpu:
@@ -90,11 +100,14 @@ def unpool_max(
     except RuntimeError:  # on the CPU torch itself looks at every index; elsewhere it would end the process
         _refuse_outside(where, places, room)
         raise
-    return layout.back(result.view(shape[0], *layout.size(shape), shape[layout.channel]).movedim(-1, 1))
+    if result.dtype != pooled.dtype:
+        result = result.view(pooled.dtype)
+    whole = result.view(shape[0], *layout.size(shape), shape[layout.channel])
+    return layout.back(whole.movedim(-1, 1))
 
 
 def unpool_avg(
-    pooled: Tensor,
+    pooled: Values,
     output_shape: Any,
     ksize: Any,
     strides: Any,
@@ -127,6 +140,7 @@ def unpool_avg(
         tensor([1., 1., 2., 2.])
     """
     where = "unpool_avg"
+    pooled = as_tensors(where, pooled=pooled)["pooled"]
     layout = _layout(where, pooled, data_format)
     floats(where, layout, pooled=pooled)
     _refuse_unknown(where, duplicates, ("sum", "overwrite", "mean"))
@@ -166,10 +180,10 @@ def _refuse_unknown(where: str, duplicates: Any, known: Sequence[str]) -> None:
 
 
 def _refuse_other_indices(where: str, pooled: Tensor, argmax: Any) -> None:
-    if not isinstance(argmax, Tensor) or argmax.dtype not in (torch.int32, torch.int64) or argmax.layout != torch.strided:
-        kind = argmax.dtype if isinstance(argmax, Tensor) else f"a {type(argmax).__name__}"
+    if argmax.dtype not in (torch.int32, torch.int64) or argmax.layout != torch.strided:
         raise DtypeError(
-            f"{where}: argmax is {kind}, but an int64 or int32 torch.Tensor was needed. Pass that of max_pool_with_argmax."
+            f"{where}: argmax is {argmax.dtype}, but an int64 or int32 torch.Tensor was needed. Pass that of "
+            "max_pool_with_argmax."
         )
     if argmax.shape != pooled.shape:
         raise ShapeError(
@@ -196,9 +210,11 @@ def _refuse_outside(where: str, places: Tensor, room: int) -> None:
         return
     low, high = (int(edge) for edge in places.aminmax())
     if low < 0 or high >= room:
+        remedy = "the shape of the picture that was pooled, and include_batch_in_index as it was for the pool"
+        if low >= 0 and room <= high < room * places.shape[0]:
+            remedy = "include_batch_in_index=True, if they count through the batch, or the shape of the picture that was pooled"
         raise NoSuchUnit(
-            f"{where}: argmax runs from {low} to {high}, but the output has the places 0 to {room - 1}. Pass the shape of the "
-            "picture that was pooled, and include_batch_in_index as it was for the pool."
+            f"{where}: argmax runs from {low} to {high}, but the output has the places 0 to {room - 1}. Pass {remedy}."
         )
 
 
@@ -206,9 +222,9 @@ def _scattered(samples: Tensor, places: Tensor, room: int, duplicates: str) -> T
     """Put the samples of each row at their places among `room`."""
     if duplicates == "overwrite":
         order = torch.arange(places.shape[1], device=places.device).expand_as(places)
-        last = torch.full_like(places[:, :1], -1).expand(-1, room).clone().scatter_reduce_(1, places, order, "amax")
+        last = places.new_full((places.shape[0], room), -1).scatter_reduce_(1, places, order, "amax")
         samples = torch.where(last.gather(1, places) == order, samples, 0)
-    return samples.new_zeros(len(samples), room).scatter_add_(1, places, samples)
+    return samples.new_zeros(samples.shape[0], room).scatter_add_(1, places, samples)
 
 
 def _blocks(values: Tensor, positions: Sequence[int], kernels: Sequence[int], strides: Sequence[int]) -> Tensor:

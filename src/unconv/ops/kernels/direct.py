@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
 
 import torch
 from torch import Tensor
@@ -33,7 +34,9 @@ def convolve(
     if any(more):
         refuse_large("conv", planes, [n + sum(more[2 * k : 2 * k + 2]) for k, n in enumerate(reversed(planes.shape[2:]))])
         planes = F.pad(planes, more)
-    return _CONVOLUTIONS[len(both)](planes, _differentiable(weight), None, strides, both, dilations, groups)
+    # A single product with a zero may be -0, which TensorFlow never shows: it adds to 0. So does a bias.
+    bias = weight.new_zeros(weight.shape[0]) if prod(weight.shape[1:]) == 1 else None
+    return _CONVOLUTIONS[len(both)](planes, _differentiable(weight), bias, strides, both, dilations, groups)
 
 
 def conv_transpose(
@@ -61,11 +64,11 @@ def conv_transpose(
         more.append(max(pad - needless, 0))
     spans = zip(planes.shape[2:], weight.shape[2:], strides, dilations, padding, more, strict=True)
     whole_size = [(n - 1) * s + kernel_extent(k, d) - 2 * pad + rest for n, k, s, d, pad, rest in spans]
-    refuse_large("conv_transpose", planes, [len(planes), weight.shape[1] * groups, *whole_size])
+    refuse_large("conv_transpose", planes, [planes.shape[0], weight.shape[1] * groups, *whole_size])
     whole = torch.convolution(planes, _differentiable(weight), None, strides, padding, dilations, True, more, groups)
     return cut(whole, [start - pad for start, pad in zip(first, padding, strict=True)], size)
 
 
 def _differentiable(weight: Tensor) -> Tensor:
     """Return the weight as torch can differentiate by it: some of its kernels take no view of a single filter."""
-    return weight.contiguous() if len(weight) == 1 else weight
+    return weight.contiguous() if weight.shape[0] == 1 else weight

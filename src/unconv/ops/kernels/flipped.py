@@ -9,6 +9,7 @@ from torch import Tensor
 
 from unconv.axis import kernel_extent
 from unconv.ops.kernels.direct import convolve
+from unconv.ops.spatial import images
 
 
 def flipped(planes: Tensor, weight: Tensor, dilations: Sequence[int], first: Sequence[int], size: Sequence[int]) -> Tensor:
@@ -21,7 +22,7 @@ def flipped(planes: Tensor, weight: Tensor, dilations: Sequence[int], first: Seq
     for n, taps, dilation, start, length in zip(planes.shape[2:], weight.shape[2:], dilations, first, size, strict=True):
         pads.append((kernel_extent(taps, dilation) - 1 - start, start + length - n))
     # Where the weight is larger than the maps, these are flipped in its stead, before and after: that comes to the same.
-    if weight.numel() > planes.numel() + len(planes) * len(kernel) * prod(size):
+    if weight.numel() > images(planes) * (prod(planes.shape[1:]) + kernel.shape[0] * prod(size)):
         mirrored = [(after, before) for before, after in pads]
         return convolve(planes.flip(turned), kernel, mirrored, strides, dilations).flip(turned)
     return convolve(planes, kernel.flip(turned), pads, strides, dilations)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import product
 from math import prod
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -30,7 +31,7 @@ def gemm_col2im(
     columns = columns.view(prod(kernel), *rows.shape[:-1], columns.shape[-1]).movedim(-1, 2)
     # Added up channels last, as the products have them.
     room = _room(planes, kernel, strides, dilations, first, size)
-    whole = columns.new_zeros(len(rows), *room, columns.shape[2]).movedim(-1, 1)
+    whole = columns.new_zeros(rows.shape[0], *room, columns.shape[2]).movedim(-1, 1)
     return cut(_col2im(columns, kernel, strides, dilations, whole), first, size)
 
 
@@ -47,7 +48,7 @@ def gemm_col2im_by_rows(
     """
     units, inside, height, width = planes.shape
     rows = planes.permute(0, 2, 3, 1).reshape(units * height, width, inside)
-    products = torch.bmm(taps.expand(len(rows), *taps.shape), rows.mT)
+    products = torch.bmm(taps.expand(rows.shape[0], *taps.shape), rows.mT)
     columns = products.view(units, height, kernel[0] * kernel[1], -1, width).permute(2, 0, 3, 1, 4)
     plain = (1, 1)
     room = _room(planes, kernel, plain, plain, first, size)
@@ -72,6 +73,6 @@ def _col2im(columns: Tensor, kernel: Sequence[int], strides: Sequence[int], dila
     for column, tap in zip(columns, product(*map(range, kernel)), strict=True):
         starts = [t * dilation for t, dilation in zip(tap, dilations, strict=True)]
         spans = zip(starts, strides, column.shape[2:], strict=True)
-        where = [slice(start, start + (n - 1) * stride + 1, stride) for start, stride, n in spans]
-        whole[(slice(None), slice(None), *where)].add_(column)
+        where: list[Any] = [slice(start, start + (n - 1) * stride + 1, stride) for start, stride, n in spans]
+        whole[(..., *where)].add_(column)
     return whole

@@ -25,7 +25,7 @@ def sub_pixel_kernels(weight: Tensor, strides: Sequence[int]) -> Tensor:
     # Tap t of an axis is in phase t mod stride, and there the tap t // stride.
     split = weight.reshape(*weight.shape[:2], *(n for pair in zip(parts, strides, strict=True) for n in pair))
     phases = split.permute(1, *range(3, 3 + 2 * count, 2), 0, *range(2, 2 + 2 * count, 2))
-    return phases.reshape(-1, len(weight), *parts).flip(list(range(2, 2 + count)))
+    return phases.reshape(-1, weight.shape[0], *parts).flip(list(range(2, 2 + count)))
 
 
 def sub_pixel(planes: Tensor, kernels: Tensor, strides: Sequence[int], first: Sequence[int], size: Sequence[int]) -> Tensor:
@@ -39,7 +39,7 @@ def sub_pixel(planes: Tensor, kernels: Tensor, strides: Sequence[int], first: Se
     count, plain = len(strides), [1] * len(strides)
     parts = convolve(planes, kernels, [(part - 1, part - 1) for part in kernels.shape[2:]], plain, plain)
     lengths = parts.shape[2:]
-    split = parts.reshape(len(parts), -1, *strides, *lengths)
+    split = parts.reshape(parts.shape[0], -1, *strides, *lengths)
     # (N, out, phases.., samples..): each axis' phases go right after its samples.
     paired = split.permute(0, 1, *(axis for i in range(count) for axis in (2 + count + i, 2 + i)))
     whole = paired.reshape(*paired.shape[:2], *(n * stride for n, stride in zip(lengths, strides, strict=True)))
