@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from unconv import ops
+from unconv.explain.choices import EXERCISES, VIEW_WORDS
 
 
 def test_explain_prints_what_the_library_says(unconv_command):
@@ -61,8 +62,40 @@ def test_a_terminal_without_these_letters_gets_plainer_ones():
     assert done.stdout.startswith("Transposed convolution, 1 x 1 to 2 x 2") and "   o  o" in done.stdout
 
 
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        (("ones",), "4. Convolve, 4 × 4\n  [-2]  0  -2   0\n"),
+        (("ones", "--view", "forward"), "Its convolution, 2 × 2\n   -12  -12\n"),
+        (("unpool",), "Their indices\n"),
+        (("odd",), "Transposed convolution, 3 × 3 to 5 × 5: kernel 3, stride 2, padding SAME"),
+        (("odd", "--output", "6"), "3 × 3 to 6 × 6"),
+        (("odd", "--padding", "VALID"), "3 × 3 to 7 × 7"),
+        (("digits",), "4. Convolve, 6\n     1   10 [102]  20  203   30\n"),
+        (("digits", "--output", "5", "--at", "0"), "Output at sample 0: 1 · 10 = 10."),
+        (("digits", "--view", "scatter", "--at", "1"), "Input at sample 1: 2 times the kernel is added"),
+        (("digits", "--language", "zh"), "转置卷积，3 → 6，核大小 3，步幅 2，填充 SAME"),
+        (("conv1d_transpose", "--kernel", "1,10,100", "--padding", "VALID"), "3 to 7: kernel 3, stride 2, padding VALID"),
+        (("conv1d_transpose", "--input", "4x2", "--kernel", "2", "--dilation", "2", "--output", "8"), "channel 0 of 2"),
+        (("--input", "2x2x3", "--view", "channels"), "160 + 238 + 324 = 722, a part from each channel."),
+        (("--input", "2x2x3", "--kernel", "1,0;0,1"), "the other input channels add"),
+        (("--view", "matrix"), "The convolution's matrix, 4 × 16"),
+    ],
+)
+def test_explain_takes_exercises_views_channels_and_a_single_axis(unconv_command, arguments, words):
+    status, out, err = unconv_command("explain", *arguments)
+    assert (status, err) == (0, "")
+    assert words in out
+
+
+def test_help_lists_the_exercises_and_the_views(unconv_command, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "400")
+    _, out, _ = unconv_command("explain", "--help")
+    assert all(name in out for name in (*EXERCISES, *VIEW_WORDS))
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("suffix", ["png", "svg", "gif", "html", "txt"])
+@pytest.mark.parametrize("suffix", ["png", "svg", "gif", "html", "txt", "apng"])
 def test_explain_writes_every_form(unconv_command, tmp_path, suffix):
     path = tmp_path / "deep" / f"steps.{suffix}"
     status, out, _ = unconv_command("explain", "--at", "3,0", "-o", path)
@@ -115,6 +148,14 @@ def test_size_prints_only_json(unconv_command):
         (("explain", "--at", "1"), 2, "write row,column"),
         (("explain", "--stride", "two"), 2, "write a number, or one for each axis"),
         (("explain", "--output", "steps.png"), 2, "To write a file, pass -o."),
+        (("explain", "-o", "steps.mp4"), 1, "save steps.gif or steps.webp and convert it: ffmpeg -i steps.gif"),
+        (("explain", "--view", "stamps"), 2, "write one of steps, scatter, matrix, forward, channels"),
+        (("explain", "--language", "de"), 2, "write en or zh"),
+        (("explain", "unpool", "--view", "scatter"), 2, "--view means nothing to unpool"),
+        (("explain", "digits", "--input", "1,2;3,4"), 2, "write a length, 3, or one row of numbers, 1,2,3"),
+        (("explain", "digits", "--output", "4x4"), 2, "write one number"),
+        (("explain", "digits", "--at", "7"), 1, "there is no place 7"),
+        (("explain", "--input", "900x900x9"), 2, "Write fewer"),
         (("explain", "unpool_max", "--output", "4"), 2, "--output means nothing to unpool_max"),
         (("explain", "--duplicates", "sum"), 2, "--duplicates means nothing to conv2d_transpose"),
         (("explain", "--padding", "9,9", "--output", "4"), 1, "give no size: the padding takes away more than there is"),

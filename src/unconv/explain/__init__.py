@@ -1,6 +1,5 @@
 """Explanations: the steps of an operation as tensors, and their drawing as text, picture, animation or page."""
 
-from unconv.explain.conv_transpose import Explanation, explain_conv2d_transpose
-from unconv.explain.unpool import PoolExplanation, explain_unpool_avg, explain_unpool_max
+import lazy_loader
 
-__all__ = ["Explanation", "PoolExplanation", "explain_conv2d_transpose", "explain_unpool_avg", "explain_unpool_max"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

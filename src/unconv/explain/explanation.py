@@ -4,22 +4,34 @@ from __future__ import annotations
 
 import base64
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
+from dataclasses import replace
 from html import escape
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from PIL import Image
 from torch import Tensor
 
 from unconv.errors import DtypeError, NonFinite, NoSuchUnit, ShapeError
-from unconv.explain import sheet
-from unconv.explain.story import Frame, Story, cell, text
+from unconv.explain import painting
+from unconv.explain.choices import Language
+from unconv.explain.language import refuse_language
+from unconv.explain.sheet import full_sheet, svg
+from unconv.explain.story import Frame, Story, text
+from unconv.explain.story_page import story_page
 from unconv.files import write
 from unconv.kinds import fits_kind, shown
 from unconv.pictures.encode import png
+from unconv.progress import Progress
 
-_UNBROKEN = "\u00a0"  # a space at which no line ends
+_I = TypeVar("_I", bound="Illustration")
+Place = tuple[int, int] | int | None
+# What cannot be written, and what to write in its place.
+_FOREIGN = {
+    suffix: "save NAME.gif or NAME.webp and convert it: ffmpeg -i NAME.gif -pix_fmt yuv420p NAME" + suffix
+    for suffix in (".mp4", ".mov", ".webm", ".avi", ".mkv")
+}
 
 
 class Illustration(ABC):
@@ -49,47 +61,69 @@ class Illustration(ABC):
     def start(self) -> tuple[int, int]:
         """The place (row, column) that is shown when none is asked for."""
 
-    def text(self, at: tuple[int, int] | None = None) -> str:
+    @property
+    def opening(self) -> tuple[int, int]:
+        """The place (row, column) that a page begins with when none is asked for."""
+        return self.start
+
+    def in_language(self: _I, language: Language) -> _I:
+        """The same explanation, with its words in "en", English, or "zh", Chinese."""
+        refuse_language("in_language", language)
+        return replace(self, language=language)  # type: ignore[type-var]
+
+    def text(self, at: Place = None) -> str:
         """The explanation in plain characters, at one place (row, column)."""
         story, frame = self._frame_at(at)
         return text(story, frame)
 
-    def picture(self, at: tuple[int, int] | None = None) -> Image.Image:
-        """The explanation drawn, with the place (row, column) marked: grids of at most 48 cells along a side."""
-        return sheet.picture(*self._frame_at(at))
+    def picture(self, at: Place = None) -> Image.Image:
+        """The explanation drawn, with the place (row, column) marked; of a large grid the part around it, and a map."""
+        return painting.picture(*self._frame_at(at))
 
-    def animation(self) -> bytes:
+    def animation(self, progress: Progress | None = None) -> bytes:
         """A GIF that goes through all places."""
-        self._refuse_empty()
-        return sheet.animation(self.story())
+        return self._animation("GIF", progress)
 
-    def page(self, at: tuple[int, int] | None = None) -> bytes:
+    def page(self, at: Place = None) -> bytes:
         """An HTML page by itself, with a slider that goes through all places; it begins at one of them."""
-        number = self._number(at)
-        return sheet.story_page(self.story(), number)
+        self._refuse_empty()
+        number = self._number(self.opening if at is None else at)
+        return story_page(self.story(), number)
 
-    def save(self, path: str | Path, at: tuple[int, int] | None = None) -> None:
+    def save(self, path: str | Path, at: Place = None, progress: Progress | None = None) -> None:
         """Write the explanation, whole or not at all.
 
         Args:
-            path: NAME.png or NAME.svg, the picture; NAME.gif, the animation; NAME.html, the page; NAME.txt, the text.
-            at: the place (row, column) to show; in a page, to begin with.
+            path: NAME.png or NAME.svg, the picture; NAME.gif, NAME.webp or NAME.apng, the animation; NAME.html, the page;
+                NAME.txt, the text.
+            at: the place (row, column) to show, along a single axis also a number; in a page, to begin with.
+            progress: is called with what is done, frames so far and frames in all, while an animation is drawn.
 
         Raises:
-            ShapeError: a file of another kind, or grids too large to draw.
+            ShapeError: a file of another kind, too many frames, or no font for a picture with Chinese words.
             NoSuchUnit: a place outside the grid.
         """
         path = Path(path)
         writers: dict[str, Callable[[], bytes]] = {
             ".png": lambda: png(self.picture(at)),
-            ".svg": lambda: sheet.svg(sheet.compose(*self._frame_at(at))).encode(),
-            ".gif": self.animation,
+            ".svg": lambda: svg(full_sheet(*self._frame_at(at)), label=self.title()).encode(),
+            ".gif": lambda: self._animation("GIF", progress),
+            ".webp": lambda: self._animation("WEBP", progress),
+            ".apng": lambda: self._animation("PNG", progress),
             ".html": lambda: self.page(at),
             ".txt": lambda: f"{self.text(at)}\n".encode(),
         }
-        if path.suffix.lower() not in writers:
-            raise ShapeError(f"save: {path.name} is no kind of file we write; pass NAME{', NAME'.join(writers)}.")
-        write(path, writers[path.suffix.lower()]())
+        suffix = path.suffix.lower()
+        if suffix not in writers:
+            way = _FOREIGN.get(suffix, f"pass NAME{', NAME'.join(writers)}").replace(
+                "NAME", path.stem if suffix in _FOREIGN else "NAME"
+            )
+            raise ShapeError(f"save: {path.name} is no kind of file we write; {way}.")
+        write(path, writers[suffix]())
+
+    def _animation(self, kind: str, progress: Progress | None) -> bytes:
+        self._refuse_empty()
+        return painting.animation(self.story(), kind, progress=progress)
 
     def __str__(self) -> str:
         return self.text()
@@ -103,7 +137,8 @@ class Illustration(ABC):
             page = escape(self.page().decode())
         except ShapeError:
             return None
-        fit = "this.style.height = this.contentDocument.documentElement.scrollHeight + 20 + 'px'"
+        # Twice: the drawing takes some of the height that it gets at first.
+        fit = "for (const turn of [1, 2]) this.style.height = this.contentDocument.documentElement.scrollHeight + 20 + 'px'"
         return f'<iframe srcdoc="{page}" onload="{fit}" style="width:100%;height:46rem;border:0"></iframe>'
 
     def _repr_png_(self) -> str | None:
@@ -112,7 +147,7 @@ class Illustration(ABC):
         except ShapeError:
             return None
 
-    def _frame_at(self, at: tuple[int, int] | None) -> tuple[Story, Frame]:
+    def _frame_at(self, at: Place) -> tuple[Story, Frame]:
         number = self._number(at)
         story = self.story()
         return story, story.frames[number]
@@ -127,13 +162,13 @@ class Illustration(ABC):
                 f"explain: the result is {self.places[0]} × {self.places[1]}, which has no values to show. Ask for more."
             )
 
-    def _number(self, at: tuple[int, int] | None) -> int:
+    def _number(self, at: Place) -> int:
         self._refuse_empty()
         rows, columns = self.places
-        place = self.start if at is None else at
+        place = self.start if at is None else (0, at) if rows == 1 and fits_kind(at, int) else at
         if not fits_kind(place, tuple[int, int]):
             raise NoSuchUnit(f"explain: at is {shown(at)}, but a place (row, column) was needed. Pass two whole numbers.")
-        row, column = (int(edge) for edge in place)
+        row, column = (int(edge) for edge in place)  # type: ignore[union-attr, arg-type]
         if not (0 <= row < rows and 0 <= column < columns):
             raise NoSuchUnit(
                 f"explain: there is no place {at}; rows are 0 to {rows - 1}, columns 0 to {columns - 1}. Pass (row, column)."
@@ -148,32 +183,3 @@ def refuse_not_finite(where: str, **tensors: Tensor) -> None:
             raise DtypeError(f"{where}: {name} is {shown(tensor)}, but a dense tensor with values was needed. Pass one.")
         if not bool(tensor.isfinite().all()):
             raise NonFinite(f"{where}: {name} has NaN or infinite values, but finite ones were needed. Replace them first.")
-
-
-def cells(values: Tensor) -> list[list[str]]:
-    """Format the values of a grid (rows, columns) for its cells."""
-    return [[cell(value) for value in row] for row in values.tolist()]
-
-
-def uniform(values: Tensor, kind: str) -> list[list[str]]:
-    """Give all cells of a grid one kind."""
-    return [[kind] * values.shape[1] for _ in range(len(values))]
-
-
-def product_words(factors: list[tuple[float, float]]) -> str:
-    """Write a sum of products: 1·4 + 2·(-3)."""
-    terms = [f"{_UNBROKEN}·{_UNBROKEN}".join(f"({cell(n)})" if n < 0 else cell(n) for n in pair) for pair in factors]
-    return " + ".join(terms)
-
-
-def by_axis(names: Sequence[str], words: Iterable[object], before: str = "") -> str:
-    """Join the words of each axis, or say them once where they are the same: "2 before", "height 2 before; width 1 before"."""
-    said = [str(word) for word in words]
-    if len(set(said)) == 1:
-        return said[0]
-    return "; ".join(f"{before}{name} {word}" for name, word in zip(names, said, strict=True))
-
-
-def before_and_after(names: Sequence[str], pads: Iterable[tuple[int, int]]) -> str:
-    """Say in words how each axis is padded."""
-    return by_axis(names, (f"{before} before, {after} after" for before, after in pads))

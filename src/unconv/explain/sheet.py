@@ -1,37 +1,42 @@
-"""A story drawn: laid out once as rectangles and words, painted as a picture, an animation, or SVG for a page."""
+"""A story drawn: its grids as shapes on a plan, and these as SVG. `painting.py` paints the same shapes as a picture."""
 
 from __future__ import annotations
 
-import io
-import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache, lru_cache
 from html import escape
-from textwrap import wrap
+from math import log
 
-from markupsafe import Markup
-from PIL import Image, ImageDraw, ImageFont
-from PIL.ImageFont import FreeTypeFont
+from unconv.explain.fonts import length_of, wrapped
+from unconv.explain.kinds_of_cells import KINDS
+from unconv.explain.language import saying
+from unconv.explain.layout import MAP, NOTE, SHEET, TICKS, Plan, first_of, left_out, plan
+from unconv.explain.story import Frame, Panel, Story, counted_from, legend
 
-from unconv.errors import ShapeError
-from unconv.explain.story import KINDS, Frame, Panel, Story, legend
-from unconv.render.page import page, stylesheet
-from unconv.version import __version__
+INKS = {"ink": ("#1d1c1a", "#ebe7df"), "quiet": ("#6b675f", "#a09a8f"), "mark": ("#c2410c", "#ff9d5c")}
+PAPER = ("#fcfbf8", "#161514")
+LINES = ("#b9b2a5", "#4d483f")  # between cells
+_NARROW, _BESIDE = 760, 420  # pixels that a sheet is wide at least; that words at its right take
+_ASPECT = 16 / 9
 
-_INKS = {"ink": ("#1d1c1a", "#ebe7df"), "quiet": ("#6b675f", "#a09a8f"), "mark": ("#c2410c", "#ff9d5c")}
-_PAPER = ("#fcfbf8", "#161514")
-# Pillow's own font lacks these characters.
-_PLAIN = str.maketrans({"×": "x", "−": "-", "→": ">", "≤": "<", "…": "...", "\u00a0": " "})
-_WIDTH, _NARROW, _MARGIN, _GAP, _SIDE = 1180, 760, 24, 40, 42
-_HEAD, _TICKS = 26, 15  # from a panel's title to its cells; the room for the numbers of rows and columns
-_LARGEST = 48  # cells along one side that are still drawn
-_FRAMES = 1600  # of one page; an animation gets a quarter
+
+@dataclass(frozen=True)
+class Cell:
+    """A cell with a word in it, and the whole number where the word is rounded."""
+
+    x: float
+    y: float
+    width: float
+    height: float
+    kind: str
+    word: str
+    size: float
+    exact: str = ""
 
 
 @dataclass(frozen=True)
 class Rect:
-    """A rectangle of some kind of cell, or a mark: an outline."""
+    """An outline, of what is marked or of a map; or, of a map's part that is shown, a filled one."""
 
     x: float
     y: float
@@ -42,7 +47,7 @@ class Rect:
 
 @dataclass(frozen=True)
 class Words:
-    """Words with their middle (or left end) at a point; `kind` is that of the cell they stand in, or an ink."""
+    """Words with their middle (or left end) at a point, in one of the inks."""
 
     x: float
     y: float
@@ -53,260 +58,289 @@ class Words:
 
 
 @dataclass(frozen=True)
-class Sheet:
-    """Everything to paint; the marks come last. `cards` are the shapes that change from frame to frame."""
+class Arrow:
+    """An arrow from left to right, or, where its length is below zero, the other way."""
 
-    width: float
-    height: float
-    shapes: Sequence[Rect | Words]
-    cards: Sequence[Rect | Words]
-    marks: Sequence[Rect]
+    x: float
+    y: float
+    length: float
 
-
-def picture(story: Story, frame: Frame, scale: int = 2) -> Image.Image:
-    """Draw the story at one frame, with its facts and a legend of its colours."""
-    return _painted(compose(story, frame), scale)
-
-
-def animation(story: Story, seconds: float = 0.8) -> bytes:
-    """Draw the frames one after another, as a GIF that repeats without end."""
-    if len(story.frames) > _FRAMES // 4:
-        raise ShapeError(
-            f"animation: {len(story.frames)} frames are more than the {_FRAMES // 4} that an animation may have. "
-            f"Explain a smaller input, save the picture of one place (.png), or a page (.html) of up to {_FRAMES}."
-        )
-    sheets = [compose(story, frame) for frame in story.frames]
-    height = max(sheet.height for sheet in sheets)
-    first, *others = (_painted(replace(sheet, height=height), 1) for sheet in sheets)
-    palette = first.quantize(64)
-    rest = [frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in others]
-    buffer = io.BytesIO()
-    palette.save(buffer, "GIF", save_all=True, append_images=rest, duration=round(1000 * seconds), loop=0)
-    return buffer.getvalue()
+    def points(self) -> list[tuple[float, float]]:
+        """Return the corners of the arrow."""
+        way = 1 if self.length > 0 else -1
+        start, end = self.x - self.length / 2, self.x + self.length / 2
+        neck = end - way * 8
+        across = ((start, -1.5), (neck, -1.5), (neck, -6), (end, 0), (neck, 6), (neck, 1.5), (start, 1.5))
+        return [(x, self.y + y) for x, y in across]
 
 
-def story_page(story: Story, at: int) -> bytes:
-    """Make one file to open in a browser: a slider goes through the frames and begins with number `at`.
-
-    Without JavaScript the frame stands still, and below it all captions can be read.
-    """
-    if len(story.frames) > _FRAMES:
-        raise ShapeError(
-            f"page: {len(story.frames)} frames are more than the {_FRAMES} that a page may have. Explain a smaller input, or "
-            "save the text of one place (.txt)."
-        )
-    frames = list(story.frames)
-    side = _side(story)
-    moments = [_moment(story, frame, side, _MARGIN) for frame in frames]
-    # All frames have as many cards of the same size, so the script only changes their words and colours, and moves the
-    # marks; where a frame has fewer marks than others, the rest shrink to nothing.
-    steps = [
-        {
-            "marks": [[mark.x, mark.y, mark.width, mark.height] for mark in moment.marks],
-            "cards": [[shape.text, shape.kind, round(shape.size, 2)] for shape in moment.cards if isinstance(shape, Words)],
-            "caption": frame.caption,
-        }
-        for moment, frame in zip(moments, frames, strict=True)
-    ]
-    sheet, most = compose(story, frames[at], words=False), max(len(moment.marks) for moment in moments)
-    shown = replace(sheet, marks=[*sheet.marks, *[Rect(0, 0, 0, 0, "mark")] * (most - len(sheet.marks))])
-    facts = {"style": Markup(stylesheet().decode()), "version": __version__}
-    return page(
-        "story.html", story=story, svg=Markup(svg(shown)), frames=steps, at=at, data=Markup(_script_json(steps)), **facts
-    )
-
-
-def svg(sheet: Sheet) -> str:
-    """Write the sheet as SVG, in colours for day and night; cards and marks, which change, are in groups of their own."""
-    shapes = [_svg_shape(shape) for shape in sheet.shapes]
-    cards = "".join(_svg_shape(shape) for shape in sheet.cards)
-    marks = "".join(_svg_shape(mark) for mark in sheet.marks)
-    size = f'viewBox="0 0 {sheet.width:g} {sheet.height:g}" width="{sheet.width:g}" height="{sheet.height:g}"'
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" {size} role="img" font-family="system-ui, sans-serif">'
-        f'<style>{_style()}</style><rect class="paper" width="100%" height="100%"/>'
-        f'{"".join(shapes)}<g class="cards">{cards}</g><g class="marks">{marks}</g></svg>'
-    )
-
-
-def compose(story: Story, frame: Frame, words: bool = True) -> Sheet:
-    """Lay out the story at one frame; with `words`, also its title, caption and facts."""
-    side = _side(story)
-    moment = _moment(story, frame, side, _MARGIN + (46 if words else 0))
-    shapes: list[Rect | Words] = [Words(_MARGIN, _MARGIN + 12, story.title, 22, "ink")] if words else []
-    for panel, (x, y) in zip(story.panels, moment.corners, strict=True):
-        shapes += _panel(panel, x, y, side)
-    shapes += moment.heads
-    width = max(_NARROW, _MARGIN + max(_end(shape) for shape in (*shapes, *moment.cards)))
-    key, height = _key(story, moment.bottom + 20, width)
-    shapes += key
-    if words:
-        lines = [(line, 17, "ink") for line in wrap(frame.caption, int(width / 9))]
-        lines += [(line, 14, "quiet") for what, fact in story.facts for line in wrap(f"{what}: {fact}", int(width / 7.3))]
-        for line, size, ink in lines:
-            shapes.append(Words(_MARGIN, height + size / 2, line, size, ink))
-            height += size * 1.5
-    return Sheet(width, height + _MARGIN, shapes, moment.cards, moment.marks)
+Shape = Cell | Rect | Words | Arrow
 
 
 @dataclass(frozen=True)
-class _Moment:
-    """The part of a sheet that depends on the frame: the corners of the panels and their lower end, cards and marks."""
+class Sheet:
+    """Everything to paint: what stays; by panel, what changes from frame to frame; and the marks, which come last."""
 
-    corners: Sequence[tuple[float, float]]
-    bottom: float
-    heads: Sequence[Rect | Words]
-    cards: Sequence[Rect | Words]
+    width: float
+    height: float
+    shapes: Sequence[Shape]
+    live: Mapping[int, Sequence[Shape]]
     marks: Sequence[Rect]
+    cards: int  # the number of the first card
+
+    def all(self) -> Iterator[Shape]:
+        """Go through all shapes, in the order in which they are painted."""
+        yield from self.shapes
+        yield from self.changing()
+
+    def changing(self) -> Iterator[Shape]:
+        """Go through the shapes that change from frame to frame."""
+        for shapes in self.live.values():
+            yield from shapes
+        yield from self.marks
 
 
-def _moment(story: Story, frame: Frame, side: float, top: float) -> _Moment:
-    turn, count = story.cards_at, len(frame.cards)
-    flow = [*story.panels[:turn], *frame.cards, *story.panels[turn:]]
-    signs = [*[""] * turn, *frame.signs, *[""] * (len(story.panels) - turn)]
-    corners, bottom = _flow(flow, side, top, signs, turn if story.breaks else 0)
-    places, corners = corners[turn : turn + count], corners[:turn] + corners[turn + count :]
-    heads: list[Rect | Words] = []
-    cards: list[Rect | Words] = []
-    for card, (x, y), sign in zip(frame.cards, places, frame.signs, strict=True):
-        head, *cells = _panel(card, x, y, side)  # cards have no notes and no ticks: their cells come after the title
-        heads.append(head)
-        cards += cells
-        if sign:
-            heads.append(Words(x - _GAP / 2, y + _HEAD + side * card.size[0] / 2, sign, 20, "ink", middle=True))
-    marks = [_marked(mark, story.panels[mark[0]], corners[mark[0]], side) for mark in frame.marks]
-    return _Moment(corners, bottom, heads, cards, marks)
-
-
-def _end(shape: Rect | Words) -> float:
-    """The right end of a shape."""
-    return shape.x + (shape.width if isinstance(shape, Rect) else 0 if shape.middle else _length(shape.text, shape.size))
-
-
-def _side(story: Story) -> float:
-    """The side of a cell: the longest that the largest panel allows."""
-    rows, columns = (max(panel.size[axis] for panel in story.panels) for axis in (0, 1))
-    if max(rows, columns) > _LARGEST:
-        raise ShapeError(
-            f"picture: a grid has {rows} × {columns} cells, more than the {_LARGEST} along a side that can be drawn. "
-            "Explain a smaller input; the tensors of this one are there all the same."
-        )
-    return max(22, min(_SIDE, 420 // max(rows, columns)))
-
-
-def _flow(
-    panels: Sequence[Panel], side: float, top: float, signs: Sequence[str], breaks: int
-) -> tuple[list[tuple[float, float]], float]:
-    """Set the panels in lines from left to right, one of which begins at number `breaks`: their corners and lower end."""
-    corners, x, y, tallest = [], float(_MARGIN), top, 0.0
-    for index, (panel, sign) in enumerate(zip(panels, signs, strict=True)):
-        ticks = _TICKS if panel.first else 0
-        width = max(ticks + side * panel.size[1], _length(panel.title, 15), _length(panel.note, 12))
-        x += 8 if sign else 0
-        if x > _MARGIN and (x + width > _WIDTH - _MARGIN or index == breaks):
-            x, y, tallest = float(_MARGIN), y + tallest + 16, 0.0
-        corners.append((x, y))
-        x += width + _GAP
-        tallest = max(tallest, _HEAD + ticks + side * panel.size[0] + (20 if panel.note else 0))
-    return corners, y + tallest
-
-
-def _panel(panel: Panel, x: float, y: float, side: float) -> list[Rect | Words]:
-    shapes: list[Rect | Words] = [Words(x, y + 9, panel.title, 15, "ink")]
-    x, y = _cells_at(panel, x, y)
-    if panel.first is not None:
-        rows, columns = (range(first, first + n) for first, n in zip(panel.first, panel.size, strict=True))
-        size = min(11, 0.5 * side)
-        shapes += [Words(x - 8, y + (i + 0.5) * side, str(row), size, "quiet", True) for i, row in enumerate(rows)]
-        shapes += [Words(x + (i + 0.5) * side, y - 7, str(column), size, "quiet", True) for i, column in enumerate(columns)]
-    for row, (words, kinds) in enumerate(zip(panel.cells, panel.kinds, strict=True)):
-        for column, (word, kind) in enumerate(zip(words, kinds, strict=True)):
-            left, top = x + column * side, y + row * side
-            size = min(0.42 * side, 1.55 * side / max(len(word), 1))
-            shapes += [Rect(left, top, side, side, kind), Words(left + side / 2, top + side / 2, word, size, kind, True)]
-    if panel.note:
-        shapes.append(Words(x, y + side * panel.size[0] + 12, panel.note, 12, "quiet"))
-    return shapes
-
-
-def _cells_at(panel: Panel, x: float, y: float) -> tuple[float, float]:
-    """The corner of the cells of a panel whose own corner is at (x, y)."""
-    ticks = _TICKS if panel.first else 0
-    return x + ticks, y + _HEAD + ticks
-
-
-def _marked(mark: tuple[int, int, int, int, int], panel: Panel, corner: tuple[float, float], side: float) -> Rect:
-    _, row, column, rows, columns = mark
-    x, y = _cells_at(panel, *corner)
-    return Rect(x + column * side, y + row * side, columns * side, rows * side, "mark")
-
-
-def _key(story: Story, y: float, width: float) -> tuple[list[Rect | Words], float]:
-    """The legend of the colours, and its lower end."""
-    shapes: list[Rect | Words] = []
-    x = float(_MARGIN)
-    for kind, words, _sign in legend(story):
-        if x > _MARGIN and x + 22 + _length(words, 13) > width - _MARGIN:
-            x, y = float(_MARGIN), y + 24
-        shapes += [Rect(x, y, 15, 15, kind), Words(x + 22, y + 8, words, 13, "quiet")]
-        x += 22 + _length(words, 13) + 24
-    return shapes, y + 34
-
-
-@cache
-def _font(size: int) -> FreeTypeFont:
-    font = ImageFont.load_default(size)
-    if not isinstance(font, FreeTypeFont):
-        raise ShapeError("picture: this Pillow has no FreeType, without which it cannot write. Install Pillow's own wheel.")
-    return font
-
-
-@lru_cache(maxsize=4096)
-def _length(words: str, size: float) -> float:
-    return 1.08 * _font(round(size)).getlength(words.translate(_PLAIN)) if words else 0.0
-
-
-def _painted(sheet: Sheet, scale: int) -> Image.Image:
-    image = Image.new("RGB", (round(sheet.width * scale), round(sheet.height * scale)), _PAPER[0])
-    draw = ImageDraw.Draw(image)
-    for shape in (*sheet.shapes, *sheet.cards, *sheet.marks):
-        if isinstance(shape, Words):
-            ink = _INKS[shape.kind][0] if shape.kind in _INKS else KINDS[shape.kind].day[1]
-            place = (shape.x * scale, shape.y * scale)
-            words = shape.text.translate(_PLAIN)
-            draw.text(place, words, ink, _font(round(shape.size * scale)), anchor="mm" if shape.middle else "lm")
+def compose(story: Story, frame: Frame, laid: Plan) -> Sheet:
+    """Draw the grids of a story at one frame, without its words."""
+    shapes: list[Shape] = []
+    live: dict[int, list[Shape]] = {}
+    panels, signs = [*story.panels, *frame.cards], [*(panel.sign for panel in story.panels), *frame.signs]
+    say = saying(story.language)
+    for number, (panel, sign) in enumerate(zip(panels, signs, strict=True)):
+        if laid.omits(number):
             continue
-        box = [shape.x, shape.y, shape.x + shape.width, shape.y + shape.height]
-        corners = [round(edge * scale) for edge in box]
-        if shape.kind == "mark":
-            draw.rectangle(corners, outline=_INKS["mark"][0], width=3 * scale)
+        shapes += _head(panel, number, laid, sign)
+        origin = laid.origin(number, panel, frame)
+        body: list[Shape] = list(_cells(panel, number, laid, origin))
+        if laid.cropped(number, panel):
+            places = crop_places(panel, laid.shows[number], origin)
+            body += _crop(panel, number, laid, origin, say(crop_words(panel), **places))
+        if number >= len(story.panels) or laid.cropped(number, panel):
+            live[number] = body
         else:
-            draw.rectangle(corners, fill=KINDS[shape.kind].day[0], outline="#b9b2a5")
-    return image
+            shapes += body
+    omitted = left_out(story, panels, laid)
+    for number, line in enumerate(omitted):
+        y = laid.height - 16 * (len(omitted) - number - 0.5)
+        shapes.append(Words(laid.paper.margin, y, line, laid.paper.note, "quiet"))
+    marks = [rect for mark in frame.marks if (rect := _marked(mark, panels[mark[0]], laid, frame))]
+    return Sheet(laid.width, laid.height, shapes, live, marks, len(story.panels))
 
 
-def _svg_shape(shape: Rect | Words) -> str:
+def crop_words(panel: Panel) -> str:
+    """Return the sentence that says which part of a panel is shown, to be filled with `crop_places`."""
+    counted = all(first in (0, None) for first in first_of(panel))  # below 0, 2 to 5 would read as -2–5
+    if panel.size[0] == 1:
+        return "{left}–{right}" if counted else "{left} to {right}"
+    if panel.size[1] == 1:
+        return "{top}–{bottom}"
+    return "rows {top}–{bottom}, columns {left}–{right}" if counted else "rows {top} to {bottom}, columns {left} to {right}"
+
+
+def crop_places(panel: Panel, shown: tuple[int, int], origin: tuple[int, int]) -> dict[str, int]:
+    """Return the first and last row and column that are shown."""
+    first = first_of(panel)
+    top, left = (first[0] or 0) + origin[0], (first[1] or 0) + origin[1]
+    return {"top": top, "bottom": top + shown[0] - 1, "left": left, "right": left + shown[1] - 1}
+
+
+def _head(panel: Panel, number: int, laid: Plan, sign: str) -> Iterator[Shape]:
+    """Draw what of a panel stays: title and sign, and, where it is whole, the numbers of rows and columns, and its note."""
+    (x, y), paper, (rows, columns) = laid.corners[number], laid.paper, laid.shows[number]
+    left, top = laid.cells_at(number, panel)
+    yield Words(x, y + 10, panel.title, paper.title, "ink")
+    middle = x - (paper.gap + 10) / 2, top + laid.cell[1] * rows / 2
+    if sign in ("→", "←"):
+        yield Arrow(*middle, (paper.gap - 4) * (1 if sign == "→" else -1))
+    elif sign:
+        yield Words(*middle, sign, paper.title + 5, "ink", True)
+    if laid.cropped(number, panel):
+        return
+    if panel.first is not None:
+        yield from _numbers(panel, laid, left, top, (rows, columns), (0, 0))
+    if panel.note:
+        yield Words(left, top + laid.cell[1] * rows + NOTE / 2 + 2, panel.note, paper.note, "quiet")
+
+
+def _numbers(
+    panel: Panel, laid: Plan, left: float, top: float, shown: tuple[int, int], origin: tuple[int, int]
+) -> Iterator[Words]:
+    """Draw the numbers of rows and columns that are shown."""
+    (row, column), (wide, high), size = first_of(panel), laid.cell, laid.paper.note - 1
+    if row is not None:
+        for i in range(shown[0]):
+            yield Words(left - TICKS / 2 - 1, top + (i + 0.5) * high, str(row + origin[0] + i), size, "quiet", True)
+    if column is not None:
+        for i in range(shown[1]):
+            yield Words(left + (i + 0.5) * wide, top - TICKS / 2, str(column + origin[1] + i), size, "quiet", True)
+
+
+def _cells(panel: Panel, number: int, laid: Plan, origin: tuple[int, int]) -> Iterator[Cell]:
+    """Draw the cells that are shown, row by row."""
+    (left, top), (wide, high), (rows, columns) = laid.cells_at(number, panel), laid.cell, laid.shows[number]
+    for i in range(rows):
+        for j in range(columns):
+            y, x = origin[0] + i, origin[1] + j
+            word, kind = panel.cells[y][x], panel.kinds[y][x]
+            exact = panel.exact[y][x] if panel.exact else ""
+            yield Cell(left + j * wide, top + i * high, wide, high, kind, word, laid.letters(word), exact)
+
+
+def _crop(panel: Panel, number: int, laid: Plan, origin: tuple[int, int], words: str) -> Iterator[Shape]:
+    """Draw, for a part of a panel, the numbers of its rows and columns, where it lies in words, and a map of the whole."""
+    (left, top), shown = laid.cells_at(number, panel), laid.shows[number]
+    yield from _numbers(panel, laid, left, top, shown, origin)
+    yield Words(left, top + laid.cell[1] * shown[0] + NOTE / 2 + 2, words, laid.paper.note, "quiet")
+    whole, part = map_of(panel, number, laid, origin)
+    yield Rect(*whole, "map")
+    yield Rect(*part, "seen")
+
+
+def map_of(
+    panel: Panel, number: int, laid: Plan, origin: tuple[int, int]
+) -> tuple[tuple[float, float, float, float], tuple[float, float, float, float]]:
+    """Return (x, y, width, height) of a panel's map and of the part in it that is shown."""
+    (x, y), shown = laid.corners[number], laid.shows[number]
+    rows, columns = panel.size
+    wide, high = (max(MAP * n / max(rows, columns), MAP / 4) for n in (columns, rows))
+    ticks = laid.cells_at(number, panel)[0] - x
+    x += max(laid.paper.length(panel.title, laid.paper.title) + 8, ticks + laid.cell[0] * shown[1] - wide)
+    part = (x + wide * origin[1] / columns, y + high * origin[0] / rows, wide * shown[1] / columns, high * shown[0] / rows)
+    return (x, y, wide, high), part
+
+
+def _marked(mark: tuple[int, int, int, int, int], panel: Panel, laid: Plan, frame: Frame) -> Rect | None:
+    """Outline what of a mark is shown; None where nothing is."""
+    number, row, column, rows, columns = mark
+    origin, shown = laid.origin(number, panel, frame), laid.shows[number]
+    (left, top), (wide, high) = laid.cells_at(number, panel), laid.cell
+    y0, x0 = max(row - origin[0], 0), max(column - origin[1], 0)
+    y1, x1 = min(row + rows - origin[0], shown[0]), min(column + columns - origin[1], shown[1])
+    if y1 <= y0 or x1 <= x0:
+        return None
+    return Rect(left + x0 * wide, top + y0 * high, (x1 - x0) * wide, (y1 - y0) * high, "mark")
+
+
+def full_sheet(story: Story, frame: Frame, laid: Plan | None = None, lines: Sequence[int] = (0, 0)) -> Sheet:
+    """Draw a story at one frame with its title, a legend, the caption and the facts.
+
+    The words stand below the grids or at their right, whichever is nearer to a projector's 16 to 9.
+
+    Args:
+        story, frame: what is drawn.
+        laid: the plan of its grids; by default the one for a picture.
+        lines: room for so many lines of caption, below and at the right, that other frames need.
+    """
+    laid = laid or plan(story, SHEET)
+    top = 46 + SHEET.margin
+    moved = replace(
+        laid, corners=[(x + SHEET.margin - laid.paper.margin, y + top) for x, y in laid.corners], height=laid.height + top
+    )
+    sheet = compose(story, frame, moved)
+    title = Words(SHEET.margin, SHEET.margin + 12, story.title, 22, "ink")
+    least = length_of(story.title, 22) + 2 * SHEET.margin
+    places = [
+        (SHEET.margin, top + laid.height + 22, max(_NARROW, laid.width, least) - 2 * SHEET.margin),
+        (laid.width + 20, top + 4, max(_BESIDE, least - laid.width - 20 - SHEET.margin)),
+    ]
+    blocks = [_words(story, frame, *place, room) for place, room in zip(places, lines, strict=True)]
+    sizes = [
+        (x + width + SHEET.margin, max(bottom, top + laid.height) + SHEET.margin)
+        for (x, _, width), (_, _, bottom) in zip(places, blocks, strict=True)
+    ]
+    best = min((0, 1), key=lambda number: abs(log(sizes[number][0] / sizes[number][1] / _ASPECT)))
+    stays, caption, _ = blocks[best]
+    width, height = sizes[best]
+    live = {**sheet.live, -1: caption}
+    return replace(sheet, width=width, height=height, shapes=[title, *sheet.shapes, *stays], live=live)
+
+
+def caption_lines(story: Story, laid: Plan) -> tuple[int, int]:
+    """Return how many lines the longest caption takes, below the grids and at their right."""
+    width = max(_NARROW, laid.width, length_of(story.title, 22) + 2 * SHEET.margin) - 2 * SHEET.margin
+    below, beside = (max(len(wrapped(frame.caption, 17, room)) for frame in story.frames) for room in (width, _BESIDE))
+    return below, beside
+
+
+def _words(story: Story, frame: Frame, x: float, y: float, width: float, room: int) -> tuple[list[Shape], list[Shape], float]:
+    """Write a legend, the caption and the facts: what stays, the caption, which does not, and the lower end."""
+    stays, y = _key(story, x, y, width)
+    said = wrapped(frame.caption, 17, width)
+    caption: list[Shape] = [Words(x, y + 9 + 25 * i, line, 17, "ink") for i, line in enumerate(said)]
+    y += 25 * max(len(said), room) + 6
+    say = saying(story.language)
+    for fact in [*(say("{what}: {words}", what=what, words=words) for what, words in story.facts), counted_from(story)]:
+        for line in wrapped(fact, 14, width):
+            stays.append(Words(x, y + 7, line, 14, "quiet"))
+            y += 20
+        y += 2
+    return stays, caption, y
+
+
+def _key(story: Story, left: float, y: float, width: float) -> tuple[list[Shape], float]:
+    """Draw the legend of the colours; return its lower end too."""
+    shapes: list[Shape] = []
+    x = left
+    for kind, words, _sign in legend(story):
+        if x > left and x + 22 + length_of(words, 13) > left + width:
+            x, y = left, y + 24
+        shapes += [Cell(x, y, 15, 15, kind, "", 1), Words(x + 22, y + 8, words, 13, "quiet")]
+        x += 22 + length_of(words, 13) + 24
+    return shapes, y + 36
+
+
+def svg(sheet: Sheet, name: str = "", label: str = "", style: str | None = None) -> str:
+    """Write a sheet as SVG, in colours for day and night; what changes from frame to frame is in groups of its own."""
+    cards, crops = (
+        "".join(
+            f'<g class="live" data-panel="{number}">{"".join(map(_svg_shape, shapes))}</g>'
+            for number, shapes in sheet.live.items()
+            if (number >= sheet.cards) == are_cards
+        )
+        for are_cards in (True, False)
+    )
+    marks = "".join(map(_svg_shape, sheet.marks))
+    size = f'viewBox="0 0 {sheet.width:g} {sheet.height:g}" width="{sheet.width:g}" height="{sheet.height:g}"'
+    rules = colours() if style is None else style
+    kind, look = f' class="{name}"' if name else "", f"<style>{rules}</style>" if rules else ""
+    spoken = f' aria-label="{escape(label)}"' if label else ""
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg"{kind} {size} role="img"{spoken} preserveAspectRatio="xMinYMin" '
+        f'font-family="system-ui, sans-serif">{look}<rect class="paper" width="100%" height="100%"/>'
+        f'{"".join(map(_svg_shape, sheet.shapes))}<g class="crops">{crops}</g><g class="cards">{cards}</g>'
+        f'<g class="marks">{marks}</g></svg>'
+    )
+
+
+def _svg_shape(shape: Shape) -> str:
+    if isinstance(shape, Arrow):
+        return f'<polygon class="arrow" points="{" ".join(f"{x:g},{y:g}" for x, y in shape.points())}"/>'
+    if isinstance(shape, Words):
+        anchor = ' text-anchor="middle"' if shape.middle else ""
+        place = f'x="{shape.x:g}" y="{shape.y:g}" font-size="{shape.size:.4g}"'
+        return f'<text class="{shape.kind}" {place}{anchor} dominant-baseline="central">{escape(shape.text)}</text>'
+    place = f'x="{shape.x:g}" y="{shape.y:g}" width="{shape.width:g}" height="{shape.height:g}"'
     if isinstance(shape, Rect):
-        place = f'x="{shape.x:g}" y="{shape.y:g}" width="{shape.width:g}" height="{shape.height:g}"'
         return f'<rect class="{shape.kind}" {place}/>'
-    anchor = ' text-anchor="middle"' if shape.middle else ""
-    place = f'x="{shape.x:g}" y="{shape.y:g}" font-size="{shape.size:.4g}"'
-    return f'<text class="{shape.kind}" {place}{anchor} dominant-baseline="central">{escape(shape.text)}</text>'
+    title = f"<title>{escape(shape.exact)}</title>" if shape.exact else ""
+    middle = f'x="{shape.x + shape.width / 2:g}" y="{shape.y + shape.height / 2:g}" font-size="{shape.size:.4g}"'
+    return (
+        f'<rect class="{shape.kind}" {place}>{title}</rect><text class="{shape.kind}" {middle} text-anchor="middle" '
+        f'dominant-baseline="central">{escape(shape.word)}</text>'
+    )
 
 
-def _style() -> str:
-    """The colours, by day and by night."""
+def colours() -> str:
+    """Return the style rules of all kinds of shapes, by day and by night."""
 
     def rules(night: int) -> Iterator[str]:
-        yield f".paper{{fill:{_PAPER[night]}}}rect.mark{{fill:none;stroke:{_INKS['mark'][night]};stroke-width:3}}"
-        yield from (f"text.{name}{{fill:{inks[night]}}}" for name, inks in _INKS.items())
+        mark, quiet = INKS["mark"][night], INKS["quiet"][night]
+        yield f".paper{{fill:{PAPER[night]}}}rect.mark{{fill:none;stroke:{mark};stroke-width:3}}"
+        yield f"rect.map{{fill:none;stroke:{quiet}}}rect.seen{{fill:{mark};fill-opacity:.45}}.arrow{{fill:{quiet}}}"
+        yield from (f"text.{name}{{fill:{inks[night]}}}" for name, inks in INKS.items())
         for name, kind in KINDS.items():
             fill, ink = (kind.day, kind.night)[night]
-            yield f"rect.{name}{{fill:{fill};stroke:{'#b9b2a5' if not night else '#4d483f'}}}text.{name}{{fill:{ink}}}"
+            yield f"rect.{name}{{fill:{fill};stroke:{LINES[night]}}}text.{name}{{fill:{ink}}}"
+        yield "rect.blank{fill:none;stroke:none}"
 
-    return f"{''.join(rules(0))}@media(prefers-color-scheme:dark){{{''.join(rules(1))}}}"
-
-
-def _script_json(data: object) -> str:
-    """JSON that may stand within a script element."""
-    return json.dumps(data, ensure_ascii=False).replace("<", "\\u003c")
+    return f"text{{pointer-events:none}}{''.join(rules(0))}@media(prefers-color-scheme:dark){{{''.join(rules(1))}}}"

@@ -7,46 +7,41 @@ small grids of its own, the cards, and a caption.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
 from itertools import product
 from typing import Any
 
+from torch import Tensor
 
-@dataclass(frozen=True)
-class Kind:
-    """A kind of cell: its name in words, its sign in text, which has no colours, and its (fill, ink) by day and by night."""
-
-    words: str
-    sign: str
-    day: tuple[str, str]
-    night: tuple[str, str]
-
-
-KINDS = {
-    "value": Kind("a value", "", ("#f7d9c0", "#1d1c1a"), ("#6b3d1f", "#f6ece2")),
-    "inserted": Kind("an inserted zero", "·", ("#ffffff", "#77716a"), ("#2a2825", "#a39c90")),
-    "padding": Kind("padding", "□", ("#d6e6f5", "#3f5b77"), ("#22384d", "#a9c4dd")),
-    "rest": Kind("more padding, for a larger output (r)", "■", ("#7d5fa6", "#ffffff"), ("#a487cf", "#161514")),
-    "cropped": Kind("cropped", "×", ("#e4e0d7", "#857d70"), ("#1f1d1b", "#7d766b")),
-    "kernel": Kind("the kernel", "", ("#d7ebd0", "#1d1c1a"), ("#2f4a28", "#e6f2e1")),
-    "output": Kind("the output", "", ("#fdf0b8", "#1d1c1a"), ("#5a4d12", "#f7f0d6")),
-    "largest": Kind("the largest of its window", "", ("#ffd34d", "#1d1c1a"), ("#8a7000", "#fff8dc")),
-    "nothing": Kind("a zero where nothing came", "·", ("#ffffff", "#77716a"), ("#2a2825", "#a39c90")),
-    "count": Kind("a count or an index", "", ("#f1efe9", "#1d1c1a"), ("#2e2b28", "#ebe7df")),
-}
+from unconv.explain.choices import Language
+from unconv.explain.kinds_of_cells import KINDS
+from unconv.explain.language import saying
 
 
 @dataclass(frozen=True)
 class Panel:
-    """A grid with a title, the words and the kind of each cell, and a note below it. With `first`, rows and columns are
-    numbered, from there on."""
+    """A grid with a title, the words and the kind of each cell, and a note below it.
+
+    Args:
+        title, cells, kinds, note: as they are shown.
+        first: with it, rows and columns are numbered, from there on; None for one of the two leaves its numbers out.
+        sign: what stands before the panel: ×, =, + or an arrow, → or ←.
+        line: whether the panel begins a line where there is room for more.
+        rank: 0 for what must be seen; panels of 2, then of 1, are left out of a drawing that is too small for all.
+        exact: for each cell whose words are rounded the whole number, and "" for the others; empty where none is.
+    """
 
     title: str
     cells: Sequence[Sequence[str]]
     kinds: Sequence[Sequence[str]]
     note: str = ""
-    first: tuple[int, int] | None = None
+    first: tuple[int | None, int | None] | None = None
+    sign: str = ""
+    line: bool = False
+    rank: int = 0
+    exact: Sequence[Sequence[str]] = ()
 
     @property
     def size(self) -> tuple[int, int]:
@@ -56,13 +51,17 @@ class Panel:
 
 @dataclass(frozen=True)
 class Frame:
-    """One step: marked rectangles of cells (panel, row, column, rows, columns), cards with the signs between them, and a
-    caption."""
+    """One step: marked rectangles of cells, cards with the signs between them, and a caption.
+
+    A mark is (panel, row, column, rows, columns); cards are counted on after the panels. The last one is the place that the
+    frame is about. Where a panel is cropped, its part around the marks is shown, or around its rectangle in `focus`.
+    """
 
     marks: Sequence[tuple[int, int, int, int, int]]
     cards: Sequence[Panel]
     signs: Sequence[str]
     caption: str
+    focus: Mapping[int, tuple[int, int, int, int]] = field(default_factory=dict)
 
 
 class Frames(Sequence[Frame]):
@@ -93,37 +92,89 @@ class Story:
     facts: Sequence[tuple[str, str]]
     cards_at: int
     breaks: bool
+    language: Language = "en"
 
 
 def cell(value: float) -> str:
-    """Format a number so that it fits into a cell."""
-    if math.isfinite(value) and value == round(value) and abs(value) < 1e5:
+    """Format a number so that it fits into a cell.
+
+    Whole numbers of up to seven digits stand in full, and so do short fractions; of others as many digits as tell them apart.
+    """
+    if math.isfinite(value) and value == round(value) and abs(value) < 1e7:
         return f"{int(value)}"
-    return f"{value:.4g}"
+    short, size = f"{value:.4g}", abs(value)
+    # A float32's 0.1 is not quite 0.1: what differs in the eighth digit is no other number to a reader.
+    if 1e-3 <= size < 1e3 and math.isclose(float(short), value, rel_tol=1e-6) and len(short.lstrip("-")) <= 5:
+        return short
+    if 1e3 <= size < 1e7:
+        return f"{value:.0f}"
+    mantissa, exponent, power = (
+        f"{value:.2e}" if size < 1e-3 or size >= 1e7 else f"{value:.{3 if size >= 0.1 else 2}g}"
+    ).partition("e")
+    return f"{float(mantissa):g}e{int(power)}" if exponent else mantissa
+
+
+def cells(values: Tensor) -> list[list[str]]:
+    """Format the values of a grid (rows, columns) for its cells."""
+    return [[cell(value) for value in row] for row in values.tolist()]
+
+
+def uniform(values: Tensor, kind: str) -> list[list[str]]:
+    """Give all cells of a grid one kind."""
+    return [[kind] * values.shape[1] for _ in range(len(values))]
+
+
+def grid(title: str, values: Tensor, kinds: str | Sequence[Sequence[str]], **more: Any) -> Panel:
+    """Return the panel of a grid of values (rows, columns); `kinds` is one for all cells, or one for each."""
+    written = [[_written(value) for value in row] for row in values.tolist()]
+    words, exact = ([[pair[part] for pair in row] for row in written] for part in (0, 1))
+    found = uniform(values, kinds) if isinstance(kinds, str) else kinds
+    return Panel(title, words, found, exact=exact if any(any(row) for row in exact) else (), **more)
+
+
+@lru_cache(maxsize=1 << 16)
+def _written(value: float) -> tuple[str, str]:
+    """Return a number's word, and the whole number where that is rounded; the same ones come again in every frame."""
+    word = cell(value)
+    return word, "" if float(word) == value else f"{value:.10g}"
+
+
+def size_words(plane: Tensor | Sequence[int]) -> str:
+    """Write the size of a grid, 2 × 3; of a single row, its length."""
+    rows, columns = plane.shape if isinstance(plane, Tensor) else plane
+    return f"{columns}" if rows == 1 else f"{rows} × {columns}"
 
 
 def text(story: Story, frame: Frame) -> str:
     """Write the story at one frame in plain characters; signs stand for the colours of a picture."""
+    say = saying(story.language)
+    order = [*range(story.cards_at), *range(len(story.panels), len(story.panels) + len(frame.cards))]
+    order += range(story.cards_at, len(story.panels))
+    panels = [*story.panels, *frame.cards]
     blocks = [story.title, ""]
-    for index, panel in enumerate(story.panels):
-        if index == story.cards_at:
-            for card in frame.cards:
-                blocks += _block(card, set())
+    for index in order:
         marks = [mark for mark in frame.marks if mark[0] == index]
         spans = [(range(y, y + rows), range(x, x + columns)) for _, y, x, rows, columns in marks]
-        blocks += _block(panel, {place for span in spans for place in product(*span)})
+        blocks += _block(panels[index], {place for span in spans for place in product(*span)})
     blocks += [frame.caption.replace("\u00a0", " "), ""]
-    blocks += [f"{what}: {words}" for what, words in story.facts]
-    blocks += ["Rows and columns are counted from 0."]
+    blocks += [say("{what}: {words}", what=what, words=words) for what, words in story.facts]
+    blocks += [counted_from(story)]
     signs = [f"{sign} {words}" for _kind, words, sign in legend(story) if sign]
-    return "\n".join([*blocks, "", "; ".join([*signs, "[ ] marked"])])
+    return "\n".join([*blocks, "", say("; ").join([*signs, say("[ ] marked")])])
+
+
+def counted_from(story: Story) -> str:
+    """Say where counting begins."""
+    single = all(panel.first is None or panel.first[0] is None for panel in story.panels)
+    return saying(story.language)("Samples are counted from 0." if single else "Rows and columns are counted from 0.")
 
 
 def legend(story: Story) -> list[tuple[str, str, str]]:
     """List the kinds of cells that the panels have: (kind, words, sign)."""
-    panels = [*story.panels, *(card for frame in story.frames[:1] for card in frame.cards)]
-    found = {kind for panel in panels for row in panel.kinds for kind in row}
-    return [(name, kind.words, kind.sign) for name, kind in KINDS.items() if name in found]
+    # The first frame and the last one: where cells come to have another kind, it has happened by then.
+    panels = [*story.panels, *(card for number in (0, -1) for card in story.frames[number].cards)]
+    found, say = {kind for panel in panels for row in panel.kinds for kind in row}, saying(story.language)
+    return [(name, say(kind.words), kind.sign) for name, kind in KINDS.items() if name in found and kind.words]
 
 
 def _block(panel: Panel, marked: set[tuple[int, int]]) -> list[str]:

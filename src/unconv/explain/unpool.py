@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any
@@ -11,10 +11,12 @@ from torch import Tensor
 
 from unconv.axis import Axis
 from unconv.errors import NoSuchUnit
-from unconv.explain.explanation import Illustration, before_and_after, by_axis, cells, refuse_not_finite, uniform
-from unconv.explain.story import Frame, Frames, Panel, Story, cell
+from unconv.explain.choices import Language
+from unconv.explain.explanation import Illustration, refuse_not_finite
+from unconv.explain.language import Say, before_and_after, by_axis, refuse_language, saying, settings_words
+from unconv.explain.story import Frame, Frames, Panel, Story, cell, cells, grid, uniform
 from unconv.kinds import checks_kinds
-from unconv.ops.arguments import Layout, axes_of, axis_words, floats, layout_of, per_axis
+from unconv.ops.arguments import Layout, axes_of, floats, layout_of, per_axis
 from unconv.ops.pool import avg_pool2d, max_pool_with_argmax
 from unconv.ops.unpool import unpool_avg, unpool_max
 
@@ -34,6 +36,7 @@ class PoolExplanation(Illustration):
         duplicates: what happens where two values come to one place.
         layout: the order of the axes.
         shown: the image and channel that pictures show; see `select`.
+        language: of the words; see `in_language`.
     """
 
     input: Tensor
@@ -44,6 +47,7 @@ class PoolExplanation(Illustration):
     duplicates: str
     layout: Layout
     shown: tuple[int, int] = (0, 0)
+    language: Language = "en"
 
     @property
     def padding(self) -> tuple[tuple[int, int], ...]:
@@ -90,15 +94,21 @@ class PoolExplanation(Illustration):
         height, width = output.shape
         back = [["output" if (row, column) in sources else "nothing" for column in range(width)] for row in range(height)]
         (above, _), (before, _) = self.padding
-        result = "maxima" if self.argmax is not None else "averages"
+        say, maxima = self._say, self.argmax is not None
         panels = [
-            Panel(f"Input, {_size(input)}{self._more()}", padded, kinds, self._pads(), (-above, -before)),
-            Panel(f"{result.capitalize()}, {_size(pooled)}", cells(pooled), uniform(pooled, "value"), "", (0, 0)),
-            Panel(f"Unpooled, {_size(output)}", cells(output), back, "", (0, 0)),
+            Panel(
+                self._titled("Input, {size}", input) + self._more(),
+                padded,
+                kinds,
+                self._pads(),
+                (-above, -before),
+                exact=self._around(grid("", input, "value").exact or [[""] * input.shape[1]] * len(input)),
+            ),
+            grid(self._titled("Maxima, {size}" if maxima else "Averages, {size}", pooled), pooled, "value", first=(0, 0)),
+            grid(self._titled("Unpooled, {size}", output), output, back, first=(0, 0)),
         ]
         if self.argmax is not None:
-            index = self._plane(self.argmax)
-            panels.insert(2, Panel("Their indices", cells(index), uniform(index, "count")))
+            panels.insert(2, grid(say("Their indices"), self._plane(self.argmax), "count"))
         rows, columns = self.places
 
         def frame_at(number: int) -> Frame:
@@ -108,18 +118,26 @@ class PoolExplanation(Illustration):
             )
 
         frames = Frames(rows * columns, frame_at)
-        return Story(self.title(), panels, frames, self._facts(), cards_at=1, breaks=False)
+        return Story(self.title(), panels, frames, self._facts(), cards_at=1, breaks=False, language=self.language)
+
+    @property
+    def _say(self) -> Say:
+        return saying(self.language)
+
+    def _titled(self, sentence: str, plane: Tensor) -> str:
+        return self._say(sentence, size=f"{plane.shape[0]} × {plane.shape[1]}")
 
     def title(self) -> str:
         """The kind of pool and its settings."""
-        kind = "Max" if self.argmax is not None else "Average"
-        return f"{kind} pooling and back: {by_axis(_NAMES, map(axis_words, self.axes))}"
+        kind = "Max pooling and back: {settings}" if self.argmax is not None else "Average pooling and back: {settings}"
+        return self._say(kind, settings=by_axis(self._say, _NAMES, (settings_words(self._say, axis) for axis in self.axes)))
 
     def _more(self) -> str:
         """Say what else the input's panel shows: padding, and which channel, where there are several."""
         channels = self.input.shape[self.layout.channel]
-        padded = ", padded" if any(map(any, self.padding)) else ""
-        return padded + (f", channel {self.shown[1]} of {channels}" if channels > 1 else "")
+        padded = self._say(", padded") if any(map(any, self.padding)) else ""
+        which = self._say(", channel {channel} of {count}", channel=self.shown[1], count=channels)
+        return padded + (which if channels > 1 else "")
 
     def _windows(self) -> Iterator[tuple[int, int]]:
         rows, columns = self.places
@@ -130,15 +148,14 @@ class PoolExplanation(Illustration):
 
     def _padded(self, input: Tensor) -> tuple[list[list[str]], list[list[str]]]:
         """The words and the kinds of the input's cells and of the padding around them."""
+        return self._around(cells(input)), self._around(uniform(input, "value"), "padding")
+
+    def _around(self, cells: Sequence[Sequence[str]], outside: str = "") -> list[list[str]]:
+        """Put the padding's cells around the input's."""
         (top, bottom), (left, right) = self.padding
-        height, width = input.shape
-        words, kinds = cells(input), []
-        grid = []
-        for row in range(-top, height + bottom):
-            inside = [0 <= row < height and 0 <= column < width for column in range(-left, width + right)]
-            kinds.append(["value" if known else "padding" for known in inside])
-            grid.append([words[row][column - left] if known else "" for column, known in enumerate(inside)])
-        return grid, kinds
+        lines = [[*[outside] * left, *row, *[outside] * right] for row in cells]
+        empty = [outside] * len(lines[0])
+        return [*[empty] * top, *lines, *[empty] * bottom]
 
     def _spans(self, row: int, column: int) -> list[range]:
         """The rows and columns of the input in one window, without padding."""
@@ -172,7 +189,9 @@ class PoolExplanation(Illustration):
             (above, _), (before, _) = self.padding
             found[y + above - top][x + before - left] = "largest"
         marks.append((1, row, column, 1, 1))
-        return Frame(marks, [Panel("Window", window, found)], [""], self._caption(row, column, pooled[row, column].item()))
+        return Frame(
+            marks, [Panel(self._say("Window"), window, found)], [""], self._caption(row, column, pooled[row, column].item())
+        )
 
     def _overlap(
         self,
@@ -184,55 +203,78 @@ class PoolExplanation(Illustration):
         """Say what happens at the first of `targets` where other windows' values come too; "" where there is none."""
         for target in targets:
             if len(sources[target]) > 1:
-                values, result = [cell(pooled[place].item()) for place in sources[target]], cell(output[target].item())
+                say, values = self._say, [cell(pooled[place].item()) for place in sources[target]]
                 sentence = {
-                    "sum": f"{' + '.join(values)} = {result}",
-                    "mean": f"the mean of {', '.join(values)} is {result}",
-                    "overwrite": f"of {', '.join(values)} the last one stays",
+                    "sum": "At row {row}, column {column}, {count} windows meet: {sum} = {result}.",
+                    "mean": "At row {row}, column {column}, {count} windows meet: the mean of {values} is {result}.",
+                    "overwrite": "At row {row}, column {column}, {count} windows meet: of {values} the last one stays.",
                 }[self.duplicates]
-                return f" At row {target[0]}, column {target[1]}, {len(values)} windows meet: {sentence}."
+                place = {"row": target[0], "column": target[1], "count": len(values)}
+                words = {"sum": " + ".join(values), "values": say(", ").join(values), "result": cell(output[target].item())}
+                return say(" ") + say(sentence, **place, **words)
         return ""
 
     def _caption(self, row: int, column: int, value: float) -> str:
-        height, width = self._spans(row, column)
+        say, (height, width) = self._say, self._spans(row, column)
         plane = self._plane(self.input)
-        samples = ", ".join(cell(plane[place].item()) for place in product(height, width))
+        samples = say(", ").join(cell(plane[place].item()) for place in product(height, width))
+        common = {"row": row, "column": column, "samples": samples, "value": cell(value)}
         if self.argmax is None:
-            return (
-                f"Window at row {row}, column {column}: the average of {samples}, without padding, is {cell(value)}. "
-                "Back: it is copied, undivided, to each of them."
+            return say(
+                "Window at row {row}, column {column}: the average of {samples}, without padding, is {value}. "
+                "Back: it is copied, undivided, to each of them.",
+                **common,
             )
         equal = sum(plane[place].item() == value for place in product(height, width))
-        first = f", the first of {equal} equal ones," if equal > 1 else ","
+        first = say(", the first of {count} equal ones,", count=equal) if equal > 1 else say(",")
         ((y, x),), channels, channel = self._targets(row, column), self.input.shape[self.layout.channel], self.shown[1]
         index = (y * plane.shape[1] + x) * channels + channel
         index_words = f"({y}\u00a0·\u00a0{plane.shape[1]} + {x})\u00a0·\u00a0{channels} + {channel} = {index}"
-        return (
-            f"Window at row {row}, column {column}: the largest of {samples} is {cell(value)}{first} at row {y}, column {x}: "
-            f"index {index_words}. Back: it goes to where it came from."
+        return say(
+            "Window at row {row}, column {column}: the largest of {samples} is {value}{first} at row {y}, column {x}: "
+            "index {index}. Back: it goes to where it came from.",
+            **common,
+            first=first,
+            y=y,
+            x=x,
+            index=index_words,
         )
 
     def _facts(self) -> list[tuple[str, str]]:
-        lost = "which samples were smaller is" if self.argmax is not None else "how the samples of a window differed is"
-        facts = [("Padding", self._pads()), ("Note", f"{lost} lost: unpooling gives back the shape, not the values")]
+        say = self._say
+        lost = "which samples were smaller is lost: unpooling gives back the shape, not the values"
+        if self.argmax is None:
+            lost = "how the samples of a window differed is lost: unpooling gives back the shape, not the values"
+        facts = [(say("Padding"), self._pads()), (say("Note"), say(lost))]
         if self.argmax is not None:
-            facts.insert(1, ("Index", "(row · width + column) · channels + channel, of the input without its padding"))
+            words = say("(row · width + column) · channels + channel, of the input without its padding")
+            facts.insert(1, (say("Index"), words))
         if any(axis.kernel > axis.stride for axis in self.axes):
-            words = {"sum": "add up", "overwrite": "overwrite each other, the last one stays", "mean": "are averaged"}
-            facts.insert(1, ("Overlapping windows", f"values that come to one place {words[self.duplicates]}"))
+            sentence = {
+                "sum": "values that come to one place add up",
+                "overwrite": "values that come to one place overwrite each other, the last one stays",
+                "mean": "values that come to one place are averaged",
+            }[self.duplicates]
+            facts.insert(1, (say("Overlapping windows"), say(sentence)))
         return facts
 
     def _pads(self) -> str:
-        return before_and_after(_NAMES, self.padding)
+        return before_and_after(self._say, _NAMES, self.padding)
 
 
 def explain_unpool_max(
-    input: Tensor, ksize: Any, strides: Any, padding: Any, duplicates: str = "sum", data_format: str = "NHWC"
+    input: Tensor,
+    ksize: Any,
+    strides: Any,
+    padding: Any,
+    duplicates: str = "sum",
+    data_format: str = "NHWC",
+    language: Language = "en",
 ) -> PoolExplanation:
     """Show `max_pool_with_argmax`, and how `unpool_max` puts its result back.
 
     Args:
-        As for `max_pool_with_argmax` and `unpool_max`.
+        As for `max_pool_with_argmax` and `unpool_max`; `language` of the words is "en" or "zh".
 
     Raises:
         ShapeError, DtypeError: as these two.
@@ -243,19 +285,25 @@ def explain_unpool_max(
         >>> explanation.output.flatten()
         tensor([0., 4., 0., 0.])
     """
-    layout, axes = _axes("explain_unpool_max", input, ksize, strides, padding, data_format)
+    layout, axes = _axes("explain_unpool_max", language, input, ksize, strides, padding, data_format)
     pooled, argmax = max_pool_with_argmax(input, ksize, strides, padding, data_format)
     output = unpool_max(pooled, argmax, input.shape, False, duplicates, data_format)
-    return PoolExplanation(input, pooled, argmax, output, axes, duplicates, layout)
+    return PoolExplanation(input, pooled, argmax, output, axes, duplicates, layout, language=language)
 
 
 def explain_unpool_avg(
-    input: Tensor, ksize: Any, strides: Any, padding: Any, duplicates: str = "sum", data_format: str = "NHWC"
+    input: Tensor,
+    ksize: Any,
+    strides: Any,
+    padding: Any,
+    duplicates: str = "sum",
+    data_format: str = "NHWC",
+    language: Language = "en",
 ) -> PoolExplanation:
     """Show `avg_pool2d`, and how `unpool_avg` copies its result back.
 
     Args:
-        As for `avg_pool2d` and `unpool_avg`.
+        As for `avg_pool2d` and `unpool_avg`; `language` of the words is "en" or "zh".
 
     Raises:
         ShapeError, DtypeError: as these two.
@@ -265,20 +313,17 @@ def explain_unpool_avg(
         >>> explain_unpool_avg(torch.tensor([1., 4., 3., 2.]).reshape(1, 2, 2, 1), 2, 2, "VALID").output.flatten()
         tensor([2.5000, 2.5000, 2.5000, 2.5000])
     """
-    layout, axes = _axes("explain_unpool_avg", input, ksize, strides, padding, data_format)
+    layout, axes = _axes("explain_unpool_avg", language, input, ksize, strides, padding, data_format)
     pooled = avg_pool2d(input, ksize, strides, padding, data_format)
     output = unpool_avg(pooled, input.shape, ksize, strides, padding, duplicates, data_format)
-    return PoolExplanation(input, pooled, None, output, axes, duplicates, layout)
+    return PoolExplanation(input, pooled, None, output, axes, duplicates, layout, language=language)
 
 
 def _axes(
-    where: str, input: Tensor, ksize: Any, strides: Any, padding: Any, data_format: str
+    where: str, language: Language, input: Tensor, ksize: Any, strides: Any, padding: Any, data_format: str
 ) -> tuple[Layout, tuple[Axis, ...]]:
+    refuse_language(where, language)
     layout = layout_of(where, data_format, 2)
     floats(where, layout, input=input)
     refuse_not_finite(where, input=input)
     return layout, axes_of(where, layout, per_axis(where, "ksize", ksize, layout), strides, padding)
-
-
-def _size(plane: Tensor) -> str:
-    return " × ".join(map(str, plane.shape))

@@ -6,17 +6,16 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
+from unconv.cli.explaining import OPERATIONS, Choice, exercise_help, explained, language_of, place_of, view_help
 from unconv.cli.groups import Group
 from unconv.cli.options import AsJson, Quiet, one_of
-from unconv.cli.parsing import read_grid, read_lengths, read_paddings, read_place
-from unconv.cli.progress import print_table
-
-if TYPE_CHECKING:
-    from unconv.explain.explanation import Illustration
+from unconv.cli.parsing import read_lengths, read_paddings
+from unconv.cli.progress import print_table, show_progress
+from unconv.explain.choices import EXERCISES, VIEW_WORDS
 
 GROUP = Group("Operations", 3)
 
@@ -26,22 +25,27 @@ def explain(
     operation: Annotated[
         str,
         typer.Argument(
-            help="conv2d_transpose; or a pool and its way back, unpool_max or unpool_avg.",
-            autocompletion=one_of(["conv2d_transpose", "unpool_max", "unpool_avg"]),
+            help="conv2d_transpose or conv1d_transpose; a pool and its way back, unpool_max or unpool_avg; or a classic "
+            f"exercise: {exercise_help()}. Options change what an exercise is given.",
+            autocompletion=one_of([*OPERATIONS, *EXERCISES]),
         ),
     ] = "conv2d_transpose",
     input: Annotated[
         str | None,
-        typer.Option(help="A size, to be filled with 1, 2, 3..; or rows of values: 1,2;3,4. By default 2x2; for a pool 4x4."),
+        typer.Option(
+            help="A size, 2x2, or 2x2x3 with channels, to be filled with 1, 2, 3..; or rows of values: 1,2;3,4. By default "
+            "2x2; along one axis 3; for a pool 4x4."
+        ),
     ] = None,
     kernel: Annotated[
         str | None,
         typer.Option(help="A size, 3 or 3x3, or rows of values; for a pool, the window's size. By default 3; for a pool 2."),
     ] = None,
-    stride: Annotated[str, typer.Option(help="A number, or height x width: 2x1.")] = "2",
+    stride: Annotated[str | None, typer.Option(help="A number, or height x width: 2x1. By default 2.")] = None,
     padding: Annotated[
-        str, typer.Option(help="SAME, VALID, or before,after: 1,1, or a pair for height and one for width: 1,1;0,2.")
-    ] = "SAME",
+        str | None,
+        typer.Option(help="SAME, the default, VALID, or before,after: 1,1, or a pair for height and one for width: 1,1;0,2."),
+    ] = None,
     output: Annotated[
         str | None, typer.Option(help="The output's size, 4 or 4x5. By default input x stride under SAME, else the smallest.")
     ] = None,
@@ -49,24 +53,34 @@ def explain(
     duplicates: Annotated[
         str | None, typer.Option(help="Where a pool's windows overlap: sum, the default, overwrite, or, for averages, mean.")
     ] = None,
-    at: Annotated[str | None, typer.Option(help="The sample of the output, or the window, to look at: row,column.")] = None,
-    out: Annotated[Path | None, typer.Option("-o", "--out", help="Write NAME.png, .svg, .gif, .html or .txt.")] = None,
+    view: Annotated[
+        str | None,
+        typer.Option(
+            help=f"What is shown of a transposed convolution: {view_help()}. By default steps.",
+            autocompletion=one_of(VIEW_WORDS),
+        ),
+    ] = None,
+    language: Annotated[
+        str, typer.Option(help="The language of the words: en, or zh, Chinese.", autocompletion=one_of(["en", "zh"]))
+    ] = "en",
+    at: Annotated[
+        str | None,
+        typer.Option(help="The sample of the output, or of the input, or the window, to look at: row,column, or a number."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("-o", "--out", help="Write NAME.png, .svg, .gif, .webp, .apng, .html or .txt.")
+    ] = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
     """Show step by step why a transposed convolution or an unpooling gives what it gives."""
-    if operation == "conv2d_transpose":
-        _refuse_given(operation, {"--duplicates": duplicates})
-        explanation = _explained_conv(input or "2x2", kernel or "3", stride, padding, output, dilation or "1")
-    elif operation in ("unpool_max", "unpool_avg"):
-        _refuse_given(operation, {"--output": output, "--dilation": dilation})
-        explanation = _explained_pool(operation, input or "4x4", kernel or "2", stride, padding, duplicates or "sum")
-    else:
-        raise typer.BadParameter(f"{operation!r} cannot be explained; conv2d_transpose, unpool_max and unpool_avg can.")
-    place = None if at is None else read_place(at)
+    choice = Choice(input, kernel, stride, padding, output, dilation, duplicates, view)
+    explanation = explained(operation, choice).in_language(language_of(language))
+    place = None if at is None else place_of(at, explanation)
     if out is not None:
         did = "replaced" if os.path.lexists(out) else "wrote"
-        explanation.save(out, place)
+        with show_progress(quiet or as_json, "explaining") as progress:
+            explanation.save(out, place, progress)
         if not (as_json and quiet):
             print(f"{did} {out}", file=sys.stderr if as_json else sys.stdout)
     if as_json:
@@ -107,36 +121,4 @@ def size(
         "padding: of the forward convolution, before + after. r: zeros that only the larger sizes need.\n"
         "torch, Keras: padding, output_padding; of torch's result keep the samples first:end. ONNX: pads, output_padding.\n"
         "Keras takes one output_padding for all axes: None, or a number for each; they cannot be mixed."
-    )
-
-
-def _refuse_given(operation: str, options: dict[str, str | None]) -> None:
-    for option, value in options.items():
-        if value is not None:
-            raise typer.BadParameter(f"{option} means nothing to {operation}. Leave it out.")
-
-
-def _explained_conv(input: str, kernel: str, stride: str, padding: str, output: str | None, dilation: str) -> Illustration:
-    from unconv import ops
-
-    image, filters = read_grid("--input", input)[None, :, :, None], read_grid("--kernel", kernel)[:, :, None, None]
-    settings = (read_lengths("--stride", stride), read_paddings(padding, 2), read_lengths("--dilation", dilation))
-    if output is None:
-        legal = ops.legal_output_sizes(tuple(image.shape[1:3]), tuple(filters.shape[:2]), *settings)
-        size = tuple((sizes[-1] if settings[1] == "SAME" else sizes[0]) if sizes else 0 for sizes in legal)
-    else:
-        size = read_lengths("--output", output)
-        if len(size) > 2:
-            raise typer.BadParameter(f"--output {output!r}: write a height and a width: 4x5.")
-    strides, pads, dilations = settings
-    return ops.explain_conv2d_transpose(image, filters, (1, *size * (3 - len(size)), 1), strides, pads, dilations=dilations)
-
-
-def _explained_pool(operation: str, input: str, kernel: str, stride: str, padding: str, duplicates: str) -> Illustration:
-    from unconv import ops
-
-    told = ops.explain_unpool_max if operation == "unpool_max" else ops.explain_unpool_avg
-    image = read_grid("--input", input)[None, :, :, None]
-    return told(
-        image, read_lengths("--kernel", kernel), read_lengths("--stride", stride), read_paddings(padding, 2), duplicates
     )

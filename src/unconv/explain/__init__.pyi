@@ -1,0 +1,9 @@
+from .choices import Language as Language
+from .choices import View as View
+from .conv_transpose import Explanation as Explanation
+from .conv_transpose import explain_conv1d_transpose as explain_conv1d_transpose
+from .conv_transpose import explain_conv2d_transpose as explain_conv2d_transpose
+from .exercises import explain_exercise as explain_exercise
+from .unpool import PoolExplanation as PoolExplanation
+from .unpool import explain_unpool_avg as explain_unpool_avg
+from .unpool import explain_unpool_max as explain_unpool_max

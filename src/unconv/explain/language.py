@@ -1,0 +1,73 @@
+"""The languages that an explanation speaks: sentences are written in English, and a table has them in another language."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from typing import get_args
+
+from unconv.axis import Axis
+from unconv.errors import DtypeError
+from unconv.explain.chinese import CHINESE
+from unconv.explain.choices import Language
+
+Say = Callable[..., str]
+
+_TABLES: dict[Language, Mapping[str, str] | None] = {"en": None, "zh": CHINESE}
+
+
+def saying(language: Language) -> Say:
+    """Return `say(sentence, **values)`, which gives the sentence in a language, its {names} filled with values."""
+    return partial(_said, _TABLES[language])
+
+
+def refuse_language(where: str, language: object) -> None:
+    """Refuse a language that no table has."""
+    if language not in get_args(Language):
+        raise DtypeError(f"{where}: language is {language!r}, but 'en' or 'zh' was needed. Pass one of these.")
+
+
+def _said(table: Mapping[str, str] | None, sentence: str, /, **values: object) -> str:
+    return (sentence if table is None else table[sentence]).format(**values)
+
+
+def by_axis(say: Say, names: Sequence[str], words: Iterable[str], sentence: str = "{name} {words}") -> str:
+    """Join the words of each axis, or say them once where they are the same: "2 before", "height 2 before; width 1 before"."""
+    said = list(words)
+    if len(set(said)) == 1:
+        return said[0]
+    return say("; ").join(say(sentence, name=say(name), words=each) for name, each in zip(names, said, strict=True))
+
+
+def before_and_after(say: Say, names: Sequence[str], pads: Iterable[tuple[int, int]]) -> str:
+    """Say how each axis is padded."""
+    return by_axis(say, names, (say("{before} before, {after} after", before=before, after=after) for before, after in pads))
+
+
+def settings_words(say: Say, axis: Axis) -> str:
+    """Say how a kernel or a window lies along an axis."""
+    padding = (
+        "SAME" if axis.padding is None else "VALID" if axis.padding == (0, 0) else f"{axis.padding[0]} + {axis.padding[1]}"
+    )
+    if axis.dilation == 1:
+        return say(
+            "kernel {kernel}, stride {stride}, padding {padding}", kernel=axis.kernel, stride=axis.stride, padding=padding
+        )
+    return say(
+        "kernel {kernel}, stride {stride}, dilation {dilation}, padding {padding}",
+        kernel=axis.kernel,
+        stride=axis.stride,
+        dilation=axis.dilation,
+        padding=padding,
+    )
+
+
+def sizes_words(say: Say, legal: range) -> str:
+    """List all legal lengths."""
+    if not legal:
+        return say("none")
+    if len(legal) == 1:
+        return say("only {size}", size=legal[0])
+    if len(legal) > 16:
+        return say("{first} to {last}, every one", first=legal[0], last=legal[-1])
+    return say("{others} or {last}", others=say(", ").join(map(str, legal[:-1])), last=legal[-1])
