@@ -6,7 +6,6 @@ page's code left in its variables.
 
 from __future__ import annotations
 
-import re
 import runpy
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,8 +17,7 @@ from torch import Tensor
 from unconv.pictures.draw import grid
 
 DOCS = Path(__file__).parent
-PAGE, CHINESE = "deconvolution.md", "deconvolution.zh-CN.md"
-_OUTPUT = re.compile(r"```text\n.*?```", re.S)
+PAGE = "deconvolution.md"
 _SIDE, _LINE, _GREYS = 256, 26, 96
 
 
@@ -51,18 +49,9 @@ def _named(name: str, picture: Tensor) -> Image.Image:
     return tile
 
 
-def with_outputs(page: str, outputs: list[str]) -> str:
-    """The page, its outputs in turn replaced."""
-    given = iter(outputs)
-    text = _OUTPUT.sub(lambda _: next(given), page)
-    assert next(given, None) is None, "the pages do not have as many outputs"
-    return text
-
-
 if __name__ == "__main__":
     names: dict[str, Any] = {}
-    english = runpy.run_path(str(DOCS / "write_steps.py"))["executed"](PAGE, DOCS, names)
-    (DOCS / PAGE).write_text(english)
-    (DOCS / CHINESE).write_text(with_outputs((DOCS / CHINESE).read_text(), _OUTPUT.findall(english)))
+    (DOCS / PAGE).write_text(runpy.run_path(str(DOCS / "write_steps.py"))["executed"](PAGE, DOCS, names))
+    runpy.run_path(str(DOCS / "write_chinese.py"))["refresh"]("deconvolution")
     pictures(names, DOCS / "images")
     (DOCS / "phone.jpg").unlink()

@@ -1,4 +1,6 @@
-"""Write docs/networks.md: `python docs/write_networks.py`, an hour. What was measured is kept in the temporary folder.
+"""Write docs/networks.md and the tables of the page in Chinese: `python docs/write_networks.py`, an hour.
+
+What was measured is kept in the temporary folder.
 
 `python docs/write_networks.py PATTERN` measures the models that have PATTERN in their name, also again, and no others.
 """
@@ -29,12 +31,14 @@ OWN = {"models": (3, 224, 224), "detection": (3, 320, 320), "optical_flow": (3, 
 _VARIANT = re.compile(r"_(tiny|small|base|large|[tsbhlm])(?=_|$)|\d+[gm]f|[\d_]|.*(?=.backbone)")
 HEAD = """# Networks
 
+[中文](networks.zh-CN.md)
+
 What `Network.check` says of the architectures of torchvision and of at least one of every module of timm, with random weights,
 on noise: 64 × 64 samples (video: 8 frames), 96 × 96 if that is too small, or the model's own size where it insists. Variants
 with the same verdict share a row, and their counts are a range. Yours: `unconv check MODEL`, `unconv.Network(module).check()`.
 
 - **places**: maps with a name. **rectifiers**: ReLU is as in the paper; of others it says nothing: `activations` chooses.
-- **held fixed**: gates at their recorded value, norms that take their statistics from the picture at their scale.
+- **frozen**: gates at their recorded value, norms that take their statistics from the picture at their scale.
 - **deconvnet**: "yes": every place can be projected, and every law holds. "gradient only": every place by `method="gradient"`,
   and by deconvnet up to the place told. "no": by neither (told is how far the gradient gets), or the model cannot be recorded.
 - **error**: the largest of all laws (the gradient is autograd's, windows are the whole walk, zeros give zeros, nothing arrives
@@ -52,6 +56,35 @@ TITLES = {
     "optical_flow": "torchvision: optical flow",
     "timm": "timm, at least one of every module",
 }
+# What the tables say, in Chinese: whole lines first, then clauses; {} is what stands between, as it is.
+CHINESE = [
+    ("| model | places | rectifiers | frozen | deconvnet | error |", "| 模型 | 位置 | 整流器 | 固定 | 反卷积网络 | 误差 |"),
+    ("## torchvision: classification", "## torchvision：分类"),
+    ("## torchvision: quantizable, in floating point", "## torchvision：可量化的网络，以浮点运行"),
+    ("## torchvision: segmentation", "## torchvision：分割"),
+    ("## torchvision: detection", "## torchvision：检测"),
+    ("## torchvision: video", "## torchvision：视频"),
+    ("## torchvision: optical flow", "## torchvision：光流"),
+    ("## timm, at least one of every module", "## timm：每个模块至少一种"),
+    ("Not run, for their size: {}.", "因太大而没有运行：{}。"),
+    ("Written by {} with {}.", "由 {} 写成，使用 {}。"),
+    ("| yes |", "| 可以 |"),
+    ("| gradient only, up to {}: ", "| 仅 gradient；deconvnet 到 {} 为止："),
+    ("| gradient only, ", "| 仅 gradient："),
+    ("| no, up to {}: ", "| 不可以；gradient 到 {} 为止："),
+    ("| no, ", "| 不可以："),
+    ("| no: ", "| 不可以："),
+    ("{} is a matrix product of two signals, as in self-attention", "{} 是两个信号的矩阵乘积，如同自注意力"),
+    ("{} multiplies two signals and neither is a gate", "{} 把两个信号相乘，两者都不是门"),
+    ("no reverse rule for {}: ", "{} 没有反向规则："),
+    ("self-attention mixes positions by weights that the picture makes", "自注意力按图片自身算出的权重混合各个位置"),
+    ("no reverse rule for {} |", "{} 没有反向规则 |"),
+    ("{} wrote in place through a view, and {} reads the memory under it", "{} 通过视图就地写入，而 {} 读取它下面的内存"),
+    ("{} gates", "{} 个门"),
+    ("{} gate", "{} 个门"),
+    ("{} norms", "{} 个归一化"),
+    ("{} norm", "{} 个归一化"),
+]
 TIMM = """
 resnet10t seresnext26d_32x4d ecaresnet26t resnetblur18 resnetv2_18 resnetv2_50x1_bit resnetv2_50d_frn resnetv2_50d_evos
 skresnet18 legacy_seresnet18 resnest14d res2next50 res2net50_14w_8s vgg11 densenet121 rdnet_tiny dla46x_c dpn48b
@@ -120,7 +153,7 @@ def _found(network: unconv.Network) -> dict[str, Any]:
     return {
         "places": coverage.places[0],
         "rectifiers": dict(coverage.rectifiers),
-        "held fixed": {re.split(" that |,", kind)[0]: len(places) for kind, places in coverage.held.items()},
+        "frozen": {re.split(" that |,", kind)[0]: len(places) for kind, places in coverage.frozen.items()},
         "verdict": "yes" if coverage.reversible else _refused(network, coverage),
         "laws": {law.name: law.error for law in coverage.laws},
     }
@@ -149,20 +182,20 @@ def table(models: dict[str, dict[str, Any]]) -> str:
     """One row for each family and verdict; what is reversible first."""
     rows: dict[tuple[str, ...], list[tuple[str, dict[str, Any]]]] = {}
     for name, found in models.items():
-        kinds = [*found.get("rectifiers", ()), "held", *found.get("held fixed", ())]
+        kinds = [*found.get("rectifiers", ()), "frozen", *found.get("frozen", ())]
         family = name if name.startswith("timm:") else _VARIANT.sub("", name) if "places" in found else ""
         rows.setdefault((family, found["verdict"], *kinds), []).append((name, found))
     order = ["yes", "gradient only", "no", "error"]
     ranked = sorted(rows.values(), key=lambda row: order.index(re.split(r"[,:]", row[0][1]["verdict"])[0]))
     named = [(" ".join(f"`{name}`" for name, _ in row), [found for _, found in row]) for row in ranked]
-    head = ["| model | places | rectifiers | held fixed | deconvnet | error |", "|---|---|---|---|---|---|"]
+    head = ["| model | places | rectifiers | frozen | deconvnet | error |", "|---|---|---|---|---|---|"]
     return "\n".join([*head, *(f"| {names} | {' | '.join(cells(founds))} |" for names, founds in named)])
 
 
 def cells(founds: list[dict[str, Any]]) -> Iterator[str]:
     """A row but for its models."""
     yield _range([found.get("places") for found in founds])
-    for column in ("rectifiers", "held fixed"):
+    for column in ("rectifiers", "frozen"):
         counts = [found.get(column, {}) for found in founds]
         ranges = {kind: _range([count[kind] for count in counts]) for kind in counts[0]}
         yield ", ".join(f"{count} {kind.removesuffix('s') if count == '1' else kind}" for kind, count in ranges.items())
@@ -186,6 +219,21 @@ def page() -> str:
     return "\n".join([*parts, f"Written by `docs/write_networks.py` with {libraries}, Python {platform.python_version()}.\n"])
 
 
+def chinese(page: str, english: str) -> str:
+    """The page in Chinese, all that follows its introduction taken from the English one."""
+    tables = english[english.index("\n## ") :]
+    for ours, theirs in CHINESE:
+        pattern = re.escape(ours).replace(r"\{\}", r"(`[^`]*`(?:, `[^`]*`)*|\d+(?:–\d+)?|unconv [^\n]*\d)")
+        parts = iter(range(1, ours.count("{}") + 1))
+        tables = re.sub(pattern, re.sub(r"\{\}", lambda _, parts=parts: rf"\{next(parts)}", theirs), tables)
+    return page[: page.index("\n## ")] + _punctuated(tables)
+
+
+def _punctuated(tables: str) -> str:
+    """Lists in cells, with the comma that Chinese has between their items."""
+    return re.sub(r"(?<=[门化uh6`]), (?=[\d`])", "、", tables)
+
+
 def _kept(name: str) -> Path:
     return KEPT / f"{name.replace(':', '-')}.json"
 
@@ -197,4 +245,6 @@ if __name__ == "__main__":
             if re.search(sys.argv[1], name) if sys.argv[1:] else not _kept(name).exists():
                 _kept(name).write_text(json.dumps(measured(name, source)))
                 gc.collect()
-    Path(__file__).with_name("networks.md").write_text(page())
+    made, translated = page(), Path(__file__).with_name("networks.zh-CN.md")
+    Path(__file__).with_name("networks.md").write_text(made)
+    translated.write_text(chinese(translated.read_text(), made))

@@ -17,11 +17,11 @@ from unconv.box import demo_pictures
 from unconv.pictures.boxes import cut
 from unconv.pictures.draw import common_scale, grid, picture_of, signed_picture
 from unconv.report import Request, report
+from unconv.reverse.method_table import METHODS
 from unconv.reverse.sheet import enlarged
 
 IMAGES = Path(__file__).parent / "images"
 
-METHODS = ("deconvnet", "gradient", "guided", "desalinet", "switch-centre")
 PLACES = ("features.3", "features.8", "features.13", "features.18")
 
 

@@ -5,7 +5,6 @@ The English page is run; the blocks of the Chinese one are the same, and get the
 
 from __future__ import annotations
 
-import re
 import runpy
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,8 +15,7 @@ import numpy as np
 from unconv.render.traces import echoes_picture, spikes_picture
 
 DOCS = Path(__file__).parent
-PAGE, CHINESE = "spikes.md", "spikes.zh-CN.md"
-_OUTPUT = re.compile(r"```text\n.*?```", re.S)
+PAGE = "spikes.md"
 
 
 def pictures(names: Mapping[str, Any], images: Path) -> None:
@@ -37,7 +35,4 @@ if __name__ == "__main__":
     page = runpy.run_path(str(DOCS / "write_steps.py"))["executed"](PAGE, DOCS, made)
     (DOCS / PAGE).write_text(page)
     pictures(made, DOCS / "images")
-    outputs = iter(_OUTPUT.findall(page))
-    chinese = DOCS / CHINESE
-    if chinese.exists():
-        chinese.write_text(_OUTPUT.sub(lambda _: next(outputs), chinese.read_text()))
+    runpy.run_path(str(DOCS / "write_chinese.py"))["refresh"]("spikes")
