@@ -315,7 +315,7 @@ def test_a_hard_sigmoid_is_known_as_a_gate(tmp_path):
     network = unconv.load(write(tmp_path / "net.onnx", nodes, {"w": KERNEL}))
     maps = F.conv2d(IMAGE, torch.from_numpy(KERNEL))
     torch.testing.assert_close(network.module(IMAGE).detach(), maps * (0.2 * maps + 0.5).clamp(0, 1))
-    assert "1 gate held as it was" in " ".join(network.project(IMAGE, "m").notes)
+    assert "1 gate frozen at its recorded value" in " ".join(network.project(IMAGE, "m").notes)
 
 
 @pytest.mark.skipif(VERSION < (1, 23), reason="ONNX' reference forgets paddings and dilations before 1.23")

@@ -189,13 +189,13 @@ SHARED = {
 @pytest.mark.parametrize("name", SHARED)
 def test_a_tensor_whose_samples_share_bytes_is_refused(tmp_path, name, legacy):
     path = written(tmp_path / "shared.pth", state_of(tiny()) | {"0.weight": SHARED[name]()}, legacy)
-    assert "several samples of 0.weight share one place" in refused(path)
+    assert "several samples of 0.weight share one address" in refused(path)
 
 
 def test_a_huge_tensor_of_one_byte_takes_no_memory(tmp_path):
     path = written(tmp_path / "huge.pth", {"weight": torch.zeros(1).expand(10**6, 10**6)})
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    with pytest.raises(WeightsError, match="share one place"):
+    with pytest.raises(WeightsError, match="share one address"):
         read_weights(path)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < before + 50_000  # kB
 

@@ -63,7 +63,7 @@ def test_a_norm_is_one_function_its_scale():
 
     net = network(lambda m, x: operation(m.conv(x), 1e-3).relu(), conv=nn.Conv2d(4, 3, 3, bias=False))
     found = net.project(image(), "relu", channels=1)
-    assert found.notes == ("1 norm held at the scale it took from the picture",)
+    assert found.notes == ("1 norm frozen at the scale it took from the picture",)
     assert found.place.receptive_field == (3, 3)
     gradient = net.project(image(), "relu", channels=1, method="gradient")
     assert torch.allclose(gradient.pixels()[0], slope(lambda x: rms(net.module.conv(x), 1e-3).relu(), gradient), atol=1e-12)
@@ -76,7 +76,7 @@ def test_a_gate_is_one_word_with_the_rule_that_makes_it():
     rule(aten.sin.default, reach=table.local, keep=Before(point), role="slope", gate="made")(by_slope)
     net = network(lambda m, x: torch.sin(x.flip(2)) * x)
     found = net.project(image(), "mul", channels=2, unit=(4, 3))
-    assert found.notes == ("1 gate held as it was",)
+    assert found.notes == ("1 gate frozen at its recorded value",)
     (pixels,) = found.pixels()
     assert pixels.nonzero().tolist() == [[2, 4, 3]]
     assert float(pixels[2, 4, 3] / found.values) == pytest.approx(float(image().flip(1)[2, 4, 3].sin()), rel=1e-12)

@@ -80,7 +80,7 @@ def test_some_projections_are_not_empty():
 
 
 def test_gates_of_one_picture_are_refused():
-    assert "held" in BatchRecording(network(Gated), ["second.1"]).refusal
+    assert "frozen" in BatchRecording(network(Gated), ["second.1"]).refusal
 
 
 def test_networks_that_mix_pictures_are_refused():

@@ -32,12 +32,12 @@ def conv(*settings):
     return nn.Conv2d(*settings).eval()
 
 
-def test_a_network_of_gates_is_reversible_and_all_that_is_held_is_listed():
+def test_a_network_of_gates_is_reversible_and_all_that_is_frozen_is_listed():
     found = gates().check()
     assert found.reversible
     assert dict(found.rectifiers) == {"silu": 1, "relu": 2}
     assert any(words.startswith("1 of 1 silu: rectified; the paper speaks of ReLU alone") for words in found.rectified)
-    ((kind, places),) = found.held.items()
+    ((kind, places),) = found.frozen.items()
     assert kind.startswith("gates") and len(places) == 4
     assert found.places[0] == found.places[1] == len(gates().places())
     assert {law.name for law in found.laws} == {
@@ -45,7 +45,7 @@ def test_a_network_of_gates_is_reversible_and_all_that_is_held_is_listed():
         "windows = full walk",
         "zero seed",
         "support",
-        "held = constants",
+        "frozen = constants",
         "recording = model",
         "model untouched",
     }
@@ -101,11 +101,11 @@ def test_a_wrong_rule_is_found():
     assert "A rule that adds." in {row.rule for row in found.operations}
 
 
-def test_a_gate_or_norm_that_is_held_wrongly_is_found(monkeypatch):
+def test_a_gate_or_norm_that_is_frozen_wrongly_is_found(monkeypatch):
     model = nn.Sequential(conv(3, 4, 3), nn.GroupNorm(2, 4), conv(4, 2, 3)).eval()
     network = unconv.Network(model, input_size=(3, 10, 10))
-    (held,) = (law for law in network.check().laws if law.name == "held = constants")
-    assert held.error < 1e-12 and "1 norm as constants" in held.words
+    (law,) = (law for law in network.check().laws if law.name == "frozen = constants")
+    assert law.error < 1e-12 and "1 norm as constants" in law.words
     right = FREEZERS[GROUP_NORM]
 
     def slightly_wrong(step, freezing):
@@ -114,8 +114,8 @@ def test_a_gate_or_norm_that_is_held_wrongly_is_found(monkeypatch):
 
     monkeypatch.setitem(FREEZERS, GROUP_NORM, replace(right, rewrite=slightly_wrong))
     found = network.check()
-    assert [law.name for law in found.laws if not law.holds] == ["held = constants"]
-    assert found.verdict.startswith("Not to be trusted: held = constants")
+    assert [law.name for law in found.laws if not law.holds] == ["frozen = constants"]
+    assert found.verdict.startswith("Not to be trusted: frozen = constants")
 
 
 @pytest.mark.parametrize(
@@ -131,16 +131,16 @@ def test_a_gate_or_norm_that_is_held_wrongly_is_found(monkeypatch):
     ],
     ids=["response", "instance", "layer", "channels", "written out", "linear unit", "squeeze and excite"],
 )
-def test_what_is_held_is_tried_against_a_second_run(norm):
+def test_what_is_frozen_is_tried_against_a_second_run(norm):
     torch.manual_seed(0)
     for weight in norm.parameters():
         nn.init.normal_(weight)
     network = unconv.Network(nn.Sequential(conv(3, 4, 3), norm, nn.LazyConv2d(2, 3)).eval(), input_size=(3, 10, 10))
     network.module(torch.rand(1, 3, 10, 10))
     found = network.check(method="guided")
-    (held,) = (law for law in found.laws if law.name == "held = constants")
-    assert held.error < 1e-12 and found.reversible
-    assert not any(law.name == "held = constants" for law in network.check(method="gradient").laws)
+    (law,) = (law for law in found.laws if law.name == "frozen = constants")
+    assert law.error < 1e-12 and found.reversible
+    assert not any(law.name == "frozen = constants" for law in network.check(method="gradient").laws)
 
 
 def test_a_module_that_also_runs_on_another_argument_is_checked_on_the_image():

@@ -1,4 +1,4 @@
-"""Gates and statistics held fixed; several inputs and outputs; methods and their choices."""
+"""Frozen gates and statistics; several inputs and outputs; methods and their choices."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ SIGNALS = {  # what a gate lets through, with the gate a constant
 
 
 @pytest.mark.parametrize("name", GATED)
-def test_a_gate_is_held_and_the_signal_passes(name):
+def test_a_gate_is_frozen_and_the_signal_passes(name):
     from unconv.reverse.walking.walk import walk
     from unconv.reverse.window import Window
 
@@ -67,7 +67,7 @@ def test_a_gate_is_held_and_the_signal_passes(name):
     assert len(frozen.gates) == 1
     value = tape.modules[""]
     seed = torch.randn(1, *value.shape[1:], dtype=torch.float64)
-    (mine,) = walk(frozen.tape, value, Window(seed), unconv.Rules("gradient", hold=True)).whole(tape.image.shape).values
+    (mine,) = walk(frozen.tape, value, Window(seed), unconv.Rules("gradient", freeze=True)).whole(tape.image.shape).values
     x = tape.image.clone().requires_grad_(True)
     (right,) = torch.autograd.grad(SIGNALS[name](x), x, seed)
     assert torch.allclose(mine, right[0], rtol=0, atol=1e-13)
@@ -83,7 +83,7 @@ def test_a_gate_is_held_and_the_signal_passes(name):
         "local response norm": lambda x: F.local_response_norm(x, 3, 0.5, 0.75, 2.0),
     }.items(),
 )
-def test_a_norm_is_held_at_the_scale_it_had(name, norm):
+def test_a_norm_is_frozen_at_the_scale_it_had(name, norm):
     tape = recorded(lambda m, x: norm(x))
     frozen = freeze(tape, skip=False)
     assert len(frozen.norms) == 1
@@ -143,22 +143,24 @@ def test_an_error_for_other_rectifiers_names_them():
 
 @pytest.mark.parametrize("given", [{"method": "deconv"}, {"activations": "relu"}])
 def test_methods_and_choices_that_there_are_not_are_refused(given):
-    with pytest.raises(unconv.UnconvError, match=r"is not a (method|choice); there are"):
+    with pytest.raises(unconv.UnconvError, match=r"is not a (method|choice). Pass one of"):
         unconv.Rules(**given)
 
 
 def test_a_method_of_another_kind_is_refused():
-    with pytest.raises(unconv.DtypeError, match=r"Rules: method is 3 \(int\), but a string or a Rules was needed\. Pass one"):
+    with pytest.raises(
+        unconv.DtypeError, match=r"method: 3 \(int\) came, but a name or Rules was needed\. Pass one of deconvnet"
+    ):
         unconv.Rules(method=3)
 
 
 def test_rules_start_from_rules():
-    first = unconv.Rules("guided", activations="pass", hold=False)
+    first = unconv.Rules("guided", activations="pass", freeze=False)
     first.rule(torch.ops.aten.relu.default)(lambda step, r: r)
     second = unconv.Rules(first, activations="gradient")
-    assert (second.name, second.activations, second.hold) == ("guided", "gradient", False)
+    assert (second.name, second.activations, second.freeze) == ("guided", "gradient", False)
     assert second[torch.ops.aten.relu.default] is first[torch.ops.aten.relu.default]
-    assert repr(second) == "Rules('guided', activations='gradient', hold=False, 1 rules of its own)"
+    assert repr(second) == "Rules('guided', activations='gradient', freeze=False, 1 rule of its own)"
     assert len(second) == len(list(second))
 
 
@@ -227,7 +229,7 @@ def test_places_with_their_channels_last_are_listed_with_their_channels_first():
 
 
 @pytest.mark.parametrize("norm", [nn.GroupNorm(2, 6), nn.InstanceNorm2d(6)], ids=["group", "instance"])
-def test_a_norm_in_half_precision_is_held_at_its_scale_though_its_squares_overflow(norm):
+def test_a_norm_in_half_precision_is_frozen_at_its_scale_though_its_squares_overflow(norm):
     torch.manual_seed(0)
     model = nn.Sequential(nn.Conv2d(3, 6, 3, padding=1), norm, nn.ReLU()).eval()
     model[0].weight.data *= 1000
@@ -267,7 +269,7 @@ def test_a_norm_with_weights_of_the_picture_is_the_gradient_s_alone():
         network.project(image, "output")
 
 
-def test_a_rule_of_one_s_own_is_taken_where_ours_would_be_held():
+def test_a_rule_of_one_s_own_is_taken_where_ours_would_be_frozen():
     rules, calls = unconv.Rules("deconvnet"), []
 
     @rules.rule(torch.ops.aten.native_group_norm.default, keep=lambda args, results: results[2])
@@ -327,3 +329,21 @@ def test_what_one_s_own_rule_keeps_of_a_value_with_its_channels_last_is_told_cha
 
     found, usual = (network.project(torch.ones(3, 9, 7), "output", method=m).pixels() for m in (rules, "gradient"))
     assert kept[0] == (1, 4, 7, 5) and torch.equal(found, usual)
+
+
+def test_an_unknown_method_is_answered_with_every_method_there_is():
+    with pytest.raises(unconv.UnconvError, match="'deconv' is not a method. Pass one of " + ", ".join(METHODS)):
+        unconv.Rules("deconv")
+
+
+def test_the_former_names_of_freezing_still_work_and_warn():
+    with pytest.warns(DeprecationWarning, match="Rules: hold is now called freeze"):
+        rules = unconv.Rules("guided", hold=False)
+    assert rules.freeze is False
+    with pytest.warns(DeprecationWarning, match="Rules: hold is now called freeze"):
+        assert rules.hold is False
+    network = unconv.Network(nn.Sequential(nn.Conv2d(1, 2, 3), nn.GroupNorm(1, 2), nn.ReLU()).eval(), input_size=(1, 9, 9))
+    coverage = network.check()
+    with pytest.warns(DeprecationWarning, match="Coverage: held is now called frozen"):
+        assert coverage.held == coverage.frozen != {}
+    assert coverage.numbers()["held"] == coverage.numbers()["frozen"]

@@ -323,8 +323,10 @@ def test_what_was_overwritten_without_gradients_is_refused_by_the_gradient():
 
 def test_what_is_held_beside_a_function_is_tried_too():
     net = network(lambda m, x: (y := Round.apply(m.conv(x))) * y.mean((2, 3), keepdim=True).sigmoid())
-    (held,) = (law for law in net.check(picture(), unconv.Rules("gradient", hold=True)).laws if law.name == "held = constants")
-    assert held.error < 1e-12
+    (law,) = (
+        law for law in net.check(picture(), unconv.Rules("gradient", freeze=True)).laws if law.name == "frozen = constants"
+    )
+    assert law.error < 1e-12
 
 
 def test_a_function_of_what_was_written_through_a_view_is_refused():

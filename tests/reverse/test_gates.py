@@ -1,4 +1,4 @@
-"""Gates: of a product of two signals the right factor is held, or the product is refused."""
+"""Gates: of a product of two signals the right factor is frozen, or the product is refused."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import nn
 import unconv
 from cases.gates import FORMS, OPEN
 
-HELD = unconv.Rules("gradient", hold=True)
+FROZEN = unconv.Rules("gradient", freeze=True)
 
 
 class Net(nn.Module):
@@ -30,7 +30,7 @@ def image():
     return 2 * torch.randn(3, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
 
 
-def projected(module, rules=HELD):
+def projected(module, rules=FROZEN):
     network = unconv.Network(module.double().eval(), input_size=(3, 8, 8))
     return network.project(image(), "output", "all", "strongest", method=rules)
 
@@ -44,7 +44,7 @@ def oracle(module, found):
 
 
 @pytest.mark.parametrize("name", FORMS)
-def test_the_right_factor_is_held(name):
+def test_the_right_factor_is_frozen(name):
     form = FORMS[name]
     found = projected(Net(lambda x, a, b: form(lambda gate: gate, x, a, b)))
     right = oracle(Net(lambda x, a, b: form(lambda gate: gate.detach(), x, a, b)), found)
@@ -82,7 +82,7 @@ def test_the_user_says_which_factor_is_the_gate():
     with pytest.raises(unconv.NoRule, match="neither is a gate"):
         projected(module)
     names = [place.name for place in unconv.Network(module, input_size=(3, 8, 8)).places() if place.operation == "tanh"]
-    rules = unconv.Rules("gradient", hold=True, gates=names[:1])
+    rules = unconv.Rules("gradient", freeze=True, gates=names[:1])
     found = projected(module, unconv.Rules(rules))
     right = oracle(Told(True), found)
     assert float((found.pixels() - right).abs().max()) <= 1e-12 * float(right.abs().max())
@@ -94,7 +94,7 @@ def test_the_user_says_which_kind_of_operation_makes_gates():
             gate = torch.tanh(self.attention(x))
             return F.gelu(self.features(x)) * (1 - (gate.detach() if self.held else gate))
 
-    rules = unconv.Rules("gradient", hold=True, gates=["tanh"])
+    rules = unconv.Rules("gradient", freeze=True, gates=["tanh"])
     module = Tanh(False)
     found = projected(module, rules)
     right = oracle(Tanh(True), found)

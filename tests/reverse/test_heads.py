@@ -102,7 +102,7 @@ def test_a_grid_that_the_image_made_is_held():
     image = torch.rand(3, 12, 11, dtype=torch.float64)
     module = Transformer(False).double().eval()
     network = unconv.Network(module, input_size=(3, 12, 11))
-    found = network.project(image, "output", "all", method=unconv.Rules("gradient", hold=True))
+    found = network.project(image, "output", "all", method=unconv.Rules("gradient", freeze=True))
     x = image[None].clone().requires_grad_(True)
     out = Transformer(True).double()(x)
     right = [

@@ -58,8 +58,8 @@ def frozen(name: str, skip: bool) -> Tape:
 
 
 def gone(name: str, method: Rules) -> Tape:
-    """The tape that a method walks: its gates held, if it holds them."""
-    if not method.hold:
+    """The tape that a method walks: its gates frozen, if it freezes them."""
+    if not method.freeze:
         return recorded(name)
     if name in UNDECIDED:
         pytest.skip("a product of two signals neither of which is a gate is refused")

@@ -258,3 +258,11 @@ def test_half_precision_of_what_lies_in_the_padding_has_no_error():
     mask = torch.zeros(11, 11, dtype=torch.bool)
     mask[0, 0] = True
     assert network.project(image(2, (9, 9)), "0", [1], mask, dtype="bfloat16").error == 0
+
+
+def test_a_request_gives_what_its_arguments_give_one_by_one():
+    recording = small().record(image(), ["4"])
+    request = unconv.Request(channels="top:2", unit="map", method="guided", trace=True)
+    once, each = recording.requested("4", request).all(), recording.project("4", "top:2", "map", "guided", trace=True)
+    assert once.units == each.units and torch.equal(once.pixels(), each.pixels())
+    assert [len(one.signals) for one in once] == [len(one.signals) for one in each] != [0, 0]

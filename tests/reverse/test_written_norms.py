@@ -1,4 +1,4 @@
-"""A norm that is written out is held as the norm it is: scale and mean."""
+"""A norm that is written out is frozen as the norm it is: scale and mean."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def projected(norm, method):
     return network.project(image, "second", method=method).pixels()
 
 
-@pytest.mark.parametrize("method", ["deconvnet", "guided", "gradient", unconv.Rules("guided", hold=False)], ids=repr)
+@pytest.mark.parametrize("method", ["deconvnet", "guided", "gradient", unconv.Rules("guided", freeze=False)], ids=repr)
 @pytest.mark.parametrize("way", WAYS)
 def test_a_picture_is_that_of_the_named_norm(way, method):
     mine, right = (projected(norm, method) for norm in WAYS[way])
@@ -112,7 +112,7 @@ def test_a_picture_is_that_of_the_named_norm(way, method):
 def test_check_lists_it_as_a_norm_and_every_law_holds(way):
     found = opened(WAYS[way][0]).check()
     assert found.reversible
-    ((heading, places),) = found.held.items()
+    ((heading, places),) = found.frozen.items()
     assert heading.startswith("norms") and len(places) == 1
 
 

@@ -153,7 +153,7 @@ def test_what_is_torn_is_made_again(network, pictures, tmp_path, damage):
     else:
         table.write_bytes(table.read_bytes()[:500])
     if "index" in damage:
-        with pytest.raises(ScanError, match="not whole"):
+        with pytest.raises(ScanError, match="not complete"):
             unconv.Index(tmp_path)
     unconv.scan(network, pictures, tmp_path, batch=4, shard=16)
     assert hashes(tmp_path) == before

@@ -63,7 +63,7 @@ def test_a_scan_that_is_stopped_leaves_whole_shards_and_goes_on(tmp_path, number
     assert "unconv: stopped." in told
     shards = sorted((tmp_path / "i" / "shards").iterdir())
     assert shards and all(path.suffix == ".safetensors" for path in shards)
-    with pytest.raises(unconv.ScanError, match="not whole"):
+    with pytest.raises(unconv.ScanError, match="not complete"):
         unconv.Index(tmp_path / "i")
     index = unconv.scan(unconv.load("unconv:caltech"), tmp_path / "p", tmp_path / "i", ["features.23"], batch=1, shard=8)
     assert len(index.pictures()) == 64

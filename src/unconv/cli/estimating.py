@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 _SIDE = 256  # samples of the kernel's picture, about
 
 
-def kernel_places(psf: object, place: Path) -> list[Path]:
+def kernel_files(psf: object, target: Path) -> list[Path]:
     """Name the files of the kernel beside a result: a picture to look at, and samples for `--psf`; none if it is known."""
     if not (isinstance(psf, str) and psf.startswith("estimate:")):
         return []
-    return [place.with_name(f"{place.stem}-kernel{ending}") for ending in (".png", ".npy")]
+    return [target.with_name(f"{target.stem}-kernel{ending}") for ending in (".png", ".npy")]
 
 
 def estimated(observed: Measured, size: int, quiet: bool) -> EstimatedKernel:
@@ -30,12 +30,12 @@ def estimated(observed: Measured, size: int, quiet: bool) -> EstimatedKernel:
     return estimate_and_judge(observed.samples.mean(0) if observed.colour else observed.samples, size)
 
 
-def write_kernel(found: EstimatedKernel, psf: str, place: Path) -> dict[str, Any]:
+def write_kernel(found: EstimatedKernel, psf: str, target: Path) -> dict[str, Any]:
     """Write the kernel beside the result, and return what `--json` says of it."""
     from unconv.pictures.draw import picture_of
     from unconv.pictures.encode import png, save
 
-    shown, samples = kernel_places(psf, place)
+    shown, samples = kernel_files(psf, target)
     times = max(1, _SIDE // max(found.kernel.shape))
     large = (found.kernel / found.kernel.max()).repeat_interleave(times, 0).repeat_interleave(times, 1)
     write(shown, png(picture_of(large[None].cpu())))

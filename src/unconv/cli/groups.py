@@ -31,8 +31,12 @@ class Group:
 
 
 def groups(package: str) -> Iterator[Group]:
-    """Return the groups in a package's files, by their position."""
+    """Return the groups in a package's files, by their position; what files put under one heading stands together."""
     names = [module.name for module in pkgutil.iter_modules(importlib.import_module(package).__path__)]
     modules = (importlib.import_module(f"{package}.{name}") for name in names)
-    found = (vars(module).get("GROUP") for module in modules)
-    yield from sorted((group for group in found if isinstance(group, Group)), key=lambda group: group.position)
+    found: dict[tuple[int, str], Group] = {}
+    for group in (vars(module).get("GROUP") for module in modules):
+        if isinstance(group, Group):
+            whole = found.setdefault((group.position, group.heading), Group(group.heading, group.position))
+            whole.commands.extend(group.commands)
+    yield from (found[key] for key in sorted(found))

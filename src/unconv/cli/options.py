@@ -30,17 +30,16 @@ Model = Annotated[str, typer.Argument(help=model_help())]
 Images = Annotated[
     list[Path],
     typer.Argument(
-        help="A picture, or an array, .npy, of as many channels and axes as the network takes. Several get a page that "
-        "leads to them."
+        help="A picture, or an array (.npy) with the channels and axes that the network takes. Several get an index page."
     ),
 ]
 Weights = Annotated[str | None, typer.Option(help=weights_help())]
 Folder = Annotated[Path, typer.Option("-o", "--out", help="The folder to write.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print all numbers as JSON, and nothing else on standard output.")]
-Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Print results and errors only: no progress, no remarks.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print all numbers as JSON and nothing else on standard output.")]
+Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Print only results and errors, no progress or remarks.")]
 At = Annotated[
     list[str] | None,
-    typer.Option(help="A place from `unconv places`; may be repeated. By default every convolution's rectified output."),
+    typer.Option(help="A place from `unconv places`; may be repeated. Default: every convolution's rectified output."),
 ]
 Channels = Annotated[
     str,
@@ -62,8 +61,8 @@ ActivationsOption = Annotated[
 Dtype = Annotated[
     str | None,
     typer.Option(
-        help="The type to walk back in: float32; bfloat16, which takes two thirds of the time and states its error; float64; "
-        "or float16 on a GPU.",
+        help="The number type of the walk back: float32; bfloat16, which takes two thirds of the time and states its error; "
+        "float64; or float16 on a GPU.",
         autocompletion=one_of(["float32", "bfloat16", "float64", "float16"]),
     ),
 ]
@@ -71,7 +70,7 @@ Gates = Annotated[
     list[str] | None,
     typer.Option(
         "--gate",
-        help="A place, module or kind of operation (tanh) that is a gate, where unconv cannot tell; may be repeated.",
+        help="Treat this place, module or kind of operation (tanh) as a gate, where unconv cannot tell; may be repeated.",
     ),
 ]
 _PICTURE = {
@@ -79,22 +78,25 @@ _PICTURE = {
     "size": Annotated[
         str | None,
         typer.Option(
-            help="Crop the picture to HEIGHTxWIDTH, or a square: 224. Of signals and volumes the size to try: 16000, 16x64x64."
+            help="Crop the picture to HEIGHTxWIDTH, or to a square: 224. "
+            "For signals and volumes, the size to run with: 16000, 16x64x64."
         ),
     ],
     "resize": Annotated[
         str | None,
-        typer.Option(help="Scale the picture's short side to this before the crop, or to HEIGHTxWIDTH whatever its shape."),
+        typer.Option(
+            help="Scale the picture's short side to this before the crop, or the picture to HEIGHTxWIDTH whatever its shape."
+        ),
     ],
     "mean": Annotated[
-        str | None, typer.Option(help="Subtracted per channel, comma separated; one value is for every channel.")
+        str | None, typer.Option(help="Subtract this from each channel: values separated by commas, or one for all.")
     ],
-    "std": Annotated[str | None, typer.Option(help="Divided by per channel, comma separated; one value is for every channel.")],
+    "std": Annotated[str | None, typer.Option(help="Divide each channel by this: values separated by commas, or one for all.")],
     "scale": Annotated[
         float | None,
         typer.Option(help="The value of a white pixel before mean and std: 1, or 255 for networks from Caffe."),
     ],
-    "bgr": Annotated[bool, typer.Option("--bgr", help="Channels in the order blue, green, red.")],
+    "bgr": Annotated[bool, typer.Option("--bgr", help="Give the network its channels in the order blue, green, red.")],
 }
 """How a network is opened and its pictures prepared: the same for every command that takes a network."""
 

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, cast
 
 import typer
 
+from unconv.reverse.method_table import Activations, Method
+
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from unconv.reverse.methods import Rules
+    from unconv.reverse.seed import Unit
 
 
 _MOST_DIGITS = 9  # of a length or a position: no memory holds more
@@ -91,13 +97,20 @@ def read_channels(text: str) -> str | list[int]:
     raise typer.BadParameter(f"--channels {text!r}: write all, top:9, together, or numbers with commas between.")
 
 
-def read_unit(text: str) -> str | tuple[int, ...]:
+def read_unit(text: str) -> Unit:
     """Read strongest, map, or a position: 6,7."""
     if text in ("strongest", "map"):
-        return text
+        return cast("Unit", text)
     if all(_is_length(part.strip()) for part in text.split(",")):
         return tuple(int(part) for part in text.split(","))
     raise typer.BadParameter(f"--unit {text!r}: write strongest, map, or a position: 6,7.")
+
+
+def read_rules(method: str, activations: str | None = None, gates: Sequence[str] | None = None) -> Rules:
+    """Read a method, what it does at rectifiers other than ReLU, and which factors are gates; `Rules` refuses other names."""
+    from unconv.reverse.methods import Rules
+
+    return Rules(cast("Method", method), cast("Activations", activations), gates=gates)
 
 
 def _is_length(text: str) -> bool:

@@ -6,8 +6,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from unconv.cli.parsing import read_floats, read_size
-from unconv.cli.progress import Progress, hushed, remark
-from unconv.errors import ShapeError
+from unconv.cli.progress import hushed, remark
+from unconv.errors import ShapeError, counted
+from unconv.progress import Progress
 
 if TYPE_CHECKING:
     from unconv.pictures.preparation import Preparation
@@ -122,8 +123,8 @@ def _normalise(network: Network, values: dict[str, Any], of_any_channels: bool) 
     for name in ("mean", "std"):
         if name in values and len(values[name]) not in (1, channels):
             raise ShapeError(
-                f"--{name}: {len(values[name])} values came, but {network.name} takes {channels} channels. "
-                f"Write {channels} with commas between, or one for all."
+                f"--{name}: {counted(len(values[name]), 'value')} came, but {network.name} takes "
+                f"{counted(channels, 'channel')}. Write {channels} with commas between, or one for all."
             )
         if name in values and len(values[name]) == 1:
             values[name] *= channels

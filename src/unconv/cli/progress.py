@@ -16,11 +16,10 @@ import typer
 
 from unconv.errors import printable
 from unconv.files import Terminated, ignore_stops
+from unconv.progress import Progress
 
 _EARLIEST = 2.0  # seconds after which the time left is told
 _LEAST = 0.005  # share of the work that is done by then
-
-Progress = Callable[[str, float, int], None]
 
 
 @contextmanager
@@ -42,7 +41,7 @@ def show_progress(quiet: bool, begun: str = "recording") -> Iterator[Progress]:
         task, clock = bar.add_task(begun, total=None, left=""), TimeLeft()
 
         def update(what: str, done: float, total: int) -> None:
-            left = clock.left(done / total) if total else ""
+            left = clock.left(done / total) if total else ""  # without a total the bar only shows that it is alive
             bar.update(task, description=printable(what) or "done", completed=done, total=total or None, left=left)
 
         yield update

@@ -10,9 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from unconv.cli.progress import Progress, remark
-from unconv.errors import PictureError, UnconvError, WriteError
+from unconv.cli.progress import remark
+from unconv.errors import PictureError, UnconvError, WriteError, counted
 from unconv.files import refuse_unwritable
+from unconv.progress import Progress
 
 _SHOWN = 3  # names in a sentence about many
 
@@ -28,7 +29,7 @@ class Job:
 
     source: Path
     name: Path
-    place: Path
+    target: Path
     weight: int = 1
 
 
@@ -50,12 +51,12 @@ class Outcome:
 
 
 def alone(arguments: Sequence[Path], out: Path | None) -> Path | None:
-    """Return the one picture that is named, if the arguments are no folder and no glob, nor its result's place a folder.
+    """Return the one picture that is named, if the arguments are no folder and no glob, nor its result's path a folder.
 
     Raises:
         PictureError: there is no such file.
     """
-    # A folder with the ending of a picture's file is no place that was meant for several.
+    # A folder with the ending of a picture's file is not meant for several.
     into = out is not None and not out.suffix and os.path.isdir(out)
     if len(arguments) > 1 or os.path.isdir(arguments[0]) or _is_glob(arguments[0]) or into:
         return None
@@ -95,12 +96,12 @@ def named(arguments: Sequence[Path], without: Iterable[Path], quiet: bool) -> li
     return list(found.values())
 
 
-def planned(pairs: Sequence[tuple[Path, Path]], place: Callable[[Path, Path], Path]) -> list[Job]:
-    """Give each picture its place, different from those of all others, also where case does not count."""
+def planned(pairs: Sequence[tuple[Path, Path]], target: Callable[[Path, Path], Path]) -> list[Job]:
+    """Give each picture its target, different from those of all others, also where case does not count."""
     jobs: list[Job] = []
     used: set[str] = set()
     for path, name in pairs:
-        wanted = candidate = place(path, name)
+        wanted = candidate = target(path, name)
         if str(candidate).casefold() in used:  # photo.jpg beside photo.png
             candidate = wanted.with_name(f"{path.name}{wanted.suffix}")
         number = 1
@@ -126,17 +127,17 @@ def left_to_do(
         UnconvError: a result would replace a source, or anything else without leave.
     """
     real = {os.path.realpath(path) for path in sources}
-    left = [job for job in jobs if not (resume and os.path.lexists(job.place))]
-    places = [place for job in left for place in (job.place, *beside(job.place))]
-    for place in places:
-        if os.path.realpath(place) in real:
-            raise UnconvError(f"deblur: {place} is one of the files read, and would be written over. Choose another folder.")
-        refuse_unwritable(place)
-    there = [place for place in places if os.path.lexists(place)]
+    left = [job for job in jobs if not (resume and os.path.lexists(job.target))]
+    targets = [target for job in left for target in (job.target, *beside(job.target))]
+    for target in targets:
+        if os.path.realpath(target) in real:
+            raise UnconvError(f"deblur: {target} is one of the files read, and would be written over. Choose another folder.")
+        refuse_unwritable(target)
+    there = [target for target in targets if os.path.lexists(target)]
     if there and not overwrite:
         raise UnconvError(
-            f"deblur: {len(there)} of {len(places)} files are there already: {_some(there)}. Pass --resume to keep results and "
-            "go on with the other pictures, --force to replace them, or another folder with -o."
+            f"deblur: this would overwrite {len(there)} of {counted(len(targets), 'file')}: {_some(there)}. Pass "
+            "--resume to keep results and go on with the other pictures, --force to replace them, or another folder with -o."
         )
     return left
 
@@ -206,8 +207,8 @@ def _within(folder: Path, quiet: bool) -> list[tuple[Path, Path]]:
         remark(f"{folder}: left out {many}: {_some(others)}.", quiet)
     if folders:
         within = str(folder / "**" / "*.png")
-        many = "1 folder" if len(folders) == 1 else f"{len(folders)} folders"
-        remark(f"{folder}: left out {many} in it: {_some(p.name for p in folders)}; {within!r} goes there.", quiet)
+        many, names = counted(len(folders), "folder"), _some(path.name for path in folders)
+        remark(f"{folder}: left out {many} in it: {names}; {within!r} reads them.", quiet)
     return [(path, Path(path.name)) for path in pictures]
 
 

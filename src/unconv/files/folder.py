@@ -29,10 +29,10 @@ _WITHIN = ".unconv"
 
 
 class Staged:
-    """A folder of files that do not stand in their place yet.
+    """A folder of files that are not in their final folder yet.
 
     Args:
-        folder: their place.
+        folder: the final one.
         room: the hidden folder.
         listed: tells from the list in a folder which files of it are ours.
         last: the file that leads to all others; it goes first and comes last where files are moved one by one.
@@ -52,7 +52,7 @@ class Staged:
                 path.write_bytes(content)
 
     def publish(self) -> None:
-        """Put the listed files in their place, in place of those that were listed there before.
+        """Move the listed files to the final folder, replacing those that were listed there before.
 
         Raises:
             WriteError: it cannot be written, or a file that nobody listed has come there and is in the way.
@@ -78,7 +78,7 @@ class Staged:
 
 @contextmanager
 def whole_folder(folder: Path, listed: Listed, last: str, names: Iterable[str]) -> Iterator[Staged]:
-    """Yield a place to write a folder's files in; they come into the folder when it is told to publish them.
+    """Yield where to write a folder's files; they come into the folder when it is told to publish them.
 
     If it is not told, all that was written goes, and what was in the folder before stays.
 
@@ -91,23 +91,23 @@ def whole_folder(folder: Path, listed: Listed, last: str, names: Iterable[str]) 
         WriteError: the folder cannot be written, another process writes it, or a file that nobody listed is in the way.
     """
     with said_in_words(folder):
-        place = Path(os.path.realpath(folder))
-        if os.path.lexists(place) and not place.is_dir():
+        target = Path(os.path.realpath(folder))
+        if os.path.lexists(target) and not target.is_dir():
             raise WriteError(f"write: {brief(folder)} is a file, but a folder was needed. Choose another folder.")
-        if place.is_dir() and (not place.stat().st_mode & 0o222 or not os.access(place, os.W_OK | os.X_OK)):
+        if target.is_dir() and (not target.stat().st_mode & 0o222 or not os.access(target, os.W_OK | os.X_OK)):
             raise WriteError(f"write: {brief(folder)} is read-only. Make it writable, or choose another folder.")
-        made = [parent for parent in place.parents if not parent.exists()]
+        made = [parent for parent in target.parents if not parent.exists()]
         room: Room | None = None
     try:
         with said_in_words(folder):
-            place.parent.mkdir(parents=True, exist_ok=True)
-            room = Room(_room(place), folder)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            room = Room(_room(target), folder)
             if (room.path / "whole").is_dir():  # an earlier run was killed while it moved these
-                _move(room.path, place)
+                _move(room.path, target)
             _discard(room.path)
-            refuse_taken(folder, names, listed(place))
+            refuse_taken(folder, names, listed(target))
             (room.path / "pages").mkdir()
-        yield Staged(place, room.path, listed, last)
+        yield Staged(target, room.path, listed, last)
     finally:
         with uninterrupted(), suppress(OSError):
             _end(room, made)
@@ -169,7 +169,7 @@ def _delete(folder: Path, names: Iterable[str]) -> None:
 
 
 def _give_back(old: Path, new: Path) -> None:
-    """Move what came into a folder in the moment before it was exchanged to the same place in the new one."""
+    """Move what came into a folder in the moment before it was exchanged to the same path in the new one."""
     for name in _files(old):
         if not os.path.lexists(new / name):
             (new / name).parent.mkdir(parents=True, exist_ok=True)
@@ -177,7 +177,7 @@ def _give_back(old: Path, new: Path) -> None:
 
 
 def _move(room: Path, folder: Path) -> None:
-    """Move files into their place one by one. May be stopped anywhere, and done again."""
+    """Move files to their final paths one by one. May be stopped anywhere, and done again."""
     whole, moves = room / "whole", json.loads((room / "moves.json").read_text(encoding="utf-8"))
     last = moves["last"]
     if (whole / last).exists():  # no page may show the pictures of another run

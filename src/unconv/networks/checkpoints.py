@@ -1,4 +1,4 @@
-"""What of a checkpoint is the network: under which keys its weights lie, behind which prefix, and what lies beside them.
+"""Find the network in a checkpoint: under which keys its weights lie, behind which prefix, and what lies beside them.
 
 Trainings save more than a network's weights, each in its own way. Here is the one list of their words. Whatever is taken off
 makes all keys of the network fit, and is told.
@@ -83,8 +83,8 @@ class Fit:
         """Where it stands among several that are whole: the smallest is taken."""
         words = (*self.path, *self.prefix.split(".")[:-1])
         order = (*AVERAGES, *TRAINED)
-        places = tuple(order.index(word) if word in order else len(order) for word in words)
-        return bool(self.widths), not any(word in AVERAGES for word in words), places
+        ranks = tuple(order.index(word) if word in order else len(order) for word in words)
+        return bool(self.widths), not any(word in AVERAGES for word in words), ranks
 
     @property
     def differing(self) -> tuple[str, ...]:
@@ -168,6 +168,7 @@ def _fit(
     names = {key: keys[prefix + _plain(key)] for key in wanted if prefix + _plain(key) in keys}
     other = [key for key, name in names.items() if state[name].shape != tuple(wanted[key].shape) and state[name].extent]
     widths = _widths(other, {key: state[names[key]].shape for key in other}, wanted, module)
+    # Names left over in the network's own modules mean another architecture; others belong to modules beside it.
     roots = {_plain(key).partition(".")[0] for key in wanted}
     rest = {
         key: name for name, key in keys.items() if key not in names.values() and name.rpartition(".")[2] not in _OF_TRAINING

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from unconv.errors import DtypeError, ModelError
+from unconv.errors import DtypeError, ModelError, counted
 from unconv.kinds import shown
 from unconv.networks.keras.graph import adapted
 from unconv.networks.keras.opening import input_size as keras_input_size
@@ -105,7 +105,7 @@ def is_state_dict(found: Any) -> bool:
 
 def _named(model: Any) -> str:
     if is_state_dict(model):
-        return f"a state dict of {len(model)} tensors came"
+        return f"a state dict of {counted(len(model), 'tensor')} came"
     if isinstance(model, Mapping | tuple | list):
         return f"a {type(model).__name__} of {len(model)} came"
     if inspect.isroutine(model):

@@ -53,7 +53,7 @@ def open_regular(path: Path, what: str, remedy: str) -> BinaryIO:
     """
     absent = f"load: there is no {what} {shown(path)}"
     try:
-        # What is looked at is what is read, whatever the name stands for a moment later. A pipe does not hold us up.
+        # Check the file that was opened, whatever the name stands for a moment later, and do not block on a pipe.
         number = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0))
     except FileNotFoundError:
         raise WeightsError(f"{absent}. {remedy}") from None

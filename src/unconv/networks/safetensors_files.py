@@ -53,6 +53,7 @@ def describe_safetensors(file: BinaryIO) -> dict[str, Stored]:
         raise Unfit("its header lists no tensors")
     header.pop("__metadata__", None)
     state = {key: _stored(key, entry, 8 + length) for key, entry in header.items()}
+    # In the order of their bytes, each tensor must begin where the one before ends: no byte is shared, none left over.
     at = 8 + length
     for key, stored in sorted(state.items(), key=lambda item: _place(item[1])):
         assert stored.extent is not None

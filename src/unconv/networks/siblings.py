@@ -27,15 +27,15 @@ def importing_beside(path: Path) -> Iterator[str]:
         root, name = root.parent, f"{root.name}.{name}"
     folders = [str(folder)] if root == folder else [str(folder), str(root)]
     packaged = root != folder
-    names = {name for place in folders for name in _importable(Path(place))} - _OURS
+    names = {name for path in folders for name in _importable(Path(path))} - _OURS
     aside = _set_aside(names)
-    before, places = set(sys.modules), list(sys.path)
+    before, paths = set(sys.modules), list(sys.path)
     sys.path[:0] = folders
     importlib.invalidate_caches()
     try:
         yield name if packaged else f"unconv_factory_{path.stem}"
     finally:
-        sys.path[:] = places
+        sys.path[:] = paths
         for new in [key for key in sys.modules if key not in before and key.partition(".")[0] in names]:
             if _lies_in(sys.modules[new], folders):
                 del sys.modules[new]
@@ -61,4 +61,4 @@ def _lies_in(module: ModuleType | None, folders: list[str]) -> bool:
     """Whether a module was loaded from one of some folders."""
     file = getattr(module, "__file__", None)
     where = [file] if file else list(getattr(module, "__path__", []))
-    return any(str(os.path.abspath(place)).startswith(folder + os.sep) for place in where for folder in folders)
+    return any(str(os.path.abspath(path)).startswith(folder + os.sep) for path in where for folder in folders)

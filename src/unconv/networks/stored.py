@@ -92,7 +92,7 @@ def _refuse_overlap(key: str, stored: Stored) -> None:
     for step, length in sorted(zip(stored.stride, stored.shape, strict=True)):
         if length > 1 and 0 not in stored.shape:
             if step <= reach:
-                raise Unfit(f"several samples of {shown(key)} share one place (strides {stored.stride} of {stored.shape})")
+                raise Unfit(f"several samples of {shown(key)} share one address (strides {stored.stride} of {stored.shape})")
             reach += (length - 1) * step
 
 

@@ -36,6 +36,7 @@ def open_timm(name: str, weights: str | None) -> Opened:
             f"load: timm has no weights {wanted[-1]!r} for {architecture}; pass one of {', '.join(('DEFAULT', *tags))}, "
             "or a file .safetensors, .pth or .pt."
         )
+    # A network draws random weights before it loads others: the user's random numbers are not to move for that.
     with torch.random.fork_rng(devices=[], enabled=weights is not None):
         module: Any = _made(timm, name, pretrained=weights is not None and not from_file)
     config = timm.data.resolve_model_data_config(module)

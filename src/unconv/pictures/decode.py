@@ -23,6 +23,7 @@ from unconv.pictures.colours import from_inks
 from unconv.pictures.formats import bomb, opened, refuse_cut, refuse_cut_in, refuse_other, strictly
 
 Source = str | Path | Image.Image | np.ndarray[Any, Any] | Tensor
+"""A picture: a file, a PIL picture, an array, or a tensor, which is taken as already preprocessed."""
 # What decoders raise on damaged files, each in its own way.
 DAMAGE = (
     OSError,

@@ -15,6 +15,7 @@ from unconv.files import refuse_unwritable, write
 from unconv.pictures.draw import common_scale, grid
 from unconv.pictures.encode import png
 from unconv.render.picture import patch_picture, projection_picture, visible_box
+from unconv.reverse.method_table import Method
 from unconv.reverse.methods import Rules
 from unconv.reverse.reconstruction import Reconstructions
 from unconv.reverse.sheet import enlarged, plotted, refuse_size, sheet
@@ -34,7 +35,7 @@ def save_figure(
     columns: int = 3,
     side: int = 64,
     distinct: bool = True,
-    method: str | Rules = "deconvnet",
+    method: Method | Rules = "deconvnet",
 ) -> list[str]:
     """Write a figure of some units: of each a square of projections, and one of patches; return what was noted on the way.
 
@@ -52,6 +53,7 @@ def save_figure(
         raise ShapeError(f"figure: {path.name} came, but a name that ends with {', '.join(_KINDS)} was needed. Choose one.")
     if len(index.run["input"]) != 3:
         raise ShapeError(f"figure: {index.run['network']} takes no pictures, but {len(index.run['input']) - 1} axes.")
+    # Whatever can be refused is refused before the pictures are read, which may take minutes.
     refuse_size(len(units) * n, columns, side)
     refuse_unwritable(path)
     found = [(unit, index.top(*unit, n, distinct)) for unit in units]

@@ -21,9 +21,9 @@ from unconv.render.picture import (
     visible_box,
 )
 from unconv.report.listing import unit_files
-from unconv.report.request import Request
 from unconv.reverse.numbers import named_unit, place_numbers, unit_numbers, unit_stem
 from unconv.reverse.reconstruction import Reconstruction, Signal
+from unconv.reverse.request import Request
 from unconv.reverse.trust import Trust
 from unconv.reverse.walking.journey import Arrival
 from unconv.reverse.walking.stream import Units

@@ -64,7 +64,7 @@ def _numbers(folder: Path) -> dict[str, Any]:
     """Return what a report says of itself in its numbers.json; nothing if another program or a person wrote that."""
     path = folder / "numbers.json"
     try:
-        # What is no file of ours, such as a pipe or a device, would hold us up.
+        # Reading a pipe or a device, which is no file of ours, could block.
         if not stat.S_ISREG(path.stat().st_mode) or path.stat().st_size > _LONGEST:
             return {}
         numbers = json.loads(path.read_bytes())

@@ -7,14 +7,15 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from unconv.errors import PictureError, WriteError
+from unconv.errors import PictureError, WriteError, counted
 from unconv.files import Staged, file_names, refuse_taken, uninterrupted, whole_folder
 from unconv.pictures.decode import Source
+from unconv.progress import Progress
 from unconv.render.page import page, stylesheet
 from unconv.report.listing import KEYS, PAGES, listed
-from unconv.report.picture import Picture, Progress, words
-from unconv.report.request import Request
+from unconv.report.picture import Picture, words
 from unconv.reverse.network import Network
+from unconv.reverse.request import Request
 from unconv.version import __version__
 
 
@@ -76,12 +77,13 @@ def reports(
             pictures[name].walk(lambda what, done, total: progress(what, before + done / total, len(images)))  # noqa: B023
             pictures[name].finish()
         if images and not pictures:
-            raise PictureError(f"project: none of the {len(images)} pictures can be read: {damaged[0][1]}")
+            raise PictureError(f"project: cannot read any of {counted(len(images), 'picture')}: {damaged[0][1]}")
 
     known = [*PAGES, *(f"{name}/{page}" for name in names for page in (*PAGES, KEYS))]
     with whole_folder(folder, listed, "index.html", known) as staged:
         ended = _ended_by(walk)
         with uninterrupted():
+            # Stopped halfway, the last picture gets pages of the units it has; with none it is dropped.
             if pictures and not (last := next(reversed(pictures.values()))).numbers:
                 last.finish() if last.begun else pictures.popitem()
             if pictures or ended is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,12 +13,14 @@ from unconv.files import Staged, file_names
 from unconv.pictures.decode import Source
 from unconv.pictures.draw import picture_of
 from unconv.pictures.encode import png
+from unconv.progress import Progress
 from unconv.render.page import keys, page, stylesheet
 from unconv.report.layer import Layer, stem
 from unconv.report.listing import KEYS, PAGES, unit_files
-from unconv.report.request import Request
 from unconv.reverse.methods import method_named
+from unconv.reverse.model import name_of
 from unconv.reverse.network import Network
+from unconv.reverse.request import Request
 from unconv.reverse.tape.step import Step
 from unconv.reverse.trust import refuse_regions, trust
 from unconv.reverse.walking.stream import Units
@@ -29,9 +31,6 @@ _KEPT = (  # of what the pages say, what numbers.json says, too
     *("network", "weights", "picture", "preprocess", "method", "dtype", "shown", "unit", "channels"),
     *("top_classes", "script", "version"),
 )
-
-Progress = Callable[[str, float, int], None]
-"""Told what is being done, and how much of the total is done."""
 
 
 class Picture:
@@ -54,11 +53,11 @@ class Picture:
                 "Project them in Python, by Network.project; `unconv check` and `unconv bench` take them."
             )
         self.shared["preprocess"] = self.recording.preparation.numbers()
-        places = list(dict.fromkeys(request.places or self.recording.rectified()))
+        places = list(dict.fromkeys(map(name_of, request.places or self.recording.rectified())))
         self.anchors = dict(zip(places, file_names(places), strict=True))
         prepared: dict[int, Step] = {}
-        asked = (request.channels, request.unit, request.method, request.dtype, True, None, prepared)
-        self.parts: dict[str, Units] = {place: self.recording.units(place, *asked) for place in places}
+        traced = replace(request, trace=True)
+        self.parts: dict[str, Units] = {place: self.recording.requested(place, traced, prepared) for place in places}
         if request.trust:
             for units in self.parts.values():
                 refuse_regions(units)

@@ -16,6 +16,7 @@ from torch._ops import OpOverload
 from torch.utils._pytree import tree_leaves, tree_map
 
 from unconv.reverse.maps import Maps
+from unconv.reverse.method_table import Method
 from unconv.reverse.methods import Rules, method_named
 from unconv.reverse.model import Model, boxes_of
 from unconv.reverse.places import find
@@ -88,7 +89,7 @@ class BatchRecording:
         most: pictures that `units` takes without keeping too much of them.
     """
 
-    def __init__(self, model: Model, places: Sequence[str], method: str | Rules = "deconvnet", batch: int = 8) -> None:
+    def __init__(self, model: Model, places: Sequence[str], method: Method | Rules = "deconvnet", batch: int = 8) -> None:
         self.model, self.rules, self.batch = model, method_named(method), batch
         self._maps = Maps(model, places, batch)
         recording = model.record(model.noise(), places)
@@ -111,7 +112,7 @@ class BatchRecording:
     def _why_not(self, holds: bool, steps: Any) -> str:
         """Return why what is kept of a picture cannot be kept of several, or ""."""
         if holds or self.rules.keepers:
-            return "gates or statistics of a picture are held"
+            return "gates or statistics of a picture are frozen"
         for step in steps:
             if step.written or step.within:
                 return f"{step.place} is a written-out activation"

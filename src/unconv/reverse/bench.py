@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
 
 from unconv.pictures.decode import Source
+from unconv.progress import Progress
+from unconv.reverse.method_table import Method
 from unconv.reverse.methods import Rules, method_named
 from unconv.reverse.network import Network
 from unconv.reverse.places import Place
+from unconv.reverse.request import Request
 from unconv.reverse.seed import Channels, Unit
 from unconv.reverse.walking.cost import convolution_rate, wait
 from unconv.version import __version__
@@ -46,9 +49,9 @@ def bench(
     places: Sequence[str | Place] = (),
     channels: Channels = "all",
     unit: Unit = "strongest",
-    method: str | Rules = "deconvnet",
+    method: Method | Rules = "deconvnet",
     dtype: str | torch.dtype | None = None,
-    progress: Callable[[str, int, int], None] = lambda *_: None,
+    progress: Progress = lambda *_: None,
 ) -> dict[str, Any]:
     """Time every place; without places, every rectified map. All numbers, ready for JSON."""
     began = time.perf_counter()
@@ -57,13 +60,14 @@ def bench(
     wait(device)
     recorded = time.perf_counter() - began
     wanted = list(places) or recording.rectified()
-    walk_dtype = recording.units(wanted[0], [], unit, method, dtype).route.dtype
+    request = Request((), channels, unit, method, dtype)
+    walk_dtype = recording.requested(wanted[0], replace(request, channels=[])).route.dtype
     limit = convolution_rate(walk_dtype, device)  # in this very run: machines, and their noise, differ
     rows = []
     for done, place in enumerate(wanted):
         name = place if isinstance(place, str) else place.name
         progress(name, done, len(wanted))
-        units = recording.units(place, channels, unit, method, dtype)
+        units = recording.requested(place, request)
         # Before the clock starts: the error is measured by a second walk in float32.
         error, gflop = units.error, float(units.operations.sum()) / 1e9
         began = time.perf_counter()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -10,8 +11,9 @@ from typing import Any
 
 import torch
 
-from unconv.errors import printable
+from unconv.errors import counted, printable
 from unconv.reverse.laws import Law, fingerprint, laws, precisions, trial
+from unconv.reverse.method_table import Method
 from unconv.reverse.methods import Rules, method_named
 from unconv.reverse.model import Model, Recording
 from unconv.reverse.places import Place, looked_at
@@ -49,14 +51,14 @@ class Pool:
 
 @dataclass(frozen=True)
 class Coverage:
-    """What `Network.check` found.
+    """The result of `Network.check`.
 
     Args:
         about: network, weights, image, method, versions.
-        operations: what the image flows through, most frequent first; what cannot be reversed before all.
+        operations: what the image flows through, most frequent first, but those that cannot be reversed before all others.
         rectifiers: of each kind, how many.
         rectified: what happens at them, in words.
-        held: what is held fixed, in words: gates, statistics of norms; with places.
+        frozen: what is frozen, in words, with its places: gates, statistics of norms.
         pools: the max pools.
         places: how many there are, and how many can be projected.
         tried: the places that the laws were tried on.
@@ -71,7 +73,7 @@ class Coverage:
     operations: tuple[Operation, ...]
     rectifiers: Mapping[str, int]
     rectified: tuple[str, ...]
-    held: Mapping[str, tuple[str, ...]]
+    frozen: Mapping[str, tuple[str, ...]]
     pools: tuple[Pool, ...]
     places: tuple[int, int]
     tried: tuple[str, ...]
@@ -86,17 +88,24 @@ class Coverage:
         """Whether every place can be projected and every law holds."""
         return 0 < self.places[0] == self.places[1] and bool(self.laws) and all(law.holds for law in self.laws)
 
+    @property
+    def held(self) -> Mapping[str, tuple[str, ...]]:
+        """The name of `frozen` before 0.2; it warns."""
+        warnings.warn("Coverage: held is now called frozen, and will go. Write frozen.", DeprecationWarning, stacklevel=2)
+        return self.frozen
+
     def numbers(self) -> dict[str, Any]:
-        """All of it, ready for JSON."""
+        """Return all of it, ready for JSON."""
         rows = asdict(self)
         laws = [{**row, "holds": law.holds} for row, law in zip(rows["laws"], self.laws, strict=True)]
         counts = dict(zip(("all", "projectable"), self.places, strict=True))
+        rows["held"] = rows["frozen"]  # the name before 0.2, for programs that read it
         return {**rows["about"], **{k: v for k, v in rows.items() if k != "about"}, "places": counts, "laws": laws} | {
             "reversible": self.reversible
         }
 
     def text(self) -> str:
-        """All of it as plain text, to read and to paste."""
+        """Return all of it as plain text, to read and to paste."""
         return "\n".join(map(printable, _lines(self)))
 
     def __str__(self) -> str:
@@ -121,10 +130,10 @@ def _lines(found: Coverage) -> Iterator[str]:
     yield from (f" {count:5d}  {kind}, written out" for kind, count in found.written.items())
     if found.unnamed:
         yield f"!{len(found.unnamed):5d}  that look like rectifiers and are none with a name: {_listed(found.unnamed)}"
-    yield "held fixed"
-    for kind, places in found.held.items():
+    yield "frozen"
+    for kind, places in found.frozen.items():
         yield f" {len(places):5d}  {kind}: {_listed(places)}"
-    if not found.held:
+    if not found.frozen:
         yield "       nothing"
     yield "max pools"
     for pool in found.pools:
@@ -141,12 +150,12 @@ def _listed(places: Sequence[str]) -> str:
     return ", ".join(places[:3]) + (", .." if len(places) > 3 else "")
 
 
-def check(model: Model, image: Any = None, method: str | Rules = "deconvnet") -> Coverage:
-    """Run `model` once, look at all it does, and try the laws on a few of its places.
+def check(model: Model, image: Any = None, method: Method | Rules = "deconvnet") -> Coverage:
+    """Run `model` once, list all that it does, and try the laws on a few of its places.
 
     Args:
         image: as for `Network.project`; None: noise.
-        method: the one whose rules are looked at.
+        method: the one whose rules are checked.
     """
     rules, shown = method_named(method), model.noise() if image is None else image
     before = fingerprint(model.module)
@@ -168,7 +177,7 @@ def check(model: Model, image: Any = None, method: str | Rules = "deconvnet") ->
         operations=tuple(_operations(recording.tape, frozen, rules, refused)),
         rectifiers=rectifiers,
         rectified=tuple(_rectified(rectifiers, rules)),
-        held={WORDS[kind].heading: places for kind, places in frozen_places(frozen) if places},
+        frozen={WORDS[kind].heading: places for kind, places in frozen_places(frozen) if places},
         pools=tuple(_pools(recording.tape)),
         places=counts,
         tried=tuple(place.name for place in tried),
@@ -233,7 +242,7 @@ def _rectifiers(tape: Tape) -> dict[str, int]:
 
 
 def _live(tape: Tape) -> Iterator[Step]:
-    """Yield the steps of the network but for parts of activations that are written out; those that arrange maps are ours."""
+    """Yield the network's steps, except parts of written-out activations and the steps with which unconv arranges maps."""
     ours = {value.index for found in tape.arranged.values() for value in (found.between, found.value)}
     return (step for step in tape.steps if not step.within and not any(v and v.index in ours for v in step.outputs))
 
@@ -296,14 +305,17 @@ def _verdict(
     if not total:
         return "Not reversible: nothing that the network computes has channels that could be looked at."
     if projectable < total:
-        upto = f"{projectable} of its {total} places can be projected" + (f", the last is {good[-1].name}" if good else "")
+        upto = f"{projectable} of its {counted(total, 'place')} can be projected" + (
+            f", the last is {good[-1].name}" if good else ""
+        )
         return f"Not reversible as a whole: {upto}. Why: {reasons[0]}."
+    places = "its one place" if total == 1 else f"all {total} places"
     if not rectifiers:
-        return f"Reversible: all {total} places by {rules.name}, though there is no rectifier to reverse; every law holds."
+        return f"Reversible: {places} by {rules.name}, though there is no rectifier to reverse; every law holds."
     kinds = " and ".join(f"{count} {kind}" for kind, count in rectifiers.items())
     number = sum(rectifiers.values())
     through = f"all {number} rectifiers" if number > 1 else "its one rectifier"
-    return f"Reversible: all {total} places by {rules.name}, through {through} ({kinds}); every law holds."
+    return f"Reversible: {places} by {rules.name}, through {through} ({kinds}); every law holds."
 
 
 def _unnamed(places: Sequence[str]) -> str:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 from torch.overrides import TorchFunctionMode
 
+from unconv.errors import counted
 from unconv.reverse.methods import Rules
 from unconv.reverse.model import Model, Recording
 from unconv.reverse.places import Place, find
@@ -97,20 +98,20 @@ def laws(model: Model, recording: Recording, rules: Rules, places: Sequence[Plac
             gradients.append(_difference(ours, right))
     own = f"in {str(dtype).removeprefix('torch.')}"
     if gradients:
-        words = f"our gradient is torch's, {own}, at {len(gradients)} of {len(places)} places"
+        words = f"our gradient is torch's, {own}, at {len(gradients)} of {counted(len(places), 'place')}"
         yield Law("gradient = autograd", words, max(gradients), limit)
     yield Law("windows = full walk", f"{rules.name} over windows is that over whole maps, {own}", errors["windows"], limit)
     yield Law("zero seed", "nothing gives exactly nothing", errors["zero"], 0.0)
     yield Law("support", "nothing but rounding arrives outside the receptive field", errors["support"], limit)
-    if rules.hold and not rules.own:
-        yield from _held(recording, rules, places, dtype)
+    if rules.freeze and not rules.own:
+        yield from _frozen(recording, rules, places, dtype)
     changed, spread = _recorded_apart(model, recording)
     yield Law("recording = model", "what the model computes is the same, bit for bit, while it is recorded", changed, spread)
 
 
-def _held(recording: Recording, rules: Rules, places: Sequence[Place], dtype: torch.dtype) -> Iterator[Law]:
-    """Try what a method holds: as constants of a second run, autograd must make of it what the rules do; see `replay`."""
-    by_slopes = Rules("gradient", hold=True, gates=rules.gates)
+def _frozen(recording: Recording, rules: Rules, places: Sequence[Place], dtype: torch.dtype) -> Iterator[Law]:
+    """Try what a method freezes: as constants of a second run, autograd must make of it what the rules do; see `replay`."""
+    by_slopes = Rules("gradient", freeze=True, gates=rules.gates)
     frozen, errors = recording.frozen(by_slopes), list[float]()
     if not (frozen.gates or frozen.norms):
         return
@@ -121,18 +122,17 @@ def _held(recording: Recording, rules: Rules, places: Sequence[Place], dtype: to
         for place, value in zip(places, values, strict=True):
             found = recording.project(place, f"top:{_UNITS}", method=by_slopes)
             out, seed = known[value.index], _seeds(found.units, found.values, value)
+            # First the replay itself: it must give the recorded activations before its derivative proves anything.
             errors.append(_difference(out.detach()[0], recording.activation(place.name)))
             if out.requires_grad:
                 rows = [torch.autograd.grad(out, image, row[None], retain_graph=True, allow_unused=True)[0] for row in seed]
                 right = torch.cat([torch.zeros_like(image) if row is None else row for row in rows])
                 errors.append(_difference(found.pixels(), right))
     counts = " and ".join(
-        f"{len(held)} {words if len(held) == 1 else words + 's'}"
-        for held, words in ((frozen.gates, "gate"), (frozen.norms, "norm"))
-        if held
+        counted(len(places), noun) for places, noun in ((frozen.gates, "gate"), (frozen.norms, "norm")) if places
     )
     words = f"with {counts} as constants of another run, autograd's numbers are ours, in {str(dtype).removeprefix('torch.')}"
-    yield Law("held = constants", words, max(errors), _LIMITS[dtype])
+    yield Law("frozen = constants", words, max(errors), _LIMITS[dtype])
 
 
 class _Through(TorchFunctionMode):

@@ -46,7 +46,7 @@ class Seen:
         last: whether the operation has its channels last.
         order: of the result's axes, where they are arranged to maps; None where they are maps.
         rectified: whether it is a rectifier's output, maps or a vector: what is not above zero is no response.
-        field: what its units see of the image.
+        receptive_field: what its units see of the image.
     """
 
     place: Place
@@ -55,7 +55,7 @@ class Seen:
     last: bool
     order: tuple[int, ...] | None
     rectified: bool
-    field: ReceptiveField
+    receptive_field: ReceptiveField
 
     def maps(self, result: Tensor, count: int) -> Tensor:
         """(N, C, samples..) of the operation's result for `count` images."""
@@ -131,6 +131,7 @@ class Maps:
 
         def see(those: list[int], around: Watch | None, func: OpOverload, args: tuple[Any, ...], run: Callable[[], Any]) -> Any:
             entered = None
+            # Before the call: an in-place rectifier overwrites what entered it.
             if func._schema.name in self._before:
                 entered = args[0].clone() if func._schema.is_mutable else args[0]
             result = around(func, args, run) if around else run()
@@ -175,6 +176,7 @@ class Maps:
         problem = self._run_once(image, note, raw=True)
         if problem:
             return problem
+        # Whether a result has its channels last is not written on it: take the layout that gives the recorded activation.
         for number, seen in enumerate(self.seen):
             layouts = [replace(seen, last=last) for last in (False, True)]
             fitting = [layout for layout in layouts if _alike(layout, raw[number], 1, told[number])]
@@ -227,12 +229,12 @@ def default_places(recording: Recording) -> list[str]:
 
 
 def _seen(recording: Recording, name: str) -> Seen:
-    tape, fields = recording.tape, recording.receptive_fields("deconvnet")
+    tape, receptive_fields = recording.tape, recording.receptive_fields("deconvnet")
     step, value = find(tape, name)
-    place = replace(place_of(tape, step, value, fields), name=name)
+    place = replace(place_of(tape, step, value, receptive_fields), name=name)
     order = next((found.order for found in tape.arranged.values() if found.value.index == value.index), None)
     call = step.written.call if step.written else step.call
-    return Seen(place, call, value.shape[1:], False, order, is_rectifier(step.operation), fields[value.index])
+    return Seen(place, call, value.shape[1:], False, order, is_rectifier(step.operation), receptive_fields[value.index])
 
 
 def _alike(layout: Seen, result: Tensor, count: int, told: Tensor) -> bool:

@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 Method = Literal["deconvnet", "gradient", "guided", "desalinet", "switch-centre"]
+"""The name of a method of going back, a row of `METHODS`."""
 Activations = Literal["rectify", "gradient", "pass", "error"]
+"""What a method does at rectifiers other than ReLU: see `Rules`."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ METHODS: dict[Method, Row] = {
         freeze=False,
     ),
     "guided": Row(
-        "rectified, and held to where the forward pass was positive (Springenberg et al. 2015)",
+        "rectified, and passed only where the forward pass was positive (Springenberg et al. 2015)",
         {"relu": "pointwise:rectify_passed"},
     ),
     "desalinet": Row(

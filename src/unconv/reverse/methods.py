@@ -6,17 +6,18 @@ networks use in its place (ReLU6, LeakyReLU, PReLU, ELU, Softplus, SiLU, GELU, H
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib import import_module
-from typing import TypeVar, get_args
+from typing import TypeVar, cast, get_args
 
 from torch._ops import OpOverload
 
-from unconv.errors import UnconvError, nearest
-from unconv.kinds import checks_kinds
+from unconv.errors import DtypeError, UnconvError, counted
+from unconv.kinds import checks_kinds_but, shown
 from unconv.reverse.method_table import METHODS as TABLE
-from unconv.reverse.method_table import Activations, Row
+from unconv.reverse.method_table import Activations, Method, Row
 from unconv.reverse.rules import REACHES, ROLES, RULES, Rule
 from unconv.reverse.rules.pointwise import RELU, by_slope, pass_on, rectify, rectify_by_slope, rectify_passed
 from unconv.reverse.rules.spectral import goes_back
@@ -28,49 +29,60 @@ from unconv.reverse.tape.step import Before, Keeper, Step
 _R = TypeVar("_R", bound=Rule)
 
 ACTIVATIONS = get_args(Activations)
+_RENAMED = "Rules: hold is now called freeze, and will go. Write freeze."
 
 
 class Rules(Mapping[OpOverload, Rule]):
     """A method: for each operation, the rule that runs it backwards.
 
     Args:
-        method: "deconvnet", "gradient", "guided", "desalinet" or "switch-centre"; or Rules to start from.
+        method: a name, of which `Method` lists all; or Rules to start from.
         activations: at rectifiers other than ReLU: "rectify" what goes back, as at a ReLU (in guided and
             desalinet times the slope, too); take their slope, as the "gradient" does; "pass" the signal on;
             or stop with an "error". The paper says nothing about them. The gradient always takes the slope.
-        hold: whether gates, and statistics that a norm took from the picture, are constants. None: in all
-            methods but the gradient.
+        freeze: whether gates, and statistics that a norm took from the picture, are constants. None: in all methods
+            except the gradient.
         gates: which factors of products are the gate, where their history does not tell or tells wrong: names of places or
             modules, or kinds of operations ("tanh").
+        hold: the name of `freeze` before 0.2; it warns.
 
     Raises:
         UnconvError: no such method or choice.
     """
 
-    name: str
-    activations: str
-    hold: bool
+    name: Method
+    activations: Activations
+    freeze: bool
     gates: tuple[str, ...]
 
-    @checks_kinds
+    @checks_kinds_but("method", "activations")
     def __init__(
         self,
-        method: str | Rules = "deconvnet",
-        activations: str | None = None,
-        hold: bool | None = None,
+        method: Method | Rules = "deconvnet",
+        activations: Activations | None = None,
+        freeze: bool | None = None,
         gates: Sequence[str] | None = None,
+        *,
+        hold: bool | None = None,
     ):
+        if hold is not None:
+            warnings.warn(_RENAMED, DeprecationWarning, stacklevel=3)  # 3: past `checks_kinds_but`
+            freeze = hold if freeze is None else freeze
         base = method if isinstance(method, Rules) else None
-        name: str = base.name if base is not None else str(method)
+        name = base.name if base is not None else method
+        if not isinstance(name, str):
+            raise DtypeError(f"method: {shown(name)} came, but a name or Rules was needed. Pass one of {', '.join(TABLE)}.")
         if name not in TABLE:
-            raise UnconvError(f"method: {method!r} is not a method; there are {nearest(name, TABLE)}.")
+            raise UnconvError(f"method: {name!r} is not a method. Pass one of {', '.join(TABLE)}.")
         row = TABLE[name]
-        choice: str = activations if activations is not None else base.activations if base else "rectify"
+        choice = activations if activations is not None else base.activations if base else "rectify"
+        if not isinstance(choice, str):
+            raise DtypeError(f"activations: {shown(choice)} came, but a name was needed. Pass one of {', '.join(ACTIVATIONS)}.")
         if choice not in ACTIVATIONS:
-            raise UnconvError(f"activations: {choice!r} is not a choice; there are {', '.join(ACTIVATIONS)}.")
+            raise UnconvError(f"activations: {choice!r} is not a choice. Pass one of {', '.join(ACTIVATIONS)}.")
         self.name = name
-        self.activations = "gradient" if name == "gradient" else choice
-        self.hold = hold if hold is not None else base.hold if base else row.freeze
+        self.activations = "gradient" if name == "gradient" else cast(Activations, choice)
+        self.freeze = freeze if freeze is not None else base.freeze if base else row.freeze
         self.gates = tuple(gates) if gates is not None else base.gates if base else ()
         self.skip, self.words = row.skip, row.words
         self._rows = _rules_of(row)
@@ -96,8 +108,8 @@ class Rules(Mapping[OpOverload, Rule]):
         return len({**RULES, **self._rows, **self._own})
 
     def __repr__(self) -> str:
-        own = f", {len(self._own)} rules of its own" if self._own else ""
-        return f"Rules({self.name!r}, activations={self.activations!r}, hold={self.hold}{own})"
+        own = f", {counted(len(self._own), 'rule')} of its own" if self._own else ""
+        return f"Rules({self.name!r}, activations={self.activations!r}, freeze={self.freeze}{own})"
 
     def rule(
         self, *operations: OpOverload, reach: Reaching = everything, keep: Keeper | Before | None = None
@@ -113,6 +125,12 @@ class Rules(Mapping[OpOverload, Rule]):
             return function
 
         return register
+
+    @property
+    def hold(self) -> bool:
+        """The name of `freeze` before 0.2; it warns."""
+        warnings.warn(_RENAMED, DeprecationWarning, stacklevel=2)
+        return self.freeze
 
     @property
     def own(self) -> frozenset[OpOverload]:
@@ -161,10 +179,11 @@ class Rules(Mapping[OpOverload, Rule]):
         values = (*step.inputs, *(output for output in step.outputs if output))
         if any(value.dtype.is_complex for value in values) and not goes_back(step):
             return f"no reverse rule for {step.operation} on complex numbers (at {step.place})"
+        # A rule of the user's own goes before freezing, which leaves such operations as they are.
         if step.operation in self._own:
             return None
         if step.operation in self:
-            freezer = FREEZERS.get(step.operation) if self.hold else None
+            freezer = FREEZERS.get(step.operation) if self.freeze else None
             return freezer.refusal(step) if freezer else None
         if "attention" in step.operation._schema.name:
             return (
@@ -189,11 +208,11 @@ def _rules_of(row: Row) -> dict[OpOverload, Rule]:
     return found
 
 
-METHODS: dict[str, Rules] = {name: Rules(name) for name in TABLE}
+METHODS: dict[Method, Rules] = {name: Rules(name) for name in TABLE}
 DECONVNET, GRADIENT, GUIDED = METHODS["deconvnet"], METHODS["gradient"], METHODS["guided"]
 
 
-def method_named(method: str | Rules) -> Rules:
+def method_named(method: Method | Rules) -> Rules:
     """The rules of a method."""
     if isinstance(method, Rules):
         return method

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from unconv.errors import DtypeError, ModelError, NoSuchLayer, ShapeError, UnconvError, printable
+from unconv.errors import DtypeError, ModelError, NoSuchLayer, ShapeError, UnconvError, counted, printable
 from unconv.kinds import checks_kinds_but, fits_kind
 from unconv.kinds import shown as kind_shown
 from unconv.networks.image_size import image_size
@@ -26,10 +26,12 @@ from unconv.pictures.preparation import Preparation, fixed_size, preparation
 from unconv.pictures.prepare import prepare
 from unconv.pictures.preprocess import Preprocess, shown
 from unconv.reverse.calling import failed, refuse_collection
+from unconv.reverse.method_table import Method
 from unconv.reverse.methods import Rules, method_named
 from unconv.reverse.places import Place, find, is_rectified, looked_at, place_of, places
 from unconv.reverse.receptive_field import ReceptiveField, receptive_fields
 from unconv.reverse.reconstruction import Picture, Reconstructions
+from unconv.reverse.request import Request
 from unconv.reverse.rewriting.as_maps import as_maps
 from unconv.reverse.rewriting.channels_first import channels_first
 from unconv.reverse.rewriting.freeze import Frozen, freeze, frozen_words
@@ -107,7 +109,7 @@ class Model:
 
     @property
     def preparation(self) -> Preparation:
-        """What is done to a picture before the network sees it, and whether that is known or assumed; its `str` is a sentence.
+        """Say what is done to a picture before the network sees it, and whether that is known or assumed. Printed, a sentence.
 
         Raises:
             ModelError: the preprocessing draws random numbers.
@@ -122,16 +124,16 @@ class Model:
     def _prepared(self) -> dict[str, Any]:
         return {}
 
-    @checks_kinds_but("image", "places")
-    def record(self, image: Source, places: Places | None = (), method: str | Rules = "deconvnet") -> Recording:
-        """Run the network once on `image` and keep what going back needs, and the outputs of `places`.
+    @checks_kinds_but("image", "places", "method")
+    def record(self, image: Source, places: Places | None = (), method: Method | Rules = "deconvnet") -> Recording:
+        """Run the network once on `image`, and keep what the way back needs and the outputs of `places`.
 
         Args:
             image: a file, a PIL picture or an array, which is preprocessed; or a tensor (C, H, W) or
                 (1, C, H, W), which is not.
             places: one or several; None: every rectified map.
-            method: Rules with rules of your own that keep something of the forward pass; any other method
-                can be asked of any recording.
+            method: needed only for Rules with rules of your own that keep something of the forward pass; any recording
+                can be projected by all other methods.
         """
         if "torchvision.ops" in sys.modules:  # whose operations the network may use
             import_module("unconv.reverse.rules.regions")
@@ -141,15 +143,15 @@ class Model:
         try:
             tape = record(self.module, tensor, KEEPERS, keep, self.call, own, self.others)
         except (RuntimeError, LookupError, TypeError, ValueError, AssertionError, AttributeError, ImportError) as error:
-            told = failed(self.name, self.module, tensor.shape, self.input_size, error)
-            if isinstance(error, UnconvError) or told is None:
+            explained = failed(self.name, self.module, tensor.shape, self.input_size, error)
+            if isinstance(error, UnconvError) or explained is None:
                 raise
-            raise told from error
+            raise explained from error
         key = str(image) if isinstance(image, str | Path) else str(getattr(image, "filename", "") or "")
         with own_types(tensor.device):
             recording = Recording(self, as_maps(written_norms(written_out(channels_first(tape)))), key, came)
-        again = self._to_keep(recording, keep)
-        return self.record(image, again, method) if again else recording
+        unkept_places = self._to_keep(recording, keep)
+        return self.record(image, unkept_places, method) if unkept_places else recording
 
     def _to_keep(self, recording: Recording, keep: Keep) -> list[str]:
         """Return what a second run has to keep, as only the first shows which activations are written out; [] if nothing."""
@@ -236,8 +238,8 @@ class Model:
 class Recording:
     """One image that went through a network: units of any place kept can be projected from it.
 
-    `came` says what the image was, in words. What is derived from the tape is derived once: places, receptive fields, and
-    the tape as each method freezes it.
+    `came` says in words what the image was. Places, receptive fields and the tape as each method freezes it are derived
+    from the tape once, when they are first needed.
     """
 
     model: Model
@@ -247,7 +249,7 @@ class Recording:
 
     def __repr__(self) -> str:
         of = f" of {printable(Path(self.key).name)}" if self.key else ""
-        return f"Recording({printable(self.model.name)}{of}: {len(self.tape.steps)} steps)"
+        return f"Recording({printable(self.model.name)}{of}: {counted(len(self.tape.steps), 'step')})"
 
     @property
     def preparation(self) -> Preparation:
@@ -257,18 +259,18 @@ class Recording:
         return replace(self.model.preparation, picture=self.came)
 
     def top_classes(self, n: int = 5) -> TopClasses | None:
-        """What the network says the picture shows: its `n` largest scores; None where it gives no vector of scores."""
+        """Return what the network says the picture shows, its `n` largest scores; None if it gives no vector of scores."""
         return top_classes(self.tape, self.model.classes, n)
 
     def places(self) -> list[Place]:
-        """All places, for this image."""
+        """Return all places, for this image."""
         return list(self._places)
 
     def rectified(self) -> list[str]:
-        """Return the places that are a rectifier's maps: what is looked at if nothing is asked for.
+        """Return the places that are a rectifier's maps, which are projected when no place is named.
 
         Raises:
-            NoSuchLayer: there are none.
+            NoSuchLayer: the network has none.
         """
         found = [step.place for step, _ in self.rectified_maps()]
         if not found:
@@ -279,68 +281,77 @@ class Recording:
         """Yield the rectifiers that make maps, each with its value."""
         return ((step, value) for step, value in looked_at(self.tape) if is_rectified(step, value))
 
-    def frozen(self, method: str | Rules = "deconvnet") -> Frozen:
+    def frozen(self, method: Method | Rules = "deconvnet") -> Frozen:
         """Return the tape with what a method freezes."""
         rules = method_named(method)
-        formulas = rules.name == "gradient" and not rules.hold
-        key = (rules.skip, rules.own, formulas, rules.hold, rules.gates)
-        if key not in self._told:
+        formulas = rules.name == "gradient" and not rules.freeze
+        key = (rules.skip, rules.own, formulas, rules.freeze, rules.gates)
+        if key not in self._tapes:
             whole = not formulas and not writes_out(self.tape, rules.own)
-            self._told[key] = self.tape if whole and rules.hold else as_written(self.tape, norms_alone=whole)
-        if not rules.hold:
-            return Frozen(self._told[key])
+            self._tapes[key] = self.tape if whole and rules.freeze else as_written(self.tape, norms_alone=whole)
+        if not rules.freeze:
+            return Frozen(self._tapes[key])
         if key not in self._frozen:
             with own_types(self.tape.image.device):
-                self._frozen[key] = freeze(self._told[key], rules.skip, rules.own, rules.gates)
+                self._frozen[key] = freeze(self._tapes[key], rules.skip, rules.own, rules.gates)
         return self._frozen[key]
 
-    def receptive_fields(self, method: str | Rules = "deconvnet") -> dict[int, ReceptiveField]:
+    def receptive_fields(self, method: Method | Rules = "deconvnet") -> dict[int, ReceptiveField]:
         """Return what the units of each value see by a method's rules, by the value's index."""
         rules = method_named(method)
-        key = (rules.name, rules.hold, rules.skip, rules.own_reaches, rules.gates)
-        if key not in self._fields:
+        key = (rules.name, rules.freeze, rules.skip, rules.own_reaches, rules.gates)
+        if key not in self._receptive_fields:
             # A formula's parts may seem to see more than the activation that they make; those of a norm do.
-            formulas = rules.name == "gradient" and not rules.hold and not writes_out(self.tape, rules.own)
+            formulas = rules.name == "gradient" and not rules.freeze and not writes_out(self.tape, rules.own)
             tape = as_written(self.tape, norms_alone=True) if formulas else self.frozen(rules).tape
-            self._fields[key] = receptive_fields(tape, rules)
-        return self._fields[key]
+            self._receptive_fields[key] = receptive_fields(tape, rules)
+        return self._receptive_fields[key]
 
     @checks_kinds_but("place")
     def activation(self, place: str) -> Tensor:
-        """(C, samples..): the output of a place that was asked for."""
+        """Return the output (C, samples..) of a place that the recording kept."""
         _, value = find(self.tape, name_of(place))
         if value.index not in self.tape.kept:
             raise ShapeError(f"place: the recording did not keep {place}; name it in record(image, places).")
         return self.tape.kept[value.index][0]
 
-    @checks_kinds_but("place", "channels", "unit", "dtype", "memory")
+    @checks_kinds_but("place", "channels", "unit", "method", "dtype", "memory")
     def project(
         self,
         place: str | Place,
         channels: Channels = "all",
         unit: Unit = "strongest",
-        method: str | Rules = "deconvnet",
+        method: Method | Rules = "deconvnet",
         dtype: str | torch.dtype | None = None,
         trace: bool = False,
         memory: int | None = None,
     ) -> Reconstructions:
         """As `Network.project`, without running the network again."""
-        return self.units(place, channels, unit, method, dtype, trace, memory).all()
+        return self.requested(place, Request((), channels, unit, method, dtype, False, trace, memory)).all()
 
     def units(
         self,
         place: str | Place,
         channels: Channels = "all",
         unit: Unit = "strongest",
-        method: str | Rules = "deconvnet",
+        method: Method | Rules = "deconvnet",
         dtype: str | torch.dtype | None = None,
         trace: bool = False,
         memory: int | None = None,
         prepared: dict[int, Step] | None = None,
     ) -> Units:
-        """The units that `project` would run backwards, before they are.
+        """Return the units that `project` would run backwards, before it does.
 
         Args:
+            prepared: shared between the places of one recording, if method and dtype are the same.
+        """
+        return self.requested(place, Request((), channels, unit, method, dtype, False, trace, memory), prepared)
+
+    def requested(self, place: str | Place, request: Request, prepared: dict[int, Step] | None = None) -> Units:
+        """Return the units of one place that a request asks for, before they are run backwards.
+
+        Args:
+            request: its `places` and `trust` are not used here.
             prepared: shared between the places of one recording, if method and dtype are the same.
         """
         name = name_of(place)
@@ -350,30 +361,30 @@ class Recording:
                 "of the old ones. Record the image again."
             )
         step, value = find(self.tape, name)
-        activation, rules = self.activation(name), method_named(method)
+        activation, rules, memory = self.activation(name), method_named(request.method), request.memory
         frozen = self.frozen(rules)
-        route = Route(frozen.tape, value, rules, _walk_dtype(dtype, activation), {} if prepared is None else prepared)
-        seeds = choose(activation, channels, unit)
+        route = Route(frozen.tape, value, rules, _walk_dtype(request.dtype, activation), {} if prepared is None else prepared)
+        seeds = choose(activation, request.channels, request.unit)
         boxes = boxes_of(seeds, self.receptive_fields(rules)[value.index], self.tape.image.shape[2:])
         if memory is not None and not (isinstance(memory, int) and memory > 0):
             raise ShapeError(f"memory: {memory!r} came; pass bytes, a whole number such as 256 * 2**20, or None.")
         notes = (*rules.notes(route.steps), *frozen_words(frozen, {step.place for step in route.steps}))
-        where = place_of(self.tape, step, value, self._listed_fields)
+        where = place_of(self.tape, step, value, self._listed_receptive_fields)
         looks = Picture(self.tape.image[0], self._shown, 0, self.key)
-        common = (looks.image, looks.shown, trace, memory, notes, self.model.blue_first, self.model.name, looks)
+        common = (looks.image, looks.shown, request.trace, memory, notes, self.model.blue_first, self.model.name, looks)
         return Units(where, rules.name, seeds, boxes, route, *common)
 
     @cached_property
     def _places(self) -> list[Place]:
-        return places(self.tape, self._listed_fields)
+        return places(self.tape, self._listed_receptive_fields)
 
     @property
-    def _listed_fields(self) -> dict[int, ReceptiveField]:
+    def _listed_receptive_fields(self) -> dict[int, ReceptiveField]:
         """The receptive fields that places are listed with: no gate counts, whatever the method."""
         return self.receptive_fields("deconvnet")
 
     @cached_property
-    def _told(self) -> dict[Any, Tape]:
+    def _tapes(self) -> dict[Any, Tape]:
         # The gradient is that of the formulas that activations were written as: where a slope jumps, each has its own.
         # So are methods with rules of the user's own for a formula's operations.
         return {}
@@ -383,7 +394,7 @@ class Recording:
         return {}
 
     @cached_property
-    def _fields(self) -> dict[Any, dict[int, ReceptiveField]]:
+    def _receptive_fields(self) -> dict[Any, dict[int, ReceptiveField]]:
         return {}
 
     @cached_property
@@ -392,8 +403,8 @@ class Recording:
 
 
 def _size(module: Any, preprocess: Preprocessing | None, opened: Opened | None) -> tuple[int, ...]:
-    """Return the size of a module's images, where it was not said: what is made of every picture, or what its opener knows."""
-    # Of a live module's images, and of those of a file's own function, the opener says the usual size: it knows none.
+    """Return the size of a module's images if none was given: what its preprocessing makes, or what its opener knows."""
+    # For a live module, and for a file's own function, the opener knows no size and gives the usual one: do not trust it.
     if opened and (opened.preprocess is not None or opened.input_size != SIZE):
         known = opened.input_size
     else:
@@ -431,16 +442,16 @@ def _walk_dtype(dtype: str | torch.dtype | None, activation: Tensor) -> torch.dt
     return found
 
 
-def boxes_of(seeds: Seeds, field: ReceptiveField, size: Sequence[int]) -> list[tuple[int, ...]]:
-    """Where each seed's projection stands; cut to the image where it is longer than two images, or no single unit's."""
+def boxes_of(seeds: Seeds, receptive_field: ReceptiveField, size: Sequence[int]) -> list[tuple[int, ...]]:
+    """Return the box of each seed's projection, cut to the image where it is longer than two images or not a single unit's."""
     axes = len(size)
     boxes = []
     for low, high in seeds.spans():
-        # Of maps with more axes than the image the last are the image's, unless their units see all of it.
+        # Where a map has more axes than the image, its last ones are the image's, unless its units see all of the image.
         low, high = ([0] * max(0, axes - len(position)) + position[-axes:] for position in (low, high))
-        box = field.box(low, high)
+        box = receptive_field.box(low, high)
         spans = list(zip(box[:axes], box[axes:], size, strict=True))
-        if seeds.positions is None or not any(field.stride):
+        if seeds.positions is None or not any(receptive_field.stride):
             spans = [(max(start, 0), min(end, n), n) for start, end, n in spans]
         cut = [(max(start, 0), min(end, n)) if end - start > 2 * n else (start, end) for start, end, n in spans]
         boxes.append((*(start for start, _ in cut), *(max(start, end) for start, end in cut)))

@@ -16,10 +16,12 @@ from unconv.networks.openers import lists_openers
 from unconv.networks.opening import open_network
 from unconv.pictures.decode import Source
 from unconv.reverse.coverage import Coverage, check
+from unconv.reverse.method_table import Method
 from unconv.reverse.methods import Rules
 from unconv.reverse.model import Model, Places, Recording, listed
 from unconv.reverse.places import Place
 from unconv.reverse.reconstruction import Reconstructions
+from unconv.reverse.request import Request
 from unconv.reverse.seed import Channels, Unit
 from unconv.reverse.tape.step import Step
 from unconv.reverse.top_classes import TopClasses
@@ -37,20 +39,20 @@ def load(
     preprocess: Preprocessing | None = None,
     input_size: tuple[int, ...] | None = None,
 ) -> Network:
-    """The network that `spec` names, ready to be run backwards.
+    """Open the network that `spec` names, ready to be run backwards.
 
     Args:
         spec: a name in one of the forms of the list below, such as "torchvision:vgg16" (docs/opening.md explains
             them); or a live module, Keras model or exported program.
         weights: "DEFAULT" or another of the library's names, which downloads; or a file .safetensors,
-            .pth or .pt, for Keras .keras or .weights.h5. Of a checkpoint the weights are found that fit;
-            `weights` and `notes` of the network say which. None: random for a library's architecture.
+            .pth or .pt, for Keras .keras or .weights.h5. In a checkpoint, the weights that fit are looked for, and
+            the network's `weights` and `notes` say which they are. None: random for a library's architecture.
         preprocess: from a PIL picture to a tensor (C, H, W), in place of the network's own: a function, a transform of
             torchvision, timm or albumentations, or an image processor of Hugging Face's, as for evaluation.
         input_size: (C, H, W) that `places` runs the network with, in place of the network's own.
 
     Raises:
-        UnconvError: no such network. WeightsError: weights absent, damaged or of another architecture.
+        UnconvError: there is no such network. WeightsError: the weights are missing, damaged or of another architecture.
     """
     opened = open_network(spec, weights)
     network = Network(opened.module, opened.preprocess if preprocess is None else preprocess, input_size, opened=opened)
@@ -84,30 +86,30 @@ class Network(Model):
         return f"Network({printable(self.name)}, weights {self.weights}, input {size}, picture: {printable(picture)})"
 
     def places(self) -> list[Place]:
-        """All places of the network, for an image of `input_size`, in the order they are computed."""
+        """Return all places of the network, for an image of `input_size`, in the order they are computed."""
         return self.record(self.noise()).places()
 
     def rectified(self, image: Source) -> list[str]:
-        """The places that are a rectifier's maps, for `image`: what is looked at if nothing is asked for.
+        """Return the places that are a rectifier's maps, for `image`, which are projected when no place is named.
 
         Raises:
-            NoSuchLayer: there are none.
+            NoSuchLayer: the network has none.
         """
         return self.record(image).rectified()
 
-    @checks_kinds_but("image", "place", "channels", "unit", "dtype", "memory")
+    @checks_kinds_but("image", "place", "channels", "unit", "method", "dtype", "memory")
     def project(
         self,
         image: Source,
         place: str | Place,
         channels: Channels = "all",
         unit: Unit = "strongest",
-        method: str | Rules = "deconvnet",
+        method: Method | Rules = "deconvnet",
         dtype: str | torch.dtype | None = None,
         trace: bool = False,
         memory: int | None = None,
     ) -> Reconstructions:
-        """What of `image` drives the units of one place: each one's activation, run backwards.
+        """Run units of one place backwards: each projection shows what in `image` drives its unit.
 
         Args:
             image: a file, a PIL picture or an array, which is preprocessed; or a tensor (C, H, W) or
@@ -116,15 +118,14 @@ class Network(Model):
             channels: "all", one, several in order, or "top:9", the most active, strongest first; or "together": one
                 projection of the whole layer, all its maps at once (with a position or mask, of that part of them).
             unit: "strongest" of each map, "map" (the whole map), a position (y, x), or a boolean mask.
-            method: "deconvnet", "gradient", "guided", "desalinet", "switch-centre"; or `Rules`, to choose what
-                happens at rectifiers other than ReLU, or to add rules.
-            dtype: of the way back; the forward pass, and so the switches, stay in the network's own. None: the
-                network's, or float32 for one in half precision. "bfloat16" takes two thirds of the time of many
+            method: a name, of which `Method` lists all; or `Rules`, to choose what happens at rectifiers other than
+                ReLU, or to add rules.
+            dtype: the number type of the way back; the forward pass, and so the switches, keep the network's own.
+                None: the network's, or float32 if that is half precision. "bfloat16" takes two thirds of the time of many
                 units, "float16" is for GPUs; `error` of the result then says what it cost.
-            trace: also keep the signal at every place on the way down.
-            memory: bytes that signals on the way may take, about; what comes back, and weights made ready, are on
-                top. None: some 250 MiB on a CPU, which never takes more, and up to 16 GiB on a GPU. Less is slower,
-                and gives the same numbers.
+            trace: also keep the signal at every place on the way.
+            memory: roughly how many bytes the signals on the way may take, besides the projections themselves and prepared
+                weights. None: about 250 MiB on a CPU, and up to 16 GiB on a GPU. Less is slower and gives the same numbers.
 
         Raises:
             NoSuchLayer, NoSuchUnit: the place, channel or position does not exist.
@@ -139,72 +140,73 @@ class Network(Model):
         """
         return self.record(image, [place], method).project(place, channels, unit, method, dtype, trace, memory)
 
-    @checks_kinds_but("images", "places", "channels", "unit", "dtype", "memory")
+    @checks_kinds_but("images", "places", "channels", "unit", "method", "dtype", "memory")
     def stream(
         self,
         images: Source | Sequence[Source],
         places: Places | None = None,
         channels: Channels = "all",
         unit: Unit = "strongest",
-        method: str | Rules = "deconvnet",
+        method: Method | Rules = "deconvnet",
         dtype: str | torch.dtype | None = None,
         trace: bool = False,
         memory: int | None = None,
         skip_damaged: bool = False,
     ) -> Stream:
-        """As `project`, of many places and pictures: projections one by one, as they are ready.
+        """Project as `project` does, from many places and pictures, one projection at a time as it is ready.
 
-        Only those you keep stay in memory. Each picture is recorded once for all its places; what one
-        gives does not depend on the others.
+        Only those you keep stay in memory. Each picture is recorded once for all its places, and its projections do not
+        depend on the other pictures.
 
         Args:
             images: one picture, as for `project`, or a list of them.
             places: one or several; None: every rectified map.
-            skip_damaged: leave pictures out that cannot be read, and list them in the stream's `damaged`.
+            skip_damaged: skip pictures that cannot be read, and list them in the stream's `damaged`.
 
         Raises:
-            As `project`, and what is wrong with the first picture or the arguments at once, not on the way.
+            As `project`. Errors in the arguments or the first picture are raised at once, not on the way.
         """
         pictures: list[Any] = list(images) if isinstance(images, list | tuple) else [images]
+        request = Request((), channels, unit, method, dtype, False, trace, memory)
 
         def prepare(image: Source) -> list[Units]:
             recording, prepared = self.record(image, places, method), dict[int, Step]()
             wanted = recording.rectified() if places is None else listed(places)
-            return [recording.units(place, channels, unit, method, dtype, trace, memory, prepared) for place in wanted]
+            return [recording.requested(place, request, prepared) for place in wanted]
 
         return Stream(pictures, prepare, skip_damaged)
 
     @checks_kinds_but("image")
     def top_classes(self, image: Source, n: int = 5) -> TopClasses | None:
-        """What the network says `image` shows: its `n` largest scores; None where it gives no vector of scores."""
+        """Return what the network says `image` shows, its `n` largest scores; None if it gives no vector of scores."""
         return self.record(image).top_classes(n)
 
-    @checks_kinds_but("image")
-    def check(self, image: Source | None = None, method: str | Rules = "deconvnet") -> Coverage:
-        """Whether this network can be run backwards, and proof: run it, list what occurs, try the laws on a few places.
+    @checks_kinds_but("image", "method")
+    def check(self, image: Source | None = None, method: Method | Rules = "deconvnet") -> Coverage:
+        """Check whether this network can be run backwards: run it, list its operations, try the laws on a few places.
 
         Args:
             image: as for `project`; None: noise. The laws run in float64, on a copy, where the network can.
         """
         return check(self, image, method)
 
-    @checks_kinds_but("image", "place", "channels", "unit")
+    @checks_kinds_but("image", "place", "channels", "unit", "method")
     def trust(
         self,
         image: Source,
         place: str | Place,
         channels: Channels = "top:9",
         unit: Unit = "strongest",
-        method: str | Rules = "deconvnet",
+        method: Method | Rules = "deconvnet",
     ) -> list[Trust]:
-        """How far the projections of some units are to be trusted; the arguments are those of `project`.
+        """Measure how far to trust the projections of some units; the arguments are those of `project`.
 
-        Each is compared with what other channels at the same place give, a random seed, and the same network with
-        shuffled weights; and a grey square is slid over its receptive field. It runs the network, up to the
-        place, some hundred times.
+        Each is compared with projections of other channels at the same place, of a random seed, and of the same network with
+        shuffled weights; and a grey square is slid over its receptive field. This runs the network about a hundred times,
+        up to the place.
 
         Raises:
-            As `project`; ShapeError: whole maps and regions are no single units.
+            As `project`. ShapeError: a whole map or a region came, which is not a single unit.
         """
         recording = self.record(image, [place], method)
         units = recording.units(place, channels, unit, method)

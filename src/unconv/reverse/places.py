@@ -18,12 +18,12 @@ class Place:
     Args:
         name: as `named_modules()` has it, `_1`, `_2` for repeats; outside a module of its own, the
             enclosing module's name and the operation's: `layer1.0.add`.
-        operation: what computed it: `conv`, `relu`, `max_pool2d`, `batch_norm`, `add`, `linear`.
-        channels: feature maps, or entries of a vector; 1 where the network has put its channels away.
+        operation: the operation that computed it: `conv`, `relu`, `max_pool2d`, `batch_norm`, `add`, `linear`.
+        channels: feature maps, or entries of a vector; 1 where the network has no channel axis any more.
         size: samples of one map, (height, width); () for a vector. Frames or instances that a network puts into
             its batch are an axis of the map, in front.
-        receptive_field: samples of the image that one unit sees, (height, width): one in the middle of the map, and
-            the most where neighbours take turns, as after a transposed convolution. It counts the padding, and so may be
+        receptive_field: samples of the image that a unit in the middle of the map sees, (height, width); the largest
+            where neighbours differ, as after a transposed convolution. It counts the padding, and so may be
             larger than the image. Gates (squeeze-excitation) and a norm's statistics, which may depend on the whole
             image, are not counted.
         stride: image samples from one unit to the next, (y, x); a half after the map was made twice as large; 0 where
@@ -40,13 +40,13 @@ class Place:
     rectified: bool = False
 
 
-def places(tape: Tape, fields: Mapping[int, ReceptiveField]) -> list[Place]:
+def places(tape: Tape, receptive_fields: Mapping[int, ReceptiveField]) -> list[Place]:
     """Return the tape's places in the order they were computed.
 
     Args:
         fields: the receptive fields of the tape with its gates frozen, by index.
     """
-    return [place_of(tape, step, value, fields) for step, value in looked_at(tape)]
+    return [place_of(tape, step, value, receptive_fields) for step, value in looked_at(tape)]
 
 
 def looked_at(tape: Tape) -> Iterator[tuple[Step, Value]]:
@@ -84,11 +84,11 @@ def find(tape: Tape, name: str) -> tuple[Step, Value]:
     return made[value.index], tape.seen(value)
 
 
-def place_of(tape: Tape, step: Step, value: Value, fields: Mapping[int, ReceptiveField]) -> Place:
+def place_of(tape: Tape, step: Step, value: Value, receptive_fields: Mapping[int, ReceptiveField]) -> Place:
     """Return the place that a step makes of its value."""
-    size, field = value.shape[2:], fields[value.index]
+    size, receptive_field = value.shape[2:], receptive_fields[value.index]
     rectified = is_rectified(step, value)
-    return Place(step.place, step.kind, value.shape[1], size, field.size, field.steps, rectified)
+    return Place(step.place, step.kind, value.shape[1], size, receptive_field.size, receptive_field.steps, rectified)
 
 
 def is_rectified(step: Step, value: Value) -> bool:

@@ -123,7 +123,7 @@ def _rows(field: ReceptiveField, sizes: Sequence[int]) -> Sequence[_Row]:
 
 
 def _least(lows: Tensor, stride: int | Fraction, first: Tensor, last: Tensor) -> Tensor:
-    """Of each unit, the least of `lows` from `first` to `last` on the map below; beyond its edges they go on by `stride`."""
+    """Return for each unit the least of `lows` from `first` to `last` on the map below, continued by `stride` beyond it."""
     most = int((last - first).amax()) + 1
     if most <= 0:  # no unit sees anything
         return torch.full_like(first, FAR)

@@ -40,8 +40,8 @@ class Picture:
 
     Args:
         image: (C, samples..), preprocessed, as it went in.
-        shown: the same between 0 and 1, as it looked.
-        number: its place in the list that was asked for, from 0.
+        shown: the same picture as it looked, between 0 and 1.
+        number: its index in the list of pictures, from 0.
         key: the file it came from; "" if it came as pixels.
     """
 
@@ -58,12 +58,12 @@ class Picture:
 
 @dataclass(frozen=True)
 class Signal:
-    """The signal of one unit at one place on its way down.
+    """The signal of one unit at one place on its way back.
 
     Args:
         place: where, as in `Place.name`.
-        energy: (samples..) of the place's whole map: the root of the squares' sum over channels.
-        channels: the three that carry most, with their share of the squares' sum.
+        energy: (samples..), over the whole map of the place: the root of the sum of squares over channels.
+        channels: the three that carry most, with their shares of the sum of squares.
         strongest: (samples..), the signed signal of the first of them.
     """
 
@@ -81,7 +81,7 @@ class Signal:
 class Reconstruction:
     """One unit's projection: `window` (C, h, w) stands at `box` (y0, x0, y1, x1) of the image.
 
-    `feature_map` (samples..) is the whole map of its channel in the forward pass, and of all channels together
+    `feature_map` is the whole map of its channel in the forward pass, (samples..), or for all channels together
     (C, samples..); `picture` the number and `key` the file of the picture, as in `Picture`.
     """
 
@@ -111,7 +111,7 @@ class Reconstruction:
 
     @property
     def patch(self) -> Tensor:
-        """(C, h, w): the same place of the preprocessed image, zero outside it."""
+        """(C, h, w): the preprocessed image within `box`, zero outside the image."""
         return cut(self.image, self.box)
 
     def _repr_html_(self) -> str:
@@ -119,10 +119,10 @@ class Reconstruction:
 
     @checks_kinds
     def within(self, box: Sequence[int]) -> Tensor:
-        """(C, h, w): what of the projection stands in `box`, in pixels of the image; zero where there is none.
+        """Return (C, h, w): the part of the projection within `box`, in pixels of the image; zero where there is none.
 
         Raises:
-            ShapeError: no box of this image's axes, or one of more than a hundred million samples.
+            ShapeError: the box has other axes than this image, or more than a hundred million samples.
         """
         axes = len(self.box) // 2
         refuse_box(box, axes)
@@ -130,12 +130,12 @@ class Reconstruction:
         return cut(self.window, [edge - shift for edge, shift in zip(box, shifts, strict=True)])
 
     def drawn(self, box: Sequence[int]) -> Tensor:
-        """As `within`, with the colours in the order in which pictures are drawn."""
+        """Return what `within` does, with the colours in the order in which pictures are drawn."""
         return as_they_look(self.within(box), self.blue_first)
 
 
 def as_they_look(signal: Tensor, blue_first: bool) -> Tensor:
-    """(C, ...): a signal with its colours in the order in which pictures are drawn."""
+    """Return (C, ...): a signal with its colours in the order in which pictures are drawn."""
     return signal.flip(0) if blue_first and len(signal) == 3 else signal
 
 
@@ -146,23 +146,23 @@ class Reconstructions:
     Args:
         place, method: what was projected, and how.
         units: (channel, y, x) of each; (channel, None, None) for a whole map or region.
-        values: (n,) the unit's activation; of a map or region, the largest in it.
-        windows: of each, (C, h, w): the signal that arrived, signed, in the units of the
+        values: (n,) the unit's activation; for a map or region, the largest in it.
+        windows: for each unit (C, h, w): the signal that arrived, signed, in the units of the
             preprocessed image times the activation's gradient rule.
         boxes: (n, 4) int64: y0, x0, y1, x1 in pixels, ends excluded. A unit's receptive field may
             reach outside the image; it is cut to the image along an axis where it is longer than two
             images, as are those of a map or region.
         image: (C, H, W), preprocessed, as it went in.
         shown: (C, H, W) between 0 and 1, the same as it looked.
-        signals: of each, on request, the signal at every place on the way down, from the unit on.
-        error: of a way back in half precision, the largest difference from float32 that a few of the units
-            had, as a share of a projection's largest value; None in full precision.
-        notes: what was done where the paper says nothing, and what was held fixed, in words.
+        signals: for each unit, if asked for, the signal at every place on the way back.
+        error: in half precision, the largest difference from float32 found in a few of the units, as a share of
+            a projection's largest value; None in full precision.
+        notes: what was done where the paper says nothing, and what was frozen, in words.
         blue_first: whether the network's channels are blue, green, red: pictures are drawn with the colours as they look.
         network: its name.
-        feature_maps: of each, the whole map of its channel in the forward pass (samples..); of all channels
+        feature_maps: for each unit, the whole map of its channel in the forward pass, (samples..); for all channels
             together (C, samples..).
-        pictures: of each, the picture it was found in; `image` and `shown` are those of the first.
+        pictures: for each unit, the picture it was found in; `image` and `shown` are those of the first.
     """
 
     place: Place
@@ -206,7 +206,7 @@ class Reconstructions:
             values=torch.cat([part.values for part in found]),
             windows=list(chain(*(part.windows for part in found))),
             boxes=torch.cat([part.boxes for part in found]),
-            signals=signals if len(signals) == len(units) else [],
+            signals=signals if len(signals) == len(units) else [],  # of some units only, they would stand beside others
             error=max(errors, default=None),
             notes=tuple(dict.fromkeys(chain(*(part.notes for part in found)))),
             feature_maps=list(chain(*(part.feature_maps for part in found))),
@@ -277,7 +277,7 @@ class Reconstructions:
         return (self[index] for index in range(len(self)))
 
     def pixels(self) -> Tensor:
-        """(n, C, H, W): each projection on the whole image, zero outside its window."""
+        """Return (n, C, H, W): each projection on the whole image, zero outside its window."""
         sizes = list(dict.fromkeys(tuple(picture.image.shape) for picture in self.pictures))
         if len(sizes) > 1:
             raise ShapeError(
@@ -291,15 +291,15 @@ class Reconstructions:
         return out
 
     def patches(self) -> list[Tensor]:
-        """Return for each (C, h, w): the same place of the preprocessed image, zero outside it."""
+        """Return for each unit (C, h, w): the preprocessed image within its box, zero outside the image."""
         return [cut(picture.image, box) for picture, box in zip(self.pictures, self.boxes.tolist(), strict=True)]
 
     @property
     def activations(self) -> Tensor:
-        """(n, samples..): the whole map of each unit's channel in the forward pass; of all together (n, C, samples..).
+        """(n, samples..): the map of each unit's channel in the forward pass; for all channels together (n, C, samples..).
 
         Raises:
-            ShapeError: maps of different sizes make no tensor; `feature_maps` lists them.
+            ShapeError: the maps differ in size and do not fit one tensor; `feature_maps` lists them.
         """
         sizes = list(dict.fromkeys(tuple(one.shape) for one in self.feature_maps))
         if len(sizes) > 1:
@@ -317,13 +317,13 @@ class Reconstructions:
 
     @checks_kinds
     def picture(self, columns: int = 4, side: int = 96, labels: bool = True, maps: bool = False) -> Image.Image:
-        """A numbered grid: each projection beside the patch that caused it, all on one scale, grey is zero.
+        """Draw a numbered grid: each projection beside the patch that caused it, all on one scale, grey is zero.
 
         Args:
-            columns: units in a row.
-            side: of each projection and patch, in pixels, about.
+            columns: units per row.
+            side: the approximate side of each projection and patch, in pixels.
             labels: whether each unit's number here, its channel and its activation stand below it.
-            maps: whether the feature map of the forward pass stands in front: of all channels together, the
+            maps: whether the feature map of the forward pass is drawn in front; for all channels together, the
                 strongest 16.
         """
         refuse_size(len(self), columns, side, 2 + maps)
@@ -344,7 +344,7 @@ class Reconstructions:
         return [f"{index}: {named_unit(unit)}: {value:.3g}" for index, (unit, value) in rows]
 
     def numbers(self) -> dict[str, Any]:
-        """All that is not a picture, ready for JSON."""
+        """Return everything that is not a picture, ready for JSON."""
         rows = zip(self.units, self.values.tolist(), self.boxes.tolist(), self.windows, strict=True)
         common = place_numbers(self.place, self.method, self.error, self.notes)
         units = [unit_numbers(*row) for row in rows]
@@ -354,20 +354,20 @@ class Reconstructions:
 
     @checks_kinds
     def save(self, path: str | Path, columns: int = 4, side: int = 96, labels: bool = True, maps: bool = False) -> None:
-        """Write the projections; what is there is replaced whole or not at all.
+        """Write the projections; existing files are replaced completely or not at all.
 
-        In a folder, what an earlier `save` listed in its `units.json` is replaced; other files stay.
+        In a folder, the files that an earlier `save` listed in its `units.json` are replaced; other files stay.
 
         Args:
             path: `NAME.png`, the grid of `picture`; `NAME.pdf` or `NAME.svg`, the same as a figure of matplotlib's;
                 `NAME.safetensors`, `windows` under "window_0" and on, "values" and "boxes", exact; or a folder,
                 which gets a PNG of each projection and each patch, and `units.json`.
-            columns, side, labels, maps: of a grid, as in `picture`.
+            columns, side, labels, maps: as in `picture`, for a grid.
 
         Raises:
-            ShapeError: a file of another kind, or pictures of what is not two-dimensional.
-            WriteError: it cannot be written, or a file that is not ours would be replaced in the folder.
-            UnconvError: PDF or SVG without matplotlib.
+            ShapeError: the file is of another kind, or pictures are asked for of projections that are not two-dimensional.
+            WriteError: the path cannot be written, or a file in the folder that is not ours would be replaced.
+            UnconvError: matplotlib, which PDF and SVG need, is not installed.
         """
         path = Path(path)
         suffix = path.suffix.lower()
@@ -380,8 +380,8 @@ class Reconstructions:
             write(path, self._tensors())
         elif suffix and not os.path.isdir(path):
             raise ShapeError(
-                f"save: {path.name} is no kind of file we write; pass NAME.png, NAME.safetensors or a folder, "
-                "NAME.pdf or NAME.svg."
+                f"save: {path.name} is not a kind of file that can be written; pass NAME.png, NAME.pdf, NAME.svg, "
+                "NAME.safetensors or a folder."
             )
         else:
             self._save_folder(path)

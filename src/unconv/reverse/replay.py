@@ -1,7 +1,7 @@
 """A recorded network run once more under autograd, with what a method holds fixed as constants.
 
 The walk meets a gate or a norm as a product with a number. Here the operations themselves run again, in torch's way and by
-the formulas of the norms: the factor that is held is cut off the graph, and so are the statistics. What autograd makes
+the formulas of the norms: the factor that is frozen is cut off the graph, and so are the statistics. What autograd makes
 of that has to be what the rules make of it.
 """
 
@@ -21,14 +21,14 @@ from unconv.reverse.tape.step import Step, Tape, Value
 
 aten = torch.ops.aten
 
-Held = Callable[..., Tensor]
-"""From an operation's arguments to its result, with what is held fixed cut off the graph."""
+PartlyFrozen = Callable[..., Tensor]
+"""From an operation's arguments to its result, with what is frozen cut off the graph."""
 
-_HELD: dict[OpOverload, Held] = {}
+_FROZEN: dict[OpOverload, PartlyFrozen] = {}
 
 
 def replayed(tape: Tape, frozen: Tape, image: Tensor, wanted: Sequence[Value]) -> dict[int, Tensor]:
-    """Return values of a recording on `image`, by index, with autograd's graph but for what is constant.
+    """Return values of a recording on `image`, by index, in autograd's graph, except that what is frozen is constant.
 
     Args:
         tape: as it was recorded.
@@ -53,7 +53,7 @@ def replayed(tape: Tape, frozen: Tape, image: Tensor, wanted: Sequence[Value]) -
             if step.operation is NO_GRAD:
                 results = [result.detach() for result in results if result is not None]
         else:
-            results = [_held(step, stands, known)]
+            results = [_partly_frozen(step, stands, known)]
         pairs = zip(step.outputs, results, strict=False)
         known |= {value.index: result for value, result in pairs if value and result is not None}
     return known
@@ -73,10 +73,10 @@ def _listed(results: Tensor | Sequence[Tensor]) -> list[Tensor | None]:
     return [results] if isinstance(results, Tensor) else list(results)
 
 
-def _held(step: Step, stands: Step, known: Mapping[int, Tensor]) -> Tensor:
-    """Return the result of a step that is held in part; `stands` is what stands for it in the walk."""
-    if step.operation in _HELD:
-        return _HELD[step.operation](*(known[a.index] if isinstance(a, Value) else a for a in step.args))
+def _partly_frozen(step: Step, stands: Step, known: Mapping[int, Tensor]) -> Tensor:
+    """Return the result of a step that is frozen in part; `stands` is what stands for it in the walk."""
+    if step.operation in _FROZEN:
+        return _FROZEN[step.operation](*(known[a.index] if isinstance(a, Value) else a for a in step.args))
     pairs = zip(step.args, stands.args, strict=True)
     constant = {id(given) for given, instead in pairs if isinstance(given, Value) and isinstance(instead, Tensor)}
     arguments = iter([known[a.index].detach() if id(a) in constant else known[a.index] for a in _values(step.args)])
@@ -114,36 +114,36 @@ def _written_norm(step: Step, known: Mapping[int, Tensor], makers: Mapping[int, 
     return made[last.outputs[0].index]
 
 
-def _holds(operation: OpOverload) -> Callable[[Held], Held]:
-    def register(function: Held) -> Held:
-        _HELD[operation] = function
+def _freezes(operation: OpOverload) -> Callable[[PartlyFrozen], PartlyFrozen]:
+    def register(function: PartlyFrozen) -> PartlyFrozen:
+        _FROZEN[operation] = function
         return function
 
     return register
 
 
-@_holds(aten.glu.default)
+@_freezes(aten.glu.default)
 def _gated_linear_unit(x: Tensor, axis: int) -> Tensor:
     first, second = x.chunk(2, axis)
     return first * second.sigmoid().detach()
 
 
-@_holds(aten.native_layer_norm.default)
+@_freezes(aten.native_layer_norm.default)
 def _layer_norm(x: Tensor, shape: Sequence[int], gamma: Tensor | None, beta: Tensor | None, eps: float) -> Tensor:
     return _normed(x, list(range(-len(shape), 0)), gamma, beta, eps)
 
 
-@_holds(CHANNEL_NORM)
+@_freezes(CHANNEL_NORM)
 def _channel_norm(x: Tensor, gamma: Tensor | None, beta: Tensor | None, eps: float) -> Tensor:
     return _normed(x, [1], _down(gamma, x), _down(beta, x), eps)
 
 
-@_holds(INSTANCE_NORM)
+@_freezes(INSTANCE_NORM)
 def _instance_norm(x: Tensor, gamma: Tensor | None, beta: Tensor | None, eps: float) -> Tensor:
     return _normed(x, list(range(2, x.ndim)), _down(gamma, x), _down(beta, x), eps)
 
 
-@_holds(aten.native_group_norm.default)
+@_freezes(aten.native_group_norm.default)
 def _group_norm(
     x: Tensor, gamma: Tensor | None, beta: Tensor | None, n: int, channels: int, positions: int, groups: int, eps: float
 ) -> Tensor:
@@ -151,7 +151,7 @@ def _group_norm(
     return _affine(normed, _down(gamma, x), _down(beta, x))
 
 
-@_holds(LOCAL_RESPONSE_NORM)
+@_freezes(LOCAL_RESPONSE_NORM)
 def _local_response_norm(x: Tensor, size: int, alpha: float, beta: float, k: float) -> Tensor:
     # Torch's own function makes the divisor; where a sample is zero, so is the result.
     fixed = x.detach()

@@ -9,20 +9,22 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from operator import index
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from unconv.errors import NoSuchUnit, ShapeError
+from unconv.errors import NoSuchUnit, ShapeError, counted
 from unconv.kinds import fits_kind
 from unconv.reverse.window import Window
 
-Channels = str | int | Sequence[int] | Tensor
-Unit = str | tuple[int, ...] | Tensor
+Channels = Literal["all", "together"] | str | int | Sequence[int] | Tensor
+"""Which channels of a place: "all", "top:9" or another number of the most active, "together", one, or several in order."""
+Unit = Literal["strongest", "map"] | tuple[int, ...] | Tensor
+"""Which unit of each channel: the strongest, the whole map, a position (y, x), or a boolean mask of the map."""
 Name = tuple[int | None, ...]
-"""(channel, y, x); None for the place where a whole map, or a region, was taken."""
+"""(channel, y, x); None for each position where a whole map, or a region, was taken."""
 
 
 @dataclass(frozen=True)
@@ -140,8 +142,8 @@ def _each(activation: Tensor, channels: tuple[int, ...], positions: Tensor) -> S
     named = torch.cat([torch.tensor(channels).reshape(-1, 1), positions.cpu()], 1) if len(channels) == len(positions) else None
     if named is None or named.shape[1] != len(sizes) or ((named < 0) | (named >= sizes)).any():
         raise NoSuchUnit(
-            f"unit: positions of shape {tuple(positions.shape)} came for {len(channels)} channels; for each one on a map of "
-            f"{tuple(activation.shape[1:])} was needed."
+            f"unit: positions of shape {tuple(positions.shape)} came for {counted(len(channels), 'channel')}, but one "
+            f"position for each, on a map of {tuple(activation.shape[1:])}, was needed."
         )
     values = activation[tuple(named.to(activation.device).T)]
     return Seeds(activation, named[:, 0], named[:, 1:], None, values)

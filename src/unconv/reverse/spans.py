@@ -20,7 +20,7 @@ class Spans:
     """Per axis, the first and the last sample that each unit sees; they may lie outside the map.
 
     Args:
-        first, last: per axis (units,) int64. Of a unit that sees nothing, `FAR` and `-FAR`.
+        first, last: per axis (units,) int64; `FAR` and `-FAR` for a unit that sees nothing.
         stride: per axis, samples of the map below from one unit to the next, on average; below 0 where they are turned round.
     """
 

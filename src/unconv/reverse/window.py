@@ -42,7 +42,7 @@ class Window:
 
     Args:
         values: (B, channels.., samples..), each unit's own window; all windows of a batch have one size.
-        corner: (B, axes) int64, on the CPU: the first sample's place on the map; it may lie outside.
+        corner: (B, axes) int64, on the CPU: the first sample's position on the map; it may lie outside.
             None: the windows are the whole value, whatever its shape.
         channel: (B,) int64, on the CPU: the only channel of each unit that is not zero; `values` then
             holds that one alone, (B, 1, samples..). None: all channels are there.
@@ -65,7 +65,7 @@ class Window:
 
     @property
     def together(self) -> bool:
-        """Whether all windows stand at the same place."""
+        """Whether all windows stand at the same position."""
         return self.corner is None or bool((self.corner == self.corner[:1]).all())
 
     def map(self, function: Callable[[Tensor], Tensor]) -> Window:

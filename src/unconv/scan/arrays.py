@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from unconv.errors import PictureError, ShapeError
+from unconv.errors import PictureError, ShapeError, counted
 from unconv.pictures.npy import npy_header, npy_in
 from unconv.scan.listed import Entry, Pictures
 
@@ -26,7 +26,9 @@ def stack(array: Any, where: str = "", labels: Any = None) -> Pictures:
     if array.ndim < 2:
         raise ShapeError(f"pictures: an array of {tuple(array.shape)} came, but (pictures, ..) was needed. Stack them first.")
     if labels is not None and len(labels) != len(array):
-        raise ShapeError(f"pictures: {len(array)} pictures but {len(labels)} labels came; one for each was needed.")
+        raise ShapeError(
+            f"pictures: {counted(len(array), 'picture')} but {counted(len(labels), 'label')} came. Pass one label for each."
+        )
     names = [None] * len(array) if labels is None else [str(label) for label in np.asarray(labels).tolist()]
     entries = [Entry(str(row), where, row, -1, names[row]) for row in range(len(array))]
     return Pictures("array", where, entries, lambda entry: np.array(array[entry.offset]))

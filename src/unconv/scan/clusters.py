@@ -1,6 +1,6 @@
 """Workers on a Ray cluster, or on one that is started on this machine for the scan.
 
-Of Ray only its core is used: plain actors, each of which opens the network once. Ray's own retries are off, what was lost is
+Only Ray's core is used: plain actors, each of which opens the network once. Ray's own retries are off, what was lost is
 handed out again by us. Pictures do not pass through Ray: workers read them where they are, and answer with shards.
 """
 

@@ -12,6 +12,7 @@ import torch
 
 from unconv.errors import PictureError, ScanError, ShapeError
 from unconv.kinds import checks_kinds_but
+from unconv.progress import Progress
 from unconv.reverse.maps import Maps
 from unconv.reverse.model import listed, name_of
 from unconv.reverse.network import Network
@@ -25,7 +26,7 @@ from unconv.scan.kit import pack
 from unconv.scan.opening import open_pictures
 from unconv.scan.processes import Processes, devices_named
 from unconv.scan.run import FILE, describe, known_run, run_hash, settle, settle_list
-from unconv.scan.scanning import SHARD, Job, Progress, computing_with, part_of, work
+from unconv.scan.scanning import SHARD, Job, computing_with, part_of, work
 from unconv.scan.tables import write_index
 
 _LARGE = 64 * 2**20  # bytes of the largest map of a batch
@@ -53,7 +54,7 @@ def scan(
 ) -> Index:
     """Find the strongest pictures of every unit over a data set, and write an index of them into a folder.
 
-    A picture counts once for each unit, by its largest activation. What is in the folder is gone on with: a run that was
+    A picture counts once for each unit, by its largest activation. An earlier scan in the folder continues: a run that was
     stopped, however it was stopped, and a data set that has grown. Any split, order or interruption gives the same bytes
     on one kind of device.
 
@@ -61,18 +62,18 @@ def scan(
         pictures: a folder (its subfolders are labels), a list of files, a text file that lists them, .tar (as WebDataset
             writes it), .parquet (as Hugging Face writes it), .npy, .npz, an array (N, H, W, 3) or (N, C, samples..), or a
             data set with a length.
-        folder: made if it is not there; it may hold an unfinished scan of the same.
+        folder: created if it does not exist; it may hold an unfinished scan of the same.
         places: names of places; None: all rectified outputs, of fully connected layers too, and the scores.
-        keep: pictures a unit; more than are shown, so that near-identical ones can be left out.
-        progress: told what is done, how many pictures are, and how many there are.
-        lowest: keep the smallest values too; of a rectifier's outputs, of what stood before it.
-        maxima: keep the maxima of every picture, 2 bytes a unit and picture, for `similar` and the means of classes.
-        batch: pictures that run together; None: 16 on a CPU, of networks with large maps 8; 64 on a GPU;
-            or what fills a shard. Another number may change last bits.
-        shard: pictures to a file: what a stopped run loses at most. None: 4,096, or as near below as batches fill.
-        threads: that read pictures; None: as many as there are cores.
-        cores: that each process computes with on a CPU; None: those torch uses, or each device's share of them. Another
-            number may change last bits, so it is kept: who goes on with a scan computes with as many as it began with.
+        keep: pictures per unit, more than are shown, so that near-identical ones can be left out.
+        progress: called with what is being done, how many pictures are done, and how many there are.
+        lowest: also keep the smallest values; for a rectifier's outputs, those of its input.
+        maxima: keep the maxima of every picture, 2 bytes per unit and picture, for `similar` and the means of classes.
+        batch: pictures per batch. None: 16 on a CPU, 8 for networks with large maps, 64 on a GPU, or as many as fill
+            a shard. Another number may change the last bits.
+        shard: pictures per file, which a stopped run loses at most. None: 4,096, or as near below as batches fill.
+        threads: how many threads read pictures. None: as many as there are cores.
+        cores: how many cores each process computes with on a CPU. None: those torch uses, or each device's share of them.
+            Another number may change the last bits, so a continued scan keeps the number it began with.
         devices: "cuda:0,cuda:1", or several in a list: a process for each; "all": every GPU, or every core. None: this
             process, where the network is.
         ray: "local", or the address of a Ray cluster whose machines all read the pictures by the same names; `devices` is
@@ -132,12 +133,12 @@ def scan_part(
         The index, from whoever ends last; None while shards of other parts are missing.
     """
     pyarrow()  # now, and not after hours
-    place, listing = Path(folder), open_pictures(pictures)
-    if place.exists() and not place.is_dir():
+    path, listing = Path(folder), open_pictures(pictures)
+    if path.exists() and not path.is_dir():
         raise ScanError(f"scan: {folder} is a file, but a folder was needed. Choose another name.")
     if not listing.entries:
         raise PictureError(f"pictures: there are none in {listing.where or 'what came'}. Pass a folder or a file with some.")
-    cores = _known_cores(place, cores)
+    cores = _known_cores(path, cores)
     named = _named(devices, ray, cores)
     kind = torch.device(named[0]).type if named else _device(network)
     side_by_side = len(named) if ray is None else _MANY
@@ -148,10 +149,10 @@ def scan_part(
         maps = Maps(network, names, batch or partial(_fitting, kind, shard), rectified_too=lowest)
         shard = SHARD // maps.batch * maps.batch if shard is None else shard
         run = describe(network, maps, keep, shard, lowest, maxima, kind, cores)
-        settle(place, run)
-        entries = settle_list(place, listing)
+        settle(path, run)
+        entries = settle_list(path, listing)
         count = 1 if listing.one_at_a_time else threads or max(1, (os.cpu_count() or 1) // max(1, side_by_side))
-        job = Job(network, maps, place, run_hash(run), entries, listing.read, count, keep, shard, lowest, maxima)
+        job = Job(network, maps, path, run_hash(run), entries, listing.read, count, keep, shard, lowest, maxima)
         numbers = part_of(part, job.shards())
         if ray is None and not named:
             work(job, numbers, progress)
@@ -160,8 +161,8 @@ def scan_part(
             drive(job, numbers, Processes(kit, named) if ray is None else Cluster(kit, ray, len(left)), progress)
     if job.missing(job.shards()):
         return None
-    write_index(place, run, entries, job.shards())
-    return Index(place, network, listing)
+    write_index(path, run, entries, job.shards())
+    return Index(path, network, listing)
 
 
 def _named(devices: str | Sequence[str] | None, ray: str | None, cores: int | None) -> list[str]:

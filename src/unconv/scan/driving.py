@@ -13,9 +13,10 @@ from typing import Protocol
 
 from unconv.errors import ScanError, UnconvError
 from unconv.files import write
+from unconv.progress import Progress
 from unconv.scan.ledger import Ledger
 from unconv.scan.listed import Entry
-from unconv.scan.scanning import WAIT, Claim, Clock, Job, Progress, clear_claims
+from unconv.scan.scanning import WAIT, Claim, Clock, Job, clear_claims
 from unconv.scan.shards import shard_path
 
 

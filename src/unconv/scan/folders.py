@@ -66,11 +66,11 @@ def _walked(root: Path) -> Iterator[str]:
     """Yield the files below a folder, links followed but no circle, hidden ones left out, in the order of their paths."""
     found, waiting, seen = [], [("", os.path.realpath(root))], {os.path.realpath(root)}
     while waiting:
-        below, place = waiting.pop()
+        below, folder = waiting.pop()
         try:
-            entries = list(os.scandir(place))
+            entries = list(os.scandir(folder))
         except OSError as error:
-            raise PictureError(f"pictures: the folder {place} cannot be listed: {error.strerror or error}.") from error
+            raise PictureError(f"pictures: the folder {folder} cannot be listed: {error.strerror or error}.") from error
         for entry in entries:
             if entry.name.startswith("."):
                 continue

@@ -1,7 +1,7 @@
 """Gathers what is kept of all places, while batches go through a network.
 
 Only a map's maximum is taken of every picture. Where it stands is asked of the few pictures that come into a list, and those
-may be a few too many: the limits they are compared with lag behind. What is kept is settled block by block.
+may be a few too many: the limits they are compared with lag behind. The lists are settled block by block.
 
 A batch is a few rows of a block that has a column for every unit of every place. What is asked of a place while the network
 runs is asked of NumPy's views, whose small steps cost a fifth of torch's; the rest is asked of all units at once.
@@ -28,7 +28,7 @@ class Rows:
 
     def __init__(self, units: int) -> None:
         self.ranks = torch.full((BLOCK, units), -torch.inf)
-        self.places = torch.zeros(BLOCK, units, dtype=torch.int32)
+        self.flat_positions = torch.zeros(BLOCK, units, dtype=torch.int32)
 
 
 class Side:
@@ -44,8 +44,8 @@ class Side:
         self.sign, self.keep, self.least = sign, keep, least
         self.lists = Lists.empty(channels, keep, axes)
         self.limit = torch.full((channels,), least)
-        self.ranks, self.places = rows.ranks[:, own], rows.places[:, own]
-        self._views = self.ranks.numpy(), self.places.numpy(), self.limit.numpy()
+        self.ranks, self.flat_positions = rows.ranks[:, own], rows.flat_positions[:, own]
+        self._views = self.ranks.numpy(), self.flat_positions.numpy(), self.limit.numpy()
 
     def take(self, rows: slice, ranked: Tensor) -> np.ndarray[Any, Any]:
         """Note the extremes of a batch's maps (N, C, samples); return by what they rank, (N, C)."""
@@ -59,7 +59,7 @@ class Side:
         """Note where the extremes stand of the pictures and channels that may be listed, or are wanted `lower`, (N, C)."""
         if ranked.shape[2] == 1:
             return
-        ranks, places, limit = self._views
+        ranks, flat_positions, limit = self._views
         row, channel = ((ranks[rows] > limit) | lower).nonzero()
         if not len(row):
             return
@@ -67,7 +67,7 @@ class Side:
         most = 2 * len(row) > limit.size * (rows.stop - rows.start)  # then a copy of the chosen maps costs more than it saves
         chosen = ranked if most else ranked[where]
         at = chosen.argmax(-1) if self.sign > 0 else chosen.argmin(-1)
-        places[rows][row, channel] = (at[where] if most else at).cpu().numpy()
+        flat_positions[rows][row, channel] = (at[where] if most else at).cpu().numpy()
 
     def tighten(self, filled: int) -> None:
         """Raise the limit to what the list and the block so far make of it."""
@@ -98,13 +98,13 @@ class Side:
         block.rank[channel, column] = ranks[row, channel]
         block.value[channel, column] = values[row, channel]
         block.picture[channel, column] = numbers[row]
-        block.position[channel, column] = unravelled(self.places[good[row], channel], size)
+        block.position[channel, column] = unravelled(self.flat_positions[good[row], channel], size)
         self.lists = self.lists.beside(block)
         torch.maximum(torch.full_like(self.limit, self.least), self.lists.rank[:, -1], out=self.limit)
 
 
 class Gather:
-    """What is kept of one place of a shard.
+    """The results of one place of a shard, as they come.
 
     Args:
         block: of all places; `own`: the place's columns.
@@ -172,7 +172,7 @@ class Gather:
         self.levels.draw[at] = draw[row]
         self.levels.picture[at] = numbers[row]
         self.levels.value[at] = values[row, at[0]]
-        self.levels.position[at] = unravelled(self.high.places[good[row], at[0]], self.size)
+        self.levels.position[at] = unravelled(self.high.flat_positions[good[row], at[0]], self.size)
         if maxima:
             self.kept.append(values.clamp(-65504, 65504).half())
 
@@ -187,7 +187,7 @@ class Gather:
 
 
 class Gathers:
-    """What is kept of all places of one shard.
+    """The results of all places of one shard, as they come.
 
     Args:
         places: of each the size (C, samples..) of its maps, and whether only maxima above zero are a response.

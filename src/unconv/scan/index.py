@@ -13,9 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from unconv.errors import ModelError, NoSuchLayer, NoSuchUnit, ScanError, ShapeError, nearest
+from unconv.errors import ModelError, NoSuchLayer, NoSuchUnit, ScanError, ShapeError, counted, nearest
 from unconv.kinds import checks_kinds_but
 from unconv.pictures.decode import Source
+from unconv.reverse.method_table import Method
 from unconv.reverse.methods import Rules
 from unconv.reverse.network import Network
 from unconv.reverse.numbers import times
@@ -45,8 +46,8 @@ class Found:
         picture, key, label: the picture's number, name and class.
         position: (y, x) of the unit on its map, in as many axes as that has.
         box: (y0, x0, y1, x1) in pixels of the prepared picture, ends excluded; it may reach outside.
-        rank: from 0, the strongest; of a level, the level.
-        score: by which the list is ordered: the activation, or what it was before a clip, as of ReLU6.
+        rank: from 0, the strongest; for a level, the level.
+        score: what the list is ordered by: the activation, or its value before a clip such as ReLU6.
         near: the rank of an earlier picture in the list that this one is nearly identical to; None if there is none.
     """
 
@@ -63,10 +64,10 @@ class Found:
 
 @dataclass(frozen=True)
 class UnitStatistics:
-    """What is known of a unit over all pictures.
+    """A unit's statistics over all pictures.
 
     Args:
-        pictures: how many were scanned; `positive`: in how many it was above zero somewhere.
+        pictures: how many were scanned; `positive`: in how many of them the unit was above zero somewhere.
         mean, largest: of its maxima; `largest` is NaN if it never responded.
         histogram: (64,) of its maxima: those not above zero, then octaves, of which bin b begins at 2^(b-32).
         classes: the classes with the largest mean of its maxima, each with it.
@@ -83,17 +84,17 @@ class UnitStatistics:
 
     @property
     def dead(self) -> bool:
-        """Whether it was above zero in no picture."""
+        """Whether the unit was above zero in no picture."""
         return self.positive == 0
 
 
 @dataclass(frozen=True)
 class ScannedPicture:
-    """A picture of the list.
+    """A picture in the list of a scan.
 
     Args:
-        read: whether it was; `reason`: why not, "" if it was.
-        content, look: hashes of what was read, and of how it looks.
+        read: whether it could be read; `reason`: if not, why.
+        content, look: hashes of the bytes, and of how the picture looks.
     """
 
     number: int
@@ -123,7 +124,7 @@ class Fires:
 
     Args:
         value: its largest activation in the picture, or in the region that was asked for; `position`: where.
-        share: of all pictures that were scanned, how many it responds to less.
+        share: the share of all scanned pictures that it responds to less.
     """
 
     place: str
@@ -137,31 +138,31 @@ class Index:
     """The result of a scan, read from its folder.
 
     Args:
-        folder: as `unconv.scan` or `unconv index` wrote it.
-        network: the network that was scanned; needed for projections where it was not opened by a name. None: opened
-            again as it was.
-        pictures: what was scanned; needed for projections where it was in memory only, a data set or an array.
+        folder: the one that `unconv.scan` or `unconv index` wrote.
+        network: the network that was scanned; needed for projections if it was not opened by a name. None: it is opened
+            again in the same way.
+        pictures: the pictures that were scanned; needed for projections if they were in memory only, a data set or an array.
 
     Raises:
-        ScanError: the folder holds no whole scan.
+        ScanError: the folder holds no complete scan.
     """
 
     def __init__(self, folder: str | Path, network: Network | None = None, pictures: Any = None) -> None:
         self.folder = Path(folder)
         self.run = known_run(self.folder)
-        self._network, self._given = network, pictures
+        self._network, self._source_pictures = network, pictures
         made = {name: made_from(self.folder / name) for name in (PICTURES, UNITS, INDEX)}
         if None in made.values() or len(set(made.values())) > 1:
             raise ScanError(
-                f"index: the index in {folder} is not whole: the scan was stopped, or shards are missing. Run the scan again; "
-                "it goes on where it stopped."
+                f"index: the index in {folder} is not complete: the scan was stopped, or shards are missing. Run the scan "
+                "again; it continues where it stopped."
             )
         self.made_from = str(made[INDEX])
         self._groups: dict[str, Any] = {}
 
     def __repr__(self) -> str:
-        places = len(self.places)
-        return f"Index({self.run['network']}: {places} places, {len(self._columns)} pictures, in {self.folder})"
+        counts = f"{counted(len(self.places), 'place')}, {counted(len(self._columns), 'picture')}"
+        return f"Index({self.run['network']}: {counts}, in {self.folder})"
 
     def _repr_html_(self) -> str:
         dead = dict.fromkeys(self.places, 0)
@@ -173,7 +174,9 @@ class Index:
         ]
         rows = "".join(f"<tr>{''.join(f'<td>{escape(str(cell))}</td>' for cell in row)}</tr>" for row in cells)
         heads = "".join(f"<th>{head}</th>" for head in ("place", "units", "dead", "map", "a unit sees"))
-        told = f"<b>{escape(self.run['network'])}</b> over {len(self._columns):,} pictures, in {escape(str(self.folder))}"
+        told = (
+            f"<b>{escape(self.run['network'])}</b> over {counted(len(self._columns), 'picture')}, in {escape(str(self.folder))}"
+        )
         return f"<table><caption>{told}</caption><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table>"
 
     @property
@@ -183,7 +186,7 @@ class Index:
 
     @checks_kinds_but("place")
     def top(self, place: str, channel: int, n: int = 9, distinct: bool = False) -> list[Found]:
-        """Return the strongest pictures of a unit, strongest first; of equals the one with the smaller number.
+        """Return the strongest pictures of a unit, strongest first; among equals, the smaller number first.
 
         Args:
             n: how many, at most; a unit that never responded has none.
@@ -196,7 +199,7 @@ class Index:
 
     @checks_kinds_but("place")
     def lowest(self, place: str, channel: int, n: int = 9, distinct: bool = False) -> list[Found]:
-        """As `top`, of the smallest values; behind a rectifier, of what stood before it.
+        """As `top`, for the smallest values; after a rectifier, for those of its input.
 
         Raises:
             ScanError: the scan did not keep them.
@@ -213,7 +216,7 @@ class Index:
         return self._rows(place, channel, "level")[::-1]
 
     def units(self) -> list[UnitStatistics]:
-        """Return what is known of every unit."""
+        """Return the statistics of every unit."""
         table = self._read(UNITS).to_pydict()
         rows = zip(*table.values(), strict=True)
         made = (dict(zip(table, row, strict=True)) for row in rows)
@@ -232,11 +235,11 @@ class Index:
         ]
 
     def pictures(self) -> list[ScannedPicture]:
-        """Return all pictures of the list, in the order of their numbers: read, or why not."""
+        """Return all pictures of the list, in the order of their numbers, also those that could not be read."""
         return list(self._columns)
 
     def damaged(self) -> list[ScannedPicture]:
-        """Return the pictures that were not read."""
+        """Return the pictures that could not be read."""
         return [picture for picture in self._columns if not picture.read]
 
     @checks_kinds_but("place")
@@ -251,12 +254,12 @@ class Index:
 
     @checks_kinds_but("place")
     def all_similar(self, place: str, n: int = 5) -> list[list[Similar]]:
-        """Return for every channel of a place what `similar` returns, in little more time than for one."""
+        """Return what `similar` returns for every channel of a place, in little more time than for one."""
         count = self.run["places"][self._channel(place, 0)]["channels"]
         return list(self._most_similar(place, slice(0, count), n))
 
     def correlations(self, place: str) -> Tensor:
-        """(C, C): how the maxima of a place's channels correlate with each other; 0 of one that never varies."""
+        """Return (C, C): how the maxima of a place's channels correlate with each other; 0 for one that never varies."""
         own = self._own_maxima(place, slice(0, self.run["places"][self._channel(place, 0)]["channels"]))
         return own.T @ own
 
@@ -278,14 +281,14 @@ class Index:
 
     @checks_kinds_but("place", "method")
     def projections(
-        self, place: str, channel: int, n: int = 9, distinct: bool = False, method: str | Rules = "deconvnet"
+        self, place: str, channel: int, n: int = 9, distinct: bool = False, method: Method | Rules = "deconvnet"
     ) -> Reconstructions:
         """Return the projections of a unit in its strongest pictures, each with its own patch.
 
-        The pictures are read and recorded again. What differs from the scan is said in the notes.
+        The pictures are read and recorded again. The notes say what differs from the scan.
 
         Raises:
-            PictureError: a picture is not there any more, or has changed.
+            PictureError: a picture is missing now, or has changed.
             ModelError: the network is not the one that was scanned.
         """
         found = self.top(place, channel, n, distinct)
@@ -294,13 +297,13 @@ class Index:
         winners = [Winner(place, channel, entry.picture, entry.key, entry.position, entry.value) for entry in found]
         return next(iter(self.projected([winners], method)))
 
-    def projected(self, units: Sequence[Sequence[Winner]], method: str | Rules = "deconvnet") -> Iterator[Reconstructions]:
+    def projected(self, units: Sequence[Sequence[Winner]], method: Method | Rules = "deconvnet") -> Iterator[Reconstructions]:
         """Yield the projections of many units, each in its own pictures; every picture is read and recorded once."""
         columns = self._columns
         return projections(self.network, lambda number: self.source(columns[number]), units, method)
 
     def single_projections(
-        self, units: Sequence[Sequence[Winner]], read: Callable[[int], Any], method: str | Rules = "deconvnet"
+        self, units: Sequence[Sequence[Winner]], read: Callable[[int], Any], method: Method | Rules = "deconvnet"
     ) -> Iterator[tuple[tuple[int, int], Reconstruction]]:
         """Yield ((unit, rank), projection) as they come, those of one picture together; none of them is kept.
 
@@ -311,7 +314,7 @@ class Index:
 
     @checks_kinds_but("image", "region")
     def fires(self, image: Source | int, region: Sequence[int] | None = None, n: int = 20) -> list[Fires]:
-        """Return the units that respond to a picture more than they do to others, those first that respond to fewer.
+        """Return the units that respond to a picture more than to others, beginning with those that respond to the fewest.
 
         Args:
             image: a picture, as for `Network.project`, or the number of one that was scanned.
@@ -322,15 +325,15 @@ class Index:
         return [Fires(*found) for found in fires(self.run, recording, region, self._histograms, n)]
 
     def shares(self, values: Tensor) -> Any:
-        """(units,): of all pictures, how many each unit responds to less than by these values, one for every unit, in order."""
+        """Return (units,): the share of all pictures to which each unit responds less than these values, one per unit."""
         return shares(values, self._histograms)
 
     @cached_property
     def network(self) -> Network:
-        """The network that was scanned, opened again if it was not given; its weights are compared.
+        """The network that was scanned, opened again if none was passed; its weights are compared.
 
         Raises:
-            ModelError: it was a live module and was not given, or is another one now.
+            ModelError: it was a live module and was not passed, or is another one now.
         """
         network, how = self._network, self.run["opened"]
         if network is None and how is None:
@@ -341,8 +344,8 @@ class Index:
         network = open_again(self.run) if network is None else network
         if weights_hash(network) != self.run["weights"]:
             raise ModelError(
-                f"index: the weights of {network.name} are not those that were scanned. Give the network that was, or scan "
-                "anew, into another folder."
+                f"index: the weights of {network.name} are not those that were scanned. Pass the network that was, or scan "
+                "again, into another folder."
             )
         return network
 
@@ -350,14 +353,14 @@ class Index:
         """Return a picture of the list, read again.
 
         Raises:
-            PictureError: it is not there any more, or has changed since.
+            PictureError: it is missing now, or has changed since.
         """
         entry = Entry(picture.key, picture.source, picture.offset, picture.length, picture.label)
         return self._reader.read(entry, picture.content)
 
     @cached_property
     def _reader(self) -> Reader:
-        return Reader(self.folder, None if self._given is None else open_pictures(self._given))
+        return Reader(self.folder, None if self._source_pictures is None else open_pictures(self._source_pictures))
 
     @cached_property
     def _columns(self) -> list[ScannedPicture]:
@@ -434,7 +437,9 @@ class Index:
     def _first(self, rows: list[Found], n: int, distinct: bool) -> list[Found]:
         """Return the first `n`, each told which earlier one it is nearly identical to, or without those that are."""
         if n < 1 or n > self.run["keep"]:
-            raise ShapeError(f"n: {n} came, but the scan kept {self.run['keep']} pictures a unit; ask for 1 to that many.")
+            raise ShapeError(
+                f"n: {n} came, but the scan kept {counted(self.run['keep'], 'picture')} per unit. Ask for no more."
+            )
         found = list[Found]()
         for entry in rows:
             near = next((other.rank for other in found if self._near(entry.picture, other.picture)), None)

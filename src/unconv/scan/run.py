@@ -239,20 +239,20 @@ def spans(seen: Seen) -> list[list[list[int]]]:
 
     A map whose units all see the same, or that has no axis of its own for one of the image's, has one row.
     """
-    field, size = seen.field, seen.shape[1:]
-    axes = len(field.stride)
+    receptive_field, size = seen.receptive_field, seen.shape[1:]
+    axes = len(receptive_field.stride)
     more = len(size) - axes  # frames that the network puts into its batch
     found = []
     for axis in range(axes):
         along = more + axis
-        count = size[along] if along >= 0 and any(field.stride) else 1
+        count = size[along] if along >= 0 and any(receptive_field.stride) else 1
         pairs = [_along(seen, axis, at) for at in range(count)]
         found.append([[start for start, _ in pairs], [end for _, end in pairs]])
     return found
 
 
 def _along(seen: Seen, axis: int, at: int) -> tuple[int, int]:
-    axes = len(seen.field.stride)
+    axes = len(seen.receptive_field.stride)
     position = [at if other == axis else 0 for other in range(axes)]
-    box = seen.field.box(position, position)
+    box = seen.receptive_field.box(position, position)
     return box[axis], box[axes + axis]

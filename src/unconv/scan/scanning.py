@@ -17,6 +17,7 @@ from torch import Tensor
 from unconv.errors import ScanError, ShapeError
 from unconv.files.file import said_in_words
 from unconv.files.lock import lock
+from unconv.progress import Progress
 from unconv.reverse.maps import Maps
 from unconv.reverse.network import Network
 from unconv.scan.gather import BLOCK, Gathers
@@ -25,7 +26,6 @@ from unconv.scan.reading import Read, read_ahead
 from unconv.scan.shards import FOLDER, Shard, heading, save, shard_path
 from unconv.scan.top import Top, draws
 
-Progress = Callable[[str, float, int], None]
 Tell = Callable[[int, float], None]
 """Is told of pictures that are done, and of the seconds that the network took for them."""
 SHARD = 4096
@@ -159,6 +159,7 @@ class Block:
         size = job.maps.batch
         if self.filled + size > BLOCK:
             self.settle()
+        # The last batch is filled up with zeros, so that every batch has one shape; `here` is false for those rows.
         rows, numbers = slice(self.filled, self.filled + size), torch.arange(size) + self.first + self.taken
         draw = draws(numbers)
         here = torch.tensor([read.image is not None for read in batch] + [False] * (size - len(batch)))

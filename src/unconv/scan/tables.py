@@ -127,7 +127,7 @@ def _rows(pa: Any, run: Mapping[str, Any], place: Mapping[str, Any], kept: Place
     kinds = np.concatenate([np.full(len(part[0]), number) for number, part in enumerate(parts)])
     columns = [torch.cat([part[k] for part in parts]).numpy() for k in range(6)]
     channels, rank, score, value, picture, position = columns
-    order = np.lexsort((rank, kinds, channels))
+    order = np.lexsort((rank, kinds, channels))  # lexsort's last key is the first to sort by
     names = np.array([part[6] for part in parts])[kinds][order]
     boxes = boxes_of(position[order], place, run["input"][1:])
     return {

@@ -1,4 +1,4 @@
-"""What is kept of many pictures for the units of one place, and how two such results become one.
+"""The strongest pictures and other statistics of the units of one place, and how to merge two such results.
 
 `merge` is associative and does not depend on the order: one process, many, and a run that goes on give the same numbers.
 """
@@ -66,7 +66,7 @@ class Lists:
 
 @dataclass(frozen=True)
 class Levels:
-    """Of each channel and each octave of activation one picture, drawn by the smallest of random numbers.
+    """One picture for each channel and octave of activation, drawn by the smallest of random numbers.
 
     Args:
         draw: (C, BINS) int64, the random number of the picture; the largest integer where no picture reached that level.
@@ -99,7 +99,7 @@ class Levels:
 
 @dataclass(frozen=True)
 class PlaceTop:
-    """What is kept for the units of one place.
+    """The results of a scan for the units of one place.
 
     Args:
         strongest: the pictures with the largest maxima.
@@ -142,7 +142,7 @@ class PlaceTop:
 
 @dataclass(frozen=True)
 class Top:
-    """What is kept of some pictures for all places of a run.
+    """The results of some pictures for all places of a run.
 
     Args:
         parts: of each part of the list of pictures that is in it, by the number of its first picture, how many were read.

@@ -14,6 +14,7 @@ import torch
 
 from unconv.pictures.preprocess import shown
 from unconv.reverse.batch_recording import BatchRecording, Chosen
+from unconv.reverse.method_table import Method
 from unconv.reverse.methods import Rules
 from unconv.reverse.model import Recording
 from unconv.reverse.network import Network
@@ -43,7 +44,7 @@ class Winner:
 
 
 def projections(
-    network: Network, read: Callable[[int], Any], units: Sequence[Sequence[Winner]], method: str | Rules = "deconvnet"
+    network: Network, read: Callable[[int], Any], units: Sequence[Sequence[Winner]], method: Method | Rules = "deconvnet"
 ) -> Iterator[Reconstructions]:
     """Yield the projections of each unit in its pictures, as soon as they are all there.
 
@@ -63,7 +64,7 @@ def projections(
 
 
 def single_projections(
-    network: Network, read: Callable[[int], Any], units: Sequence[Sequence[Winner]], method: str | Rules = "deconvnet"
+    network: Network, read: Callable[[int], Any], units: Sequence[Sequence[Winner]], method: Method | Rules = "deconvnet"
 ) -> Iterator[tuple[_Number, Reconstruction]]:
     """Yield each winner's number, of the unit and among its winners, and its projection; those of one picture together.
 
@@ -108,7 +109,7 @@ def single_projections(
 
 
 def _of_one(
-    network: Network, source: Any, units: Sequence[Sequence[Winner]], numbers: Sequence[_Number], method: str | Rules
+    network: Network, source: Any, units: Sequence[Sequence[Winner]], numbers: Sequence[_Number], method: Method | Rules
 ) -> Iterator[tuple[_Number, Reconstruction]]:
     """Yield the winners of one picture."""
     places = dict.fromkeys(units[unit][rank].place for unit, rank in numbers)
@@ -118,7 +119,7 @@ def _of_one(
         yield from zip(those, _projected(recording, [units[unit][rank] for unit, rank in those], method), strict=True)
 
 
-def _projected(recording: Recording, winners: Sequence[Winner], method: str | Rules) -> Iterator[Reconstruction]:
+def _projected(recording: Recording, winners: Sequence[Winner], method: Method | Rules) -> Iterator[Reconstruction]:
     """Return the projections of units of one place in one picture, in their order."""
     positions = torch.tensor([winner.position for winner in winners], dtype=torch.int64)
     channels = [winner.channel for winner in winners]

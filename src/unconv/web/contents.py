@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from unconv.errors import ShapeError
+from unconv.errors import ShapeError, counted
 from unconv.files import file_names
+from unconv.reverse.method_table import Method
 from unconv.reverse.methods import Rules, method_named
 from unconv.scan import Index
 from unconv.scan.index import Found, UnitStatistics
@@ -85,11 +86,13 @@ class Contents:
         ShapeError: the network takes no pictures, or fewer were kept than are to be shown.
     """
 
-    def __init__(self, index: Index, n: int = 9, distinct: bool = True, method: str | Rules = "deconvnet") -> None:
+    def __init__(self, index: Index, n: int = 9, distinct: bool = True, method: Method | Rules = "deconvnet") -> None:
         if len(index.run["input"]) != 3:
             raise ShapeError(f"site: {index.run['network']} takes no pictures, but {len(index.run['input']) - 1} axes.")
         if not 1 <= n <= _MOST:
-            raise ShapeError(f"site: {n} pictures a unit came, but 1 to {_MOST} were needed. Choose as many.")
+            raise ShapeError(
+                f"site: {counted(n, 'picture')} per unit came, but 1 to {_MOST} were needed. Choose another number."
+            )
         self.index, self.n, self.distinct, self.method = index, n, distinct, method_named(method)
         height, width = index.run["input"][1:]
         self.frame = (int(height), int(width))
@@ -105,8 +108,8 @@ class Contents:
         ]
 
     def _place(self, number: int, facts: dict[str, Any], folder: str, statistics: list[UnitStatistics]) -> ShownPlace:
-        field = facts["receptive_field"] if any(facts["stride"]) else self.frame
-        cell, small = (Cell.of(field, self.frame, side) for side in (self.side, SMALL))
+        receptive_field = facts["receptive_field"] if any(facts["stride"]) else self.frame
+        cell, small = (Cell.of(receptive_field, self.frame, side) for side in (self.side, SMALL))
         return ShownPlace(number, facts, folder, cell, small, [self._unit(number, unit) for unit in statistics])
 
     def _unit(self, number: int, unit: UnitStatistics) -> ShownUnit:
@@ -142,14 +145,14 @@ class Contents:
 
     @cached_property
     def next_random(self) -> dict[tuple[int, int], ShownUnit]:
-        """Of every live unit another: they lead through all of them."""
+        """Return a successor for every live unit, so that the links lead through all of them."""
         live = [unit for unit in self.units if unit.top]
         random.Random(_SEED).shuffle(live)
         return {(a.place, a.channel): b for a, b in zip(live, live[1:] + live[:1], strict=True)}
 
     @cached_property
     def sampled(self) -> list[list[ShownUnit]]:
-        """Of every place at most nine live units, drawn at random, by channel."""
+        """Return at most nine live units of every place, drawn at random, by channel."""
         drawn = random.Random(_SEED)
         return [
             sorted(drawn.sample(place.live, min(9, len(place.live))), key=lambda unit: unit.channel) for place in self.places

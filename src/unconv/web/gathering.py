@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor
 
 from unconv.errors import PictureError
 from unconv.pictures.preprocess import shown
+from unconv.progress import Progress
 from unconv.reverse.reconstruction import Reconstruction
 from unconv.scan.index import Found
 from unconv.scan.winners import Winner, difference
@@ -19,7 +20,6 @@ from unconv.web.tiles import Cell, patch_tile, projection_tile, thumbnail
 
 PROJECTION, PATCH, LEVEL, LOWEST, THUMBNAIL = "projection", "patch", "level", "lowest", "thumbnail"
 
-Progress = Callable[[str, float, int], None]
 """Told what is being done, how much of it, and of how much."""
 
 

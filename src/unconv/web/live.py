@@ -130,6 +130,7 @@ class Live:
             there = slice(first, first := first + place["channels"])
             value = values[there].numpy()
             share = None if shares is None else shares[there]
+            # By share first, then by value; a dead unit, and one that overflowed, is never among the strongest.
             order = np.lexsort((-value, -value if share is None else -share))
             chosen = [k for k in order.tolist() if 0 < value[k] < np.inf][:_SHOWN]
             found.append(

@@ -59,7 +59,7 @@ def _guarded(answers: Answers, token: str, hosts: set[str]) -> Application:
         Route("/live/pictures/{picture:int}/{place:int}/{channel:int}", answers.unit),
         Route("/live/pictures/{picture:int}/{place:int}/{channel:int}/trust", answers.trust),
         Route("/live/progress", answers.progress),
-        Route("/{path:path}", answers.file),
+        Route("/{path:path}", answers.file),  # last: it matches everything
     ]
     return Guard(Starlette(routes=routes, lifespan=answers.lifespan), token, hosts)
 

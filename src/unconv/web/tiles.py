@@ -69,9 +69,9 @@ class Cell:
     width: int
 
     @classmethod
-    def of(cls, field: Sequence[int], frame: Sequence[int], side: int) -> Cell:
-        """Return the cell for units that see `field` of a picture of size `frame`: at most `side` pixels long."""
-        window = (min(field[0], frame[0]), min(field[1], frame[1]))
+    def of(cls, receptive_field: Sequence[int], frame: Sequence[int], side: int) -> Cell:
+        """Return the cell for units that see `receptive_field` of a picture of size `frame`: at most `side` pixels long."""
+        window = (min(receptive_field[0], frame[0]), min(receptive_field[1], frame[1]))
         share = min(1.0, side / max(window))
         return cls(window, max(1, round(window[0] * share)), max(1, round(window[1] * share)))
 

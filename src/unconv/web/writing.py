@@ -12,11 +12,13 @@ from pathlib import Path
 from unconv.errors import WriteError
 from unconv.files import write
 from unconv.files.file import said_in_words
+from unconv.progress import Progress
 from unconv.render.page import keys, stylesheet, wall_script
+from unconv.reverse.method_table import Method
 from unconv.reverse.methods import Rules
 from unconv.scan import Index
 from unconv.web.contents import Contents
-from unconv.web.gathering import Gathering, Progress
+from unconv.web.gathering import Gathering
 from unconv.web.pages import Pages
 from unconv.web.sheets import PairSheet, Thumbnails, UnitSheet
 from unconv.web.spool import Spool
@@ -30,7 +32,7 @@ def write_site(
     folder: str | Path,
     n: int = 9,
     distinct: bool = True,
-    method: str | Rules = "deconvnet",
+    method: Method | Rules = "deconvnet",
     progress: Progress | None = None,
 ) -> list[str]:
     """Write the site of an index into a folder; stopped, it goes on where it was. Return what was noted on the way.

@@ -11,16 +11,17 @@ import typer
 
 from unconv.cli.groups import Group
 from unconv.cli.options import AsJson, At, Method, Model, Quiet, opens_network
+from unconv.cli.parsing import read_rules
 from unconv.cli.preparing import open_network, saying
 from unconv.cli.progress import print_table, remark, show_progress
-from unconv.errors import ModelError
+from unconv.errors import ModelError, counted
 
 if TYPE_CHECKING:
     from unconv.scan import Index
 
 GROUP = Group("Data sets", 2)
 
-Folder = Annotated[Path, typer.Argument(help="The folder of a scan, as `unconv index` wrote it.")]
+Folder = Annotated[Path, typer.Argument(help="The folder of a scan that `unconv index` wrote.")]
 
 
 @GROUP.command
@@ -31,48 +32,51 @@ def index(
     pictures: Annotated[
         Path,
         typer.Argument(
-            help="A folder of pictures, whose subfolders are labels; a .tar, .parquet, .npy or .npz file, or a folder of them; "
+            help="A folder of pictures, with subfolders as labels; a .tar, .parquet, .npy or .npz file, or a folder of them; "
             "or a text file with a picture a line."
         ),
     ],
-    out: Annotated[Path, typer.Option("-o", "--out", help="The folder to write; a scan in it goes on.")] = Path("unconv-index"),
+    out: Annotated[Path, typer.Option("-o", "--out", help="The folder to write. An unfinished scan in it continues.")] = Path(
+        "unconv-index"
+    ),
     at: At = None,
     keep: Annotated[int, typer.Option(help="Pictures to keep for each unit.")] = 32,
-    lowest: Annotated[bool, typer.Option("--lowest", help="Keep the smallest values of each unit, too.")] = False,
-    maxima: Annotated[bool, typer.Option(help="Keep the maxima of every picture: 2 bytes for each unit and picture.")] = True,
+    lowest: Annotated[bool, typer.Option("--lowest", help="Also keep the smallest values of each unit.")] = False,
+    maxima: Annotated[bool, typer.Option(help="Keep every picture's maxima, 2 bytes per unit and picture.")] = True,
     part: Annotated[
-        str, typer.Option(help="3/16: the share of the third of sixteen processes or machines that write into one folder.")
+        str,
+        typer.Option(
+            help="Do one part of the scan: 3/16 is the third of sixteen processes or machines that write to the same folder."
+        ),
     ] = "1/1",
     batch: Annotated[
-        int | None, typer.Option(help="Pictures that run together; by default 16 or, if its maps are large, 8; on a GPU 64.")
+        int | None, typer.Option(help="Pictures per batch. Default: 16, or 8 where the maps are large; 64 on a GPU.")
     ] = None,
-    threads: Annotated[int | None, typer.Option(help="Threads that read pictures; by default one a core.")] = None,
+    threads: Annotated[int | None, typer.Option(help="Threads that read pictures. Default: one per core.")] = None,
     devices: Annotated[
-        str | None, typer.Option(help='A process for each of these: "cuda:0,cuda:1"; "all": every GPU, or every core.')
+        str | None, typer.Option(help='Start a process for each device: "cuda:0,cuda:1"; or "all" for every GPU or every core.')
     ] = None,
     ray: Annotated[
-        str | None, typer.Option(help='"local", or the address of a Ray cluster whose machines all read the pictures.')
+        str | None,
+        typer.Option(help='"local", or the address of a Ray cluster. All its machines must be able to read the pictures.'),
     ] = None,
     cores: Annotated[
-        int | None, typer.Option(help="Threads that a process computes with on a CPU; a scan goes on with those it began with.")
+        int | None, typer.Option(help="Threads per process on a CPU. A resumed scan keeps the number it began with.")
     ] = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with the scan in the folder; so it does without this, too.")
-    ] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the scan in the folder. This is the default.")] = False,
     skip_damaged: Annotated[
-        bool, typer.Option("--skip-damaged", help="Exit with status 0 though pictures could not be read.")
+        bool, typer.Option("--skip-damaged", help="Exit with status 0 even if some pictures could not be read.")
     ] = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Find the strongest pictures of every unit over a data set. Stopped, it goes on where it was; so does a grown folder."""
+    """Find every unit's strongest pictures in a data set. A scan that was stopped, or whose folder has grown, continues."""
     from unconv.scan import scan_part
     from unconv.scan.opening import open_pictures
 
     listing = open_pictures(pictures)
     if listing.left_out:
-        many = "1 file" if listing.left_out == 1 else f"{listing.left_out} files"
-        remark(f"left out {many} in {pictures}: no pictures by their names.", as_json or quiet)
+        remark(f"left out {counted(listing.left_out, 'file')} in {pictures}: no pictures by their names.", as_json or quiet)
     network = open_network(model, quiet, **opening)
     with show_progress(as_json or quiet, "trying the network") as progress:
         told = saying(network.preparation, as_json or quiet, progress)
@@ -90,9 +94,9 @@ def index(
 @GROUP.command
 def top(
     folder: Folder,
-    at: Annotated[str | None, typer.Option(help="A place that was scanned; without it, all are listed.")] = None,
-    channel: Annotated[int, typer.Option(help="The channel, from 0.")] = 0,
-    n: Annotated[int, typer.Option("-n", help="How many pictures.")] = 9,
+    at: Annotated[str | None, typer.Option(help="A place that was scanned. Default: list all of them.")] = None,
+    channel: Annotated[int, typer.Option(help="The channel, counted from 0.")] = 0,
+    n: Annotated[int, typer.Option("-n", help="Number of pictures.")] = 9,
     distinct: Annotated[
         bool, typer.Option("--distinct", help="Leave out pictures nearly identical to a stronger one.")
     ] = False,
@@ -122,25 +126,25 @@ def top(
 def figure(
     folder: Folder,
     at: Annotated[list[str], typer.Option(help="A place that was scanned; may be repeated.")],
-    channels: Annotated[str, typer.Option(help='Channels: 3,17; or "random:4" of those that respond.')] = "random:3",
-    seed: Annotated[int, typer.Option(help="Of the random channels.")] = 0,
-    n: Annotated[int, typer.Option("-n", help="Pictures a unit.")] = 9,
-    columns: Annotated[int, typer.Option("--columns", help="Units a row.")] = 3,
-    rows: Annotated[int | None, typer.Option("--rows", help="Rows of units; instead of --columns.", min=1)] = None,
-    side: Annotated[int, typer.Option("--side", help="Pixels of a tile's longer side, at most.")] = 64,
+    channels: Annotated[str, typer.Option(help='Channels: 3,17; or "random:4" for four that respond, at random.')] = "random:3",
+    seed: Annotated[int, typer.Option(help="Seed for the choice of random channels.")] = 0,
+    n: Annotated[int, typer.Option("-n", help="Pictures per unit.")] = 9,
+    columns: Annotated[int, typer.Option("--columns", help="Units per row.")] = 3,
+    rows: Annotated[int | None, typer.Option("--rows", help="Rows of units, in place of --columns.", min=1)] = None,
+    side: Annotated[int, typer.Option("--side", help="Largest side of a tile, in pixels.")] = 64,
     distinct: Annotated[bool, typer.Option(help="Leave out pictures nearly identical to a stronger one.")] = True,
     method: Method = "deconvnet",
     out: Annotated[Path, typer.Option("-o", "--out", help="The file to write: .png, .pdf or .svg.")] = Path("figure.png"),
     quiet: Quiet = False,
 ) -> None:
-    """Draw the paper's figure 2: each unit's projections in its strongest pictures, beside the patches it saw."""
+    """Draw figure 2 of the paper: each unit's projections in its strongest pictures, beside the patches it saw."""
     from unconv.report.figure import chosen_units, save_figure
     from unconv.scan import Index
 
     index = Index(folder)
     units = chosen_units(index, at, channels, seed)
     columns = columns if rows is None else -(-len(units) // rows)
-    for note in save_figure(index, out, units, n, columns, side, distinct, method):
+    for note in save_figure(index, out, units, n, columns, side, distinct, read_rules(method)):
         remark(note, quiet)
     if channels.startswith("random"):
         named = ", ".join(f"{place} {channel}" for place, channel in units)
@@ -151,23 +155,21 @@ def figure(
 @GROUP.command
 def site(
     folder: Folder,
-    out: Annotated[Path, typer.Option("-o", "--out", help="The folder to write; stopped, it goes on where it was.")] = Path(
+    out: Annotated[Path, typer.Option("-o", "--out", help="The folder to write. A stopped run continues where it was.")] = Path(
         "unconv-site"
     ),
-    n: Annotated[int, typer.Option("-n", help="Pictures a unit.")] = 9,
+    n: Annotated[int, typer.Option("-n", help="Pictures per unit.")] = 9,
     distinct: Annotated[bool, typer.Option(help="Leave out pictures nearly identical to a stronger one.")] = True,
     method: Method = "deconvnet",
-    packed: Annotated[
-        bool, typer.Option("--zip", help="Pack the folder into one file, too, with .zip behind its name.")
-    ] = False,
+    packed: Annotated[bool, typer.Option("--zip", help="Also pack the folder into one .zip file beside it.")] = False,
     quiet: Quiet = False,
 ) -> None:
-    """Write a page for every unit, layer and picture of a scan: a folder that a browser opens, or any server serves."""
+    """Write a page for every unit, layer and picture of a scan, in a folder that opens in a browser or on any server."""
     from unconv.scan import Index
     from unconv.web import write_site, zipped
 
     with show_progress(quiet, "reading the index") as progress:
-        missing = write_site(Index(folder), out, n, distinct, method, progress)
+        missing = write_site(Index(folder), out, n, distinct, read_rules(method), progress)
     for note in missing:
         remark(f"not shown: {note}", quiet)
     print(f"wrote {out / 'index.html'}")
@@ -183,15 +185,17 @@ def site(
 @opens_network
 def serve(
     model: Annotated[
-        str, typer.Argument(help="The folder of a scan, as `unconv index` wrote it; or a model, as of the other commands.")
+        str, typer.Argument(help="The folder of a scan that `unconv index` wrote, or a model as for the other commands.")
     ],
     opening: dict[str, Any],
-    site: Annotated[Path | None, typer.Option(help="The site of that scan, as `unconv site` wrote it: its pages, too.")] = None,
-    host: Annotated[str, typer.Option(help="The address to listen at; by default no other machine is let in.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="The port; 0: any that is free.", min=0, max=65535)] = 0,
+    site: Annotated[Path | None, typer.Option(help="Also serve the site of that scan, which `unconv site` wrote.")] = None,
+    host: Annotated[
+        str, typer.Option(help="The address to listen on. By default, other machines cannot connect.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="The port; 0 takes any free one.", min=0, max=65535)] = 0,
     quiet: Quiet = False,
 ) -> None:
-    """Serve a page that takes a picture and shows what sees it: drop one, drag over a part, click a unit. Ctrl-C ends it."""
+    """Serve a page on which to drop a picture, drag over a part of it and click the units that respond. Ctrl-C ends it."""
     from unconv.scan.run import FILE
     from unconv.web import Live
     from unconv.web import serve as listen
@@ -199,6 +203,7 @@ def serve(
     if (Path(model) / FILE).is_file():
         from unconv.scan import Index
 
+        # A scan names its network and preparation: other options would be ignored in silence.
         if given := [name for name, value in opening.items() if value]:
             raise ModelError(
                 f"serve: --{given[0]} is for models, but {model} is a scan, of which the network is known. Leave it out."
@@ -237,8 +242,10 @@ def _told(found: Index, faults: tuple[str, ...], skip_damaged: bool, as_json: bo
     if as_json:
         print(json.dumps(numbers, indent=1))
     else:
-        counts = f"{numbers['units']:,} units of {numbers['places']} places, {numbers['dead']:,} of them dead"
-        print(f"wrote {found.folder}: {counts}, over {numbers['read']:,} of {numbers['pictures']:,} pictures")
+        counts = (
+            f"{counted(numbers['units'], 'unit')} of {counted(numbers['places'], 'place')}, {numbers['dead']:,} of them dead"
+        )
+        print(f"wrote {found.folder}: {counts}, over {numbers['read']:,} of {counted(numbers['pictures'], 'picture')}")
     if (damaged or faults) and not skip_damaged:
         raise typer.Exit(1)
 
@@ -252,7 +259,9 @@ def _list_places(found: Index, as_json: bool) -> None:
         print(json.dumps([{"place": place, "units": n, "dead": dead} for place, (n, dead) in counts.items()], indent=1))
         return
     rows = [(place, str(n), str(dead)) for place, (n, dead) in counts.items()]
-    print_table(("place", "units", "dead"), rows, f"{found.run['network']}, {len(found.pictures()):,} pictures", right=True)
+    print_table(
+        ("place", "units", "dead"), rows, f"{found.run['network']}, {counted(len(found.pictures()), 'picture')}", right=True
+    )
 
 
 def _joined(numbers: tuple[int, ...]) -> str:

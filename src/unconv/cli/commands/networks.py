@@ -25,10 +25,10 @@ from unconv.cli.options import (
     Unit,
     opens_network,
 )
-from unconv.cli.parsing import read_channels, read_unit
+from unconv.cli.parsing import read_channels, read_rules, read_unit
 from unconv.cli.preparing import open_network, saying
 from unconv.cli.progress import leading_to, print_table, remark, show_progress
-from unconv.errors import printable
+from unconv.errors import counted, printable
 
 GROUP = Group("Networks", 1)
 
@@ -39,7 +39,7 @@ def demo(
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Project three photographs with the network in the box: a page to look at, without a download."""
+    """Project three photographs with the network that comes with unconv, and write a page. Downloads nothing."""
     from unconv import box, load
     from unconv.report import Request, reports
 
@@ -57,7 +57,7 @@ def places(
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """List the places of a network: what can be looked at, and how much of the picture its units see."""
+    """List the places of a network that can be looked at, and how much of the picture their units see."""
     from dataclasses import asdict
 
     network = open_network(model, quiet, **opening)
@@ -90,25 +90,22 @@ def project(
         bool,
         typer.Option(
             "--trust",
-            help="State on each unit's page how far to trust it; takes some hundred runs of the network up to each layer.",
+            help="Say on each unit's page how far to trust it. Runs the network about a hundred times up to each layer.",
         ),
     ] = False,
     skip_damaged: Annotated[
         bool,
-        typer.Option(
-            "--skip-damaged", help="Leave pictures out that cannot be read, and name them; without it they end the run."
-        ),
+        typer.Option("--skip-damaged", help="Skip pictures that cannot be read, and name them; by default they end the run."),
     ] = False,
     out: Folder = Path("unconv-out"),
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Show which structure of a picture, or of several, drives the units of a network: a folder of pages."""
-    from unconv import Rules
+    """Show which structures in one or more pictures drive the units of a network. Writes a folder of pages."""
     from unconv.report import Request, refuse_folder, report, reports
 
     request = Request(
-        tuple(at or ()), read_channels(channels), read_unit(unit), Rules(method, activations, gates=gates), dtype, trust
+        tuple(at or ()), read_channels(channels), read_unit(unit), read_rules(method, activations, gates), dtype, trust
     )
     refuse_folder(out)  # now, and not after the network is loaded
     network = open_network(model, quiet, **opening)
@@ -133,17 +130,16 @@ def project(
 def check(
     model: Model,
     opening: dict[str, Any],
-    image: Annotated[Path | None, typer.Argument(help="A picture or an array, .npy; by default noise.")] = None,
+    image: Annotated[Path | None, typer.Argument(help="A picture or an array (.npy). Default: noise.")] = None,
     method: Method = "deconvnet",
     activations: ActivationsOption = "rectify",
     gates: Gates = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Say whether a network can be run backwards, and prove it on this one: exit status 1 if not."""
-    from unconv import Rules
+    """Check whether a network can be run backwards, and prove it with tests on this network. Exit status 1 if not."""
 
-    found = open_network(model, quiet, **opening).check(image, Rules(method, activations, gates=gates))
+    found = open_network(model, quiet, **opening).check(image, read_rules(method, activations, gates))
     print(json.dumps(found.numbers(), indent=1) if as_json else found.text())
     if not found.reversible:
         raise typer.Exit(1)
@@ -155,7 +151,7 @@ def bench(
     model: Model,
     opening: dict[str, Any],
     image: Annotated[
-        Path | None, typer.Argument(help="A picture or an array, .npy; by default noise, which costs as much.")
+        Path | None, typer.Argument(help="A picture or an array (.npy). Default: noise, which costs as much.")
     ] = None,
     at: At = None,
     channels: Channels = "all",
@@ -167,23 +163,22 @@ def bench(
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Time what this machine reaches: every unit of every place, beside the rate of the convolution itself."""
+    """Measure how fast this machine projects every unit of every place, compared with the convolution itself."""
     import torch
 
-    from unconv import Rules
     from unconv.reverse.bench import bench as timed
 
     network = open_network(model, quiet, **opening)
     noise = torch.randn(network.input_size, generator=torch.Generator().manual_seed(0))
     with show_progress(as_json or quiet) as progress:
-        asked = (tuple(at or ()), read_channels(channels), read_unit(unit), Rules(method, activations, gates=gates), dtype)
+        asked = (tuple(at or ()), read_channels(channels), read_unit(unit), read_rules(method, activations, gates), dtype)
         told = progress if image is None else saying(network.preparation, as_json or quiet, progress)
         numbers = timed(network, noise if image is None else image, *asked, told)
     if as_json:
         print(json.dumps(numbers, indent=1))
         return
     made = f"{network.name}, {times(numbers['image'])}, {method}, {numbers['dtype']}, on {numbers['device']}"
-    title, rows = f"{made}, {numbers['threads']} threads, torch {numbers['torch']}", []
+    title, rows = f"{made}, {counted(numbers['threads'], 'thread')}, torch {numbers['torch']}", []
     for row in (*numbers["places"], numbers["total"]):
         error = "" if row["error"] is None else f"{row['error']:.1e}"
         counts = (f"{row['units']:,}", f"{row['seconds']:.2f}", f"{row['units_per_second']:,.0f}", f"{row['gflop']:,.1f}")

@@ -13,14 +13,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from unconv.cli import several
-from unconv.cli.estimating import estimated, kernel_places, write_kernel
+from unconv.cli.estimating import estimated, kernel_files, write_kernel
 from unconv.cli.groups import Group
 from unconv.cli.options import AsJson, Quiet, one_of
-from unconv.cli.progress import Progress, print_table, remark, show_progress
-from unconv.errors import UnconvError, printable
+from unconv.cli.progress import print_table, remark, show_progress
+from unconv.errors import UnconvError, counted, printable
 from unconv.files import refuse_unwritable, uninterrupted, write
 from unconv.inverse.fields.image.table import METHODS, boundary_help, method_help, strength_help
 from unconv.inverse.operators.boundaries import BOUNDARIES
+from unconv.progress import Progress
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -62,50 +63,49 @@ def deblur(
     noise: Annotated[str, typer.Option(help="estimate, poisson, or a standard deviation in the picture's units.")] = "estimate",
     boundary: Annotated[str, typer.Option(help=boundary_help(), autocompletion=one_of(BOUNDARIES))] = "unknown",
     method: Annotated[str, typer.Option(help=method_help(), autocompletion=one_of(["auto", *METHODS]))] = "auto",
-    steps: Annotated[int | None, typer.Option(help="The most steps that the method may make.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Largest number of steps.")] = None,
     strength: Annotated[float | None, typer.Option(help=strength_help())] = None,
-    axes: Annotated[
-        str | None, typer.Option(help="What the axes are, where they cannot be told: DHW, NHW, HWC, TZCYX.")
-    ] = None,
+    axes: Annotated[str | None, typer.Option(help="Name the axes where they cannot be told: DHW, NHW, HWC, TZCYX.")] = None,
     memory: Annotated[
-        float | None, typer.Option(help="GiB to use; larger pictures go in tiles. By default half of the memory.")
+        float | None,
+        typer.Option(help="Memory to use, in GiB; larger pictures are restored in tiles. Default: half of what there is."),
     ] = None,
     gain: Annotated[
-        float | None, typer.Option(help="Of the camera: counts for each electron; what is left out of the four is estimated.")
+        float | None,
+        typer.Option(help="The camera's gain, in counts per electron. Camera settings that are left out are estimated."),
     ] = None,
-    offset: Annotated[float | None, typer.Option(help="Of the camera: counts without light.")] = None,
-    read_noise: Annotated[float | None, typer.Option(help="Of the camera: standard deviation, in electrons.")] = None,
-    background: Annotated[
-        str, typer.Option(help="Light that was not blurred, in the picture's units; or estimate. It is taken away.")
-    ] = "0",
+    offset: Annotated[float | None, typer.Option(help="The camera's offset: counts without light.")] = None,
+    read_noise: Annotated[float | None, typer.Option(help="The camera's read noise: standard deviation, in electrons.")] = None,
+    background: Annotated[str, typer.Option(help="Background light to subtract, in the picture's units; or estimate.")] = "0",
     linear: Annotated[
         bool | None,
         typer.Option(
             "--linear/--no-linear",
-            help="It was blurred as light, as by a lens, not as samples; by default photographs tell which.",
+            help="The blur acted on light, as a lens does, not on the samples. By default, a photograph's file decides.",
         ),
     ] = None,
-    enlarge: Annotated[int | None, typer.Option(help="Restore on a grid this many times as fine.")] = None,
+    enlarge: Annotated[int | None, typer.Option(help="Restore on a grid this many times finer.")] = None,
     out: Annotated[
         Path | None,
         typer.Option(
-            "-o", "--out", help="The restored picture's file, of several their folder; by default beside the picture."
+            "-o", "--out", help="The file to write, or the folder for several pictures. Default: beside each picture."
         ),
     ] = None,
     overwrite: Annotated[
-        bool, typer.Option("--force", "--overwrite", help="Replace files that are there already; --overwrite is the same.")
+        bool, typer.Option("--force", "--overwrite", help="Replace existing files; --overwrite is the same.")
     ] = False,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Keep the results that are there already, and restore the other pictures.")
-    ] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Keep existing results and restore the other pictures.")] = False,
     before_after: Annotated[
         bool | None,
-        typer.Option("--before-after/--no-before-after", help="Also write before and after; by default of one picture only."),
+        typer.Option(
+            "--before-after/--no-before-after",
+            help="Also write a before-and-after picture. Default: only for a single picture.",
+        ),
     ] = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Take the blur out of a picture, and write it beside a before-and-after picture; or out of several, one by one."""
+    """Remove the blur from one or more pictures. For a single one, also write a before-and-after picture."""
     wanted: str | float = noise if noise in ("estimate", "poisson") else _number("--noise", noise)
     exposure: dict[str, Any] = {"gain": gain, "offset": offset, "read_noise": read_noise, "linear": linear}
     _only_here(enlarge, boundary, {"--strength": strength, "--axes": axes, "--memory": memory, **_options(exposure)})
@@ -116,27 +116,28 @@ def deblur(
     if alone is None or resume:
         _restore_each(pictures, out, asked, before_after is True, resume, overwrite, as_json, quiet)
         return
-    place = out or _beside(alone)
-    beside = None if before_after is False else _before_after(place)
-    places = [place, *([beside] if beside else []), *kernel_places(psf, place)]
-    _refuse_places(places, {"the blurred picture itself": str(alone), "the PSF": psf}, overwrite)
+    # Everything that can be refused by its name is refused before the work, which may take minutes.
+    target = out or _beside(alone)
+    beside = None if before_after is False else _before_after(target)
+    targets = [target, *([beside] if beside else []), *kernel_files(psf, target)]
+    _refuse_targets(targets, {"the blurred picture itself": str(alone), "the PSF": psf}, overwrite)
     with show_progress(as_json or quiet, "reading") as progress:
-        restored, kernel = _restored(alone, place, asked, progress, quiet)
+        restored, kernel = _restored(alone, target, asked, progress, quiet)
         for note in restored.notes:
             remark(note, quiet)
         progress("writing", 0, 0)
-        _write(restored, place, beside, quiet)
+        _write(restored, target, beside, quiet)
     if as_json:
-        print(json.dumps(_numbers(restored, place, beside) | kernel, indent=1))
+        print(json.dumps(_numbers(restored, target, beside) | kernel, indent=1))
     else:
-        made = "1 step" if restored.steps == 1 else f"{restored.steps} steps"
+        made = counted(restored.steps, "step")
         print(f"{restored.method}: noise {restored.noise:.4g}, {made}, {_state(restored.converged)}")
-        print(f"wrote {' and '.join(map(str, places))}")
+        print(f"wrote {' and '.join(map(str, targets))}")
 
 
 @dataclass(frozen=True)
 class _Asked:
-    """What is asked for of every picture."""
+    """The settings for every picture."""
 
     psf: str | Tensor
     noise: str | float
@@ -150,11 +151,11 @@ class _Asked:
     exposure: dict[str, Any]
 
 
-def _restored(picture: Path, place: Path, asked: _Asked, progress: Progress, quiet: bool) -> tuple[Restored, dict[str, Any]]:
+def _restored(picture: Path, target: Path, asked: _Asked, progress: Progress, quiet: bool) -> tuple[Restored, dict[str, Any]]:
     """Read a picture, restore it, and write the kernel if it was estimated; return the result and what is told of the kernel.
 
     Args:
-        place: the file that is to hold the result.
+        target: the file that is to hold the result.
     """
     from unconv.inverse import EstimatedKernel
     from unconv.inverse.fields import image
@@ -162,7 +163,7 @@ def _restored(picture: Path, place: Path, asked: _Asked, progress: Progress, qui
     from unconv.pictures.measured import measured
 
     observed = measured(picture, axes=asked.axes)
-    refuse_unfit(observed, place)  # now, and not after minutes of work
+    refuse_unfit(observed, target)  # now, and not after minutes of work
     progress("looking at the picture", 0, 0)
     made = _psf(asked.psf, observed, quiet) if isinstance(asked.psf, str) else asked.psf
     kernel = made.kernel if isinstance(made, EstimatedKernel) else made
@@ -177,7 +178,7 @@ def _restored(picture: Path, place: Path, asked: _Asked, progress: Progress, qui
             restored = image.deblur(observed, kernel, asked.noise, asked.boundary, asked.method, **settings)
     if not isinstance(made, EstimatedKernel):
         return restored, {}
-    told = write_kernel(made, str(asked.psf), place)
+    told = write_kernel(made, str(asked.psf), target)
     return replace(restored, notes=(*made.notes, *restored.notes)), told
 
 
@@ -193,12 +194,12 @@ def _with_psf_read(asked: _Asked, quiet: bool) -> _Asked:
     return replace(asked, psf=kernel)
 
 
-def _write(restored: Restored, place: Path, beside: Path | None, quiet: bool) -> None:
+def _write(restored: Restored, target: Path, beside: Path | None, quiet: bool) -> None:
     from unconv.pictures.encode import png
 
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always", UserWarning)
-        files = {place: restored.encoded(place)}  # which may take many seconds, and may be stopped
+        files = {target: restored.encoded(target)}  # which may take many seconds, and may be stopped
     if beside is not None:
         files[beside] = png(restored.comparison())
     with uninterrupted():  # the two go together
@@ -225,33 +226,33 @@ def _restore_each(
     psf = Path(str(asked.psf))
     pairs = several.named(arguments, [psf, *([] if out is None else [out])], quiet)
 
-    def place(path: Path, name: Path) -> Path:
+    def target(path: Path, name: Path) -> Path:
         if out is None:
             return _beside(path)
         return out if to_file else out / name.with_suffix(_ending(name))
 
-    jobs = several.planned(pairs, place)
+    jobs = several.planned(pairs, target)
     sources = [psf, *(job.source for job in jobs)]
     beside = partial(_all_beside, asked.psf, before_after)
     left = several.left_to_do(jobs, sources, beside, resume, overwrite)
     asked, outcome = _with_psf_read(asked, quiet), several.Outcome(len(left))
 
     def work(job: several.Job, progress: Progress) -> dict[str, Any]:
-        restored, kernel = _restored(job.source, job.place, asked, progress, quiet)
+        restored, kernel = _restored(job.source, job.target, asked, progress, quiet)
         for note in restored.notes:
             remark(f"{job.name}: {note}", quiet)
         progress("writing", 1, 1)
-        beside = _before_after(job.place) if before_after else None
-        _write(restored, job.place, beside, quiet)
-        return _numbers(restored, job.place, beside) | kernel
+        beside = _before_after(job.target) if before_after else None
+        _write(restored, job.target, beside, quiet)
+        return _numbers(restored, job.target, beside) | kernel
 
     if len(left) < len(jobs):
-        remark(f"{len(jobs) - len(left)} of {len(jobs)} results are there already, and kept.", quiet)
+        remark(f"kept {len(jobs) - len(left)} of {counted(len(jobs), 'result')} from an earlier run.", quiet)
     try:
         with show_progress(as_json or quiet, "reading") as progress:
             several.each(left, work, outcome, progress, quiet)
     except KeyboardInterrupt as stop:
-        raise type(stop)(f" {len(outcome.records)} of {len(left)} pictures were done; --resume goes on.") from None
+        raise type(stop)(f" Finished {len(outcome.records)} of {counted(len(left), 'picture')}; --resume continues.") from None
     finally:
         _tell(outcome, as_json)
     if outcome.failed:
@@ -259,7 +260,7 @@ def _restore_each(
 
 
 def _names_a_picture(out: Path) -> bool:
-    """Whether a place that is no folder has the ending of a picture's file."""
+    """Whether a path that is no folder has the ending of a picture's file."""
     return out.suffix.lower() in several.picture_endings() and not os.path.isdir(out)
 
 
@@ -271,7 +272,7 @@ def _tell(outcome: several.Outcome, as_json: bool) -> None:
     rows = [_row(record) for record in outcome.records]
     if rows:
         print_table(("picture", "result", "method", "noise", "steps", "", "seconds"), rows)
-    print(f"restored {len(rows) - len(outcome.failed)} of {outcome.total} pictures")
+    print(f"restored {len(rows) - len(outcome.failed)} of {counted(outcome.total, 'picture')}")
     for record in outcome.failed:
         print(printable(f"not restored: {record['source']}: {record['error']}"))
 
@@ -288,25 +289,25 @@ def _state(converged: bool) -> str:
     return "converged" if converged else "stopped at its last step"
 
 
-def _refuse_places(places: list[Path], sources: dict[str, str], overwrite: bool) -> None:
+def _refuse_targets(targets: list[Path], sources: dict[str, str], overwrite: bool) -> None:
     """Refuse to write over the sources, over anything without leave, and where nothing can be written: before the work."""
     for what, source in sources.items():
-        if any(os.path.realpath(path) == os.path.realpath(source) for path in places):
+        if any(os.path.realpath(path) == os.path.realpath(source) for path in targets):
             raise UnconvError(f"deblur: {source} is {what}, and would be written over. Choose another name with -o.")
-    for path in places:
+    for path in targets:
         refuse_unwritable(path)
         if os.path.lexists(path) and not overwrite:
             raise UnconvError(f"deblur: {path} is there already. Pass --force to replace it, or another name with -o.")
 
 
-def _numbers(restored: Restored, place: Path, beside: Path | None) -> dict[str, Any]:
+def _numbers(restored: Restored, target: Path, beside: Path | None) -> dict[str, Any]:
     return {
         "method": restored.method,
         "noise": restored.noise,
         "steps": restored.steps,
         "converged": restored.converged,
         "notes": list(restored.notes),
-        "picture": str(place),
+        "picture": str(target),
         "before_after": None if beside is None else str(beside),
     }
 
@@ -322,12 +323,12 @@ def _ending(picture: Path) -> str:
     return picture.suffix if picture.suffix.lower() in _KEPT else ".png"
 
 
-def _all_beside(psf: object, before_after: bool, place: Path) -> list[Path]:
-    return [*([_before_after(place)] if before_after else []), *kernel_places(psf, place)]
+def _all_beside(psf: object, before_after: bool, target: Path) -> list[Path]:
+    return [*([_before_after(target)] if before_after else []), *kernel_files(psf, target)]
 
 
-def _before_after(place: Path) -> Path:
-    return place.with_name(f"{place.stem}-before-after.png")
+def _before_after(target: Path) -> Path:
+    return target.with_name(f"{target.stem}-before-after.png")
 
 
 def _only_here(enlarge: int | None, boundary: str, options: dict[str, Any]) -> None:

@@ -12,16 +12,17 @@ import typer
 
 from unconv.cli.groups import Group
 from unconv.cli.options import AsJson, Quiet, one_of
-from unconv.cli.progress import Progress, print_table, remark, show_progress
+from unconv.cli.progress import print_table, remark, show_progress
 from unconv.cli.trace_options import Picked, read_pair, read_pulse, read_wavelet, refuse_ending, refuse_places, told_as_json
 from unconv.errors import UnconvError, printable
 from unconv.files import write
 from unconv.inverse.fields.seismic.method_table import FILTERS, SPIKES, WITH_DEVIATIONS, method_help
+from unconv.progress import Progress
 
 if TYPE_CHECKING:
     from unconv.traces import TraceFile
 
-GROUP = Group("Seismic traces and ultrasonic scans", 5)
+GROUP = Group("Measured signals", 5)
 
 _ROWS = 20  # scans whose echoes are printed
 _ESTIMATED = 0.1  # how far an estimated wavelet is from the true one, as a share of the traces

@@ -83,6 +83,7 @@ def fill(keras: Any, model: Any, path: Path) -> str:
             values = None
             with _misfit(path, model):
                 numbers = check_hdf5(file)
+    # Keras may have filled half of the variables when it finds that a file does not fit: put them all back.
     before = [(variable, variable.value.detach().clone()) for variable in model.variables]
     try:
         with _misfit(path, model):

@@ -60,6 +60,7 @@ class KerasGraph(nn.Module):
 
         self.inputs = [number(tensor) for tensor in function.inputs]
         self.calls: list[_Call] = []
+        # The deepest nodes are the first to be computed. A layer called twice is one child with two calls.
         for depth in sorted(function._nodes_by_depth, reverse=True):
             for node in function._nodes_by_depth[depth]:
                 if node.is_input:
@@ -114,7 +115,7 @@ def adapted(model: Any) -> nn.Module:
         ModelError: it takes several inputs, is not built, or cannot be followed.
     """
     function, layout = graph_of(model), Layout.of(model)
-    if function is None:
+    if function is None:  # subclassed: its graph has to be traced, for which its shape must be known
         if not model.built or (shape := built_shape(model)) is None:
             raise ModelError(
                 f"load: the Keras model {model.name} is not built. Begin it with keras.Input(shape), or call it once."

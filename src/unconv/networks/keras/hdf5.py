@@ -46,13 +46,13 @@ def check_hdf5(file: BinaryIO, total: int | None = None) -> list[Numbers]:
     try:
         with h5py.File(file, "r") as opened:
             objects = list(_objects(h5py, opened))
-            places = {h5py.h5o.get_info(thing.id).addr for _, thing in objects}
+            addresses = {h5py.h5o.get_info(thing.id).addr for _, thing in objects}
             numbers = [_numbers(h5py, name, thing) for name, thing in objects if isinstance(thing, h5py.Dataset)]
     except Unfit:
         raise
     except Exception as error:  # of a damaged file h5py raises whatever HDF5 came upon
         raise Unfit("it is no whole HDF5 file") from error
-    _refuse_overlap([entry for entry in numbers if entry.size], places, total)
+    _refuse_overlap([entry for entry in numbers if entry.size], addresses, total)
     held = sum(entry.size for entry in numbers)
     if total > held + _REST[0] + _REST[1] * len(objects):
         raise Unfit(f"it has {total:,} bytes, but numbers of {held:,}")
@@ -71,7 +71,7 @@ def _objects(h5py: Any, root: Any) -> Iterator[tuple[str, Any]]:
             continue
         for name in group:
             inner = f"{path}/{name}"
-            link = group.get(name, getlink=True)
+            link = group.get(name, getlink=True)  # before the object: opening a soft or external link would follow it
             if type(link) is not h5py.HardLink:
                 raise Unfit(f"{shown(inner)} is a link out of its group ({type(link).__name__})")
             thing = group[name]
@@ -117,9 +117,9 @@ def _is_plain(h5py: Any, kind: Any) -> bool:
     return isinstance(kind, h5t.TypeOpaqueID) and kind.get_size() == 2
 
 
-def _refuse_overlap(numbers: list[Numbers], places: set[int], total: int) -> None:
+def _refuse_overlap(numbers: list[Numbers], addresses: set[int], total: int) -> None:
     """Refuse numbers that lie over each other, over the description of another object, or beyond the file's end."""
-    marks = sorted([(entry.start, entry.size, entry.name) for entry in numbers] + [(place, 1, "a group") for place in places])
+    marks = sorted([(entry.start, entry.size, entry.name) for entry in numbers] + [(at, 1, "a group") for at in addresses])
     end = 0
     for start, size, name in marks:
         if start < end or start + size > total:

@@ -49,7 +49,7 @@ class DataFiles:
 
     def _read(self, tensor: str, location: str, path: Path, start: int, size: int) -> np.ndarray:
         try:
-            # What is looked at is what is read, whatever the name stands for a moment later. A pipe does not hold us up.
+            # Check the file that was opened, whatever the name stands for a moment later, and do not block on a pipe.
             number = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0))
         except OSError as error:
             raise self._refusal(

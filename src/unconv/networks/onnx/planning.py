@@ -68,7 +68,7 @@ def plan(file: OnnxFile, image: ImageInput, shape: tuple[int, ...]) -> Plan:
 
 
 class _Planner:
-    """What is known of a graph's values on the way through it."""
+    """The known facts about a graph's values on the way through it."""
 
     def __init__(self, file: OnnxFile, image: ImageInput, shape: tuple[int, ...]):
         self.file, self.image = file, image
@@ -99,7 +99,7 @@ class _Planner:
                 raise WeightsError(
                     f"load: {self.file.path}: {step.title} reads {absent!r}, which nothing makes. Export it again."
                 )
-            if step.branches is not None:
+            if step.branches is not None:  # the chosen branch's nodes come next, in their order, before the rest
                 queue.extendleft(reversed(self._branch(step)))
             else:
                 self._take(step)

@@ -57,12 +57,14 @@ def activations(y: Tensor) -> Iterator[Activation]:
     """Yield what a function may be that has the values `y` (P, ...) at the probes, with settings read off from them."""
     differing = bool((y != y.reshape(len(y), -1)[:, 0].reshape(-1, *[1] * (y.ndim - 1))).any())
     if differing:
+        # Constants that differ by channel: a PReLU is the only activation that has such settings.
         yield Activation(aten._prelu_kernel.default, (-_at(y, -1.0),), by_sign=True)
         return
 
     def f(x: float) -> float:
         return float(_at(y, x).flatten()[0])
 
+    # Candidates only: the caller compares each with the formula. So a setting may be read off a single probe.
     yield Activation(RELU, by_sign=True)
     yield Activation(aten.alias.default, by_sign=True)
     yield Activation(aten.silu.default)
@@ -75,10 +77,11 @@ def activations(y: Tensor) -> Iterator[Activation]:
         yield Activation(aten.hardtanh.default, (0.0, f(40.0)), kinks=(f(40.0),))
     if 0 < abs(f(-1.0)) < 1:
         yield Activation(aten.leaky_relu.default, (-f(-1.0),), by_sign=True)
-    if f(0.0) > 0:
+    if f(0.0) > 0:  # softplus(0) = log(2) / beta
         yield Activation(aten.softplus.default, (math.log(2) / f(0.0), 20.0))
-    if 0 < f(1.0) < 1:
+    if 0 < f(1.0) < 1:  # swish(1) = sigmoid(beta)
         yield Activation(SWISH, (math.log(f(1.0) / (1 - f(1.0))),))
+    # elu(x) = scale x above zero, floor (exp(k x) - 1) below: the floor shows far down, k at -1.
     scale, floor = f(1.0), -f(-40.0)
     if scale > 0 and floor > 0 and 0 < 1 + f(-1.0) / floor < 1:
         yield Activation(aten.elu.default, (floor / scale, scale, -math.log(1 + f(-1.0) / floor)))

@@ -47,18 +47,18 @@ class Words:
 
 WORDS: dict[Kind, Words] = {
     "gates": Words(
-        "A gate is held as it was; the signal times it.",
+        "A gate is frozen at its recorded value and multiplies the signal.",
         "gates, at their recorded value",
         "gate",
-        "held as it was",
-        "held as they were",
+        "frozen at its recorded value",
+        "frozen at their recorded values",
     ),
     "norms": Words(
-        "The norm is held at the scale that it took from the picture.",
+        "The norm is frozen at the scale that it took from the picture.",
         "norms that take their statistics from the picture, at their scale",
         "norm",
-        "held at the scale it took from the picture",
-        "held at the scale they took from the picture",
+        "frozen at the scale it took from the picture",
+        "frozen at the scale they took from the picture",
     ),
     "skipped": Words(
         "Skipped, as in the paper.",

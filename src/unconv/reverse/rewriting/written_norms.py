@@ -1,9 +1,9 @@
 """Norms that a network writes out by hand: `(x - x.mean(1)) / x.std(1)`.
 
-A method holds a norm at the scale that it took from the picture, mean and all. Of a norm that is written out, the quotient
-would be held as a gate, and the mean would flow. As with activations, what a formula is, is found by running it: it is
+A method freezes a norm at the scale that it took from the picture, mean and all. In a norm that is written out, the quotient
+would be frozen as a gate, and the mean would flow. As with activations, what a formula is, is found by running it: it is
 a norm if its result is the input less its mean over some axes, times what is the same along them, changes neither
-with a constant that is added to the input nor (but for its epsilon) with the input's scale.
+with a constant that is added to the input nor (except for its epsilon) with the input's scale.
 """
 
 from __future__ import annotations
@@ -76,6 +76,7 @@ def _scale(formula: Formula) -> Tensor | None:
     first, second = first.to(formula.steps[-1].kept[0].device), second.to(formula.steps[-1].kept[0].device)
     try:
         with torch.inference_mode(False), torch.no_grad():
+            # A norm does not change with a constant added to its input, nor, except for epsilon, with the input's scale.
             runs = [small.run(x) for x in (first, second, first + 5, 8 * first)]
     except (RuntimeError, IndexError, TypeError, ValueError):
         return None
@@ -84,6 +85,8 @@ def _scale(formula: Formula) -> Tensor | None:
     same = torch.allclose(y[0], y[2], atol=1e-8) and torch.allclose(y[0], y[3], rtol=1e-2, atol=1e-4)
     if y[0].shape != first.shape or not same or float(y[0].abs().max()) == 0:
         return None
+    # Over channels, over samples, over both, or over the last axis: the output over the centred input is the scale, and
+    # the quotient of two inputs' scales is constant along the norm's own axes alone, whatever gain a channel has.
     for axes in ([1], list(range(2, len(size))), list(range(1, len(size))), [len(size) - 1]):
         if not axes or all(size[axis] == 1 for axis in axes):
             continue

@@ -97,7 +97,7 @@ def written_out(tape: Tape) -> Tape:
     """Return the tape with the activations that were written out as steps with their names.
 
     Such a step has the place, and the value, of the formula's last one, which it keeps as `written`. Steps that nothing
-    else needs are marked as lying `within` it. Of some formulas no step keeps what entered it: `unkept` names the places
+    else needs are marked as lying `within` it. For some formulas no step keeps what entered: `unkept` names the places
     that another recording has to keep.
     """
     made: dict[int, tuple[int, Step]] = {}
@@ -256,7 +256,7 @@ def _fitted(formula: Formula, device: torch.device) -> Activation | bool | None:
 def compact(formula: Formula) -> tuple[Formula, list[int]] | None:
     """Return the formula with constants that are the same along an axis cut down to one sample of it, and which sizes count.
 
-    None: its constants differ from place to place along the first axis, which probes need; or it has no samples.
+    None: its constants differ along the first axis, which probes need; or it has no samples.
     """
     rank = len(formula.root.shape)
     if 0 in formula.root.shape:
@@ -338,6 +338,7 @@ def _entered(formula: Formula, compact: Formula, extents: Sequence[int], found: 
     for step in formula.steps:
         if root in step.inputs and (x := _recorded(step).get(root.index)) is not None:
             return x
+    # Run the formula at four points: a value that is affine in the root there can be solved for the root.
     line = torch.tensor([0.0, 1.0, -2.0, 5.0], dtype=torch.float64)
     line = line.reshape(-1, *[1] * (len(extents) - 1)).expand(-1, *extents[1:])
     try:

@@ -43,7 +43,7 @@ def product(*positions: int, divisor: int | None = None, matrix: bool = False) -
             return None
         if not matrix:
             return (
-                f"{step.place} multiplies two signals and neither is a gate, so that it is open which one is to be held fixed; "
+                f"{step.place} multiplies two signals and neither is a gate, so that it is open which one is to be frozen; "
                 "say which by Rules(gates=[PLACE]); method='gradient' differentiates both"
             )
         return (

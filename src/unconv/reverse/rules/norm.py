@@ -110,7 +110,7 @@ def _open_weights(step: Step) -> str | None:
     if len(step.inputs) < 2:
         return None
     return (
-        f"{step.place} is a norm with weights that the picture makes, so that it is open what is to be held fixed; "
+        f"{step.place} is a norm with weights that the picture makes, so that it is open what is to be frozen; "
         "method='gradient' differentiates both"
     )
 
@@ -203,14 +203,14 @@ def channel_norm(step: Step, x: Tensor) -> Tensor:
 SCALED = define("scaled(Tensor x, Tensor scale) -> Tensor", lambda x, scale: x * scale)
 
 
-def _held(step: Step, _freezing: Freezing) -> tuple[Kind, list[Step]]:
+def _freeze_scale(step: Step, _freezing: Freezing) -> tuple[Kind, list[Step]]:
     return "norms", [times(step, step.args[1])]
 
 
-@rule(SCALED, reach=local, freeze=Freezer(_held))
+@rule(SCALED, reach=local, freeze=Freezer(_freeze_scale))
 def written_norm(step: Step, r: Window) -> list[Window | None]:
-    """The norm is held at the scale that it took from the picture."""
-    raise NoRule(f"{step.place} is a norm that is written out, which is held or differentiated as its formula")
+    """The norm is frozen at the scale that it took from the picture."""
+    raise NoRule(f"{step.place} is a norm that is written out, which is frozen or differentiated as its formula")
 
 
 def _over(x: Tensor, axes: Sequence[int], eps: float) -> Tensor:

@@ -44,14 +44,14 @@ def overwritten(step: Step, *signals: Window | None) -> list[Window | None]:
 
 
 def _overlaid_reach(step: Step, axes: int) -> Sights:
-    """Each unit sees its own place of what was there, and of what was laid over it, if that has the same maps."""
+    """Each unit sees its own position of what was there, and of what was laid over it, if that has the same maps."""
     (x, part, index), out = step.args, step.outputs[0]
     assert out is not None
     size = out.shape[-axes:]
     if len(out.shape) != axes + 2:
         return None
-    places = torch.arange(prod(size), device=index.device).view(size)
-    alike = tuple(part.shape[-axes:]) == size and bool(((index % prod(size) == places) | (index < 0)).all())
+    positions = torch.arange(prod(size), device=index.device).view(size)
+    alike = tuple(part.shape[-axes:]) == size and bool(((index % prod(size) == positions) | (index < 0)).all())
     sees = ((x, local(step, axes)), (part, local(step, axes) if alike else None))
     return tuple(sight for argument, sight in sees if isinstance(argument, Value))
 

@@ -71,7 +71,7 @@ def _switches(args: tuple[Any, ...], results: tuple[Any, ...]) -> Tensor:
 
 @dataclass(frozen=True)
 class _Switches:
-    """Switches, and of each place in a window the mask over the bits of the numbers whose maximum it was."""
+    """Switches, and for each position in a window the mask over the bits of the numbers whose maximum it was."""
 
     small: Tensor
     masks: tuple[Tensor, ...]
@@ -111,9 +111,9 @@ def lie_apart(step: Step) -> bool:
     gate="kept",
 )
 def max_pool(step: Step, r: Window, _switches: None) -> Window:
-    """Each pooled value returns to the place its switch points at; where two meet they add.
+    """Each pooled value returns to the sample its switch points at; where two meet they add.
 
-    The adjoint of max pooling with the switches held fixed. `F.max_unpool2d` would let the last one
+    The adjoint of max pooling with the switches frozen. `F.max_unpool2d` would let the last one
     win.
 
     Source:
@@ -193,14 +193,14 @@ def collisions(step: Step) -> tuple[bool, float] | None:
     reach = _pool_reach(step, len(step.inputs[0].shape) - 2)
     assert reach is not None
     lengths = step.kept.shape[2:]
-    places = _places(step.kept, reach, reach.lengths(lengths)).flatten(2)[0]
-    distinct = sum(len(row.unique()) for row in places)
+    indices = _target_indices(step.kept, reach, reach.lengths(lengths)).flatten(2)[0]
+    distinct = sum(len(row.unique()) for row in indices)
     overlaps = any(s < e for s, e in zip(reach.stride, reach.extent, strict=True))
-    return overlaps, 1 - distinct / max(1, places.numel())
+    return overlaps, 1 - distinct / max(1, indices.numel())
 
 
 def _unpool_apart(pooled: Tensor, masks: Iterable[Tensor], reach: Reach) -> Tensor:
-    """(B, C, pooled..) to (B, C, samples..), of windows that do not overlap: each is its value, masked, at every place.
+    """(B, C, pooled..) to (B, C, samples..), for windows that do not overlap: each is its value, masked, at every offset.
 
     The masks are laid over the bits of the numbers, which takes a fifth of the time of a scatter.
     """
@@ -209,8 +209,8 @@ def _unpool_apart(pooled: Tensor, masks: Iterable[Tensor], reach: Reach) -> Tens
     lengths, channels = rows.shape[1:-1], rows.shape[-1]
     pairs = [n for pair in zip(lengths, reach.extent, strict=True) for n in pair]
     out = torch.empty(len(rows), *pairs, channels, dtype=pooled.dtype, device=pooled.device)
-    for mask, place in zip(masks, product(*map(range, reach.extent)), strict=True):
-        target = out.view(bits)[(slice(None), *(index for at in place for index in (slice(None), at)))]
+    for mask, offset in zip(masks, product(*map(range, reach.extent)), strict=True):
+        target = out.view(bits)[(slice(None), *(index for at in offset for index in (slice(None), at)))]
         torch.bitwise_and(rows, mask.movedim(1, -1), out=target)
     return out.view(len(rows), *reach.lengths(lengths), channels).movedim(-1, 1)
 
@@ -222,14 +222,14 @@ def _unpool(pooled: Tensor, switches: Tensor, reach: Reach) -> Tensor:
     """
     units, channels, *lengths = pooled.shape
     size = reach.lengths(lengths)
-    places = _places(switches, reach, size).movedim(1, -1)
-    rows = places.reshape(len(places), -1, channels).expand(units, -1, -1)
+    indices = _target_indices(switches, reach, size).movedim(1, -1)
+    rows = indices.reshape(len(indices), -1, channels).expand(units, -1, -1)
     flat = pooled.new_zeros(units, prod(size), channels)
     flat.scatter_add_(1, rows, pooled.movedim(1, -1).reshape(units, -1, channels))
     return flat.view(units, *size, channels).movedim(-1, 1)
 
 
-def _places(switches: Tensor, reach: Reach, size: Sequence[int]) -> Tensor:
+def _target_indices(switches: Tensor, reach: Reach, size: Sequence[int]) -> Tensor:
     """Flat indices into a frame of `size`."""
     pitches = [prod(size[axis + 1 :]) for axis in range(len(size))]
     within = torch.zeros((), dtype=torch.int64)  # of each sample of a window, from the window's first

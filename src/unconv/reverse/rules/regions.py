@@ -32,7 +32,7 @@ def regions(step: Step, r: Window, *_others: Any) -> list[Window | None]:
     return _by_autograd(step, r, {step.args[0].index} if isinstance(step.args[0], Value) else set())
 
 
-def _offsets_held(step: Step, _freezing: Freezing) -> tuple[Kind, list[Step]] | None:
+def _freeze_offsets(step: Step, _freezing: Freezing) -> tuple[Kind, list[Step]] | None:
     """Return the step with its kernel, offsets and mask as they were, where the image made them."""
     source = step.args[0]
     if not isinstance(source, Value) or len(step.inputs) == 1:
@@ -43,7 +43,7 @@ def _offsets_held(step: Step, _freezing: Freezing) -> tuple[Kind, list[Step]] | 
     return "gates", [replace(step, args=args, inputs=(source,), kept=(recorded[0],))]
 
 
-@rule(_OPS.deform_conv2d.default, keep=Before(point), freeze=Freezer(_offsets_held))
+@rule(_OPS.deform_conv2d.default, keep=Before(point), freeze=Freezer(_freeze_offsets))
 def deformed(step: Step, r: Window) -> list[Window | None]:
     """A convolution whose taps stand where the forward pass had put them."""
     return _by_autograd(step, r, {value.index for value in step.inputs})

@@ -136,7 +136,7 @@ def nearest_exact(step: Step, r: Window) -> Window | list[Window | None]:
     return Window(back if source.shape[0] == 1 else back.reshape(-1, *source.shape))
 
 
-def _grid_held(step: Step, _freezing: Freezing) -> tuple[Kind, list[Step]] | None:
+def _freeze_grid(step: Step, _freezing: Freezing) -> tuple[Kind, list[Step]] | None:
     """Return the step with its grid as it was, where the image made that, as a spatial transformer does."""
     return ("gates", [with_constant(step, 1)]) if isinstance(step.args[1], Value) and len(step.inputs) > 1 else None
 
@@ -145,7 +145,7 @@ def _grid_held(step: Step, _freezing: Freezing) -> tuple[Kind, list[Step]] | Non
     aten.grid_sampler_2d.default,
     aten.grid_sampler_3d.default,
     keep=Before(point),
-    freeze=Freezer(_grid_held),
+    freeze=Freezer(_freeze_grid),
     gate="kept",
 )
 def sampled_on_a_grid(step: Step, r: Window) -> list[Window | None]:

@@ -45,7 +45,7 @@ Mixer = Callable[[Step, int], Mixing | None]
 
 
 def sees(mixer: Mixer) -> Callable[[Step, int], Sight]:
-    """Return what units see through steps that mix samples so; all at their place where no axis of the map is touched."""
+    """Return what units see through steps that mix samples so; their own position alone where no axis of the map is touched."""
 
     def reach(step: Step, axes: int) -> Sight:
         if keeps_map(step, axes):
@@ -91,7 +91,7 @@ def _along(values: Tensor, axis: int, weights: Tensor, corner: Tensor, start: Te
 
 
 def _entries(matrix: Tensor) -> tuple[Tensor, Tensor]:
-    """Of each row, where its first and its last entry stand that is not zero."""
+    """Return for each row the positions of its first and last nonzero entry."""
     some, count = matrix != 0, matrix.shape[1]
     first, last = some.int().argmax(1), count - 1 - some.flip(1).int().argmax(1)
     none = ~some.any(1)
@@ -140,7 +140,7 @@ def _resized(
 # -- picking --------------------------------------------------------------------------------------
 
 Picks = dict[int, tuple[Tensor, Fraction]]
-"""Of axes of the map, for each sample above which one below it is; and how far apart neighbours are below."""
+"""For axes of the map: which sample below each sample above is, and how far apart neighbours are below."""
 
 
 def pads(step: Step, axes: int) -> Mixing | None:

@@ -1,8 +1,8 @@
 """Reverse rules of the Fourier transform, and of what networks do with complex numbers in between.
 
 The transform is linear, and so is what multiplies its coefficients by weights: the adjoint goes back, in the sense of the
-inner product of real numbers, as autograd has it. What is not linear, such as the size of a coefficient, goes back by its
-derivative.
+inner product of real numbers, as autograd has it. Functions that are not linear, such as the size of a coefficient, go
+back by their derivative.
 """
 
 from __future__ import annotations

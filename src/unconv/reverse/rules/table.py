@@ -54,7 +54,7 @@ _MANY_PICTURES: dict[Rule, bool] = {}
 
 
 def local(_step: Step, axes: int) -> Reach:
-    """Each unit sees the sample at its own place and no other."""
+    """Each unit sees the sample at its own position and no other."""
     return Reach((1,) * axes, (0,) * axes, (1,) * axes)
 
 

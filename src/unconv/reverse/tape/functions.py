@@ -100,8 +100,10 @@ class Applied:
 
     def on(self, tensors: Sequence[Tensor]) -> Tensor:
         """Return the result with `tensors` in the place of what the image reached."""
-        places = {id(tensor): k for k, tensor in enumerate(self.reached)}
-        given = tree_map(lambda argument: tensors[places[id(argument)]] if id(argument) in places else argument, self.args)
+        positions = {id(tensor): k for k, tensor in enumerate(self.reached)}
+        given = tree_map(
+            lambda argument: tensors[positions[id(argument)]] if id(argument) in positions else argument, self.args
+        )
         return _floats(self.function.apply(*given))[self.number]
 
 

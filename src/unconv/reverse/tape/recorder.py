@@ -272,7 +272,7 @@ class Recorder(TorchDispatchMode):
 
     def _gradients_on(self, func: OpOverload, args: Any) -> bool:
         """Whether autograd would follow an operation."""
-        # Of some results of a custom function torch makes a view before it hands them out, with gradients still off.
+        # Torch makes a view of some results of a custom function before it hands them out, with gradients still off.
         handed_out = func in _VIEWS and any(args[0] is found for found in self.returned)
         if not handed_out:
             self.returned = []

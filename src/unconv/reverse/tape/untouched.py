@@ -99,7 +99,7 @@ class Guard:
             if isinstance(found, Tensor):
                 self._look_at_tensor(found)
                 continue
-            if isinstance(found, tuple | frozenset):
+            if isinstance(found, tuple | frozenset):  # cannot change itself, but what it holds can
                 inside: Any = found
             else:
                 found = _attributes(found)
@@ -109,7 +109,7 @@ class Guard:
                 before = dict(found) if isinstance(found, dict) else list(found)
                 self._objects.append((found, before))
                 inside = before.values() if isinstance(before, dict) else before
-            if len(inside) < _LONG:
+            if len(inside) < _LONG:  # long ones, such as vocabularies, are restored but not searched
                 waiting += inside
 
     def _look_at_tensor(self, tensor: Tensor) -> None:

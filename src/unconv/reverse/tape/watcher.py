@@ -34,7 +34,7 @@ class _Enough(BaseException):
 
 
 class _Kind(NamedTuple):
-    """What is asked of every operation that runs, and costs more to find out than to keep.
+    """Facts that every operation that runs is asked for, and that cost more to find out than to keep.
 
     Args:
         name: of its form.

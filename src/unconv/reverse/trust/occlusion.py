@@ -51,7 +51,7 @@ class Occlusion:
 
 
 def occluded(recording: Recording, units: Units, found: Reconstructions) -> list[Occlusion | None]:
-    """Return for each unit what a grey square does at places on one lattice, which the units share."""
+    """Return for each unit what a grey square does at positions on one lattice, which the units share."""
     image = units.image
     sizes = image.shape[1:]
     seen = [_visible(box, sizes) for box in units.boxes]

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from unconv.errors import counted
 from unconv.reverse.model import Recording
 from unconv.reverse.reconstruction import Reconstructions
 from unconv.reverse.seed import Name
@@ -68,8 +69,8 @@ class Trust:
 def _sentences(found: Trust) -> Iterator[str]:
     if found.compared:
         yield (
-            f"Projections of {found.compared} other channels at the same place are like this one by {found.others:.2f} on "
-            f"average, that of a random seed by {found.seeded:.2f} (cosine; 1 is the same picture). "
+            f"Cosine similarity with projections of {counted(found.compared, 'other channel')} at the same place: "
+            f"{found.others:.2f} on average; with that of a random seed: {found.seeded:.2f} (1 is the same picture). "
             + _graded(
                 found.others,
                 "It depends little on the unit chosen: do not read it as what this channel looks for.",
@@ -93,7 +94,7 @@ def _sentences(found: Trust) -> Iterator[str]:
     else:
         agreement, count = found.occlusion.agreement, len(found.occlusion.drops)
         yield (
-            f"A grey square at {count} places: where it hides what the projection shows, the activation "
+            f"A grey square at {counted(count, 'position')}: where it hides what the projection shows, the activation "
             + _graded(agreement, "drops", "tends to drop", "does not reliably drop")
             + f" (rank correlation {agreement:.2f})."
         )

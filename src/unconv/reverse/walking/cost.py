@@ -60,7 +60,7 @@ def _of_step(step: Step, span: _Span, single: bool) -> Tensor:
 
 
 def _below(step: Step, method: Rules, span: _Span, above: Value, entry: int) -> _Span:
-    """What of an input's map each unit's signal may cover."""
+    """Return which part of an input's map each unit's signal may cover."""
     first, end = span
     axes = first.shape[1]
     reaching = method.reach(step.operation)

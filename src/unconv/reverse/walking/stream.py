@@ -131,7 +131,7 @@ class Stream:
         self.progress = 0.0
         self.damaged: list[tuple[Source, PictureError]] = []
         self._images, self._prepare, self._skip = images, prepare, skip_damaged
-        # What is wrong shows at once, and not on the way.
+        # Errors in the arguments are raised at once, not when the first projection is asked for.
         self._first, self._ready = next(self._prepared(0), (len(images), list[Units]()))
         self._units, self._bad = sum(map(len, self._ready)), list(self.damaged)
 

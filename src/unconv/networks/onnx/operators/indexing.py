@@ -25,14 +25,14 @@ def slices(x: Tensor, starts: Setting, ends: Setting, axes: Setting | None = Non
     return x
 
 
-def _sliced(x: Tensor, axis: int, places: range) -> Tensor:
-    if places == range(x.shape[axis]):
+def _sliced(x: Tensor, axis: int, positions: range) -> Tensor:
+    if positions == range(x.shape[axis]):
         return x
     before = (slice(None),) * axis
-    if places.step > 0 or not places:
-        return x[(*before, slice(places.start, max(places.stop, places.start), max(places.step, 1)))]
+    if positions.step > 0 or not positions:
+        return x[(*before, slice(positions.start, max(positions.stop, positions.start), max(positions.step, 1)))]
     # torch steps forward only: the same samples from the other end.
-    return x[(*before, slice(places[-1], places[0] + 1, -places.step))].flip(axis)
+    return x[(*before, slice(positions[-1], positions[0] + 1, -positions.step))].flip(axis)
 
 
 def _from_start(indices: Tensor, n: int) -> Tensor:
@@ -43,22 +43,22 @@ def _from_start(indices: Tensor, n: int) -> Tensor:
 
 @operator("Gather", scalars=("indices",))
 def gather(x: Tensor, indices: Tensor | Sequence[int] | int, *, axis: int = 0) -> Tensor:
-    """The samples at some places along an axis."""
+    """The samples at some positions along an axis."""
     axis = axis_of(axis, x.ndim)
     if isinstance(indices, int):
         return x.select(axis, indices)
     if not isinstance(indices, Tensor):
-        (place,) = indices
-        return x.narrow(axis, place, 1)
-    places = _from_start(indices, x.shape[axis])
+        (position,) = indices
+        return x.narrow(axis, position, 1)
+    positions = _from_start(indices, x.shape[axis])
     shape = bounded([*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :]])
-    picked = x.index_select(axis, places.reshape(-1))
+    picked = x.index_select(axis, positions.reshape(-1))
     return picked if indices.ndim == 1 else picked.reshape(shape)
 
 
 @operator("GatherElements")
 def gather_elements(x: Tensor, indices: Tensor, *, axis: int = 0) -> Tensor:
-    """Each sample from the place along an axis that its index says."""
+    """Each sample from the position along an axis that its index says."""
     axis = axis_of(axis, x.ndim)
     return x.gather(axis, _from_start(indices, x.shape[axis]))
 
@@ -80,11 +80,11 @@ _REDUCTIONS = {"none": None, "add": "sum", "mul": "prod", "max": "amax", "min": 
 
 @operator("Scatter", "ScatterElements")
 def scatter_elements(x: Tensor, indices: Tensor, updates: Tensor, *, axis: int = 0, reduction: str = "none") -> Tensor:
-    """x with each update at the place along an axis that its index says."""
+    """x with each update at the position along an axis that its index says."""
     axis = axis_of(axis, x.ndim)
     how = chosen("reduction", reduction, _REDUCTIONS)
-    places = _from_start(indices, x.shape[axis])
-    return x.scatter(axis, places, updates) if how is None else x.scatter_reduce(axis, places, updates, how)
+    positions = _from_start(indices, x.shape[axis])
+    return x.scatter(axis, positions, updates) if how is None else x.scatter_reduce(axis, positions, updates, how)
 
 
 @operator("ScatterND")
@@ -97,19 +97,19 @@ def scatter_nd(x: Tensor, indices: Tensor, updates: Tensor, *, reduction: str = 
         rows = rows * x.shape[k] + _from_start(indices[..., k], x.shape[k])
     length = prod(x.shape[count:])
     flat, parts = x.reshape(-1, length), updates.reshape(-1, length)
-    places = rows.reshape(-1, 1).expand(parts.shape)
-    made = flat.scatter(0, places, parts) if how is None else flat.scatter_reduce(0, places, parts, how)
+    positions = rows.reshape(-1, 1).expand(parts.shape)
+    made = flat.scatter(0, positions, parts) if how is None else flat.scatter_reduce(0, positions, parts, how)
     return made.reshape(x.shape)
 
 
 @operator("OneHot", settings=("depth",))
 def one_hot(indices: Tensor, depth: Setting, values: Tensor, *, axis: int = -1) -> Tensor:
-    """values[1] where the index says along a new axis of `depth` places, values[0] elsewhere."""
+    """values[1] where the index says along a new axis of `depth` entries, values[0] elsewhere."""
     count = int(numbers(depth)[0])
     axis = axis_of(axis, indices.ndim + 1)
     bounded([*indices.shape, count])
-    places = torch.arange(count, device=indices.device).view(-1, *[1] * (indices.ndim - axis))
-    hit = _from_start(indices, count).unsqueeze(axis) == places
+    positions = torch.arange(count, device=indices.device).view(-1, *[1] * (indices.ndim - axis))
+    hit = _from_start(indices, count).unsqueeze(axis) == positions
     return torch.where(hit, values[1], values[0])
 
 
@@ -119,15 +119,15 @@ def reverse_sequence(x: Tensor, lengths: Tensor, *, batch_axis: int = 1, time_ax
     rows, times = axis_of(batch_axis, x.ndim), axis_of(time_axis, x.ndim)
     time = torch.arange(x.shape[times], device=x.device)
     ends = lengths.long()[:, None]
-    places = torch.where(time < ends, ends - 1 - time, time)  # (batch, time)
+    positions = torch.where(time < ends, ends - 1 - time, time)  # (batch, time)
     shape = [x.shape[axis] if axis in (rows, times) else 1 for axis in range(x.ndim)]
-    places = (places if rows < times else places.mT).reshape(shape).expand(x.shape)
-    return x.gather(times, places)
+    positions = (positions if rows < times else positions.mT).reshape(shape).expand(x.shape)
+    return x.gather(times, positions)
 
 
 @operator("Compress")
 def compress(x: Tensor, condition: Tensor, *, axis: int | None = None) -> Tensor:
     """The samples along an axis, or of all, whose condition holds."""
-    places = known(condition).reshape(-1).nonzero()[:, 0]
+    positions = known(condition).reshape(-1).nonzero()[:, 0]
     flat = x.reshape(-1) if axis is None else x
-    return flat.index_select(0 if axis is None else axis_of(axis, x.ndim), places)
+    return flat.index_select(0 if axis is None else axis_of(axis, x.ndim), positions)

@@ -108,7 +108,7 @@ def local_response_norm(x: Tensor, *, alpha: float = 1e-4, beta: float = 0.75, b
     bounded([x.shape[0], x.shape[1] + size, *x.shape[2:]])
     if size % 2:
         return F.local_response_norm(x, size, alpha, beta, bias)
-    # Of an even window torch has the odd channel before, ONNX after: the same with the channels in reverse order.
+    # In an even window, torch has the odd channel before and ONNX after: reverse the channels to get the same.
     return F.local_response_norm(x.flip(1), size, alpha, beta, bias).flip(1)
 
 

@@ -72,14 +72,14 @@ def _repeated(x: Tensor, pairs: Pairs, mode: str) -> Tensor:
 
 
 def _order(n: int, before: int, after: int, mode: str) -> list[int]:
-    """Which of n samples stands at each place of the longer axis."""
+    """Which of n samples stands at each position of the longer axis."""
     if n == 0:
         raise ShapeError(f"an axis without samples cannot be padded by mode {mode!r}")
     bounded([before + n + after], 2**20)
-    places = range(-before, n + after)
+    positions = range(-before, n + after)
     if mode == "edge":
-        return [min(max(place, 0), n - 1) for place in places]
+        return [min(max(position, 0), n - 1) for position in positions]
     if mode == "wrap":
-        return [place % n for place in places]
+        return [position % n for position in positions]
     period = max(2 * (n - 1), 1)
-    return [min(place % period, period - place % period) if n > 1 else 0 for place in places]
+    return [min(position % period, period - position % period) if n > 1 else 0 for position in positions]

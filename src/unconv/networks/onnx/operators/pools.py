@@ -44,7 +44,7 @@ def max_pool(
     size, ceil = x.shape[2:], bool(ceil_mode) and not auto_pad.startswith("SAME")
     padding: tuple[int, ...] = tuple(before for before, _ in over.pads)
     if not over.symmetric or any(2 * pad > k for pad, k in zip(padding, over.kernel, strict=True)):
-        # torch pads both sides alike, and by half a window at most. What is smaller than any sample is never chosen.
+        # torch pads both sides alike, by half a window at most. So pad first, with a value that is never the largest.
         x, padding = padded(x, _fitting(x, over, ceil), float("-inf")), (0,) * len(padding)
         ceil = False
     settings = (over.kernel, over.stride, padding, over.dilation, ceil)
@@ -70,11 +70,11 @@ def _in_tensor(indices: Tensor, within: Sequence[int], size: Sequence[int], move
     for n, before in zip(reversed(within), reversed(moved), strict=True):
         spots.insert(0, rest % n - before)
         rest = rest // n
-    place, pitch = torch.zeros_like(indices), 1
+    index, pitch = torch.zeros_like(indices), 1
     for axis in range(len(size)) if order else reversed(range(len(size))):
-        place, pitch = place + spots[axis] * pitch, pitch * size[axis]
+        index, pitch = index + spots[axis] * pitch, pitch * size[axis]
     planes = torch.arange(prod(indices.shape[:2]), device=indices.device)
-    return place + planes.view(*indices.shape[:2], *[1] * len(size)) * pitch
+    return index + planes.view(*indices.shape[:2], *[1] * len(size)) * pitch
 
 
 @operator("AveragePool")

@@ -79,10 +79,10 @@ _index_of("ArgMin", torch.argmin)
 def top_k(x: Tensor, k: Setting, *, axis: int = -1, largest: int = 1, sorted: int = 1, outputs: int = 2) -> tuple[Tensor, ...]:
     """The k largest along an axis, and where they stand; of equal ones the first."""
     axis, (count,) = axis_of(axis, x.ndim), integers(k)
-    values, places = torch.sort(x, stable=True, dim=axis, descending=bool(largest))
+    values, indices = torch.sort(x, stable=True, dim=axis, descending=bool(largest))
     if not 0 <= count <= x.shape[axis]:
         raise ShapeError(f"it takes the {count} largest of {x.shape[axis]}")
-    return (values.narrow(axis, 0, count), places.narrow(axis, 0, count))[:outputs]
+    return (values.narrow(axis, 0, count), indices.narrow(axis, 0, count))[:outputs]
 
 
 def _along_axis(name: str, function: Callable[[Tensor, int], Tensor]) -> None:

@@ -64,7 +64,7 @@ def positions(n: int, out: int, scale: float, crop: tuple[float, float], how: St
     return made
 
 
-def nearest_places(at: Tensor, n: int, how: Stretch) -> list[int]:
+def nearest_samples(at: Tensor, n: int, how: Stretch) -> list[int]:
     """Which old sample each new one is."""
     rows: dict[str, Callable[[], Tensor]] = {
         "round_prefer_floor": lambda: (at - 0.5).ceil(),
@@ -73,7 +73,7 @@ def nearest_places(at: Tensor, n: int, how: Stretch) -> list[int]:
         "ceil": at.ceil,
     }
     rounded: Tensor = chosen("nearest_mode", how.rounding, rows)()
-    return [int(place) for place in rounded.clamp(0, n - 1).tolist()]
+    return [int(sample) for sample in rounded.clamp(0, n - 1).tolist()]
 
 
 def weights(at: Tensor, n: int, scale: float, how: Stretch) -> Tensor:
@@ -83,17 +83,17 @@ def weights(at: Tensor, n: int, scale: float, how: Stretch) -> Tensor:
     bounded([len(at) + 1, n + 2 * ceil(reach) + 2], 2**26)
     first = at.floor()
     taps = torch.arange(floor(-reach) + 1, ceil(reach) + 1, dtype=torch.float64, device="cpu")
-    places = (first[:, None] + taps).long()
+    sources = (first[:, None] + taps).long()
     kernel = _linear if how.mode == "linear" else _cubic(how.cubic)
     shares = kernel(((first[:, None] + taps - at[:, None]) * shrunk).abs())
     if how.antialias:
         shares = shares / shares.sum(1, keepdim=True)
     if how.exclude:
-        shares = shares.where((places >= 0) & (places < n), torch.zeros_like(shares))
+        shares = shares.where((sources >= 0) & (sources < n), torch.zeros_like(shares))
         total = shares.sum(1, keepdim=True)
         shares = shares / torch.where(total == 0, torch.ones_like(total), total)
     made = torch.zeros(len(at), n, dtype=torch.float64, device="cpu")
-    return made.scatter_add_(1, places.clamp(0, n - 1), shares)
+    return made.scatter_add_(1, sources.clamp(0, n - 1), shares)
 
 
 def _linear(distance: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from unconv.errors import ShapeError, UnconvError
-from unconv.networks.onnx.operators.resize_matrix import Stretch, nearest_places, positions, weights
+from unconv.networks.onnx.operators.resize_matrix import Stretch, nearest_samples, positions, weights
 from unconv.networks.onnx.operators.table import Setting, axis_of, bounded, chosen, integers, numbers, operator, whole_numbers
 
 
@@ -77,7 +77,7 @@ def upsample(
 
 @dataclass(frozen=True)
 class _Along:
-    """What is asked for along one axis: samples, how much it is stretched, and which part of it."""
+    """How one axis is resized: to how many samples, by which factor, and which part of it."""
 
     axis: int
     out: int
@@ -142,7 +142,7 @@ def _along_one(x: Tensor, a: _Along, how: Stretch) -> Tensor:
     n = x.shape[a.axis]
     at = positions(n, a.out, a.scale, a.crop, how)
     if how.mode == "nearest":
-        x = x.index_select(a.axis, whole_numbers(nearest_places(at, n, how), x))
+        x = x.index_select(a.axis, whole_numbers(nearest_samples(at, n, how), x))
     else:
         matrix = weights(at, n, a.scale, how).to(x.device, x.dtype)
         x = F.linear(x.movedim(a.axis, -1), matrix).movedim(-1, a.axis)
@@ -164,13 +164,15 @@ def _by_torch(x: Tensor, changed: Sequence[_Along], shape: Sequence[int], how: S
     if how.mode == "nearest":
         for a in changed:
             n = x.shape[a.axis]
-            if nearest_places(positions(n, a.out, a.scale, a.crop, how), n, how) != _torch_nearest(n, a.out):
+            if nearest_samples(positions(n, a.out, a.scale, a.crop, how), n, how) != _torch_nearest(n, a.out):
                 return None
         return F.interpolate(x, size)
+    # torch has bicubic in two dimensions only, with the coefficient -0.75.
     if how.mode == "cubic" and (axes != 2 or how.cubic != -0.75):
         return None
     exact = all(math.isclose(a.scale * x.shape[a.axis], a.out, rel_tol=1e-6) for a in changed)
     corners = how.coordinates == "align_corners"
+    # A single output sample has a position of its own in two conventions, and is left to our matrix.
     single = any(a.out == 1 for a in changed)
     half = how.coordinates in ("half_pixel", "half_pixel_symmetric") or (how.coordinates == "pytorch_half_pixel" and not single)
     if not exact or not (half or (corners and not single)):

@@ -35,7 +35,7 @@ def flatten(x: Tensor, *, axis: int = 1) -> Tensor:
 
 @operator("Squeeze", settings=("axes",))
 def squeeze(x: Tensor, axes: Setting | None = None) -> Tensor:
-    """Without axes of one sample: those named, or all."""
+    """Remove axes of one sample: those named, or all."""
     if axes is None:
         return x.squeeze()
     along = [axis_of(axis, x.ndim) for axis in integers(axes)]

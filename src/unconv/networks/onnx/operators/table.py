@@ -24,7 +24,7 @@ Setting = Sequence[int] | int | Tensor
 
 
 class Unknown(Exception):
-    """What is asked hangs on the picture's values, and there is no picture yet, only its shape."""
+    """The answer depends on the picture's values, and so far there is only its shape."""
 
 
 @dataclass(frozen=True)

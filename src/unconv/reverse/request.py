@@ -1,24 +1,35 @@
-"""What to show of a picture, and how that is said in words on its pages."""
+"""What to project: the arguments that travel together from what a user calls to the walk."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
+
+from unconv.reverse.method_table import Method
 from unconv.reverse.methods import Rules
+from unconv.reverse.places import Place
 from unconv.reverse.seed import Channels, Unit
 
 
 @dataclass(frozen=True)
 class Request:
-    """What to show of a picture: see `Network.project`."""
+    """What to project from a picture, and how. See `Network.project` for each argument.
 
-    places: Sequence[str] = ()
+    Args:
+        places: by default every rectified map.
+        trust: also measure how far the projections are to be trusted, for pages.
+    """
+
+    places: Sequence[str | Place] = ()
     channels: Channels = "top:9"
     unit: Unit = "strongest"
-    method: str | Rules = "deconvnet"
-    dtype: str | None = None
+    method: Method | Rules = "deconvnet"
+    dtype: str | torch.dtype | None = None
     trust: bool = False
+    trace: bool = False
+    memory: int | None = None
 
     @property
     def channel_words(self) -> str:
