@@ -328,7 +328,7 @@ def _reverse_calls() -> Iterator[tuple[str, Call]]:
     yield "recording.activation", (recording.activation, {"place": "4"})
     yield "rectified", (net.rectified, {"image": image})
     yield "stream", (lambda **given: list(islice(net.stream(**given), 3)), {"images": [image], "places": ["1"], **chosen})
-    yield "Rules", (unconv.Rules, {"method": "guided", "activations": None, "hold": None})
+    yield "Rules", (unconv.Rules, {"method": "guided", "activations": None, "freeze": None})
     network = {"module": net.module, "preprocess": None, "input_size": (3, 14, 12), "argument": None, "others": None}
     yield "Network", (lambda **given: unconv.Network(**given).places(), network)
     found = net.project(image, "1", "top:3")

@@ -6,9 +6,9 @@ import re
 import runpy
 import subprocess
 import sys
-from itertools import product
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageChops, ImageStat
@@ -28,8 +28,15 @@ def blocks(page: str, language: str = "python") -> list[str]:
 
 
 def test_the_command_reference_is_what_help_says():
-    reference = runpy.run_path(str(ROOT / "docs" / "write_cli.py"))["reference"]()
-    assert (ROOT / "docs" / "cli.md").read_text() == reference
+    names = runpy.run_path(str(ROOT / "docs" / "write_cli.py"))
+    assert (ROOT / "docs" / "cli.md").read_text() == names["reference"]()
+    assert (ROOT / "docs" / "cli.zh-CN.md").read_text() == names["chinese"]()
+
+
+def test_each_command_on_the_page_in_chinese_leads_to_its_section_of_the_reference():
+    headings = re.findall(r"^### `(.*)`$", (ROOT / "docs" / "cli.md").read_text(), re.M)
+    anchors = [re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings]
+    assert re.findall(r"cli\.md#([\w-]+)", (ROOT / "docs" / "cli.zh-CN.md").read_text()) == anchors
 
 
 @pytest.fixture
@@ -102,7 +109,7 @@ def test_the_pages_on_transposed_convolution_show_what_their_code_gives(page, tm
     executed = runpy.run_path(str(ROOT / "docs" / "write_steps.py"))["executed"]
     assert executed(page, tmp_path) == (ROOT / "docs" / page).read_text()
     made = list((tmp_path / "images").iterdir())
-    assert len(made) == 5
+    assert len(made) == 8
     for picture in made:
         assert likeness(picture, ROOT / "docs" / "images" / picture.name) < 2
         assert f"(images/{picture.name})" in (ROOT / "docs" / page).read_text()
@@ -115,6 +122,33 @@ def test_the_page_on_captum_and_zennit_shows_what_its_code_gives(tmp_path):
         pytest.importorskip(peer, reason=f"{peer} is absent: pip install captum zennit")
     executed = runpy.run_path(str(ROOT / "docs" / "write_steps.py"))["executed"]
     assert executed("peers.md", tmp_path) == (ROOT / "docs" / "peers.md").read_text()
+
+
+@pytest.mark.slow
+def test_the_tutorial_shows_what_its_code_gives(tmp_path):
+    executed = runpy.run_path(str(ROOT / "docs" / "write_steps.py"))["executed"]
+    page = (ROOT / "docs" / "tutorial.md").read_text()
+    assert executed("tutorial.md", tmp_path) == page
+    for name, most in {"layers": 4, "units": 2}.items():  # the first is dithered in the docs
+        assert likeness(tmp_path / "images" / f"tutorial-{name}.png", ROOT / "docs" / "images" / f"tutorial-{name}.png") < most
+        assert f"(images/tutorial-{name}.png)" in page
+
+
+def test_the_tutorial_prints_what_tensorflow_prints():
+    # As TensorFlow 2.21 printed them: conv2d, conv2d_transpose, max_pool_with_argmax, scatter_nd.
+    small = np.full((1, 2, 2, 1), -2, np.float32)
+    large = np.tile(np.array([[-2, 0], [2, 4]], np.float32), (2, 2))
+    pooled = np.array([[[[1, 5], [1, 5]], [[3, 7], [3, 7]]]], np.float32)
+    mask = np.array([[[[8, 9], [12, 13]], [[24, 25], [28, 29]]]])
+    unpooled = np.zeros(32, np.float32)
+    unpooled[mask] = pooled
+    maps = unpooled.reshape(1, 4, 4, 2)
+    printed = blocks("docs/tutorial.md", "text")
+    assert printed[0] == f"{small}\n{small}\n"
+    assert printed[1] == f"{large}\n"
+    assert printed[2] == f"{large.reshape(1, 4, 4, 1)}\nTrue True\n"
+    assert printed[4] == f"{pooled}\n{mask}\n"
+    assert printed[5] == f"{maps}\n{maps[0, :, :, 0]}\n{maps[0, :, :, 1]}\n"
 
 
 NUMBER = re.compile(r"-?\d+\.\d+")
@@ -157,26 +191,81 @@ def test_the_page_on_spikes_shows_what_its_code_gives(tmp_path, monkeypatch):
         assert likeness(tmp_path / "images" / f"{name}.png", ROOT / "docs" / "images" / f"{name}.png") < 2
 
 
-@pytest.mark.parametrize(
-    ("page", "language"),
-    [
-        *product(["transposed-convolution", "deconvolution", "spikes"], ["python", "text", "sh"]),
-        ("rectifiers-and-gates", "python"),
-    ],
-)
-def test_the_two_languages_show_the_same_blocks(page, language):
-    english, chinese = (blocks(f"docs/{page}{name}.md", language) for name in ("", ".zh-CN"))
-    assert english
+@pytest.mark.slow
+def test_the_page_on_channels_shows_what_its_code_gives(tmp_path):
+    executed = runpy.run_path(str(ROOT / "docs" / "write_steps.py"))["executed"]
+    assert_the_same(executed("channels.md", tmp_path), "channels.md")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not (DATA / "inverse").is_dir(), reason="real signals are absent; set UNCONV_DATA to their folder")
+def test_the_page_on_speech_shows_what_its_code_gives(tmp_path, monkeypatch):
+    for library in ("soundfile", "h5py"):
+        pytest.importorskip(library, reason=f"{library} is absent: pip install {library}")
+    monkeypatch.setenv("UNCONV_DATA", str(DATA))
+    executed = runpy.run_path(str(ROOT / "docs" / "write_steps.py"))["executed"]
+    assert_the_same(executed("speech.md", tmp_path), "speech.md")
+
+
+def assert_the_same(made: str, name: str) -> None:
+    """A page as it was made just now has the words of the one that is there, and its numbers within 5 %."""
+    page = (ROOT / "docs" / name).read_text()
+    assert ANY_NUMBER.sub("#", made) == ANY_NUMBER.sub("#", page)
+    numbers = [[float(number) for number in ANY_NUMBER.findall(text)] for text in (made, page)]
+    assert numbers[0] == pytest.approx(numbers[1], rel=0.05, abs=0.02)
+
+
+CHINESE = runpy.run_path(str(ROOT / "docs" / "write_chinese.py"))
+BOTH = CHINESE["names"]()
+
+
+def in_both(name: str) -> tuple[str, str]:
+    """A page in English, and in Chinese."""
+    english, chinese = ((ROOT / "docs" / f"{name}{ending}.md").read_text() for ending in ("", ".zh-CN"))
+    return english, chinese
+
+
+@pytest.mark.parametrize("name", BOTH)
+def test_the_two_languages_show_the_same_blocks_and_cells_without_words(name):
+    english, chinese = in_both(name)
+    assert CHINESE["refreshed"](chinese, english) == chinese
+
+
+@pytest.mark.parametrize("name", BOTH)
+def test_the_tables_of_the_two_languages_have_the_same_numbers(name):
+    rows = [[row for table in CHINESE["tables"](page) for _, row in table] for page in in_both(name)]
+    assert len(rows[0]) == len(rows[1])
+    assert not [pair for pair in zip(*rows, strict=True) if len({tuple(sorted(ANY_NUMBER.findall(row))) for row in pair}) > 1]
+
+
+def named_in_sections(page: str) -> list[set[str]]:
+    """What each section has in code, outside blocks and tables; formulas may have words, and are left out."""
+    text = re.sub(r"^```.*?^```$|^\|.*$", "", page, flags=re.S | re.M)
+    sections = re.split(r"^#+ .*$", text, flags=re.M)
+    found = [re.findall(r"`[^`]+`", re.sub(r"\s+", " ", section)) for section in sections]
+    return [{code for code in codes if " log" not in code} for codes in found]
+
+
+@pytest.mark.parametrize("name", BOTH)
+def test_the_sections_of_the_two_languages_name_the_same_things(name):
+    english, chinese = (named_in_sections(page) for page in in_both(name))
     assert english == chinese
 
 
-@pytest.mark.parametrize("page", ["transposed-convolution", "deconvolution", "spikes"])
-def test_the_two_languages_show_the_same_pictures(page):
-    english, chinese = (
-        re.findall(r"\(images/[^)]*\)", (ROOT / "docs" / f"{page}{name}.md").read_text()) for name in ("", ".zh-CN")
-    )
-    assert english
+@pytest.mark.parametrize("name", sorted(path.name.removesuffix(".zh-CN.md") for path in (ROOT / "docs").glob("*.zh-CN.md")))
+def test_the_two_languages_show_the_same_pictures_and_lead_to_each_other(name):
+    english, chinese = (re.findall(r"\(images/[^)]*\)", page) for page in in_both(name))
     assert english == chinese
+    assert f"]({name}.zh-CN.md)" in in_both(name)[0]
+    assert f"]({name}.md)" in in_both(name)[1]
+
+
+def test_a_page_that_drifts_is_not_the_same():
+    english, chinese = (f"| {head} |\n|---|\n| 2.5 ms |\n\n```sh\nrun\n```\n" for head in ("time", "时间"))
+    assert CHINESE["refreshed"](chinese, english) == chinese
+    assert CHINESE["refreshed"](chinese.replace("2.5", "2.4").replace("run", "go"), english) == chinese
+    with pytest.raises(ValueError, match="rows in table 1: 3 in English, but 2 in Chinese"):
+        CHINESE["refreshed"](chinese.replace("| 2.5 ms |\n", ""), english)
 
 
 def test_every_model_of_torchvision_is_on_the_page_of_networks():
@@ -191,6 +280,14 @@ def test_a_row_of_the_page_of_networks_is_what_the_script_finds(name):
     found = " | ".join(names["cells"]([names["measured"](name, "models")]))
     rows = [line for line in (ROOT / "docs" / "networks.md").read_text().splitlines() if line.startswith("|")]
     assert [row.split(" | ", 1)[1] for row in rows if f"`{name}`" in row] == [f"{found} |"]
+
+
+def test_the_tables_of_networks_in_chinese_are_those_in_english():
+    english, chinese = in_both("networks")
+    assert runpy.run_path(str(ROOT / "docs" / "write_networks.py"))["chinese"](chinese, english) == chinese
+    cells = re.sub(r"`[^`]*`", "", "\n".join(row for table in CHINESE["tables"](chinese) for _, row in table))
+    words = set(re.findall(r"[A-Za-z]{3,}", cells))  # names of functions and methods are no words
+    assert words <= {"gradient", "deconvnet", "relu", "leaky", "hardswish", "silu", "gelu"}
 
 
 def test_every_op_is_on_its_page():

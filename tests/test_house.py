@@ -7,10 +7,14 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
+from typing import Literal, get_args, get_type_hints
 
 import pytest
 
 import unconv
+from unconv.errors import counted
+from unconv.reverse.method_table import METHODS
 
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "unconv"
@@ -24,8 +28,8 @@ FLOORS = [
     {"studies", "scan"},
     {"explain", "reverse", "inverse"},
     {"render", "networks"},
-    {"ops", "pictures", "traces", "box"},
-    {"axis", "errors", "files", "kinds", "version"},
+    {"ops", "pictures", "traces", "recordings", "box"},
+    {"axis", "errors", "files", "kinds", "progress", "version"},
 ]
 # Doors give users names from rooms above them, on first use. Nothing inside goes through one, except the command.
 DOORS = {"unconv", "unconv.ops", "unconv.measured"}
@@ -135,7 +139,26 @@ def test_no_function_is_longer_than_40_lines():
 
 def test_all_is_sorted_and_complete():
     assert unconv.__all__ == sorted(unconv.__all__)
-    assert all(getattr(unconv, name).__doc__ for name in unconv.__all__)
+    # An alias of types cannot carry a docstring before Python 3.12: what it means stands in a string below it.
+    assert all(getattr(unconv, name).__doc__ or get_args(getattr(unconv, name)) for name in unconv.__all__)
+
+
+def test_the_public_modules_are_those_that_the_reference_lists():
+    def announced(module):
+        names = [name for name in getattr(module, "__all__", ()) if isinstance(getattr(module, name), ModuleType)]
+        return {module.__name__}.union(*(announced(getattr(module, name)) for name in names))
+
+    for page in ("reference.md", "reference.zh-CN.md"):
+        listed = re.findall(r"^\|(.*?)\|", (ROOT / "docs" / page).read_text(), re.M)
+        assert set(re.findall(r"`(unconv[\w.]*)`", " ".join(listed))) == announced(unconv), page
+
+
+def test_what_arguments_may_be_is_exported_and_the_choices_are_the_table_s():
+    assert get_args(unconv.Method) == tuple(METHODS)
+    assert {*get_args(unconv.Unit)} > {Literal["strongest", "map"]} and {*get_args(unconv.Source)} > {str, Path}
+    hints = get_type_hints(unconv.Network.project)
+    assert (hints["image"], hints["channels"], hints["unit"]) == (unconv.Source, unconv.Channels, unconv.Unit)
+    assert hints["method"] == unconv.Method | unconv.Rules
 
 
 @pytest.mark.parametrize("name", [name for name, path in MODULES.items() if "__all__" in path.read_text()])
@@ -179,3 +202,8 @@ def test_the_two_readmes_show_the_same_commands():
 def test_no_path_of_a_machine_is_in_the_project():
     shipped = [*FILES, *(ROOT / "docs").rglob("*.md"), *ROOT.glob("*.md"), *(ROOT / "benchmarks").rglob("*.py")]
     assert not [path for path in shipped if re.search(r"/(work|root|home|tmp)/\w", path.read_text())]
+
+
+def test_a_count_of_one_is_in_the_singular():
+    assert (counted(1, "place"), counted(2, "place"), counted(0, "place")) == ("1 place", "2 places", "0 places")
+    assert counted(12345, "unit") == "12,345 units"

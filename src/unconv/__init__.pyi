@@ -1,4 +1,4 @@
-from . import box, explain, inverse, measured, ops, traces, web
+from . import box, explain, inverse, measured, ops, recordings, traces, web
 from .errors import (
     DtypeError,
     Inexpressible,
@@ -8,6 +8,7 @@ from .errors import (
     NoSuchLayer,
     NoSuchUnit,
     PictureError,
+    RecordingError,
     ScanError,
     ShapeError,
     TraceError,
@@ -18,7 +19,9 @@ from .errors import (
 from .explain import (
     Explanation,
     PoolExplanation,
+    explain_conv1d_transpose,
     explain_conv2d_transpose,
+    explain_exercise,
     explain_unpool_avg,
     explain_unpool_max,
 )
@@ -38,30 +41,41 @@ from .ops import (
     conv3d_transpose,
     depthwise_conv2d,
     depthwise_conv2d_backprop_input,
+    from_torch_indices,
     keras_arguments,
     keras_conv_transpose,
     legal_output_sizes,
     max_pool_with_argmax,
     onnx_arguments,
     output_sizes,
+    to_torch_indices,
     torch_arguments,
     unpool_avg,
     unpool_max,
 )
+from .pictures.decode import Source
 from .pictures.preprocess import Preprocess
+from .progress import Progress
+from .reverse.method_table import Activations, Method
 from .reverse.methods import Rules
+from .reverse.model import Places
 from .reverse.network import Network, Recording, load
 from .reverse.places import Place
 from .reverse.reconstruction import Reconstruction, Reconstructions
+from .reverse.request import Request
+from .reverse.seed import Channels, Unit
 from .scan import Index, Top, merge, scan
 from .version import __version__ as __version__
 
 __all__ = [
+    "Activations",
+    "Channels",
     "DtypeError",
     "Explanation",
     "Index",
     "Inexpressible",
     "KerasArguments",
+    "Method",
     "ModelError",
     "Network",
     "NoRule",
@@ -72,18 +86,24 @@ __all__ = [
     "OutputSize",
     "PictureError",
     "Place",
+    "Places",
     "PoolExplanation",
     "Preprocess",
+    "Progress",
     "Reconstruction",
     "Reconstructions",
     "Recording",
+    "RecordingError",
+    "Request",
     "Rules",
     "ScanError",
     "ShapeError",
+    "Source",
     "Top",
     "TorchArguments",
     "TraceError",
     "UnconvError",
+    "Unit",
     "WeightsError",
     "WriteError",
     "avg_pool1d",
@@ -99,9 +119,12 @@ __all__ = [
     "depthwise_conv2d",
     "depthwise_conv2d_backprop_input",
     "explain",
+    "explain_conv1d_transpose",
     "explain_conv2d_transpose",
+    "explain_exercise",
     "explain_unpool_avg",
     "explain_unpool_max",
+    "from_torch_indices",
     "inverse",
     "keras_arguments",
     "keras_conv_transpose",
@@ -113,7 +136,9 @@ __all__ = [
     "onnx_arguments",
     "ops",
     "output_sizes",
+    "recordings",
     "scan",
+    "to_torch_indices",
     "torch_arguments",
     "traces",
     "unpool_avg",

@@ -108,9 +108,9 @@ def test_nothing_is_replaced_without_leave_and_a_run_goes_on_where_it_stopped(he
     Path("out/b.png").write_bytes(b"mine")
     refused = run("photos", "-o", "out")
     assert isinstance(refused.exception, UnconvError) and files("out") == ["b.png"]
-    assert str(refused.exception).startswith("deblur: 1 of 4 files are there already: out/b.png. Pass --resume")
+    assert str(refused.exception).startswith("deblur: this would overwrite 1 of 4 files: out/b.png. Pass --resume")
     on = run("photos", "-o", "out", "--resume")
-    assert on.exit_code == 0 and "1 of 4 results are there already" in on.stderr
+    assert on.exit_code == 0 and "kept 1 of 4 results from an earlier run" in on.stderr
     assert Path("out/b.png").read_bytes() == b"mine" and len(files("out")) == 4
     assert "restored 0 of 0" in run("photos", "-o", "out", "--resume").stdout
     assert run("photos", "-o", "out", "--overwrite").exit_code == 0
@@ -165,7 +165,7 @@ def test_one_picture_goes_on_into_the_file_that_is_named(here):
     assert run("photos/b.png", "-o", "sharp.png", "--resume").exit_code == 0
     assert Path("sharp.png").is_file()
     again = run("photos/b.png", "-o", "sharp.png", "--resume")
-    assert again.exit_code == 0 and "1 of 1 results are there already" in again.stderr
+    assert again.exit_code == 0 and "kept 1 of 1 result from an earlier run" in again.stderr
 
 
 def test_a_name_with_brackets_is_a_name(here):
@@ -200,7 +200,7 @@ def test_a_stopped_run_keeps_what_is_done_and_says_how_to_go_on(here, monkeypatc
     monkeypatch.setattr(image, "deblur", stop_at_the_third)
     done = run("photos", "-o", "out")
     assert done.exit_code == 130
-    assert done.stderr.endswith("unconv: stopped. 2 of 4 pictures were done; --resume goes on.\n")
+    assert done.stderr.endswith("unconv: stopped. Finished 2 of 4 pictures; --resume continues.\n")
     assert files("out") == ["C.PNG", "a.png"] and "restored 2 of 4 pictures" in done.stdout
     assert run("photos", "-o", "out", "--resume").exit_code == 0
     assert len(files("out")) == 4

@@ -17,7 +17,7 @@ def folder(tmp_path, unconv_command):
     save_pictures(tmp_path / "p", 12, side=100)
     status, out, _ = unconv_command("index", "unconv:caltech", tmp_path / "p", "-o", tmp_path / "i", "--at", "features.3", "-q")
     assert status == 0
-    assert "32 units of 1 places, " in out and "over 12 of 12 pictures" in out
+    assert "32 units of 1 place, " in out and "over 12 of 12 pictures" in out
     return tmp_path / "i"
 
 

@@ -137,7 +137,7 @@ def test_a_gate_is_named(here):
     )
     gated = ("--size", "24x32", "--gate", "attention")
     said = numbers("project", "nets.py:Gated", "photo.png", *gated, "-o", "out", "--at", "last")
-    assert any("gate held" in note for note in said["layers"][0]["notes"])
+    assert any("gate frozen" in note for note in said["layers"][0]["notes"])
     assert run("check", "nets.py:Gated", "photo.png", *gated).exit_code == 0
     assert "attention" in refusal("check", "nets.py:Gated", "photo.png", "--size", "24x32", "--gate", "attenton")
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 from torch import Tensor
 
 from unconv.inverse import headway
 from unconv.inverse.solvers.iterate import Iterate, finite
-
-Progress = Callable[[str, float, int], None]
+from unconv.progress import Progress
 
 _FINEST = 1 / 200  # of the whole: less is not told, apart from whole steps
 

@@ -15,7 +15,6 @@ from unconv.errors import DtypeError, NonFinite, ShapeError, nearest
 from unconv.inverse.fields.image.defects import defects
 from unconv.inverse.fields.image.exposure import PLAIN, Exposure, check_exposure, shows_points
 from unconv.inverse.fields.image.linear_light import check_linear
-from unconv.inverse.fields.image.pace import Progress
 from unconv.inverse.fields.image.problem import Method
 from unconv.inverse.fields.image.restored import Restored
 from unconv.inverse.fields.image.run import Settings, restored
@@ -36,6 +35,7 @@ from unconv.inverse.solvers.hqs import Denoiser
 from unconv.kinds import checks_kinds, checks_kinds_but
 from unconv.pictures.decode import Source
 from unconv.pictures.measured import Measured, measured
+from unconv.progress import Progress
 
 _CHANNELS = 4  # the most of a picture whose last axis they are
 F = TypeVar("F", bound=Callable[..., Any])
@@ -252,7 +252,7 @@ def _refuse_large(given: Measured, factor: int, kernel: tuple[int, ...], name: s
 def _positive(steps: int | None, strength: float | None = None) -> None:
     for what, given, kinds in (("steps", steps, int), ("strength", strength, int | float | np.number)):
         if given is not None and (not isinstance(given, kinds) or isinstance(given, bool)):
-            raise DtypeError(f"deblur: {what} is {given!r}, but a number was needed, of steps a whole one.")
+            raise DtypeError(f"deblur: {what} is {given!r}, but a {'whole ' if kinds is int else ''}number was needed.")
     if steps is not None and steps < 1:
         raise ShapeError(f"deblur: steps is {steps}; it must be at least 1.")
     if strength is not None and not strength > 0:

@@ -15,7 +15,7 @@ from unconv.inverse.fields.image.deviation import deviation_of, doubts
 from unconv.inverse.fields.image.exposure import PLAIN, Exposure, Light, cut, light_of, negative
 from unconv.inverse.fields.image.fit import psf_hints
 from unconv.inverse.fields.image.linear_light import taken_to_light
-from unconv.inverse.fields.image.pace import Pace, Progress
+from unconv.inverse.fields.image.pace import Pace
 from unconv.inverse.fields.image.problem import Method, Problem
 from unconv.inverse.fields.image.restored import Restored
 from unconv.inverse.fields.image.settling import Estimated, Growth, another, settled
@@ -23,6 +23,7 @@ from unconv.inverse.fields.image.table import row
 from unconv.inverse.fields.image.tiles import Parts, forecast, middle, parts
 from unconv.inverse.fields.image.transparency import put_back, without_hidden
 from unconv.pictures.measured import Measured
+from unconv.progress import Progress
 
 
 @dataclass(frozen=True)

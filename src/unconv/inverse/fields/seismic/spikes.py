@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,8 +15,8 @@ from unconv.inverse.fields.pulse import blocks, on_traces, pulse
 from unconv.inverse.fields.seismic.method_table import SPIKES
 from unconv.inverse.fields.seismic.methods import SOLVERS, Solve
 from unconv.kinds import checks_kinds_but
+from unconv.progress import Progress
 
-Progress = Callable[[str, float, int], None]
 _BALANCED = 0.05  # the share of a wavelet's absolute sum below which its own sum counts as none
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -18,6 +18,7 @@ from unconv.inverse.fields.ultrasonic.reference import gate_samples, pulse_of_ec
 from unconv.inverse.solvers.delays import Correlations, Fitted, cramer_rao
 from unconv.inverse.solvers.echo_count import counted
 from unconv.kinds import checks_kinds_but
+from unconv.progress import Progress
 
 _TOGETHER = 64  # scans that are worked on at a time
 # Misfits of the rounds in which clipped samples are filled with what the echoes say, and echoes are found again: at first only
@@ -29,7 +30,6 @@ _APART = 0.7  # misfit with which only echoes that stand apart are found
 _MOST, _BESIDE = 64, 8  # echoes of a scan, and those beside a gate that reach into it
 _CUT = 0.95  # of an echo's energy: one of which less was observed is said to be cut off
 
-Progress = Callable[[str, float, int], None]
 Array = np.ndarray[Any, Any]
 
 
