@@ -104,8 +104,9 @@ def test_conversions_compile_map_and_export():
         def forward(self, indices):
             return there_and_back(indices)
 
-    program = torch.export.export(Program(), (planes,), dynamic_shapes=({0: torch.export.Dim("batch")},)).module()
-    assert torch.equal(program(planes[:2]), planes[:2])
+    if tuple(int(part) for part in torch.__version__.split(".")[:2]) >= (2, 7):  # 2.6 takes the batch for constant, and says so
+        program = torch.export.export(Program(), (planes,), dynamic_shapes=({0: torch.export.Dim("batch")},)).module()
+        assert torch.equal(program(planes[:2]), planes[:2])
     assert torch.equal(torch.func.vmap(there_and_back)(planes[None])[0], planes)
     torch._dynamo.reset()
     assert torch.equal(torch.compile(there_and_back, fullgraph=True, backend="eager")(planes), planes)
