@@ -32,7 +32,8 @@ def public_modules(name: str = "unconv") -> dict[str, ModuleType]:
     module = import_module(name)
     found = {name: module}
     for child in public_names(module):
-        if inspect.ismodule(getattr(module, child)):
+        # `unconv.scan` may be its function or the room of the same name, which can be called.
+        if inspect.ismodule(getattr(module, child)) and not callable(getattr(module, child)):
             found |= public_modules(f"{name}.{child}")
     return found
 
