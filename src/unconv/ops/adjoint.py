@@ -63,7 +63,8 @@ def _is_lost(made: Tensor, weight: Tensor) -> bool:
 
     What is smaller is looked at, the result or the weight: one pass over little.
     """
-    if traced(made, weight):
+    # A CUDA graph that is being recorded may not be asked for a number.
+    if traced(made, weight) or (made.is_cuda and torch.cuda.is_current_stream_capturing()):
         return False
     smaller = made if made.numel() < weight.numel() else weight
     return not isfinite(smaller.detach().sum(dtype=torch.promote_types(smaller.dtype, torch.float32)).item())
