@@ -255,8 +255,9 @@ def test_decisions_against_the_training_are_said():
     sent, received = sent_through(ECHOES, "16qam", 1000, 0.05)
     turned = received * np.exp(0.02j * np.arange(len(received)))
     found = channel.equalize(turned, training=sent[:64], constellation="16qam", count=1000)
-    wrong = found.symbol_errors(sent).rate > 0.1
-    assert not wrong or any("training symbols come out as others" in note for note in found.notes)
+    # A carrier that turns so much during the training needs a joint estimate with the channel, which there is not.
+    assert found.symbol_errors(sent).rate > 0.1
+    assert any("training symbols come out as others" in note for note in found.notes)
 
 
 def test_a_training_is_looked_for_where_all_symbols_have_room():

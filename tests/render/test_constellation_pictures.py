@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import io
 import sys
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
+from cases.drawings import decoded, near, spine
 from unconv.errors import DtypeError, ShapeError, UnconvError
 from unconv.render.constellations import _pieces, constellation_picture, error_rate_picture, eye_picture
 from unconv.render.panels import ACCENT, BLUE, QUIET
@@ -18,28 +17,6 @@ from unconv.render.panels import ACCENT, BLUE, QUIET
 pytest.importorskip("matplotlib", reason="draws the pictures")
 
 QPSK = np.array([1 + 1j, 1 - 1j, -1 + 1j, -1 - 1j])
-
-
-def decoded(png):
-    """The picture as (height, width, 3) whole numbers."""
-    picture = Image.open(io.BytesIO(png))
-    assert picture.format == "PNG" and picture.size == (1600, 1120) and len(png) < 8_000_000
-    return np.asarray(picture.convert("RGB")).astype(np.int16)
-
-
-def near(pixels, colour, within=40):
-    wanted = np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)], np.int16)
-    return np.abs(pixels - wanted).max(-1) <= within
-
-
-def spine(pixels, axis):
-    """First and last pixel of the left side for axis 0, and of the lower side for axis 1."""
-    drawn = near(pixels, QUIET, 30)
-    counts = drawn.sum(axis)
-    lines = np.flatnonzero(counts > 0.6 * counts.max())
-    where = np.flatnonzero(drawn[:, lines[0]] if axis == 0 else drawn[lines[-1]])
-    longest = max(np.split(where, np.flatnonzero(np.diff(where) > 6) + 1), key=len)
-    return longest[0], longest[-1]
 
 
 def middle(mask):

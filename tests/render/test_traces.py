@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import io
 import sys
 from itertools import pairwise
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
+from cases.drawings import decoded, near, opened, spine
 from unconv.errors import DtypeError, NonFinite, ShapeError, UnconvError
-from unconv.render.panels import ACCENT, BLUE, INK, QUIET, number_words
+from unconv.render.panels import ACCENT, BLUE, INK, number_words
 from unconv.render.rows import clock, rows
 from unconv.render.traces import echoes_picture, receiver_picture, section_picture, spikes_picture, wiggle_picture
 
@@ -21,34 +20,6 @@ pytest.importorskip("matplotlib", reason="draws the pictures")
 N = 120
 TIMES = np.arange(N) / 100
 ZEROS = np.zeros((4, N))
-
-
-def opened(png):
-    picture = Image.open(io.BytesIO(png))
-    assert picture.format == "PNG" and picture.size == (1600, 1120) and round(picture.info["dpi"][0]) == 200
-    assert len(png) < 8_000_000
-    return picture
-
-
-def decoded(png):
-    """The picture as (height, width, 3) whole numbers."""
-    picture = opened(png)
-    return np.asarray(picture.convert("RGB")).astype(np.int16)
-
-
-def near(pixels, colour, within=40):
-    wanted = np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)], np.int16)
-    return np.abs(pixels - wanted).max(-1) <= within
-
-
-def spine(pixels, axis):
-    """First and last pixel of the first panel's left side for axis 0, and of the last panel's lower side for axis 1."""
-    drawn = near(pixels, QUIET, 30)
-    counts = drawn.sum(axis)
-    lines = np.flatnonzero(counts > 0.6 * counts.max())
-    where = np.flatnonzero(drawn[:, lines[0]] if axis == 0 else drawn[lines[-1]])
-    longest = max(np.split(where, np.flatnonzero(np.diff(where) > 6) + 1), key=len)
-    return longest[0], longest[-1]
 
 
 def impulse(at, height=1.0, count=4, n=N):
