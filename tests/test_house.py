@@ -202,6 +202,12 @@ def test_the_two_readmes_show_the_same_commands():
     assert english and english == chinese
 
 
+def test_the_version_is_the_newest_in_the_changelog_and_the_one_to_cite():
+    newest, date = re.search(r"^## (\S+) \((\S+)\)$", (ROOT / "CHANGELOG.md").read_text(), re.M).groups()
+    assert newest == unconv.__version__
+    assert f"version: {newest}\ndate-released: {date}\n" in (ROOT / "CITATION.cff").read_text()
+
+
 def test_no_path_of_a_machine_is_in_the_project():
     shipped = [*FILES, *(ROOT / "docs").rglob("*.md"), *ROOT.glob("*.md"), *(ROOT / "benchmarks").rglob("*.py")]
     assert not [path for path in shipped if re.search(r"/(work|root|home|tmp)/\w", path.read_text())]

@@ -167,7 +167,8 @@ def test_another_size_is_still_another_size():
 @pytest.mark.parametrize("name", ["fasterrcnn_mobilenet_v3_large_320_fpn", "retinanet_resnet50_fpn"])
 @pytest.mark.parametrize("listed", [False, True])
 def test_a_detector_of_torchvisions_runs_as_it_is_or_wrapped(name, listed):
-    model = torchvision.models.get_model(name, weights=None, weights_backbone=None).eval()
+    # torchvision enlarges the picture to `min_size`: 800 by default, which takes half a minute and shows no more.
+    model = torchvision.models.get_model(name, weights=None, weights_backbone=None, min_size=96, max_size=96).eval()
     if listed:
         with pytest.raises(DtypeError) as refused:
             unconv.Network(model).project([image()], "backbone")
