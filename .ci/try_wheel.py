@@ -1,7 +1,9 @@
-"""Try a wheel as users have it: all files are in it, and the command, the demo and the package run outside the checkout."""
+"""Try a wheel as users have it: all files are in it, links are absolute, and command, demo and package run outside the checkout."""
 
 from __future__ import annotations
 
+import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -28,8 +30,24 @@ def absent(wheel: Path) -> list[str]:
     return sorted({name.removeprefix("src/") for name in tracked} ^ packed)
 
 
+def addresses_at_fault(wheel: Path) -> str:
+    """Say what is wrong with the addresses in the metadata: those of `UNCONV_URL`, and none where it is not set."""
+    with zipfile.ZipFile(wheel) as packed:
+        (name,) = [name for name in packed.namelist() if name.endswith(".dist-info/METADATA")]
+        metadata = packed.read(name).decode()
+    address = os.environ.get("UNCONV_URL", "")
+    if not address:
+        return "an address, though UNCONV_URL is not set" if "\nProject-URL:" in metadata else ""
+    if f"\nProject-URL: Homepage, {address}\n" not in metadata:
+        return f"no Project-URL of {address}"
+    relative = re.findall(r"\]\((?!https?:|#)[^)]+\)", metadata)
+    return f"relative links: {' '.join(relative)}" if relative else ""
+
+
 def main(wheel: Path) -> None:
     """Stop with the first thing that is wrong."""
+    if fault := addresses_at_fault(wheel):
+        sys.exit(f"{wheel}: the metadata has {fault}")
     if absent(wheel):
         sys.exit(f"{wheel}: these files are in the wheel or in src, but not in both: {', '.join(absent(wheel))}")
     tools = Path(sys.executable).parent
