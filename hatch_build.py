@@ -1,7 +1,7 @@
 """The package's metadata: where it lives, and a README whose links lead there from a package index.
 
-`UNCONV_URL=https://forge.example/unconv make wheel` writes them for the repository at that address. Without it the README stays as it is,
-and no address is claimed.
+`UNCONV_URL=https://forge.example/unconv make wheel` writes them for the repository at that address. Without it the README
+stays as it is, and no address is claimed.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Try a wheel as users have it: all files are in it, links are absolute, and command, demo and package run outside the checkout."""
+"""Try a wheel as users have it: all files are in it, links are absolute, and what it installs runs outside the checkout."""
 
 from __future__ import annotations
 
