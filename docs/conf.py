@@ -39,7 +39,7 @@ include_patterns = [
     "src/unconv/box/pictures/LICENCES.md",
 ]
 if chinese:
-    include_patterns = ["README.zh-CN.md", "docs/*.zh-CN.md"]
+    include_patterns = ["*.zh-CN.md", "docs/*.zh-CN.md"]
 exclude_patterns = [".*", "__pycache__", "benchmarks", "site", "tests", "training", "unconv-*", "docs/_*"]
 if not chinese:
     exclude_patterns.append("**.zh-CN.md")
