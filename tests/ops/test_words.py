@@ -52,7 +52,7 @@ def test_an_array_that_cannot_be_shared_is_read():
     "value, words",
     [
         (np.array([["a"]]), r"input holds <U1, but numbers were needed"),
-        ([[1.0], [1.0, 2.0]], r"input is no array of numbers: .* Pass nested lists of equal lengths"),
+        ([[1.0], [1.0, 2.0]], r"input is not an array of numbers: .* Pass nested lists of equal lengths"),
         (3.0, r"input is a float, but a torch.Tensor was needed, or an array or list of numbers"),
         (ONES[0], r"input has 3 axes, \(4, 4, 1\), but 4 were needed"),
         (ONES.astype(np.complex64), r"input holds complex64, but numbers were needed"),
@@ -64,7 +64,7 @@ def test_what_is_no_array_of_numbers_is_refused(value, words):
 
 
 def test_an_old_name_beside_its_new_one_is_refused():
-    with pytest.raises(DtypeError, match="conv2d: filter is what TensorFlow 1 calls filters, and both came"):
+    with pytest.raises(DtypeError, match="conv2d: filter is TensorFlow 1's name for filters, and both came"):
         ops.conv2d(ONES, filter=KERNEL, filters=KERNEL, strides=1, padding="SAME")
 
 
