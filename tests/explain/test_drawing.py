@@ -160,7 +160,7 @@ def test_every_cell_has_its_colour_in_every_frame(name):
     "name, way", [("a.mp4", "ffmpeg -i a.gif -pix_fmt yuv420p a.mp4"), ("a.mov", "a.gif"), ("a.doc", "NAME.webp")]
 )
 def test_other_kinds_of_files_are_refused_with_a_way_out(name, way, tmp_path):
-    with pytest.raises(ShapeError, match=r"is no kind of file we write") as refused:
+    with pytest.raises(ShapeError, match=r"is not of a kind that can be written") as refused:
         explain.explain_exercise("digits").save(tmp_path / name)
     assert way in str(refused.value)
     assert not list(tmp_path.iterdir())

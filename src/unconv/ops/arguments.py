@@ -402,7 +402,7 @@ def listed(legal: range) -> str:
     """Return all legal lengths in words."""
     if not legal:
         return "none"
-    few = _either(legal) if len(legal) <= 16 else f"{legal[0]} to {legal[-1]}, every one"
+    few = _either(legal) if len(legal) <= 16 else f"any from {legal[0]} to {legal[-1]}"
     return f"{'only ' if len(legal) == 1 else ''}{few}"
 
 

@@ -86,8 +86,8 @@ def output_sizes(
     for name, axis, n in zip(names, axes, size, strict=True):
         if not any(axis.legal(n)):
             raise ShapeError(
-                f"output_sizes: along the {name}, {counted(n, 'sample')} with {axis_words(axis)} give no size: the padding removes more "
-                "samples than there are. Pass less padding."
+                f"output_sizes: along the {name}, {counted(n, 'sample')} with {axis_words(axis)} give no size: the "
+                "padding removes more samples than there are. Pass less padding."
             )
     count = sum(len(axis.legal(n)) for axis, n in zip(axes, size, strict=True))
     if count > _MOST:
