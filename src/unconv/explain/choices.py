@@ -49,7 +49,7 @@ EXERCISES = {
         *("unpool_max", [[[row, row + 4]] * 4 for row in range(4)], 2, 2, "SAME"),
     ),
     "odd": Exercise(
-        "SAME with stride 2 from 3 × 3 back to an odd 5 × 5; --output 6 shifts it, --padding VALID makes it larger",
+        "SAME with stride 2 from 3 × 3 back to an odd 5 × 5 (--output 6 shifts it, --padding VALID makes it larger)",
         *("conv2d_transpose", [[1, 2, 3], [4, 5, 6], [7, 8, 9]], [[1, 2, 1], [2, 4, 2], [1, 2, 1]], 2, "SAME", (5, 5)),
     ),
     "digits": Exercise(
