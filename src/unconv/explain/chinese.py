@@ -15,7 +15,7 @@ CHINESE = {
     "{before} before, {after} after": "前 {before}、后 {after}",
     "{before} before, {after} after (r = {rest})": "前 {before}、后 {after}（r = {rest}）",
     "crop {samples}": "裁去 {samples}",
-    "{count} between": "每两个元素之间插入 {count} 个",
+    "{count} between samples": "每两个元素之间插入 {count} 个",
     "kernel {kernel}, stride {stride}, padding {padding}": "核大小 {kernel}，步幅 {stride}，填充 {padding}",
     "kernel {kernel}, stride {stride}, dilation {dilation}, padding {padding}": (
         "核大小 {kernel}，步幅 {stride}，膨胀率 {dilation}，填充 {padding}"
@@ -146,9 +146,9 @@ CHINESE = {
     "Overlapping windows": "重叠的窗口",
     "kernel − 1": "卷积核大小 − 1",
     "(kernel − 1) · dilation": "(卷积核大小 − 1) · 膨胀率",
-    "{pads}: {span}, minus the forward padding": "{pads}，即“{span}”减去原卷积的填充",
-    "{pads}: {span}, minus the forward padding, plus r after": "{pads}，即“{span}”减去原卷积的填充，末尾再多填 r 个",
-    "no: away from the border, every sample receives the same number of values": (
+    "{pads} ({span}, minus the forward padding)": "{pads}，即“{span}”减去原卷积的填充",
+    "{pads} ({span}, minus the forward padding, plus r after)": "{pads}，即“{span}”减去原卷积的填充，末尾再多填 r 个",
+    "none, because away from the border every sample receives the same number of values": (
         "无：离边界稍远的每个元素都由同样多的数值相加而成"
     ),
     "neighbouring samples receive different numbers of values: {words}. {remedy}": (

@@ -63,7 +63,7 @@ def _gaps(explanation: Transposed) -> str:
     return by_axis(
         explanation.say,
         explanation.names,
-        (explanation.say("{count} between", count=axis.stride - 1) for axis in explanation.axes),
+        (explanation.say("{count} between samples", count=axis.stride - 1) for axis in explanation.axes),
     )
 
 

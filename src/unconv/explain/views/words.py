@@ -71,9 +71,9 @@ def padding_fact(explanation: Transposed) -> tuple[str, str]:
     """Return the fact on step 3: how it pads, and the formula behind it."""
     say = explanation.say
     span = say("kernel − 1") if all(axis.dilation == 1 for axis in explanation.axes) else say("(kernel − 1) · dilation")
-    sentence = "{pads}: {span}, minus the forward padding"
+    sentence = "{pads} ({span}, minus the forward padding)"
     if any(explanation.residual):
-        sentence = "{pads}: {span}, minus the forward padding, plus r after"
+        sentence = "{pads} ({span}, minus the forward padding, plus r after)"
     return say("Padding in step 3"), say(sentence, pads=pads_words(explanation), span=span)
 
 
@@ -90,7 +90,8 @@ def facts_of(explanation: Transposed, *more: tuple[str, str], last: tuple[str, s
         *([last] if last else []),
         (
             say("Checkerboard"),
-            explanation.checkerboard or say("no: away from the border, every sample receives the same number of values"),
+            explanation.checkerboard
+            or say("none, because away from the border every sample receives the same number of values"),
         ),
         (say("Note"), say("the shape is restored, not the values: this is the adjoint of the convolution, not its inverse")),
     ]
