@@ -212,12 +212,12 @@ def _explain(
     lengths = [n - sum(crop) for n, crop in zip(padded.shape[2:], crops, strict=True)]
     padded = cut(padded, [before for before, _ in crops], lengths)
     zero_inserted, padded = layout.back(inserted), layout.back(padded)
-    one = layout.axes == 1
-    output = (conv1d if one else conv2d)(padded, flipped, 1, "VALID", layout.name, [axis.dilation for axis in axes])
+    is_1d = layout.axes == 1
+    output = (conv1d if is_1d else conv2d)(padded, flipped, 1, "VALID", layout.name, [axis.dilation for axis in axes])
     refuse_not_finite(where, output=output)
     steps = (input, filters, flipped, zero_inserted, padded, output, axes, layout)
     explanation = Explanation(*steps, view=view, language=language)
-    operation = conv1d_transpose if one else conv2d_transpose
+    operation = conv1d_transpose if is_1d else conv2d_transpose
     # The four steps must give what the operation gives; a difference would be a fault here, and is not drawn.
     if output.numel():
         explanation.agree(output, operation(input, filters, shape, strides, padding, layout.name, dilations))

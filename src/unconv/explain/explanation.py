@@ -113,12 +113,13 @@ class Illustration(ABC):
             ".html": lambda: self.page(at),
             ".txt": lambda: f"{self.text(at)}\n".encode(),
         }
+        # The file is written only after its bytes are complete, so a failure leaves an earlier file as it was.
         suffix = path.suffix.lower()
         if suffix not in writers:
-            way = _FOREIGN.get(suffix, f"pass NAME{', NAME'.join(writers)}").replace(
+            remedy = _FOREIGN.get(suffix, f"pass NAME{', NAME'.join(writers)}").replace(
                 "NAME", path.stem if suffix in _FOREIGN else "NAME"
             )
-            raise ShapeError(f"save: {path.name} is not of a kind that can be written; {way}.")
+            raise ShapeError(f"save: {path.name} is not of a kind that can be written; {remedy}.")
         write(path, writers[suffix]())
 
     def _animation(self, kind: str, progress: Progress | None) -> bytes:
@@ -165,10 +166,10 @@ class Illustration(ABC):
     def _number(self, at: Place) -> int:
         self._refuse_empty()
         rows, columns = self.places
-        place = self.start if at is None else (0, at) if rows == 1 and fits_kind(at, int) else at
-        if not fits_kind(place, tuple[int, int]):
+        position = self.start if at is None else (0, at) if rows == 1 and fits_kind(at, int) else at
+        if not fits_kind(position, tuple[int, int]):
             raise NoSuchUnit(f"explain: at is {shown(at)}, but a position (row, column) was needed. Pass two whole numbers.")
-        row, column = (int(edge) for edge in place)  # type: ignore[union-attr, arg-type]
+        row, column = (int(edge) for edge in position)  # type: ignore[union-attr, arg-type]
         if not (0 <= row < rows and 0 <= column < columns):
             raise NoSuchUnit(
                 f"explain: at is {at}, but rows are 0 to {rows - 1} and columns 0 to {columns - 1}. Pass (row, column)."

@@ -67,8 +67,8 @@ def length_of(words: str, size: float, looseness: float = 1.08) -> float:
     `looseness` is how many times wider than Pillow's font other fonts may be.
     """
     wide = sum(_is_wide(letter) for letter in words)
-    rest = "".join(letter for letter in words if not _is_wide(letter)).translate(_PLAIN)
-    return size * wide + (looseness * _own(round(size)).getlength(rest) if rest else 0.0)
+    narrow = "".join(letter for letter in words if not _is_wide(letter)).translate(_PLAIN)
+    return size * wide + (looseness * _own(round(size)).getlength(narrow) if narrow else 0.0)
 
 
 def wrapped(words: str, size: float, width: float) -> list[str]:

@@ -71,12 +71,12 @@ class Plan:
         if number in frame.focus:
             marks = [frame.focus[number]]
         starts = []
-        for axis, (n, shown) in enumerate(zip(panel.size, self.shows[number], strict=True)):
+        for axis, (n, visible) in enumerate(zip(panel.size, self.shows[number], strict=True)):
             # Centred on the marks; where they need more than is shown, the part begins with the first of them.
             least = min(mark[axis] for mark in marks)
             most = max(mark[axis] + mark[axis + 2] for mark in marks)
-            middle = (least + most - shown) // 2 if most - least <= shown else least
-            starts.append(min(max(middle, 0), n - shown))
+            middle = (least + most - visible) // 2 if most - least <= visible else least
+            starts.append(min(max(middle, 0), n - visible))
         return starts[0], starts[1]
 
     def omits(self, number: int) -> bool:
@@ -153,22 +153,22 @@ def _shown(length: int, crop: int) -> int:
     return length if length <= crop + 1 else crop
 
 
-def left_out(story: Story, panels: Sequence[Panel], laid: Plan) -> list[str]:
+def left_out(story: Story, panels: Sequence[Panel], layout: Plan) -> list[str]:
     """Return which panels have no room, in lines as wide as the paper; an empty list if all have."""
-    titles = [panel.title for number, panel in enumerate(panels) if laid.omits(number)]
-    say, paper = saying(story.language), laid.paper
+    titles = [panel.title for number, panel in enumerate(panels) if layout.omits(number)]
+    say, paper = saying(story.language), layout.paper
     words = say("No room here for: {panels}", panels=say(", ").join(titles))
     return wrapped(words, paper.note * paper.looseness, paper.width - 2 * paper.margin) if titles else []
 
 
-def _size(panel: Panel, shown: tuple[int, int], cell: tuple[int, int], paper: Paper) -> tuple[float, float]:
+def _size(panel: Panel, visible: tuple[int, int], cell: tuple[int, int], paper: Paper) -> tuple[float, float]:
     """Return the (width, height) that a panel takes with its title, ticks, map and note."""
-    cropped = panel.size != shown
+    cropped = panel.size != visible
     rows, columns = _ticks(panel, cropped)
     note = "" if cropped else panel.note  # a cropped panel's note is shorter than its cells are wide
     title = paper.length(panel.title, paper.title) + (MAP + 8 if cropped else 0)
-    width = max(rows + cell[0] * shown[1], title, paper.length(note, paper.note) + rows)
-    return width, HEAD + columns + cell[1] * shown[0] + (NOTE if note or cropped else 0)
+    width = max(rows + cell[0] * visible[1], title, paper.length(note, paper.note) + rows)
+    return width, HEAD + columns + cell[1] * visible[0] + (NOTE if note or cropped else 0)
 
 
 def _ticks(panel: Panel, cropped: bool) -> tuple[int, int]:

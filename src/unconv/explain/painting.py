@@ -52,15 +52,15 @@ def animation(story: Story, kind: str = "GIF", seconds: float = 0.8, progress: P
 
 def _paint_frames(story: Story, progress: Progress) -> Iterator[Image.Image]:
     """Yield the frames: what stays is painted once, and for each frame only what changes. All share one palette."""
-    laid, count = plan(story, SHEET), len(story.frames)
-    lines = caption_lines(story, laid)
-    sheet = full_sheet(story, story.frames[0], laid, lines)
+    layout, count = plan(story, SHEET), len(story.frames)
+    lines = caption_lines(story, layout)
+    sheet = full_sheet(story, story.frames[0], layout, lines)
     base = _with_palette(Image.new("P", (round(sheet.width), round(sheet.height)), _flat(PAPER[0])))
     _paint(base, sheet.shapes, 1)
     on_base: dict[tuple[float, float], Cell] = {}
     for number, frame in enumerate(story.frames):
         progress("drawing", number, count)
-        sheet = full_sheet(story, frame, laid, lines)
+        sheet = full_sheet(story, frame, layout, lines)
         # Most cells stay the same from frame to frame, so they are painted on the base and only changed ones again. Words,
         # marks and grids with blanks may cover less in the next frame, so they are painted on a copy.
         lasting = [cell for shapes in sheet.live.values() for cell in _without_blanks(shapes)]
@@ -104,6 +104,7 @@ def _flat(colour: str) -> int:
 def _paint(image: Image.Image, shapes: Iterable[Shape], scale: int) -> None:
     """Paint shapes on a picture, in full colour or, for mode "P", with the palette."""
     draw, palette = ImageDraw.Draw(image), image.mode == "P"
+    # With a palette, Pillow draws by a colour's index; words and cells are prepared in the palette and pasted.
     ink: Callable[[str], Any] = _flat if palette else str
     for shape in shapes:
         if isinstance(shape, Cell):

@@ -51,17 +51,17 @@ def story_page(story: Story, at: int) -> bytes:
     # Every frame gets as many rectangles as the one with the most marks: the script moves them and never makes new ones.
     most = max(len(frame.marks) for frame in frames)
     drawings = []
-    for name, laid in plans.items():
-        sheet = compose(story, frames[at], laid)
-        shown = replace(sheet, marks=[*sheet.marks, *[Rect(0, 0, 0, 0, "mark")] * (most - len(sheet.marks))])
-        drawings.append(Markup(svg(shown, name, story.title, style="")))
+    for name, layout in plans.items():
+        sheet = compose(story, frames[at], layout)
+        drawing = replace(sheet, marks=[*sheet.marks, *[Rect(0, 0, 0, 0, "mark")] * (most - len(sheet.marks))])
+        drawings.append(Markup(svg(drawing, name, story.title, style="")))
     # The script fills in {step} at each frame; the other values are known now.
     values = {"step": "{step}", "count": len(frames), "version": __version__}
     values["panel"] = [*story.panels, *frames[0].cards][frames[0].marks[-1][0]].title
     labels = {name: say(sentence, **values) for name, sentence in _LABELS.items()}
     data = {
         "frames": _script_json([_frame_data(story, frame, list(plans.values())) for frame in frames]),
-        "plans": _script_json([_plan_data(story, frames, laid) for laid in plans.values()]),
+        "plans": _script_json([_plan_data(story, frames, layout) for layout in plans.values()]),
         "panels": _script_json(_cropped_data(story, list(plans.values()))),
         "kinds": _script_json(list(KINDS)),
         "labels": _script_json({name: labels[name] for name in ("play", "pause", "step")}),
@@ -83,10 +83,10 @@ def story_page(story: Story, at: int) -> bytes:
 
 
 def _refuse_many(story: Story, frames: Sequence[Frame], plans: Sequence[Plan]) -> None:
-    shown = sum(rows * columns for laid in plans for rows, columns in laid.shows[len(story.panels) :])
-    if shown * len(frames) > _CELLS:
+    cells = sum(rows * columns for layout in plans for rows, columns in layout.shows[len(story.panels) :])
+    if cells * len(frames) > _CELLS:
         raise ShapeError(
-            f"page: {len(frames)} frames of {shown} cells are more than the {_CELLS} that a page may have. Explain a smaller "
+            f"page: {len(frames)} frames of {cells} cells are more than the {_CELLS} that a page may have. Explain a smaller "
             "input, or save the picture of one position (.png)."
         )
 
@@ -94,7 +94,7 @@ def _refuse_many(story: Story, frames: Sequence[Frame], plans: Sequence[Plan]) -
 def _cropped_data(story: Story, plans: Sequence[Plan]) -> list[dict[str, Any] | None]:
     """Return the complete grids of the panels that some drawing crops, and None for the others."""
     return [
-        _grid_data(panel) if any(laid.cropped(number, panel) for laid in plans) else None
+        _grid_data(panel) if any(layout.cropped(number, panel) for layout in plans) else None
         for number, panel in enumerate(story.panels)
     ]
 
@@ -109,7 +109,7 @@ def _frame_data(story: Story, frame: Frame, plans: Sequence[Plan]) -> dict[str, 
     """Return what the script changes at a frame: marks, caption, and the part of each card that some drawing shows."""
     cards = []
     for number, card in enumerate(frame.cards, len(story.panels)):
-        boxes = [(*laid.origin(number, card, frame), *laid.shows[number]) for laid in plans]
+        boxes = [(*layout.origin(number, card, frame), *layout.shows[number]) for layout in plans]
         top, left = (min(box[axis] for box in boxes) for axis in (0, 1))
         bottom, right = (max(box[axis] + box[axis + 2] for box in boxes) for axis in (0, 1))
         cards.append(_grid_data(card, (top, left, bottom, right)))
@@ -131,21 +131,21 @@ def _grid_data(panel: Panel, box: tuple[int, int, int, int] | None = None) -> di
     }
 
 
-def _plan_data(story: Story, frames: Sequence[Frame], laid: Plan) -> dict[str, Any]:
+def _plan_data(story: Story, frames: Sequence[Frame], layout: Plan) -> dict[str, Any]:
     """Return where a drawing has its cells, and which part of each cropped grid it shows at each frame."""
     panels, say = [*story.panels, *frames[0].cards], saying(story.language)
-    cropped = {number: panel for number, panel in enumerate(panels) if laid.cropped(number, panel)}
+    cropped = {number: panel for number, panel in enumerate(panels) if layout.cropped(number, panel)}
     crops = {}
     for number, panel in cropped.items():
         names = ("top", "bottom", "left", "right")
         crops[number] = {
-            "origins": [laid.origin(number, panel, frame) for frame in frames],
+            "origins": [layout.origin(number, panel, frame) for frame in frames],
             "first": first_of(panel),
             "words": say(crop_words(panel), **{name: f"{{{name}}}" for name in names}),
-            "map": map_of(panel, number, laid, (0, 0))[0],
+            "map": map_of(panel, number, layout, (0, 0))[0],
         }
-    corners = [laid.cells_at(number, panel) for number, panel in enumerate(panels)]
-    return {"cell": laid.cell, "corners": corners, "shows": laid.shows, "crops": crops}
+    corners = [layout.cells_at(number, panel) for number, panel in enumerate(panels)]
+    return {"cell": layout.cell, "corners": corners, "shows": layout.shows, "crops": crops}
 
 
 def _script_json(data: object) -> str:

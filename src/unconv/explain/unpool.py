@@ -88,9 +88,9 @@ class PoolExplanation(Illustration):
         padded, kinds = self._padded(input)
         # For each sample of the result, the windows whose values reach it: several where windows overlap.
         sources: dict[tuple[int, int], list[tuple[int, int]]] = {}
-        for place in self._windows():
-            for target in self._targets(*place):
-                sources.setdefault(target, []).append(place)
+        for window in self._windows():
+            for target in self._targets(*window):
+                sources.setdefault(target, []).append(window)
         height, width = output.shape
         output_kinds = [
             ["output" if (row, column) in sources else "nothing" for column in range(width)] for row in range(height)
@@ -173,11 +173,12 @@ class PoolExplanation(Illustration):
         index = int(self.layout.channels_first(self.argmax)[self.shown][row, column])
         return [divmod(index // self.input.shape[self.layout.channel], self.layout.size(self.input.shape)[1])]
 
-    def _frame(self, place: tuple[int, int], padded: list[list[str]], kinds: list[list[str]], pooled: Tensor) -> Frame:
+    def _frame(self, position: tuple[int, int], padded: list[list[str]], kinds: list[list[str]], pooled: Tensor) -> Frame:
         """Return the frame of one window: its samples, its value, and where the value goes back to."""
-        row, column = place
+        row, column = position
         high, wide = (axis.kernel for axis in self.axes)
-        top, left = (i * axis.stride for i, axis in zip(place, self.axes, strict=True))
+        top, left = (i * axis.stride for i, axis in zip(position, self.axes, strict=True))
+        # The card shows the window with its padding, so rows and columns count on the padded input.
         rows, columns = range(top, top + high), range(left, left + wide)
         window = [[padded[y][x] for x in columns] for y in rows]
         window_kinds = [[kinds[y][x] for x in columns] for y in rows]
@@ -208,21 +209,21 @@ class PoolExplanation(Illustration):
         """Return what happens at the first target that other windows' values reach too, or "" where there is none."""
         for target in targets:
             if len(sources[target]) > 1:
-                say, values = self._say, [cell(pooled[place].item()) for place in sources[target]]
+                say, values = self._say, [cell(pooled[window].item()) for window in sources[target]]
                 sentence = {
                     "sum": "At row {row}, column {column}, {count} windows meet: {sum} = {result}.",
                     "mean": "At row {row}, column {column}, {count} windows meet: the mean of {values} is {result}.",
                     "overwrite": "At row {row}, column {column}, {count} windows meet: the last of {values} stays.",
                 }[self.duplicates]
-                place = {"row": target[0], "column": target[1], "count": len(values)}
+                numbers = {"row": target[0], "column": target[1], "count": len(values)}
                 words = {"sum": " + ".join(values), "values": say(", ").join(values), "result": cell(output[target].item())}
-                return say(" ") + say(sentence, **place, **words)
+                return say(" ") + say(sentence, **numbers, **words)
         return ""
 
     def _caption(self, row: int, column: int, value: float) -> str:
         say, (height, width) = self._say, self._spans(row, column)
         plane = self._plane(self.input)
-        samples = say(", ").join(cell(plane[place].item()) for place in product(height, width))
+        samples = say(", ").join(cell(plane[sample].item()) for sample in product(height, width))
         common = {"row": row, "column": column, "samples": samples, "value": cell(value)}
         if self.argmax is None:
             return say(
@@ -230,9 +231,10 @@ class PoolExplanation(Illustration):
                 "Back: it is copied, undivided, to each of them.",
                 **common,
             )
-        equal = sum(plane[place].item() == value for place in product(height, width))
+        equal = sum(plane[sample].item() == value for sample in product(height, width))
         first = say(", the first of {count} equal ones,", count=equal) if equal > 1 else say(",")
         ((y, x),), channels, channel = self._targets(row, column), self.input.shape[self.layout.channel], self.shown[1]
+        # TensorFlow's index, written out: it counts the unpadded image with its channels last, whatever the layout.
         index = (y * plane.shape[1] + x) * channels + channel
         index_words = f"({y}\u00a0·\u00a0{plane.shape[1]} + {x})\u00a0·\u00a0{channels} + {channel} = {index}"
         return say(

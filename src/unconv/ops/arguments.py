@@ -207,6 +207,7 @@ def paddings(where: str, padding: Any, layout: Layout) -> tuple[tuple[int, int] 
             f"{where}: padding is {_shown(padding)}, but {layout.axes + 2} pairs (before, after) were needed, for "
             f"{layout.words()}, or one for each spatial axis. Pass [0, 0] where nothing is padded."
         )
+    # TensorFlow writes a pair for every axis. Without the two pairs that must be [0, 0], the others are unambiguous too.
     if len(pairs) == layout.axes + 2:
         for index in (0, layout.channel):
             if any(pairs[index]):
@@ -338,12 +339,12 @@ def _other_format(layout: Layout) -> str:
     return f"the channels seem to be axis {_other_channel(layout)}: pass data_format={other!r}."
 
 
-def refuse_other_batch(where: str, name: str, shape: Sequence[int], given_name: str, given: Sequence[int]) -> None:
-    """Refuse a shape whose batch differs from that of the tensor `given_name`."""
-    if shape[0] != given[0]:
+def refuse_other_batch(where: str, name: str, shape: Sequence[int], other_name: str, other: Sequence[int]) -> None:
+    """Refuse a shape whose batch differs from that of the tensor `other_name`."""
+    if shape[0] != other[0]:
         raise ShapeError(
-            f"{where}: {name} is {tuple(shape)}, a batch of {shape[0]} (axis 0), but {given_name} {tuple(given)} is a "
-            f"batch of {given[0]}. Pass {given[0]} there."
+            f"{where}: {name} is {tuple(shape)}, a batch of {shape[0]} (axis 0), but {other_name} {tuple(other)} is a "
+            f"batch of {other[0]}. Pass {other[0]} there."
         )
 
 

@@ -183,9 +183,9 @@ def keras_arguments(
             "layers, which refuse both together. Use keras.ops.conv_transpose, or unconv.ops.keras_conv_transpose."
         )
     # All axes share one padding, and output_padding is None for all of them or a number for each.
-    ways = [keras_ways(axis, n, large) for (axis, large), n in zip(call.sides, call.small, strict=True)]
+    settings = [keras_ways(axis, n, large) for (axis, large), n in zip(call.sides, call.small, strict=True)]
     for name in ("valid", "same"):
-        options = [way.get(name, []) for way in ways]
+        options = [setting.get(name, []) for setting in settings]
         numbers = [[option for option in choice if option is not None] for choice in options]
         inferred = all(None in choice for choice in options)
         if inferred or all(numbers):
@@ -249,13 +249,13 @@ def keras_ways(axis: Axis, n: int, large: int) -> dict[str, list[int | None]]:
 
     Two settings agree where the padding before the first sample is the same, which fixes the start, and so is the length.
     """
-    ways: dict[str, list[int | None]] = {}
+    settings: dict[str, list[int | None]] = {}
     for name, padding in (("valid", (0, 0)), ("same", None)):
         candidate = Axis(axis.kernel, axis.stride, padding, axis.dilation)
         if candidate.small(large) == n and candidate.pads(large)[0] == axis.pads(large)[0]:
             options: list[int | None] = [None, *range(axis.stride)]
-            ways[name] = [option for option in options if keras_length(candidate, n, option) == large]
-    return ways
+            settings[name] = [option for option in options if keras_length(candidate, n, option) == large]
+    return settings
 
 
 @dataclass(frozen=True)

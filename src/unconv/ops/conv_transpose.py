@@ -150,6 +150,7 @@ def depthwise_conv2d_backprop_input(
         )
     refuse_other_batch(where, "input_sizes", shape, "out_backprop", out_backprop.shape)
     size = legal_size(where, "input_sizes", layout, axes, layout.size(out_backprop.shape), shape)
+    # A depthwise convolution is a grouped one with a group for each channel; torch's weight is (C M, 1, kernel..).
     weight = filters.permute(2, 3, 0, 1).reshape(-1, 1, *filters.shape[:2])
     planes = layout.channels_first(out_backprop)
     taps = multiplier * prod(weight.shape[2:])

@@ -98,25 +98,25 @@ def refuse_foreign(where: str, layout: Layout, argmax: Tensor, per_image: int | 
         return
     positions = argmax.numel() // channels
     step = max(1, argmax.numel() // _SAMPLE)
-    chosen = slice((positions - 1) % step, None, step)  # ends at the last position, in the last image
-    checked = _rows(layout.channels_last(argmax), chosen)
+    sample = slice((positions - 1) % step, None, step)  # ends at the last position, in the last image
+    checked = _rows(layout.channels_last(argmax), sample)
     own = torch.arange(channels, device=argmax.device).expand_as(checked)
     if not torch.equal(checked % channels, own):
         raise ShapeError(f"{where}: {_other_channel(layout, checked, checked % channels != own)}")
     if per_image is None:
         return
-    image_numbers = torch.arange(positions, device=argmax.device)[chosen] // (positions // argmax.shape[0])
+    image_numbers = torch.arange(positions, device=argmax.device)[sample] // (positions // argmax.shape[0])
     misplaced = checked // per_image != image_numbers[:, None]
     if bool(misplaced.any()):
         raise ShapeError(f"{where}: {_other_image(checked, image_numbers, misplaced, per_image)}")
 
 
-def _rows(values: Tensor, chosen: slice) -> Tensor:
+def _rows(values: Tensor, sample: slice) -> Tensor:
     """Return all channels of some positions of (N, samples.., C), without copying the others."""
     if values.is_contiguous():
-        return values.view(-1, values.shape[-1])[chosen].long()
+        return values.view(-1, values.shape[-1])[sample].long()
     index: list[Tensor] = []
-    rest = torch.arange(values.numel() // values.shape[-1], device=values.device)[chosen]
+    rest = torch.arange(values.numel() // values.shape[-1], device=values.device)[sample]
     for length in reversed(values.shape[:-1]):
         index.insert(0, rest % length)
         rest = rest // length

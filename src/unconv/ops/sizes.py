@@ -103,11 +103,13 @@ def output_sizes(
 
 
 def _output_size(name: str, axis: Axis, n: int, large: int) -> OutputSize:
-    pads, rest = axis.pads(large), axis.rest(large)
+    pads, residual = axis.pads(large), axis.rest(large)
     padding, output_padding, first = axis.torch_settings(large)
-    ways = [] if axis.stride > 1 and axis.dilation > 1 else keras_ways(axis, n, large).items()
-    keras = next(((way, options[0]) for way, options in ways if options), None)
-    return OutputSize(name, n, large, pads, rest, (padding, output_padding), (first, first + large), keras, (*pads, rest))
+    settings = [] if axis.stride > 1 and axis.dilation > 1 else keras_ways(axis, n, large).items()
+    keras = next(((keras_padding, options[0]) for keras_padding, options in settings if options), None)
+    return OutputSize(
+        name, n, large, pads, residual, (padding, output_padding), (first, first + large), keras, (*pads, residual)
+    )
 
 
 def sized_axes(

@@ -174,10 +174,10 @@ def _layout(where: str, pooled: Any, data_format: str | None) -> Layout:
     return layout_of(where, FORMATS[min(max(getattr(pooled, "ndim", 4) - 3, 0), 2)])
 
 
-def _refuse_unknown(where: str, duplicates: Any, known: Sequence[str]) -> None:
-    if not isinstance(duplicates, str) or duplicates not in known:
+def _refuse_unknown(where: str, duplicates: Any, options: Sequence[str]) -> None:
+    if not isinstance(duplicates, str) or duplicates not in options:
         raise ShapeError(
-            f"{where}: duplicates is {duplicates!r}, but it must be one of {', '.join(map(repr, known))}. Pass one."
+            f"{where}: duplicates is {duplicates!r}, but it must be one of {', '.join(map(repr, options))}. Pass one."
         )
 
 
@@ -242,10 +242,10 @@ def _blocks(values: Tensor, positions: Sequence[int], kernels: Sequence[int], st
     refuse_large("unpool_avg", values, [n * max(windows.get(index, (1, 1))) for index, n in enumerate(values.shape)])
     for index in reversed(positions):
         values = values.unsqueeze(index + 1)
-    spread = values.expand(sizes)
+    blocks = values.expand(sizes)
     if any(gaps):
-        spread = F.pad(spread, [edge for gap in reversed(gaps) for edge in (0, gap)])
-    return spread.reshape(shape)
+        blocks = F.pad(blocks, [edge for gap in reversed(gaps) for edge in (0, gap)])
+    return blocks.reshape(shape)
 
 
 def _overlapping(values: Tensor, index: int, axis: Axis, duplicates: str) -> Tensor:
@@ -260,6 +260,7 @@ def _overlapping(values: Tensor, index: int, axis: Axis, duplicates: str) -> Ten
         first = _blocks(values, [index], [min(axis.kernel, stride)], [stride])
         overhang = max(axis.kernel - stride, 0)
         return torch.cat([first, tail.expand(*(overhang if i == index else n for i, n in enumerate(tail.shape)))], index)
+    # Layer number k holds samples k stride to (k + 1) stride of every window, so it is the values' expansion, k strides later.
     layers = -(-axis.kernel // stride)
     total = None
     for layer in range(layers):

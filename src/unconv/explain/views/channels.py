@@ -15,22 +15,22 @@ _MOST = 6  # channels that are drawn one by one; if there are more, the rest sha
 def channels_story(explanation: Transposed) -> Story:
     """Return the story of the channels: inputs, kernels, partial results, their sum; a frame for each output sample."""
     say, out, channels = explanation.say, explanation.shown[2], explanation.filters.shape[-1]
-    drawn = range(channels if channels <= _MOST else _MOST - 1)
-    inputs = [explanation.plane(explanation.input, channel) for channel in drawn]
+    shown_channels = range(channels if channels <= _MOST else _MOST - 1)
+    inputs = [explanation.plane(explanation.input, channel) for channel in shown_channels]
     output = explanation.plane(explanation.output, out)
-    parts = [channel_output(explanation, channel) for channel in drawn]
-    for channel, part in zip(drawn, parts, strict=True):
+    parts = [channel_output(explanation, channel) for channel in shown_channels]
+    for channel, part in zip(shown_channels, parts, strict=True):
         # Each part is computed twice, from stamps and by the operation, so that a wrong picture is never drawn.
         explanation.agree(explanation.uncropped(explanation.stamped(inputs[channel], explanation.kernel(channel))), part)
-    others = channels - len(drawn)
+    others = channels - len(shown_channels)
     if others:
-        parts.append(sum(channel_output(explanation, channel) for channel in range(len(drawn), channels)))  # type: ignore[arg-type]
+        parts.append(sum(channel_output(explanation, channel) for channel in range(len(shown_channels), channels)))  # type: ignore[arg-type]
     explanation.agree(sum(parts), output)  # type: ignore[arg-type]
-    panels = [*_inputs(explanation, inputs), *_kernels(explanation, drawn), *_parts(explanation, parts, others)]
+    panels = [*_inputs(explanation, inputs), *_kernels(explanation, shown_channels), *_parts(explanation, parts, others)]
     title = say("Output, {size}", size=size_words(output)) + channel_words(explanation, -2, out)
     panels.append(grid(title, output, "output", first=explanation.first, sign="="))
     columns = explanation.output_size[1]
-    frames = Frames(output.numel(), lambda n: _frame(explanation, *divmod(n, columns), len(drawn), parts, output))
+    frames = Frames(output.numel(), lambda n: _frame(explanation, *divmod(n, columns), len(shown_channels), parts, output))
     words = say("each input channel has its own kernel, and the results are added up")
     facts = facts_of(explanation, (say("Channels"), words))
     return Story(
@@ -45,10 +45,10 @@ def _inputs(explanation: Transposed, inputs: list[Tensor]) -> list[Panel]:
     ]
 
 
-def _kernels(explanation: Transposed, drawn: range) -> list[Panel]:
+def _kernels(explanation: Transposed, shown_channels: range) -> list[Panel]:
     return [
         grid(explanation.say("Kernel {channel}", channel=channel), explanation.kernel(channel), "kernel", line=not channel)
-        for channel in drawn
+        for channel in shown_channels
     ]
 
 
@@ -62,11 +62,11 @@ def _parts(explanation: Transposed, parts: list[Tensor], others: int) -> list[Pa
     ]
 
 
-def _frame(explanation: Transposed, row: int, column: int, drawn: int, parts: list[Tensor], output: Tensor) -> Frame:
+def _frame(explanation: Transposed, row: int, column: int, count: int, parts: list[Tensor], output: Tensor) -> Frame:
     samples, taps = source_marks(explanation, row, column)
-    marks = [(panel, *box) for panel in range(drawn) for box in samples]
-    marks += [(drawn + panel, *box) for panel in range(drawn) for box in taps]
-    marks += [(panel, row, column, 1, 1) for panel in range(2 * drawn, 2 * drawn + len(parts) + 1)]
+    marks = [(panel, *box) for panel in range(count) for box in samples]
+    marks += [(count + panel, *box) for panel in range(count) for box in taps]
+    marks += [(panel, row, column, 1, 1) for panel in range(2 * count, 2 * count + len(parts) + 1)]
     caption = explanation.say(
         "Output at {place}: {words} = {total}, a part from each channel.",
         place=explanation.place_words(row, column),

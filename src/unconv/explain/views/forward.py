@@ -18,6 +18,7 @@ def forward_story(explanation: Transposed) -> Story:
     sheet, output = explanation.stamped(input, kernel), channel_output(explanation, inside)
     explanation.agree(explanation.uncropped(sheet), output)
     convolved = forward_output(explanation)
+    # The same canvas for both operations: what the transpose crops is where the convolution pads.
     picture = sheet.new_zeros(explanation.canvas)
     explanation.uncropped(picture)[:] = output
     height, width = explanation.canvas
@@ -56,26 +57,26 @@ def forward_story(explanation: Transposed) -> Story:
 def forward_output(explanation: Transposed) -> Tensor:
     """Return the convolution of the shown channel of the output with the same kernel, (rows, columns)."""
     _, inside, out = explanation.shown
-    layout, one = explanation.layout, len(explanation.axes) == 1
+    layout, is_1d = explanation.layout, len(explanation.axes) == 1
     output = channel_output(explanation, inside).to(explanation.filters)
-    picture = layout.back((output[0] if one else output)[None, None])
+    picture = layout.back((output[0] if is_1d else output)[None, None])
     # The same tensor is [.., out, in] to the transposed convolution and [.., in, out] to the convolution.
     filters = explanation.filters[..., out : out + 1, inside : inside + 1]
     strides, dilations = ([getattr(axis, name) for axis in explanation.axes] for name in ("stride", "dilation"))
-    convolved = (conv1d if one else conv2d)(picture, filters, strides, padding_of(explanation), layout.name, dilations)
+    convolved = (conv1d if is_1d else conv2d)(picture, filters, strides, padding_of(explanation), layout.name, dilations)
     plane = layout.channels_first(convolved)[0, 0].detach().double().cpu()
-    return plane[None] if one else plane
+    return plane[None] if is_1d else plane
 
 
 def _frame(
-    explanation: Transposed, row: int, column: int, input: Tensor, kernel: Tensor, padded: Tensor, convolved: Tensor
+    explanation: Transposed, row: int, column: int, input: Tensor, kernel: Tensor, picture: Tensor, convolved: Tensor
 ) -> Frame:
     say, (high, wide) = explanation.say, explanation.plane_axes
     top, left = row * high.stride, column * wide.stride
-    window = padded[top : top + high.extent : high.dilation, left : left + wide.extent : wide.dilation]
+    window = picture[top : top + high.extent : high.dilation, left : left + wide.extent : wide.dilation]
     # The value went through the kernel twice, there and back, so rounding may be larger: `passes`.
     explanation.agree((window * kernel).sum(), convolved[row, column], passes=2)
-    marks = [(panel, *place) for panel in (0, 3) for place in explanation.footprint(row, column)]
+    marks = [(panel, *box) for panel in (0, 3) for box in explanation.footprint(row, column)]
     caption = say(
         "Transposed: the input at {place}, {value}, times the kernel is added to the marked window. "
         "Forward: the {count} samples of the same window, times the kernel, add up to {total} at {place}.",

@@ -15,22 +15,18 @@ from unconv.explain.views.words import channel_words, facts_of, product_words
 def matrix_story(explanation: Transposed) -> Story:
     """Return the story of the convolution's matrix and its transpose times the input; a frame for each output sample."""
     say, (_, inside, _out) = explanation.say, explanation.shown
-    input, kernel, matrix, taps = (
-        explanation.plane(explanation.input, inside),
-        explanation.kernel(inside),
-        explanation.matrix,
-        explanation.taps,
-    )
+    input, kernel = explanation.plane(explanation.input, inside), explanation.kernel(inside)
+    matrix, taps = explanation.matrix, explanation.taps
     flat = matrix.T @ input.flatten()
     output = flat.reshape(explanation.output_size)
     explanation.agree(output, channel_output(explanation, inside))
     kinds = _tap_kinds(taps)
     high, wide = matrix.shape
+    # Each kernel entry has its own colour, so that it can be followed from the kernel into both matrices.
     entries = _tap_kinds(torch.arange(kernel.numel()).reshape(kernel.shape))
-    name = {"size": f"{high} × {wide}"}
     panels = [
         grid(say("Kernel, {size}", size=size_words(kernel)), kernel, entries, rank=2),
-        grid(say("The convolution's matrix, {size}", **name), matrix, kinds, first=(0, 0)),
+        grid(say("The convolution's matrix, {size}", size=f"{high} × {wide}"), matrix, kinds, first=(0, 0)),
         grid(
             say("Transposed, {size}", size=f"{wide} × {high}"),
             matrix.T,
@@ -50,15 +46,8 @@ def matrix_story(explanation: Transposed) -> Story:
     ]
     columns = explanation.output_size[1]
     frames = Frames(wide, lambda n: _frame(explanation, n, *divmod(n, columns), input, matrix, taps))
-    return Story(
-        say("{title}: matrices", title=explanation.title()),
-        panels,
-        frames,
-        _facts(explanation),
-        len(panels),
-        False,
-        explanation.language,
-    )
+    title = say("{title}: matrices", title=explanation.title())
+    return Story(title, panels, frames, _facts(explanation), len(panels), False, explanation.language)
 
 
 def _tap_kinds(taps: Tensor) -> list[list[str]]:
@@ -74,17 +63,18 @@ def _frame(explanation: Transposed, number: int, row: int, column: int, input: T
     width = explanation.kernel(0).shape[1]
     kernel_marks = [(0, *divmod(int(taps[i, number]), width), 1, 1) for i in samples]
     marks = [(1, 0, number, high, 1), (2, number, 0, 1, high), (3, 0, 0, high, 1), (4, number, 0, 1, 1), (5, row, column, 1, 1)]
-    one = len(explanation.axes) == 1
+    is_1d = len(explanation.axes) == 1
     caption = say(
         "Output at {place}: row {number} of the transposed matrix, which is column {number} of the convolution's, times the "
         "input: {words}."
-        if one
+        if is_1d
         else "Output at {place}, number {number}: row {number} of the transposed matrix, which is column {number} of the "
         "convolution's, times the input: {words}.",
         place=explanation.place_words(row, column),
         number=number,
         words=words,
     )
+    # If a matrix is too large to be shown, its nonzero entries for this frame are in focus.
     first, span = (samples[0], samples[-1] - samples[0] + 1) if samples else (0, 1)
     focus = {1: (first, number, span, 1), 2: (number, first, 1, span), 3: (first, 0, span, 1)}
     return Frame([*kernel_marks, *marks], [], [], caption, focus)

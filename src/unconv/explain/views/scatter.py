@@ -30,10 +30,10 @@ def channel_output(explanation: Transposed, inside: int) -> Tensor:
     channels, layout = explanation.layout.channels_first(explanation.input), explanation.layout
     part = layout.back(channels[image : image + 1, inside : inside + 1])
     filters = explanation.filters[..., out : out + 1, inside : inside + 1]
-    operation = conv1d_transpose if len(explanation.axes) == 1 else conv2d_transpose
+    conv_transpose = conv1d_transpose if len(explanation.axes) == 1 else conv2d_transpose
     shape = layout.shape(1, layout.size(explanation.output.shape), 1)
     strides, dilations = ([getattr(axis, name) for axis in explanation.axes] for name in ("stride", "dilation"))
-    output = operation(part, filters, shape, strides, padding_of(explanation), layout.name, dilations)
+    output = conv_transpose(part, filters, shape, strides, padding_of(explanation), layout.name, dilations)
     plane = layout.channels_first(output)[0, 0].detach().double().cpu()
     return plane if plane.ndim == 2 else plane[None]
 
@@ -98,6 +98,7 @@ def _stamps(explanation: Transposed, number: int, input: Tensor, kernel: Tensor)
 
 def _caption(explanation: Transposed, number: int, row: int, column: int, input: Tensor, counts: Tensor) -> str:
     say, kernel = explanation.say, explanation.kernel(explanation.shown[1])
+    # The stamp of a single 1, compared with the canvas: its cells may overlap earlier stamps, or lie outside the output.
     impulse = torch.zeros_like(input)
     impulse[row, column] = 1
     own = explanation.stamped(impulse, torch.ones_like(kernel)) > 0
@@ -107,11 +108,8 @@ def _caption(explanation: Transposed, number: int, row: int, column: int, input:
     place, value = explanation.place_words(row, column), cell(input[row, column].item())
     words = [say("Input at {place}: {value} times the kernel is added to the output.", place=place, value=value)]
     if overlaps:
-        words.append(
-            say(
-                "It overlaps earlier stamps in {count} of {all} cells, where values add up.", count=overlaps, all=kernel.numel()
-            )
-        )
+        sentence = "It overlaps earlier stamps in {count} of {all} cells, where values add up."
+        words.append(say(sentence, count=overlaps, all=kernel.numel()))
     if outside:
         words.append(say("It falls outside in {count} of {all} cells, which are cut off.", count=outside, all=kernel.numel()))
     if number == input.numel() - 1:

@@ -23,6 +23,7 @@ def steps_story(explanation: Transposed) -> Story:
     size = {
         name: size_words(plane) for name, plane in (("i", input), ("k", kernel), ("z", inserted), ("p", padded), ("o", output))
     }
+    # Higher ranks are left out first on small screens: step 3, step 4 and a frame's cards are enough to follow a window.
     panels = [
         grid(say("Input, {size}", size=size["i"]) + channel_words(explanation, -1, inside), input, "value", rank=1),
         grid(say("Kernel, {size}", size=size["k"]), kernel, "kernel", rank=1),
@@ -48,23 +49,14 @@ def steps_story(explanation: Transposed) -> Story:
     frames = Frames(
         output.numel(), lambda n: _frame(explanation, *divmod(n, columns), padded, kernel.flip(0, 1), input, output, around)
     )
-    return Story(
-        explanation.title(),
-        panels,
-        frames,
-        facts_of(explanation, last=padding_fact(explanation)),
-        cards_at=5,
-        breaks=True,
-        language=explanation.language,
-    )
+    facts = facts_of(explanation, last=padding_fact(explanation))
+    return Story(explanation.title(), panels, frames, facts, cards_at=5, breaks=True, language=explanation.language)
 
 
 def _gaps(explanation: Transposed) -> str:
-    return by_axis(
-        explanation.say,
-        explanation.names,
-        (explanation.say("{count} between samples", count=axis.stride - 1) for axis in explanation.axes),
-    )
+    say = explanation.say
+    words = (say("{count} between samples", count=axis.stride - 1) for axis in explanation.axes)
+    return by_axis(say, explanation.names, words)
 
 
 def _inserted_kinds(explanation: Transposed) -> list[list[str]]:
@@ -118,18 +110,20 @@ def _frame(
     """Return the frame of one output sample: its window in step 4, and the input samples and kernel entries in it."""
     say, (high, wide) = explanation.say, (axis.dilation for axis in explanation.plane_axes)
     positions = [[(row + y * high, column + x * wide) for x in range(kernel.shape[1])] for y in range(len(kernel))]
-    window = torch.tensor([[padded[place].item() for place in line] for line in positions], dtype=torch.float64)
+    window = torch.tensor([[padded[position].item() for position in line] for line in positions], dtype=torch.float64)
     window_kinds = [[kinds[y][x] for y, x in line] for line in positions]
     # A dilated window has gaps: its cells are marked one by one.
     marks = (
-        [(4, row, column, *kernel.shape)] if high == wide == 1 else [(4, *place, 1, 1) for line in positions for place in line]
+        [(4, row, column, *kernel.shape)]
+        if high == wide == 1
+        else [(4, *position, 1, 1) for line in positions for position in line]
     )
     cards: list[Panel] = [
         grid(say("Window"), window, window_kinds),
         grid(say("Flipped kernel"), kernel, uniform(kernel, "kernel")),
         grid(say("Products"), window * kernel, [["output" if k == "value" else k for k in line] for line in window_kinds]),
     ]
-    sources = [(panel, *place) for panel, boxes in enumerate(source_marks(explanation, row, column)) for place in boxes]
+    sources = [(panel, *position) for panel, boxes in enumerate(source_marks(explanation, row, column)) for position in boxes]
     flipped = kernel.flip(0, 1)
     factors = [(input[sample].item(), flipped[tap].item()) for sample, tap in explanation.sources(row, column)]
     caption = _caption(explanation, row, column, factors, output)
