@@ -169,6 +169,6 @@ def test_size_prints_only_json(unconv_command):
     ],
 )
 def test_what_does_not_fit_is_refused(unconv_command, arguments, status, words):
-    found, _, err = unconv_command(*arguments)
-    assert found == status
+    code, _, err = unconv_command(*arguments)
+    assert code == status
     assert words in " ".join(err.replace("│", " ").split())

@@ -186,8 +186,8 @@ def test_it_saves_itself_in_every_form(name, tmp_path):
 def test_colours_tell_the_cells_apart(name):
     explanation = EXPLANATIONS[name]()
     colours = {"#{:02x}{:02x}{:02x}".format(*colour) for _, colour in explanation.picture().getcolors(2**24)}
-    found = {kind for panel in explanation.story().panels for row in panel.kinds for kind in row}
-    assert {KINDS[kind].day[0] for kind in found} <= colours
+    kinds = {kind for panel in explanation.story().panels for row in panel.kinds for kind in row}
+    assert {KINDS[kind].day[0] for kind in kinds} <= colours
     fills = [(kind.day[0], kind.words) for kind in KINDS.values()]
     assert len({fill for fill, _ in fills if fill != "#ffffff"}) == len(KINDS) - 3
 

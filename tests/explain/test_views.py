@@ -76,8 +76,8 @@ def test_the_matrix_is_the_convolutions_and_its_transpose_makes_the_result(call)
     for number in range(explanation.output_size[0] * explanation.output_size[1]):
         picture = torch.zeros(explanation.output_size[0] * explanation.output_size[1], dtype=torch.float64)
         picture[number] = 1
-        made = forward(layout.back(picture.reshape(1, 1, *layout.size(explanation.output.shape))))
-        columns.append(layout.channels_first(made).flatten())
+        result = forward(layout.back(picture.reshape(1, 1, *layout.size(explanation.output.shape))))
+        columns.append(layout.channels_first(result).flatten())
     exactly(explanation.matrix, torch.stack(columns, 1))
     exactly(
         explanation.matrix.T @ layout.channels_first(explanation.input).flatten(),
@@ -157,12 +157,14 @@ def test_stamps_are_told_one_by_one():
 def test_equal_entries_of_the_kernel_have_one_colour_in_both_matrices():
     kernel, matrix, transposed, *_ = classic(view="matrix").story().panels
     kinds = {
-        word: kind for row, found in zip(kernel.cells, kernel.kinds, strict=True) for word, kind in zip(row, found, strict=True)
+        word: kind
+        for row, kinds_of_row in zip(kernel.cells, kernel.kinds, strict=True)
+        for word, kind in zip(row, kinds_of_row, strict=True)
     }
     assert len(set(kinds.values())) == 9
     for panel in (matrix, transposed):
-        for row, found in zip(panel.cells, panel.kinds, strict=True):
-            assert all(kind == (kinds[word] if word != "0" else "zero") for word, kind in zip(row, found, strict=True))
+        for row, kinds_of_row in zip(panel.cells, panel.kinds, strict=True):
+            assert all(kind == (kinds[word] if word != "0" else "zero") for word, kind in zip(row, kinds_of_row, strict=True))
     assert torch.equal(numbers(matrix).T, numbers(transposed))
 
 

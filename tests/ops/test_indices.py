@@ -1,4 +1,4 @@
-"""Indices of maxima: torch's and TensorFlow's turned into each other, and told apart."""
+"""Indices of maxima: torch's and TensorFlow's converted into each other, and distinguished."""
 
 from __future__ import annotations
 

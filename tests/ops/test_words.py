@@ -44,8 +44,8 @@ def test_an_array_that_cannot_be_shared_is_read():
     frozen.flags.writeable = False
     swapped = frozen.astype(">f8")
     for array in (frozen, swapped, frozen[:, ::-1][:, ::-1]):
-        made = ops.conv2d(array, np.ones((1, 1, 1, 1)), 1, "SAME")
-        assert torch.equal(made, torch.arange(16.0, dtype=torch.float64).reshape(1, 4, 4, 1))
+        result = ops.conv2d(array, np.ones((1, 1, 1, 1)), 1, "SAME")
+        assert torch.equal(result, torch.arange(16.0, dtype=torch.float64).reshape(1, 4, 4, 1))
 
 
 @pytest.mark.parametrize(
@@ -99,9 +99,9 @@ def test_groups_are_refused_with_the_reason_and_the_way_out_is_right():
     ):
         ops.conv2d_transpose(x, filters, (2, 9, 9, 8), 2, "VALID")
     pairs = zip(x.chunk(4, 3), filters.chunk(4, -1), strict=True)
-    made = torch.cat([ops.conv2d_transpose(part, kernel, (2, 9, 9, 2), 2, "VALID") for part, kernel in pairs], 3)
+    result = torch.cat([ops.conv2d_transpose(part, kernel, (2, 9, 9, 2), 2, "VALID") for part, kernel in pairs], 3)
     expected = F.conv_transpose2d(x.movedim(-1, 1), filters.permute(3, 2, 0, 1), stride=2, groups=4)
-    torch.testing.assert_close(made.movedim(-1, 1), expected)
+    torch.testing.assert_close(result.movedim(-1, 1), expected)
 
 
 @pytest.mark.parametrize(
