@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, get_args
 from torch import Tensor
 from torch.nn import functional as F
 
-from unconv.errors import DtypeError, NoSuchUnit
+from unconv.errors import DtypeError, NoSuchUnit, counted
 from unconv.explain.choices import Language, View
 from unconv.explain.explanation import Illustration, refuse_not_finite
 from unconv.explain.language import refuse_language
@@ -96,7 +96,8 @@ class Explanation(Transposed, Illustration):
         sides = (self.input.shape[0], *self.filters.shape[:-3:-1])
         for name, index, n in zip(("image", "input_channel", "output_channel"), shown, sides, strict=True):
             if not 0 <= index < n:
-                raise NoSuchUnit(f"select: {name} is {index}, but there are {n}. Pass 0 to {n - 1}.")
+                count, last = counted(n, name.replace("_", " ")), "" if n == 1 else f" to {n - 1}"
+                raise NoSuchUnit(f"select: {name} is {index}, but the explanation has {count}. Pass 0{last}.")
         return replace(self, shown=shown)
 
     def as_view(self, view: View) -> Explanation:

@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from unconv.axis import Axis
-from unconv.errors import NoSuchUnit
+from unconv.errors import NoSuchUnit, counted
 from unconv.explain.choices import Language
 from unconv.explain.explanation import Illustration, refuse_not_finite
 from unconv.explain.language import Say, before_and_after, by_axis, refuse_language, saying, settings_words
@@ -73,7 +73,8 @@ class PoolExplanation(Illustration):
         sides = (len(self.input), self.input.shape[self.layout.channel])
         for name, index, n in zip(("image", "channel"), shown, sides, strict=True):
             if not 0 <= index < n:
-                raise NoSuchUnit(f"select: {name} is {index}, but there are {n}. Pass 0 to {n - 1}.")
+                count, last = counted(n, name.replace("_", " ")), "" if n == 1 else f" to {n - 1}"
+                raise NoSuchUnit(f"select: {name} is {index}, but the explanation has {count}. Pass 0{last}.")
         return replace(self, shown=shown)
 
     def numbers(self) -> dict[str, Any]:

@@ -110,7 +110,8 @@ def dense_tensors(where: str, layout: Layout, dtypes: Sequence[torch.dtype], **t
             )
         if tensor.ndim != len(layout.name):
             raise ShapeError(
-                f"{where}: {name} has {tensor.ndim} axes, {tuple(tensor.shape)}, but {len(layout.name)} were needed: "
+                f"{where}: {name} has {tensor.ndim} ax{'is' if tensor.ndim == 1 else 'es'}, {tuple(tensor.shape)}, but "
+                f"{len(layout.name)} were needed: "
                 f"{layout.words() if name != 'filters' else _kernel_words(layout)}. Reshape it, or use the function for "
                 f"{_either(['1-D', '2-D', '3-D'])} data, whichever yours is."
             )
@@ -285,7 +286,7 @@ def transposed_size(
         if tuple(filters[:2]) == (channels, wanted) and _as_in_torch(filters):
             hint = f"they look like torch's, [in, out, kernel..]: {_as_tensorflow(layout, 'out, in')}"
         elif depth == channels:
-            hint = f"pass an output_shape with {out} channels (axis {layout.channel} in {layout.name})."
+            hint = f"pass an output_shape with {counted(out, 'channel')} (axis {layout.channel} in {layout.name})."
             if out and wanted % out == 0:
                 hint = f"{hint[:-1]}; {_groups(layout, wanted // out)}"
         elif (out, depth) == (channels, wanted):
@@ -293,8 +294,8 @@ def transposed_size(
         elif (depth, out) == (input[_other_channel(layout)], shape[_other_channel(layout)]):
             hint = _other_format(layout)
         raise ShapeError(
-            f"{where}: filters {tuple(filters)} lead from {depth} channels (axis -1) to {out} (axis -2), but the input "
-            f"has {channels}, {tuple(input)} in {layout.name}, and the output {wanted}, {tuple(shape)}: {hint}"
+            f"{where}: filters {tuple(filters)} lead from {counted(depth, 'channel')} (axis -1) to {out} (axis -2), but the "
+            f"input has {channels}, {tuple(input)} in {layout.name}, and the output {wanted}, {tuple(shape)}: {hint}"
         )
     refuse_other_batch(where, "output_shape", shape, "input", input)
     return legal_size(where, "output_shape", layout, axes, layout.size(input), shape)

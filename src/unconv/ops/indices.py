@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from unconv.errors import DtypeError, ShapeError
+from unconv.errors import DtypeError, ShapeError, counted
 from unconv.ops.arguments import FORMATS, Layout, layout_of, refuse_no_truth, shape_argument
 from unconv.ops.spatial import traced
 from unconv.ops.values import Values, as_tensors
@@ -152,7 +152,8 @@ def _read(where: str, name: str, indices: Any, data_format: Any) -> tuple[Tensor
     layout = layout_of(where, FORMATS[min(max(indices.ndim - 3, 0), 2)] if data_format is None else data_format)
     if indices.ndim != len(layout.name):
         raise ShapeError(
-            f"{where}: {name} has {indices.ndim} axes, {tuple(indices.shape)}, but {len(layout.name)} were needed, for "
+            f"{where}: {name} has {indices.ndim} ax{'is' if indices.ndim == 1 else 'es'}, {tuple(indices.shape)}, but "
+            f"{len(layout.name)} were needed, for "
             f"{layout.name}. Pass them with their batch and channels."
         )
     return indices, layout
@@ -166,7 +167,7 @@ def _samples_per_image(where: str, layout: Layout, output_shape: Any, include_ba
     shape = shape_argument(where, "output_shape", output_shape, layout)
     if shape[layout.channel] != channels or 0 in shape:
         raise ShapeError(
-            f"{where}: output_shape is {tuple(shape)}, but the indices have {channels} channels (axis {layout.channel} of "
-            f"{layout.name}), and no length may be 0. Pass the shape of the picture that was pooled."
+            f"{where}: output_shape is {tuple(shape)}, but the indices have {counted(channels, 'channel')} (axis "
+            f"{layout.channel} of {layout.name}), and no length may be 0. Pass the shape of the picture that was pooled."
         )
     return prod(shape[1:])
