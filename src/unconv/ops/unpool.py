@@ -216,9 +216,8 @@ def _refuse_outside(where: str, positions: Tensor, length: int) -> None:
         remedy = "the shape of the picture that was pooled, and include_batch_in_index as for the pool"
         if low >= 0 and length <= high < length * positions.shape[0]:
             remedy = "include_batch_in_index=True, if they count through the batch, or the shape of the picture that was pooled"
-        raise NoSuchUnit(
-            f"{where}: argmax runs from {low} to {high}, but the output's indices are 0 to {length - 1}. Pass {remedy}."
-        )
+        indices = f"the output's indices are 0 to {length - 1}" if length else "the output has no samples"
+        raise NoSuchUnit(f"{where}: argmax runs from {low} to {high}, but {indices}. Pass {remedy}.")
 
 
 def _scatter(samples: Tensor, positions: Tensor, length: int, duplicates: str) -> Tensor:
