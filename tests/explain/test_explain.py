@@ -128,7 +128,7 @@ def test_other_channels_add_up_in_words():
     explanation = ops.explain_conv2d_transpose(counting(2, 2, 2, 3), torch.ones(2, 2, 2, 3), (2, 4, 4, 2), 2)
     chosen = explanation.select(image=1, input_channel=2, output_channel=1)
     assert "15 · 1 = 15 from input channel 2; the other input channels add 27: 42." in chosen.text((0, 0))
-    with pytest.raises(NoSuchUnit, match="input_channel is 3, but the explanation has 3 input channels. Pass 0 to 2."):
+    with pytest.raises(NoSuchUnit, match=r"input_channel is 3, but the explanation has 3 input channels\. Pass 0 to 2\."):
         explanation.select(input_channel=3)
 
 

@@ -132,7 +132,7 @@ CHINESE = {
     ),
     # Facts.
     "Possible output sizes": "可能的输出大小",
-    "Padding of the forward convolution": "原卷积的填充",
+    "Padding of the forward convolution": "正向卷积的填充",
     "Padding in step 3": "第 3 步的填充",
     "Checkerboard": "棋盘效应",
     "Note": "注意",
@@ -146,13 +146,13 @@ CHINESE = {
     "Overlapping windows": "重叠的窗口",
     "kernel − 1": "卷积核大小 − 1",
     "(kernel − 1) · dilation": "(卷积核大小 − 1) · 膨胀率",
-    "{pads} ({span}, minus the forward padding)": "{pads}，即“{span}”减去原卷积的填充",
-    "{pads} ({span}, minus the forward padding, plus r after)": "{pads}，即“{span}”减去原卷积的填充，末尾再多填 r 个",
+    "{pads} ({span}, minus the forward padding)": "{pads}（“{span}”减去正向卷积的填充）",
+    "{pads} ({span}, minus the forward padding, plus r after)": "{pads}（“{span}”减去正向卷积的填充，末尾再多填 r 个）",
     "none, because away from the border every sample receives the same number of values": (
         "无：离边界稍远的每个元素都由同样多的数值相加而成"
     ),
     "neighbouring samples receive different numbers of values: {words}. {remedy}": (
-        "相邻元素由不同个数的数值相加而成：{words}；{remedy}"
+        "相邻元素由不同个数的数值相加而成：{words}。{remedy}"
     ),
     "{others} and {last} in turn": "依次为 {others}、{last} 个",
     "the same number": "个数相同",
@@ -167,7 +167,7 @@ CHINESE = {
     ),
     "nothing: the stamps fill the output exactly, or leave zeros after them": "无：各元素的贡献恰好铺满输出，或在末尾留下零",
     "the part that the forward convolution pads, where its windows reach outside the picture": (
-        "对应原卷积的填充：那里的窗口伸到了图外"
+        "对应正向卷积的填充：那里的窗口伸到了图外"
     ),
     "a picture written as one long column is convolved by a matrix: one row for each window, with the kernel's "
     "entries where the window lies and zeros elsewhere. The transposed convolution is that matrix transposed": (
