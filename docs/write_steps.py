@@ -1,7 +1,7 @@
 """Run the code of the pages on transposed convolution: `python docs/write_steps.py`.
 
-Every ```python block is run, in order, in one namespace; the ```text block after it gets what it printed, and the pictures
-that it saves land in docs/images. Of the pages on deconvolution: `write_deconvolution.py`.
+Every ```python block is run, in order, in one namespace. The ```text block after it is replaced by what it printed, and the
+pictures that it saves go to docs/images. `write_deconvolution.py` does the same for the pages on deconvolution.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _BLOCK = re.compile(r"```python\n(.*?)```(\n\n```text\n(.*?)```)?", re.S)
 
 
 def executed(page: str, folder: Path, names: dict[str, Any] | None = None) -> str:
-    """The page with its outputs as they are now; pictures go to `folder`/images, what the code defines to `names`."""
+    """Return the page with its current outputs; pictures go to `folder`/images, and the code's variables to `names`."""
     names = {} if names is None else names
 
     def run(block: re.Match[str]) -> str:
@@ -27,11 +27,12 @@ def executed(page: str, folder: Path, names: dict[str, Any] | None = None) -> st
         with redirect_stdout(printed):
             exec(compile(block[1], page, "exec"), names)
         if block[2] is None:
-            assert not printed.getvalue(), f"{page}: nothing shows what this prints:\n{block[1]}"
+            assert not printed.getvalue(), f"{page}: no ```text block shows what this prints:\n{block[1]}"
             return block[0]
         return f"```python\n{block[1]}```\n\n```text\n{printed.getvalue()}```"
 
     (folder / "images").mkdir(exist_ok=True)
+    # The code saves its pictures relative to the working directory.
     before = Path.cwd()
     os.chdir(folder)
     try:

@@ -1,6 +1,6 @@
-"""Run the code of the tutorial, which also makes its pictures: `python docs/write_tutorial.py`.
+"""Run the code of the tutorial, which also saves its pictures: `python docs/write_tutorial.py`.
 
-The English page is run; the Chinese one gets the same blocks and outputs.
+Only the English page is run; the Chinese page gets the same blocks and outputs.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ NAME = "tutorial"
 
 
 def in_few_colours(path: Path) -> None:
-    """Write a picture anew in 256 colours, dithered: a third of its size, and photographs stay smooth."""
+    """Rewrite a picture in 256 colours, dithered: a third of its size, and photographs stay smooth."""
     with Image.open(path) as picture:
-        drawn = picture.convert("RGB")
-    palette = drawn.quantize(256, Image.Quantize.MEDIANCUT)
-    drawn.quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG).save(path, optimize=True)
+        image = picture.convert("RGB")
+    palette = image.quantize(256, Image.Quantize.MEDIANCUT)
+    image.quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG).save(path, optimize=True)
 
 
 if __name__ == "__main__":

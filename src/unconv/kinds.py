@@ -1,8 +1,7 @@
-"""Arguments are of the kinds that a signature names: asked once, at the public door.
+"""Check that arguments are of the kinds that a signature names, once, where a user calls.
 
-A function under `@checks_kinds` has each argument compared with its annotation before it runs: a number is a number, a tensor a
-dense one with values, a list has whole numbers. What may be a value of that kind and still does not fit is the
-function's own matter.
+A function under `@checks_kinds` has each argument compared with its annotation before it runs: a number must be a number, a
+tensor must be dense and have values, and so on. A value of the right kind may still not fit; that is for the function to check.
 """
 
 from __future__ import annotations
@@ -34,20 +33,20 @@ _NUMBERS: dict[Any, tuple[type, str]] = {
     complex: (Complex, "a number"),
 }
 _WORDS = {str: "a string", bool: "True or False", NoneType: "None"}
-_MOST = 2**31 - 1  # torch's sizes overflow in silence beyond it
+_MOST = 2**31 - 1  # torch's sizes overflow silently beyond it
 
 
 def checks_kinds(function: Callable[_P, _R]) -> Callable[_P, _R]:
-    """Have the arguments of a public function, or of a class's `__init__`, compared with its annotations.
+    """Return a public function, or a class's `__init__`, that compares its arguments with its annotations first.
 
     Raises:
-        DtypeError: an argument of another kind; it is named, with what came and what was needed.
+        DtypeError: an argument of another kind. The message names it, with what came and what was needed.
     """
     return checks_kinds_but()(function)
 
 
 def checks_kinds_but(*own: str) -> Callable[[Callable[_P, _R]], Callable[_P, _R]]:
-    """As `checks_kinds`, except for arguments that the function has words of its own for."""
+    """As `checks_kinds`, except for the arguments named in `own`, which the function checks with messages of its own."""
 
     def decorate(function: Callable[_P, _R]) -> Callable[_P, _R]:
         path = function.__qualname__.rpartition("<locals>.")[2].removesuffix(".__init__")
@@ -56,7 +55,7 @@ def checks_kinds_but(*own: str) -> Callable[[Callable[_P, _R]], Callable[_P, _R]
         @wraps(function)
         def checked(*args: _P.args, **kwargs: _P.kwargs) -> _R:
             bound = signature.bind(*args, **kwargs)
-            bound.arguments |= _taken(path, function, {k: v for k, v in bound.arguments.items() if k not in own})
+            bound.arguments |= _check(path, function, {k: v for k, v in bound.arguments.items() if k not in own})
             return function(*bound.args, **bound.kwargs)
 
         return checked
@@ -67,42 +66,49 @@ def checks_kinds_but(*own: str) -> Callable[[Callable[_P, _R]], Callable[_P, _R]
 def check_fields(record: Any) -> None:
     """Compare a dataclass's fields with their annotations, as `checks_kinds` does with arguments; for its `__post_init__`."""
     values = {field.name: getattr(record, field.name) for field in fields(record)}
-    for name, value in _taken(type(record).__name__, type(record), values).items():
+    for name, value in _check(type(record).__name__, type(record), values).items():
         object.__setattr__(record, name, value)  # also where it is frozen
 
 
-def _taken(where: str, owner: Any, arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Return arguments as they are, but numbers and lists of numbers out of the tensors they came in."""
+def _check(where: str, owner: Any, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments, checked against their annotations; numbers in tensors become plain numbers.
+
+    Raises:
+        DtypeError: an argument of another kind.
+    """
     hints = _hints(owner)
     for name, value in arguments.items():
         hint = hints.get(name, Any)
         if not fits_kind(value, hint):
             raise DtypeError(f"{where}: {name} is {shown(value)}, but {kind_words(hint)} was needed. Pass one.")
-    return {name: _plain(value, hints.get(name, Any)) for name, value in arguments.items()}
+    return {name: _without_tensor(value, hints.get(name, Any)) for name, value in arguments.items()}
 
 
-def _plain(value: Any, hint: Any) -> Any:
+def _without_tensor(value: Any, hint: Any) -> Any:
     if hint is Any:
         return value
     if isinstance(value, np.generic) and not isinstance(value, str | bytes):
         return value.item()
+    # A list of 0-d tensors where the annotation has numbers: numbers. A list of tensors where it has tensors stays.
     if isinstance(value, list | tuple) and any(isinstance(item, Tensor | np.generic) for item in value):
-        inner = [get_args(part)[0] for part in _parts(hint) if get_origin(part) in (Sequence, list, tuple)]
+        inner = [get_args(part)[0] for part in _alternatives(hint) if get_origin(part) in (Sequence, list, tuple)]
         return tuple(item.item() if hasattr(item, "item") else item for item in value) if {*inner} & {*_NUMBERS} else value
-    if not isinstance(value, Tensor | np.ndarray) or any(fits_kind(value, h) for h in _arrays(hint)):
+    if not isinstance(value, Tensor | np.ndarray) or any(fits_kind(value, h) for h in _array_hints(hint)):
         return value
-    number = any(part in _NUMBERS and fits_kind(value, part) for part in _parts(hint))
+    number = any(part in _NUMBERS and fits_kind(value, part) for part in _alternatives(hint))
     return value.item() if number else tuple(value.tolist())
 
 
-def _parts(hint: Any) -> tuple[Any, ...]:
-    """Return what an annotation is a choice of."""
+def _alternatives(hint: Any) -> tuple[Any, ...]:
+    """Return the alternatives of a union annotation; otherwise the annotation alone."""
     return get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
 
 
-def _arrays(hint: Any) -> list[Any]:
-    """Return what of an annotation takes a tensor or an array as it is."""
-    return [part for part in _parts(hint) if part in (Tensor, Any) or get_origin(part) is np.ndarray or part is np.ndarray]
+def _array_hints(hint: Any) -> list[Any]:
+    """Return those alternatives of an annotation that take a tensor or an array as it is."""
+    return [
+        part for part in _alternatives(hint) if part in (Tensor, Any) or get_origin(part) is np.ndarray or part is np.ndarray
+    ]
 
 
 @cache
@@ -111,7 +117,7 @@ def _hints(owner: Any) -> Mapping[str, Any]:
 
 
 def fits_kind(value: Any, hint: Any) -> bool:
-    """Whether a value is of the kind that an annotation names; one that names none takes anything."""
+    """Return whether a value is of the kind that an annotation names; an annotation that names none accepts anything."""
     if hint is Any:
         return True
     if get_origin(hint) in (Union, UnionType):
@@ -123,14 +129,15 @@ def fits_kind(value: Any, hint: Any) -> bool:
     if hint is Tensor:
         return _is_dense(value)
     origin, parts = get_origin(hint) or hint, get_args(hint)
-    if origin is Literal:
+    if origin is Literal:  # an array would answer the comparison with an array
         return isinstance(value, str | int | NoneType) and value in parts
     if origin in (Sequence, list, tuple) and parts:
-        return _are_parts(value, origin, parts)
+        return _is_sequence_of(value, origin, parts)
     if origin is Callable:
         return callable(value)
     if getattr(hint, "_is_protocol", False):
         return all(hasattr(value, name) for name in _members(hint)) and not isinstance(value, type)
+    # One of our classes: its instances, or an object of the user's own with the same public names. Never a class itself.
     if isinstance(origin, type) and origin.__module__.startswith("unconv.") and isinstance(value, type):
         return False
     if isinstance(origin, type) and hasattr(origin, "__annotations__") and origin.__module__.startswith("unconv."):
@@ -139,7 +146,7 @@ def fits_kind(value: Any, hint: Any) -> bool:
 
 
 def _members(kind: type) -> list[str]:
-    """Return the public names that stand for a kind, where one of the user's own may take its place."""
+    """Return the public names of a class: an object of the user's own that has them may take its place."""
     return [name for name in (*vars(kind), *kind.__annotations__) if not name.startswith("_") or name == "__call__"]
 
 
@@ -151,7 +158,7 @@ def _is_number(value: Any, kind: type) -> bool:
         return real and (kind is not Integral or not (value.is_floating_point() or value.is_complex()))
     if isinstance(value, np.ndarray):
         return False
-    if isinstance(value, bool | np.bool_) or not isinstance(value, kind):
+    if isinstance(value, bool | np.bool_) or not isinstance(value, kind):  # to Python, True is the integer 1
         return False
     return not isinstance(value, Integral) or abs(int(value)) <= _MOST
 
@@ -166,9 +173,9 @@ def _is_dense(value: Any) -> bool:
     )
 
 
-def _are_parts(value: Any, origin: Any, parts: tuple[Any, ...]) -> bool:
+def _is_sequence_of(value: Any, origin: Any, parts: tuple[Any, ...]) -> bool:
     if isinstance(value, Tensor | np.ndarray):
-        return value.ndim == 1 and _are_parts(value.tolist(), origin, parts)
+        return value.ndim == 1 and _is_sequence_of(value.tolist(), origin, parts)
     if not isinstance(value, Sequence) or isinstance(value, str | bytes):
         return False
     if origin is tuple and parts[-1] is not Ellipsis:
@@ -177,7 +184,7 @@ def _are_parts(value: Any, origin: Any, parts: tuple[Any, ...]) -> bool:
 
 
 def kind_words(hint: Any) -> str:
-    """Say what an annotation asks for."""
+    """Return in words what an annotation asks for."""
     if get_origin(hint) in (Union, UnionType):
         words = list(dict.fromkeys(kind_words(part) for part in get_args(hint)))
         return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} or {words[-1]}"
@@ -189,8 +196,8 @@ def kind_words(hint: Any) -> str:
     if origin is Literal:
         return "one of " + ", ".join(map(repr, parts))
     if origin in (Sequence, list, tuple) and parts:
-        many = f"{len(parts)} of" if origin is tuple and parts[-1] is not Ellipsis else "a list, each item"
-        return f"{many} {kind_words(parts[0])}"
+        many = f"a tuple ({len(parts)} items, each" if origin is tuple and parts[-1] is not Ellipsis else "a list (each item"
+        return f"{many} {kind_words(parts[0])})"
     if hint in _WORDS:
         return _WORDS[hint]
     name = getattr(origin, "__name__", str(origin))
@@ -198,7 +205,7 @@ def kind_words(hint: Any) -> str:
 
 
 def shown(value: Any) -> str:
-    """Return a value for a message: of a tensor or array, its kind."""
+    """Return a value as text for a message; a tensor or an array is described by its shape and type."""
     if isinstance(value, Tensor):
         return f"a {'' if value.layout is torch.strided else 'sparse '}tensor of {tuple(value.shape)}, {value.dtype}"
     if isinstance(value, np.ndarray):

@@ -117,9 +117,9 @@ KINDS_OF_FILES = ["gif", "apng", *(["webp"] if features.check("webp") else [])]
 @pytest.mark.parametrize("suffix", KINDS_OF_FILES)
 def test_an_animation_has_every_frame_in_the_colours_of_its_cells(suffix, tmp_path):
     explanation = explain.explain_exercise("digits", view="scatter")
-    told = []
-    explanation.save(tmp_path / f"a.{suffix}", progress=lambda what, done, total: told.append((what, done, total)))
-    assert told == [("drawing", 0, 3), ("drawing", 1, 3), ("drawing", 2, 3), ("writing", 3, 3)]
+    reports = []
+    explanation.save(tmp_path / f"a.{suffix}", progress=lambda what, done, total: reports.append((what, done, total)))
+    assert reports == [("drawing", 0, 3), ("drawing", 1, 3), ("drawing", 2, 3), ("writing", 3, 3)]
     with Image.open(tmp_path / f"a.{suffix}") as animation:
         assert animation.n_frames == 3
         seen = []
@@ -152,15 +152,15 @@ def test_every_cell_has_its_colour_in_every_frame(name):
             animation.seek(number)
             picture = animation.convert("RGB")
             for shape in (shape for shape in full_sheet(story, frame).all() if isinstance(shape, Cell) and shape.width > 20):
-                found = "#{:02x}{:02x}{:02x}".format(*picture.getpixel((round(shape.x) + 4, round(shape.y) + 4)))
-                assert found == (PAPER[0] if shape.kind == "blank" else KINDS[shape.kind].day[0])
+                colour = "#{:02x}{:02x}{:02x}".format(*picture.getpixel((round(shape.x) + 4, round(shape.y) + 4)))
+                assert colour == (PAPER[0] if shape.kind == "blank" else KINDS[shape.kind].day[0])
 
 
 @pytest.mark.parametrize(
     "name, way", [("a.mp4", "ffmpeg -i a.gif -pix_fmt yuv420p a.mp4"), ("a.mov", "a.gif"), ("a.doc", "NAME.webp")]
 )
 def test_other_kinds_of_files_are_refused_with_a_way_out(name, way, tmp_path):
-    with pytest.raises(ShapeError, match=r"is no kind of file we write") as refused:
+    with pytest.raises(ShapeError, match=r"is not of a kind that can be written") as refused:
         explain.explain_exercise("digits").save(tmp_path / name)
     assert way in str(refused.value)
     assert not list(tmp_path.iterdir())
@@ -210,17 +210,17 @@ def test_a_chinese_font_of_the_system_is_used(only_fonts_of, tmp_path):
         pen.closePath()
         return pen.glyph()
 
-    made = builder.FontBuilder(1000, isTTF=True)
-    made.setupGlyphOrder(names)
-    made.setupCharacterMap({ord(word): name for word, name in zip(words, names[1:], strict=True)})
-    made.setupGlyf({name: box(300 if name == ".notdef" else 900) for name in names})
-    made.setupHorizontalMetrics(dict.fromkeys(names, (1000, 0)))
-    made.setupHorizontalHeader(ascent=900, descent=-100)
-    made.setupNameTable({"familyName": "Boxes", "styleName": "Regular"})
-    made.setupOS2()
-    made.setupPost()
+    font = builder.FontBuilder(1000, isTTF=True)
+    font.setupGlyphOrder(names)
+    font.setupCharacterMap({ord(word): name for word, name in zip(words, names[1:], strict=True)})
+    font.setupGlyf({name: box(300 if name == ".notdef" else 900) for name in names})
+    font.setupHorizontalMetrics(dict.fromkeys(names, (1000, 0)))
+    font.setupHorizontalHeader(ascent=900, descent=-100)
+    font.setupNameTable({"familyName": "Boxes", "styleName": "Regular"})
+    font.setupOS2()
+    font.setupPost()
     (tmp_path / "fonts").mkdir()
-    made.save(tmp_path / "fonts" / "NotoSansSC-Regular.ttf")
+    font.save(tmp_path / "fonts" / "NotoSansSC-Regular.ttf")
     only_fonts_of(tmp_path)
     assert explain.explain_exercise("digits", language="zh").picture().width > 600
 

@@ -59,11 +59,11 @@ def test_the_four_steps_lead_to_the_transposed_convolution(call, inside, out):
 @pytest.mark.parametrize(
     "kernel, stride, dilation, words",
     [
-        (3, 2, 1, "by 2 and 1 in turn"),
+        (3, 2, 1, "2 and 1 in turn"),
         (4, 2, 1, None),
-        (2, 3, 1, "by 1, 1 and 0 in turn"),
-        (4, 2, 2, "stride 2 and dilation 2 have a common divisor, so no kernel reaches all alike"),
-        (3, 2, 3, "a kernel that is a multiple of the stride reaches all alike"),
+        (2, 3, 1, "1, 1 and 0 in turn"),
+        (4, 2, 2, "Stride 2 and dilation 2 have a common divisor, so no kernel length avoids this"),
+        (3, 2, 3, "With a kernel length that is a multiple of the stride, all receive the same number"),
         (3, 1, 1, None),
     ],
 )
@@ -77,7 +77,7 @@ def test_a_checkerboard_is_warned_of_where_samples_are_reached_unevenly(kernel, 
 
 def test_one_axis_alone_is_named_in_the_warning():
     explanation = ops.explain_conv2d_transpose(torch.ones(1, 3, 3, 1), torch.ones(4, 3, 1, 1), (1, 6, 6, 1), 2)
-    assert "along the height evenly; along the width by 2 and 1 in turn" in explanation.checkerboard
+    assert "along the height the same number; along the width 2 and 1 in turn" in explanation.checkerboard
 
 
 def test_the_text_tells_everything():
@@ -128,7 +128,7 @@ def test_other_channels_add_up_in_words():
     explanation = ops.explain_conv2d_transpose(counting(2, 2, 2, 3), torch.ones(2, 2, 2, 3), (2, 4, 4, 2), 2)
     chosen = explanation.select(image=1, input_channel=2, output_channel=1)
     assert "15 · 1 = 15 from input channel 2; the other input channels add 27: 42." in chosen.text((0, 0))
-    with pytest.raises(NoSuchUnit, match="input_channel is 3, but there are 3"):
+    with pytest.raises(NoSuchUnit, match=r"input_channel is 3, but the explanation has 3 input channels\. Pass 0 to 2\."):
         explanation.select(input_channel=3)
 
 
@@ -146,7 +146,7 @@ def test_maxima_go_back_to_where_they_came_from():
 def test_overlapping_maxima_are_said_to_add_up():
     image = counting(1, 3, 3, 1)
     text = ops.explain_unpool_max(image, 2, 1, "SAME").text()
-    assert "Overlapping windows: values that come to one place add up" in text
+    assert "Overlapping windows: values that reach the same sample add up" in text
     assert "overwrite each other" in ops.explain_unpool_max(image, 2, 1, "SAME", "overwrite").text()
 
 
@@ -186,8 +186,8 @@ def test_it_saves_itself_in_every_form(name, tmp_path):
 def test_colours_tell_the_cells_apart(name):
     explanation = EXPLANATIONS[name]()
     colours = {"#{:02x}{:02x}{:02x}".format(*colour) for _, colour in explanation.picture().getcolors(2**24)}
-    found = {kind for panel in explanation.story().panels for row in panel.kinds for kind in row}
-    assert {KINDS[kind].day[0] for kind in found} <= colours
+    kinds = {kind for panel in explanation.story().panels for row in panel.kinds for kind in row}
+    assert {KINDS[kind].day[0] for kind in kinds} <= colours
     fills = [(kind.day[0], kind.words) for kind in KINDS.values()]
     assert len({fill for fill, _ in fills if fill != "#ffffff"}) == len(KINDS) - 3
 
@@ -242,7 +242,7 @@ def test_it_is_short_in_a_shell_and_a_large_one_is_no_error_in_a_notebook():
 
 @pytest.mark.parametrize(
     "duplicates, words",
-    [("sum", "4 windows meet: 9 + 9 + 9 + 9 = 36"), ("overwrite", "4 windows meet: of 9, 9, 9, 9 the last one stays")],
+    [("sum", "4 windows meet: 9 + 9 + 9 + 9 = 36"), ("overwrite", "4 windows meet: the last of 9, 9, 9, 9 stays")],
 )
 def test_windows_that_meet_are_said_to(duplicates, words):
     image = counting(3, 3).reshape(1, 3, 3, 1)
@@ -270,10 +270,10 @@ def test_a_notebook_shows_the_page_and_else_the_picture():
         (
             lambda e, p: e.save(p / "steps.pdf"),
             ShapeError,
-            r"steps\.pdf is no kind of file we write; pass NAME\.png, NAME\.svg",
+            r"steps\.pdf is not of a kind that can be written; pass NAME\.png, NAME\.svg",
         ),
-        (lambda e, p: e.text((4, 0)), NoSuchUnit, r"no place \(4, 0\); rows are 0 to 3, columns 0 to 3"),
-        (lambda e, p: e.picture((0, -1)), NoSuchUnit, r"no place \(0, -1\)"),
+        (lambda e, p: e.text((4, 0)), NoSuchUnit, r"at is \(4, 0\), but rows are 0 to 3 and columns 0 to 3"),
+        (lambda e, p: e.picture((0, -1)), NoSuchUnit, r"at is \(0, -1\), but rows"),
     ],
 )
 def test_what_cannot_be_shown_is_refused(act, error, words, tmp_path):

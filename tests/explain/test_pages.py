@@ -46,9 +46,9 @@ def browser():
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as play:
-        found = play.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox"])
-        yield found
-        found.close()
+        browser = play.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox"])
+        yield browser
+        browser.close()
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +109,7 @@ def test_each_step_shows_what_a_page_that_begins_there_shows(browser, pages, tmp
     assert shown_by(page, drawing) == stepped[0]
     box = re.compile(r'x="([\d.]+)" y="([\d.]+)" width="([\d.]+)" height="([\d.]+)"')
     marks = [
-        [tuple(map(float, found)) for found in box.findall(html)]
+        [tuple(map(float, numbers)) for numbers in box.findall(html)]
         for html in (stepped[1], page.locator(f".{drawing} .marks").inner_html())
     ]
     assert [mark for mark in marks[0] if mark[2]] == [mark for mark in marks[1] if mark[2]]
@@ -143,8 +143,8 @@ def test_keys_lead_through_the_steps(browser, pages):
 
 
 def test_nothing_glides_where_motion_is_not_wanted(browser, pages):
-    for wanted, time in (("no-preference", "0.12s"), ("reduce", "0s")):
-        page = browser.new_page(reduced_motion=wanted)
+    for preference, time in (("no-preference", "0.12s"), ("reduce", "0s")):
+        page = browser.new_page(reduced_motion=preference)
         page.goto((pages / "classic.html").as_uri())
         style = page.evaluate("getComputedStyle(document.querySelector('.marks rect')).transitionDuration")
         assert style.split(",")[0] == time

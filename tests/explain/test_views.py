@@ -39,31 +39,31 @@ def explained(call, inside, out):
     strides, dilations = [axis.stride for axis in axes], [axis.dilation for axis in axes]
     rest = (layout.shape(1, size, out), strides, padding, layout.name, dilations)
     one = layout.axes == 1
-    told = (explain.explain_conv1d_transpose if one else explain.explain_conv2d_transpose)(x, filters, *rest)
+    explanation = (explain.explain_conv1d_transpose if one else explain.explain_conv2d_transpose)(x, filters, *rest)
     convolve = ops.conv1d if one else ops.conv2d
 
     def forward(picture):
         return convolve(picture, filters[..., :1, :1], *rest[1:])
 
-    return told, layout, forward
+    return explanation, layout, forward
 
 
 @pytest.mark.slow
 @law
 @given(calls(most=2), some.integers(1, 2), some.integers(1, 2))
 def test_the_sum_of_all_stamps_is_the_result(call, inside, out):
-    told, layout, _ = explained(call, inside, out)
+    explanation, layout, _ = explained(call, inside, out)
     total = 0
     for channel in range(inside):
-        plane = told.plane(told.input, channel)
+        plane = explanation.plane(explanation.input, channel)
         for place in product(*map(range, plane.shape)):
             one = torch.zeros_like(plane)
             one[place] = plane[place]
-            total = total + told.stamped(one, told.kernel(channel))
-    exactly(told.uncropped(total), layout.channels_first(told.output)[0, 0].reshape(told.output_size))
+            total = total + explanation.stamped(one, explanation.kernel(channel))
+    exactly(explanation.uncropped(total), layout.channels_first(explanation.output)[0, 0].reshape(explanation.output_size))
     assert torch.equal(
-        told.uncropped(told.stamped(torch.ones_like(plane), torch.ones_like(told.kernel(0)))).long(),
-        told.hits.reshape(told.output_size),
+        explanation.uncropped(explanation.stamped(torch.ones_like(plane), torch.ones_like(explanation.kernel(0)))).long(),
+        explanation.hits.reshape(explanation.output_size),
     )
 
 
@@ -71,25 +71,28 @@ def test_the_sum_of_all_stamps_is_the_result(call, inside, out):
 @law
 @given(calls(most=2))
 def test_the_matrix_is_the_convolutions_and_its_transpose_makes_the_result(call):
-    told, layout, forward = explained(call, 1, 1)
+    explanation, layout, forward = explained(call, 1, 1)
     columns = []
-    for number in range(told.output_size[0] * told.output_size[1]):
-        picture = torch.zeros(told.output_size[0] * told.output_size[1], dtype=torch.float64)
+    for number in range(explanation.output_size[0] * explanation.output_size[1]):
+        picture = torch.zeros(explanation.output_size[0] * explanation.output_size[1], dtype=torch.float64)
         picture[number] = 1
-        made = forward(layout.back(picture.reshape(1, 1, *layout.size(told.output.shape))))
-        columns.append(layout.channels_first(made).flatten())
-    exactly(told.matrix, torch.stack(columns, 1))
-    exactly(told.matrix.T @ layout.channels_first(told.input).flatten(), layout.channels_first(told.output).flatten())
+        result = forward(layout.back(picture.reshape(1, 1, *layout.size(explanation.output.shape))))
+        columns.append(layout.channels_first(result).flatten())
+    exactly(explanation.matrix, torch.stack(columns, 1))
+    exactly(
+        explanation.matrix.T @ layout.channels_first(explanation.input).flatten(),
+        layout.channels_first(explanation.output).flatten(),
+    )
 
 
 @pytest.mark.slow
 @law
 @given(calls(most=2))
 def test_the_convolution_beside_it_is_the_operations(call):
-    told, layout, forward = explained(call, 1, 1)
+    explanation, layout, forward = explained(call, 1, 1)
     from unconv.explain.views.forward import forward_output
 
-    exactly(forward_output(told).flatten(), layout.channels_first(forward(told.output)).flatten())
+    exactly(forward_output(explanation).flatten(), layout.channels_first(forward(explanation.output)).flatten())
 
 
 CASES = {
@@ -154,12 +157,14 @@ def test_stamps_are_told_one_by_one():
 def test_equal_entries_of_the_kernel_have_one_colour_in_both_matrices():
     kernel, matrix, transposed, *_ = classic(view="matrix").story().panels
     kinds = {
-        word: kind for row, found in zip(kernel.cells, kernel.kinds, strict=True) for word, kind in zip(row, found, strict=True)
+        word: kind
+        for row, kinds_of_row in zip(kernel.cells, kernel.kinds, strict=True)
+        for word, kind in zip(row, kinds_of_row, strict=True)
     }
     assert len(set(kinds.values())) == 9
     for panel in (matrix, transposed):
-        for row, found in zip(panel.cells, panel.kinds, strict=True):
-            assert all(kind == (kinds[word] if word != "0" else "zero") for word, kind in zip(row, found, strict=True))
+        for row, kinds_of_row in zip(panel.cells, panel.kinds, strict=True):
+            assert all(kind == (kinds[word] if word != "0" else "zero") for word, kind in zip(row, kinds_of_row, strict=True))
     assert torch.equal(numbers(matrix).T, numbers(transposed))
 
 
@@ -213,7 +218,7 @@ def test_along_one_axis_places_are_numbers():
     assert "Samples are counted from 0." in explanation.text()
     assert explanation.hits.tolist() == [1, 1, 2, 1, 2, 1]
     assert explanation.forward_padding == ((0, 1),) and explanation.legal_output_sizes == (range(5, 7),)
-    with pytest.raises(NoSuchUnit, match="there is no place 6"):
+    with pytest.raises(NoSuchUnit, match="at is 6, but rows are 0 to 0 and columns 0 to 5"):
         explanation.text(6)
 
 

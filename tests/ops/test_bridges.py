@@ -30,10 +30,10 @@ def drawn(call, inside, out):
 def test_torch_s_module_and_the_crop_give_the_same(call, inside, out):
     x, filters, rest, expected = drawn(call, inside, out)
     arguments = ops.torch_arguments(x, filters, *rest)
-    made = arguments.module(filters)(call[0].channels_first(x))
-    cropped = made[(..., *arguments.crop)]
+    result = arguments.module(filters)(call[0].channels_first(x))
+    cropped = result[(..., *arguments.crop)]
     exactly(call[0].back(cropped), expected)
-    assert arguments.needs_crop == (cropped.shape != made.shape)
+    assert arguments.needs_crop == (cropped.shape != result.shape)
     lines = {"torch": torch, "input": x, "filters": filters}
     exec(str(arguments), lines)
     exactly(lines["output"], expected)
@@ -69,8 +69,8 @@ def test_onnx_s_reference_gives_the_same(call, inside, out):
     value = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.DOUBLE, None) for name in "xwy"]
     model = onnx.helper.make_model(onnx.helper.make_graph([node], "one", value[:2], value[2:]))
     feeds = {"x": call[0].channels_first(x).contiguous().numpy(), "w": filters.permute(arguments.permutation).numpy()}
-    (made,) = ReferenceEvaluator(model).run(None, feeds)
-    exactly(call[0].back(torch.from_numpy(np.asarray(made))), expected)
+    (result,) = ReferenceEvaluator(model).run(None, feeds)
+    exactly(call[0].back(torch.from_numpy(np.asarray(result))), expected)
 
 
 @pytest.fixture(scope="module")
@@ -114,25 +114,25 @@ def test_keras_can_whenever_some_setting_of_its_gives_the_size_and_place(call):
         return
     x, filters, rest, expected = drawn(call, 1, 1)
     last, first = layout.channels_first(x).movedim(1, -1), layout.channels_first(expected)
-    found = False
+    keras_can = False
     for padding in ("same", "valid"):
         for more in [
             None,
             *torch.cartesian_prod(*(torch.arange(axis.stride) for axis in axes), torch.arange(1))[:, :-1].tolist(),
         ]:
             try:
-                made = ops.keras_conv_transpose(last, filters, rest[1], padding, more, "channels_last", rest[4])
+                result = ops.keras_conv_transpose(last, filters, rest[1], padding, more, "channels_last", rest[4])
             except ShapeError:
                 continue
-            made = made.movedim(-1, 1)
-            found = found or (made.shape == first.shape and torch.allclose(made, first))
+            result = result.movedim(-1, 1)
+            keras_can = keras_can or (result.shape == first.shape and torch.allclose(result, first))
     assert small
     try:
         ops.keras_arguments(x, filters, *rest)
     except Inexpressible:
-        assert not found
+        assert not keras_can
     else:
-        assert found
+        assert keras_can
 
 
 @pytest.mark.parametrize(

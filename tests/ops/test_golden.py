@@ -9,9 +9,9 @@ from golden import ANSWERS, REFUSALS, inputs, outputs
 from unconv import UnconvError, ops
 
 
-def same(found, expected, case):
-    assert found.dtype == expected.dtype
-    torch.testing.assert_close(found, expected, **_tolerance(case, expected), equal_nan=True)
+def same(actual, expected, case):
+    assert actual.dtype == expected.dtype
+    torch.testing.assert_close(actual, expected, **_tolerance(case, expected), equal_nan=True)
 
 
 def _tolerance(case, expected):
@@ -77,18 +77,18 @@ def test_copied_averages_are_where_tensorflows_windows_lie(case):
 def test_gradients_of_convolutions_are_tensorflows(case):
     given = inputs(case)
     sources = [given["input"].requires_grad_(), given["filters"].requires_grad_()]
-    made = getattr(ops, case["op"].removesuffix("_grads"))(*sources, **case["args"])
-    for found, key in zip(torch.autograd.grad(made, sources, given["grad"]), ("grad_input", "grad_filters"), strict=True):
-        same(found, outputs(case)[key], case)
+    result = getattr(ops, case["op"].removesuffix("_grads"))(*sources, **case["args"])
+    for actual, key in zip(torch.autograd.grad(result, sources, given["grad"]), ("grad_input", "grad_filters"), strict=True):
+        same(actual, outputs(case)[key], case)
 
 
 @of("max_pool_grad", "avg_pool_grad")
 def test_gradients_of_pools_are_tensorflows(case):
     given = inputs(case)
     source = given["input"].requires_grad_()
-    made = ops.avg_pool2d(source, **case["args"]) if case["op"] == "avg_pool_grad" else None
-    made = ops.max_pool_with_argmax(source, **case["args"])[0] if made is None else made
-    same(torch.autograd.grad(made, source, given["grad"])[0], outputs(case)["grad_input"], case)
+    result = ops.avg_pool2d(source, **case["args"]) if case["op"] == "avg_pool_grad" else None
+    result = ops.max_pool_with_argmax(source, **case["args"])[0] if result is None else result
+    same(torch.autograd.grad(result, source, given["grad"])[0], outputs(case)["grad_input"], case)
 
 
 @of("explain_conv2d_transpose")

@@ -1,4 +1,4 @@
-"""Indices of maxima: torch's and TensorFlow's turned into each other, and told apart."""
+"""Indices of maxima: torch's and TensorFlow's converted into each other, and distinguished."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_what_torch_pooled_is_unpooled_as_torch_unpools_it():
 
 def test_torch_s_indices_are_refused_with_the_line_to_write():
     pooled, indices = torch_s()
-    with pytest.raises(ShapeError, match=r"which counts within one channel, from_torch_indices\(argmax.movedim\(-1, 1\)\)"):
+    with pytest.raises(ShapeError, match=r"If it is torch's, .* pass from_torch_indices\(argmax.movedim\(-1, 1\)\)"):
         ops.unpool_max(pooled, indices, (3, 6, 8, 5))
     with pytest.raises(ShapeError, match=r'from_torch_indices\(argmax, data_format="NCHW"\)'):
         ops.unpool_max(pooled.movedim(-1, 1), indices.movedim(-1, 1), (3, 5, 6, 8), data_format="NCHW")

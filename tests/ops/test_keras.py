@@ -14,8 +14,8 @@ pytestmark = pytest.mark.slow
 
 
 def suite() -> Path | None:
-    found = importlib.util.find_spec("keras")
-    path = Path(found.origin).parent / "src" / "layers" / "convolutional" / "conv_transpose_test.py" if found else None
+    actual = importlib.util.find_spec("keras")
+    path = Path(actual.origin).parent / "src" / "layers" / "convolutional" / "conv_transpose_test.py" if actual else None
     return path if path and path.is_file() else None
 
 

@@ -75,8 +75,8 @@ def run(name, change=lambda tensor: tensor):
     return tupled(function(*(change(tensor) for tensor in tensors())))
 
 
-def tupled(made):
-    return made if isinstance(made, tuple) else (made,)
+def tupled(result):
+    return result if isinstance(result, tuple) else (result,)
 
 
 @every
@@ -89,18 +89,18 @@ def test_number_types_differ_by_rounding_only(name, dtype):
         return narrowed(tensor).double() if tensor.is_floating_point() else tensor
 
     digits = torch.finfo(dtype).eps * 8 if dtype != torch.float64 else 0
-    for found, expected in zip(run(name, narrowed), run(name, rounded), strict=True):
-        assert found.dtype == (dtype if expected.is_floating_point() else torch.int64)
-        assert_close(found.double(), expected.double(), rtol=digits, atol=digits * 4)
+    for actual, expected in zip(run(name, narrowed), run(name, rounded), strict=True):
+        assert actual.dtype == (dtype if expected.is_floating_point() else torch.int64)
+        assert_close(actual.double(), expected.double(), rtol=digits, atol=digits * 4)
 
 
 @every
 def test_tensors_without_values_have_the_right_shapes_and_strides(name):
-    for found, expected in zip(run(name, lambda tensor: tensor.to("meta")), run(name), strict=True):
-        assert (found.shape, found.dtype, found.device.type) == (expected.shape, expected.dtype, "meta")
+    for actual, expected in zip(run(name, lambda tensor: tensor.to("meta")), run(name), strict=True):
+        assert (actual.shape, actual.dtype, actual.device.type) == (expected.shape, expected.dtype, "meta")
     with FakeTensorMode() as mode:
-        for found, expected in zip(run(name, mode.from_tensor), run(name), strict=True):
-            assert (found.shape, found.stride()) == (expected.shape, expected.stride())
+        for actual, expected in zip(run(name, mode.from_tensor), run(name), strict=True):
+            assert (actual.shape, actual.stride()) == (expected.shape, expected.stride())
 
 
 class OneArgument(torch.nn.Module):
@@ -121,8 +121,8 @@ def agrees_at_two_batches(program, name):
     """On 7 images before 4: a limit that the 3 of the example met may be one above, too."""
     function, tensors = PATHS[name]
     for images in (7, 4):
-        for found, expected in zip(tupled(program(*tensors(images))), tupled(function(*tensors(images))), strict=True):
-            assert_close(found, expected)
+        for actual, expected in zip(tupled(program(*tensors(images))), tupled(function(*tensors(images))), strict=True):
+            assert_close(actual, expected)
 
 
 def batched(name, tensors):
@@ -191,9 +191,9 @@ def test_under_autocast_mixed_types_are_taken_as_torch_takes_them(name, types):
     for images in (2, 5):
         mixed[0] = tensors(images)[0].to(types[0])
         with torch.autocast("cpu", dtype=torch.bfloat16):
-            made = function(*mixed)
-        assert made.dtype == torch.bfloat16
-        assert torch.equal(made, function(*(tensor.bfloat16() for tensor in mixed)))
+            result = function(*mixed)
+        assert result.dtype == torch.bfloat16
+        assert torch.equal(result, function(*(tensor.bfloat16() for tensor in mixed)))
 
 
 def test_autocast_leaves_double_precision_alone():
@@ -210,8 +210,8 @@ def test_autocast_leaves_double_precision_alone():
 def test_autocast_leaves_pools_alone_as_it_leaves_torch_s(name):
     with torch.autocast("cpu", dtype=torch.bfloat16):
         under = run(name)
-    for found, expected in zip(under, run(name), strict=True):
-        assert torch.equal(found, expected)
+    for actual, expected in zip(under, run(name), strict=True):
+        assert torch.equal(actual, expected)
 
 
 @every
@@ -219,10 +219,10 @@ def test_a_mapped_call_is_a_call_for_each(name):
     function, tensors = PATHS[name]
     one = tensors()
     other = tuple(tensor if tensor.dtype == torch.int64 else tensor.flip(-1) for tensor in one)
-    made = torch.func.vmap(function)(*(torch.stack(pair) for pair in zip(one, other, strict=True)))
+    result = torch.func.vmap(function)(*(torch.stack(pair) for pair in zip(one, other, strict=True)))
     for index, each in enumerate((one, other)):
-        for found, wanted in zip(tupled(made), tupled(function(*each)), strict=True):
-            assert_close(found[index], wanted)
+        for actual, expected in zip(tupled(result), tupled(function(*each)), strict=True):
+            assert_close(actual[index], expected)
 
 
 @pytest.mark.slow
@@ -244,8 +244,8 @@ def test_values_that_are_not_finite_compile_to_the_same(lost):
     eager = ops.max_pool_with_argmax(image, 3, 2, "SAME")
     torch._dynamo.reset()
     compiled = torch.compile(ops.max_pool_with_argmax, fullgraph=True, backend="aot_eager")(image, 3, 2, "SAME")
-    for found, expected in zip(compiled, eager, strict=True):
-        assert_close(found, expected, equal_nan=True)
+    for actual, expected in zip(compiled, eager, strict=True):
+        assert_close(actual, expected, equal_nan=True)
 
 
 def test_half_averages_do_not_overflow():
@@ -256,10 +256,10 @@ def test_half_averages_do_not_overflow():
 
 @pytest.mark.parametrize("name", ["conv2d", "transposed 2d", "averages", "maxima", "copied", "transposed 1d"])
 def test_results_with_channels_last_lie_so_in_memory(name):
-    for made in run(name):
-        whole = made if made.is_contiguous() else made._base
+    for result in run(name):
+        whole = result if result.is_contiguous() else result._base
         assert whole is not None
-        assert made.stride(-1) == 1
+        assert result.stride(-1) == 1
 
 
 def test_channels_first_and_last_are_views_of_each_other(monkeypatch):
@@ -297,10 +297,10 @@ def test_traced_tells_where_there_are_no_values():
 @every
 def test_cuda_gives_the_same(name):
     with full_precision(torch.device("cuda")):
-        made = run(name, lambda tensor: tensor.cuda())
-    for found, expected in zip(made, run(name), strict=True):
-        assert found.is_cuda
-        assert_close(found.cpu(), expected, rtol=1e-4, atol=1e-4)
+        result = run(name, lambda tensor: tensor.cuda())
+    for actual, expected in zip(result, run(name), strict=True):
+        assert actual.is_cuda
+        assert_close(actual.cpu(), expected, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")

@@ -36,8 +36,8 @@ def node_tests():
 def outcome(case):
     """Of each output, what we make and what the test wants."""
     inputs, outputs = case.data_sets[0]
-    made = run(case.model.graph.node[0], *(torch.from_numpy(np.array(values)) for values in inputs))
-    return [(found.numpy(), wanted) for found, wanted in zip(made, outputs, strict=False)]
+    result = run(case.model.graph.node[0], *(torch.from_numpy(np.array(values)) for values in inputs))
+    return [(actual.numpy(), expected) for actual, expected in zip(result, outputs, strict=False)]
 
 
 def test_all_of_them_are_run():
@@ -49,14 +49,14 @@ def test_the_node_tests_of_onnx_pass(kind):
     for name in node_tests().keys() - {DISPUTED}:
         if name.startswith(kind):
             case = node_tests()[name]
-            for found, wanted in outcome(case):
-                np.testing.assert_allclose(found, wanted, rtol=case.rtol, atol=case.atol, err_msg=name)
+            for actual, expected in outcome(case):
+                np.testing.assert_allclose(actual, expected, rtol=case.rtol, atol=case.atol, err_msg=name)
 
 
 def test_the_disputed_one_is_answered_as_by_torch():
     case = node_tests()[DISPUTED]
     pooled, indices, shape = (torch.from_numpy(np.array(values)) for values in case.data_sets[0][0])
-    ((found, wanted),) = outcome(case)
+    ((actual, expected),) = outcome(case)
     by_torch = torch.nn.functional.max_unpool2d(pooled, indices, 2, 2, output_size=shape.tolist())
-    np.testing.assert_array_equal(found, by_torch.numpy())
-    assert not np.array_equal(found, wanted)
+    np.testing.assert_array_equal(actual, by_torch.numpy())
+    assert not np.array_equal(actual, expected)

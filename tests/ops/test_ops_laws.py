@@ -23,8 +23,8 @@ def test_a_convolution_is_its_definition(call, batch, inside, out):
     x, filters = randn(batch, *size, inside), randn(*(axis.kernel for axis in axes), inside, out)
     strides, dilations = settings_of(axes)
     given_x = layout.back(x.movedim(-1, 1))
-    made = CONVS[layout.axes](given_x, filters, strides, padding, layout.name, dilations)
-    exactly(made, layout.back(slow_conv(x, filters, axes).movedim(-1, 1)))
+    result = CONVS[layout.axes](given_x, filters, strides, padding, layout.name, dilations)
+    exactly(result, layout.back(slow_conv(x, filters, axes).movedim(-1, 1)))
 
 
 @pytest.mark.slow
@@ -73,11 +73,11 @@ def test_single_precision_gives_the_same_with_its_gradients(call, inside, out, b
     def results(dtype):
         given = small if back else x
         leaves = [tensor.detach().to(dtype).requires_grad_() for tensor in (given, filters)]
-        made = TRANSPOSED[layout.axes](*leaves, x.shape, *rest) if back else CONVS[layout.axes](*leaves, *rest)
-        return [made, *torch.autograd.grad(made, leaves, randn(*made.shape, seed=2).to(dtype))]
+        result = TRANSPOSED[layout.axes](*leaves, x.shape, *rest) if back else CONVS[layout.axes](*leaves, *rest)
+        return [result, *torch.autograd.grad(result, leaves, randn(*result.shape, seed=2).to(dtype))]
 
-    for found, expected in zip(results(torch.float32), results(torch.float64), strict=True):
-        assert_close(found.double(), expected, rtol=0, atol=1e-5 * max(expected.abs().max().item(), 1))
+    for actual, expected in zip(results(torch.float32), results(torch.float64), strict=True):
+        assert_close(actual.double(), expected, rtol=0, atol=1e-5 * max(expected.abs().max().item(), 1))
 
 
 # (height, width), kernel, stride of the width, its padding on both sides: one window along the width
@@ -92,11 +92,11 @@ def test_one_channel_last_in_memory_and_one_window_along_the_width(size, kernel,
     small = ops.conv2d(x, filters, *rest)
     if back:
         given = torch.zeros_like(small, dtype=torch.float32, requires_grad=True)
-        made = ops.conv2d_transpose(given, filters.float(), x.shape, *rest)
-        (found,) = torch.autograd.grad(made, given, x.float())
+        result = ops.conv2d_transpose(given, filters.float(), x.shape, *rest)
+        (actual,) = torch.autograd.grad(result, given, x.float())
     else:
-        found = ops.conv2d(x.float(), filters.float(), *rest)
-    assert_close(found.double(), small, rtol=1e-5, atol=1e-5)
+        actual = ops.conv2d(x.float(), filters.float(), *rest)
+    assert_close(actual.double(), small, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.slow
@@ -184,11 +184,11 @@ def test_averages_count_no_padding(call):
     layout, axes, size, padding = call
     x = randn(2, *size, 3)
     kernel, strides = [axis.kernel for axis in axes], [axis.stride for axis in axes]
-    made = AVERAGES[layout.axes](layout.back(x.movedim(-1, 1)), kernel, strides, padding, layout.name)
-    made = layout.channels_first(made).movedim(1, -1)
+    result = AVERAGES[layout.axes](layout.back(x.movedim(-1, 1)), kernel, strides, padding, layout.name)
+    result = layout.channels_first(result).movedim(1, -1)
     for window, places in slow_windows(size, axes):
         samples = torch.stack([x[(slice(None), *place)] for place in places])
-        exactly(made[(slice(None), *window)], samples.mean(0))
+        exactly(result[(slice(None), *window)], samples.mean(0))
 
 
 @pytest.mark.slow
@@ -243,16 +243,16 @@ def test_averages_are_copied_into_their_windows(call, duplicates):
     small = [axis.small(n) for axis, n in zip(axes, size, strict=True)]
     pooled = randn(2, *small, 3)
     shape = layout.shape(2, size, 3)
-    made = ops.unpool_avg(layout.back(pooled.movedim(-1, 1)), shape, kernel, strides, padding, duplicates, layout.name)
+    result = ops.unpool_avg(layout.back(pooled.movedim(-1, 1)), shape, kernel, strides, padding, duplicates, layout.name)
     copies = {}
     for window, places in slow_windows(size, axes):
         for place in places:
             copies.setdefault(place, []).append(pooled[(slice(None), *window)])
     expected = pooled.new_zeros(2, *size, 3)
-    for place, found in copies.items():
-        stack = torch.stack(found)
+    for place, actual in copies.items():
+        stack = torch.stack(actual)
         expected[(slice(None), *place)] = {"sum": stack.sum(0), "overwrite": stack[-1], "mean": stack.mean(0)}[duplicates]
-    exactly(layout.channels_first(made).movedim(1, -1), expected)
+    exactly(layout.channels_first(result).movedim(1, -1), expected)
 
 
 @pytest.mark.slow
@@ -315,17 +315,17 @@ def test_a_weight_that_is_not_finite_spoils_what_it_reaches_and_nothing_else(los
     spoilt = filters.index_fill(0, torch.tensor(0), lost)
     reached = ops.conv2d_transpose(torch.ones_like(x), (spoilt != filters).double(), (2, *size, out), stride, padding) != 0
     whole = ops.conv2d_transpose(x, filters, (2, *size, out), stride, padding)
-    made = ops.conv2d_transpose(x, spoilt, (2, *size, out), stride, padding)
-    assert torch.equal(made.isfinite(), ~reached)
-    exactly(made[~reached], whole[~reached])
+    result = ops.conv2d_transpose(x, spoilt, (2, *size, out), stride, padding)
+    assert torch.equal(result.isfinite(), ~reached)
+    exactly(result[~reached], whole[~reached])
 
 
 def test_it_is_tensorflow_s_result_for_an_infinite_tap():
     row, taps = torch.tensor([1.0, 0, 2]).reshape(1, 1, 3, 1), torch.tensor([1, torch.inf, 3, 4]).reshape(1, 4, 1, 1)
-    made = [ops.conv2d_transpose(row, taps, (1, 1, n, 1), (1, s), "VALID").flatten() for n, s in ((6, 1), (8, 2))]
+    result = [ops.conv2d_transpose(row, taps, (1, 1, n, 1), (1, s), "VALID").flatten() for n, s in ((6, 1), (8, 2))]
     inf, nan = torch.inf, torch.nan  # TensorFlow 2.21; the NaN is 0 times infinity, where both are samples
-    assert_close(made[0], torch.tensor([1, inf, nan, inf, 6, 8]), equal_nan=True)
-    assert_close(made[1], torch.tensor([1, inf, 3, nan, 2, inf, 6, 8]), equal_nan=True)
+    assert_close(result[0], torch.tensor([1, inf, nan, inf, 6, 8]), equal_nan=True)
+    assert_close(result[1], torch.tensor([1, inf, 3, nan, 2, inf, 6, 8]), equal_nan=True)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -336,5 +336,5 @@ def test_no_zero_is_below_zero(dtype, channels, kernel, stride):
     x = torch.full((1, 6, 6, channels), -2.0, dtype=dtype)
     zeros = torch.zeros(kernel, kernel, channels, channels, dtype=dtype)
     back = ops.conv2d_transpose(x, zeros, (1, 6 * stride, 6 * stride, channels), stride)
-    for made in (back, ops.conv2d(x, zeros, stride, "SAME"), ops.depthwise_conv2d(x, zeros[..., :1], stride, "SAME")):
-        assert not made.signbit().any()
+    for result in (back, ops.conv2d(x, zeros, stride, "SAME"), ops.depthwise_conv2d(x, zeros[..., :1], stride, "SAME")):
+        assert not result.signbit().any()

@@ -133,13 +133,13 @@ def test_any_arguments_give_a_result_or_a_refusal(name):
     @given(arguments(name))
     def throw(given_arguments):
         try:
-            made = getattr(ops, name)(*given_arguments)
+            result = getattr(ops, name)(*given_arguments)
         except UnconvError as refusal:
             assert isinstance(refusal, ValueError | TypeError | IndexError | ArithmeticError)
             assert len(str(refusal).split()) > 8
             return
-        if isinstance(made, ops.Explanation | ops.PoolExplanation) and 0 not in made.places:
-            assert made.text()
+        if isinstance(result, ops.Explanation | ops.PoolExplanation) and 0 not in result.places:
+            assert result.text()
 
     throw()
 

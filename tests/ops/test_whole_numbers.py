@@ -17,8 +17,8 @@ ARRAYS = np.load(FILE)
 def test_a_convolution_of_int32_is_tensorflow_s_where_its_sums_overflow(name):
     operation, shapes, rest = CALLS[name]
     given = [torch.from_numpy(ARRAYS[f"{name}/{index}"]) for index in range(len(shapes))]
-    made = getattr(ops, operation)(*given, strides=2, **rest)
-    np.testing.assert_array_equal(made.numpy(), ARRAYS[f"{name}/made"], strict=True)
+    result = getattr(ops, operation)(*given, strides=2, **rest)
+    np.testing.assert_array_equal(result.numpy(), ARRAYS[f"{name}/made"], strict=True)
 
 
 @pytest.mark.parametrize("name", CALLS)
@@ -26,11 +26,11 @@ def test_small_numbers_take_one_convolution_instead_of_three_and_give_the_same(n
     operation, shapes, rest = CALLS[name]
     generator = torch.Generator().manual_seed(0)
     given = [torch.randint(-99, 99, shape, generator=generator, dtype=torch.int32) for shape in shapes]
-    made = getattr(ops, operation)(*given, strides=2, **rest)
-    assert made.dtype == torch.int32
-    assert torch.equal(made.double(), getattr(ops, operation)(*(tensor.double() for tensor in given), strides=2, **rest))
+    result = getattr(ops, operation)(*given, strides=2, **rest)
+    assert result.dtype == torch.int32
+    assert torch.equal(result.double(), getattr(ops, operation)(*(tensor.double() for tensor in given), strides=2, **rest))
     mapped = torch.func.vmap(lambda x: getattr(ops, operation)(x, given[1], strides=2, **rest))(given[0][None])
-    assert torch.equal(mapped[0], made)
+    assert torch.equal(mapped[0], result)
 
 
 @pytest.mark.parametrize("name", POOLS)

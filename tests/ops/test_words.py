@@ -44,15 +44,15 @@ def test_an_array_that_cannot_be_shared_is_read():
     frozen.flags.writeable = False
     swapped = frozen.astype(">f8")
     for array in (frozen, swapped, frozen[:, ::-1][:, ::-1]):
-        made = ops.conv2d(array, np.ones((1, 1, 1, 1)), 1, "SAME")
-        assert torch.equal(made, torch.arange(16.0, dtype=torch.float64).reshape(1, 4, 4, 1))
+        result = ops.conv2d(array, np.ones((1, 1, 1, 1)), 1, "SAME")
+        assert torch.equal(result, torch.arange(16.0, dtype=torch.float64).reshape(1, 4, 4, 1))
 
 
 @pytest.mark.parametrize(
     "value, words",
     [
         (np.array([["a"]]), r"input holds <U1, but numbers were needed"),
-        ([[1.0], [1.0, 2.0]], r"input is no array of numbers: .* Pass nested lists of equal lengths"),
+        ([[1.0], [1.0, 2.0]], r"input is not an array of numbers: .* Pass nested lists of equal lengths"),
         (3.0, r"input is a float, but a torch.Tensor was needed, or an array or list of numbers"),
         (ONES[0], r"input has 3 axes, \(4, 4, 1\), but 4 were needed"),
         (ONES.astype(np.complex64), r"input holds complex64, but numbers were needed"),
@@ -64,7 +64,7 @@ def test_what_is_no_array_of_numbers_is_refused(value, words):
 
 
 def test_an_old_name_beside_its_new_one_is_refused():
-    with pytest.raises(DtypeError, match="conv2d: filter is what TensorFlow 1 calls filters, and both came"):
+    with pytest.raises(DtypeError, match="conv2d: filter is TensorFlow 1's name for filters, and both came"):
         ops.conv2d(ONES, filter=KERNEL, filters=KERNEL, strides=1, padding="SAME")
 
 
@@ -99,9 +99,9 @@ def test_groups_are_refused_with_the_reason_and_the_way_out_is_right():
     ):
         ops.conv2d_transpose(x, filters, (2, 9, 9, 8), 2, "VALID")
     pairs = zip(x.chunk(4, 3), filters.chunk(4, -1), strict=True)
-    made = torch.cat([ops.conv2d_transpose(part, kernel, (2, 9, 9, 2), 2, "VALID") for part, kernel in pairs], 3)
+    result = torch.cat([ops.conv2d_transpose(part, kernel, (2, 9, 9, 2), 2, "VALID") for part, kernel in pairs], 3)
     expected = F.conv_transpose2d(x.movedim(-1, 1), filters.permute(3, 2, 0, 1), stride=2, groups=4)
-    torch.testing.assert_close(made.movedim(-1, 1), expected)
+    torch.testing.assert_close(result.movedim(-1, 1), expected)
 
 
 @pytest.mark.parametrize(

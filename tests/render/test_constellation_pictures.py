@@ -126,7 +126,7 @@ def test_bounds_are_dashed_and_plain_numbers_have_no_intervals():
     [
         (lambda: constellation_picture([], QPSK), ShapeError, r"before is \(0,\), but"),
         (lambda: constellation_picture(QPSK, ["a"]), DtypeError, "after is .* numbers were needed"),
-        (lambda: constellation_picture(QPSK, QPSK, QPSK, ("one",)), DtypeError, "names is .* 2 of a string"),
+        (lambda: constellation_picture(QPSK, QPSK, QPSK, ("one",)), DtypeError, r"names is .* \(2 items, each a string\)"),
         (
             lambda: eye_picture(QPSK[:3], QPSK),
             ShapeError,

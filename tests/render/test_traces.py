@@ -187,7 +187,7 @@ def test_numbers_are_written_to_be_read():
         (lambda: section_picture(ZEROS[0], ZEROS, TIMES), ShapeError, r"before is \(120,\), but \(traces, 120\)"),
         (lambda: section_picture(ZEROS[:0], ZEROS[:0], TIMES), ShapeError, r"before is \(0, 120\)"),
         (lambda: section_picture(ZEROS, ZEROS, []), ShapeError, "times is empty"),
-        (lambda: section_picture(ZEROS, ZEROS, TIMES, ("one",)), DtypeError, "names is .* 2 of a string"),
+        (lambda: section_picture(ZEROS, ZEROS, TIMES, ("one",)), DtypeError, r"names is .* a tuple \(2 items, each a string\)"),
         (lambda: section_picture(ZEROS + 0j, ZEROS, TIMES), DtypeError, "before is an array of .*complex.* real numbers"),
         (lambda: section_picture([[1], [1, 2]], ZEROS, TIMES), DtypeError, "before is .* real numbers were needed"),
         (lambda: spikes_picture(ZEROS[0], ZEROS[0], None, TIMES[1:], TIMES), ShapeError, r"refit is \(119,\), but \(120\)"),

@@ -1,4 +1,4 @@
-"""Explanations: the steps of an operation as tensors, and their drawing as text, picture, animation or page."""
+"""Explanations: the steps of an operation as tensors, drawn as text, a picture, an animation or a page."""
 
 import lazy_loader
 

@@ -1,7 +1,7 @@
-"""The sentences of explanations in Chinese, by their English ones."""
+"""The sentences of explanations in Chinese; the English sentence is the key."""
 
 CHINESE = {
-    # Joints of sentences.
+    # Punctuation between parts of sentences.
     "; ": "；",
     ", ": "、",
     ",": "，",
@@ -15,7 +15,7 @@ CHINESE = {
     "{before} before, {after} after": "前 {before}、后 {after}",
     "{before} before, {after} after (r = {rest})": "前 {before}、后 {after}（r = {rest}）",
     "crop {samples}": "裁去 {samples}",
-    "{count} between": "每两个元素之间插入 {count} 个",
+    "{count} between samples": "每两个元素之间插入 {count} 个",
     "kernel {kernel}, stride {stride}, padding {padding}": "核大小 {kernel}，步幅 {stride}，填充 {padding}",
     "kernel {kernel}, stride {stride}, dilation {dilation}, padding {padding}": (
         "核大小 {kernel}，步幅 {stride}，膨胀率 {dilation}，填充 {padding}"
@@ -23,7 +23,7 @@ CHINESE = {
     "none": "无",
     "only {size}": "只能是 {size}",
     "{others} or {last}": "{others} 或 {last}",
-    "{first} to {last}, every one": "{first} 到 {last} 均可",
+    "any from {first} to {last}": "{first} 到 {last} 均可",
     # Titles.
     "Transposed convolution, {before} to {after}: {settings}": "转置卷积，{before} → {after}，{settings}",
     "{title}: stamps": "{title}（逐个输入累加）",
@@ -79,11 +79,11 @@ CHINESE = {
     "{terms} + … ({count} products)": "{terms} + …（共 {count} 项乘积）",
     "0: only zeros lie under the kernel": "0（卷积核下全是零）",
     "Output at {place}: {words}.": "输出{place}：{words}。",
-    "Output at {place}: {words} from input channel {channel}; the other input channel adds {rest}: {whole}.": (
-        "输出{place}：输入通道 {channel} 贡献 {words}；另一个输入通道贡献 {rest}；合计 {whole}。"
+    "Output at {place}: {words} from input channel {channel}; the other input channel adds {rest}: {total}.": (
+        "输出{place}：输入通道 {channel} 贡献 {words}；另一个输入通道贡献 {rest}；合计 {total}。"
     ),
-    "Output at {place}: {words} from input channel {channel}; the other input channels add {rest}: {whole}.": (
-        "输出{place}：输入通道 {channel} 贡献 {words}；其余输入通道贡献 {rest}；合计 {whole}。"
+    "Output at {place}: {words} from input channel {channel}; the other input channels add {rest}: {total}.": (
+        "输出{place}：输入通道 {channel} 贡献 {words}；其余输入通道贡献 {rest}；合计 {total}。"
     ),
     "Input at {place}: {value} times the kernel is added to the output.": (
         "输入{place}：把卷积核乘以 {value}，加到输出的对应位置。"
@@ -102,7 +102,7 @@ CHINESE = {
     "convolution's, times the input: {words}.": (
         "输出{place}，展平后是第 {number} 个：转置矩阵的第 {number} 行（也就是卷积矩阵的第 {number} 列）乘以输入：{words}。"
     ),
-    "0: nothing but zeros stands in it": "0（这一行全是零）",
+    "0: this row holds only zeros": "0（这一行全是零）",
     "Transposed: the input at {place}, {value}, times the kernel is added to the marked window. "
     "Forward: the {count} samples of the same window, times the kernel, add up to {total} at {place}.": (
         "转置卷积：把卷积核乘以输入{place}的 {value}，加到标出的窗口里。"
@@ -116,7 +116,7 @@ CHINESE = {
         "第 {row} 行第 {column} 列的窗口：{samples} 的平均值（不计填充）是 {value}。反池化：把它原样复制到其中每个位置。"
     ),
     "Window at row {row}, column {column}: the largest of {samples} is {value}{first} at row {y}, column {x}: "
-    "index {index}. Back: it goes to where it came from.": (
+    "index {index}. Back: it goes to the sample that it came from.": (
         "第 {row} 行第 {column} 列的窗口：{samples} 中最大的是 {value}{first}位于第 {y} 行第 {x} 列，索引 {index}。"
         "反池化：它回到原来的位置。"
     ),
@@ -127,12 +127,12 @@ CHINESE = {
     "At row {row}, column {column}, {count} windows meet: the mean of {values} is {result}.": (
         "第 {row} 行第 {column} 列有 {count} 个窗口重叠：{values} 的平均值是 {result}。"
     ),
-    "At row {row}, column {column}, {count} windows meet: of {values} the last one stays.": (
+    "At row {row}, column {column}, {count} windows meet: the last of {values} stays.": (
         "第 {row} 行第 {column} 列有 {count} 个窗口重叠：{values} 中保留最后一个。"
     ),
     # Facts.
     "Possible output sizes": "可能的输出大小",
-    "Padding of the forward convolution": "原卷积的填充",
+    "Padding of the forward convolution": "正向卷积的填充",
     "Padding in step 3": "第 3 步的填充",
     "Checkerboard": "棋盘效应",
     "Note": "注意",
@@ -146,48 +146,52 @@ CHINESE = {
     "Overlapping windows": "重叠的窗口",
     "kernel − 1": "卷积核大小 − 1",
     "(kernel − 1) · dilation": "(卷积核大小 − 1) · 膨胀率",
-    "{pads}: {span} less the forward convolution's": "{pads}，即“{span}”减去原卷积的填充",
-    "{pads}: {span} less the forward convolution's, and r more after": "{pads}，即“{span}”减去原卷积的填充，末尾再多填 r 个",
-    "no: every sample away from the border is reached alike": "无：离边界稍远的每个元素都由同样多的数值相加而成",
-    "neighbouring samples are reached by different numbers of values, {words}; {remedy}": (
-        "相邻元素由不同个数的数值相加而成：{words}；{remedy}"
+    "{pads} ({span}, minus the forward padding)": "{pads}（“{span}”减去正向卷积的填充）",
+    "{pads} ({span}, minus the forward padding, plus r after)": "{pads}（“{span}”减去正向卷积的填充，末尾再多填 r 个）",
+    "none, because away from the border every sample receives the same number of values": (
+        "无：离边界稍远的每个元素都由同样多的数值相加而成"
     ),
-    "by {others} and {last} in turn": "依次为 {others}、{last} 个",
-    "evenly": "个数相同",
-    "a kernel that is a multiple of the stride reaches all alike": "若卷积核大小是步幅的整数倍，则各元素的个数相同",
-    "stride {stride} and dilation {dilation} have a common divisor, so no kernel reaches all alike": (
+    "neighbouring samples receive different numbers of values: {words}. {remedy}": (
+        "相邻元素由不同个数的数值相加而成：{words}。{remedy}"
+    ),
+    "{others} and {last} in turn": "依次为 {others}、{last} 个",
+    "the same number": "个数相同",
+    "With a kernel length that is a multiple of the stride, all receive the same number": (
+        "若卷积核大小是步幅的整数倍，则各元素的个数相同"
+    ),
+    "Stride {stride} and dilation {dilation} have a common divisor, so no kernel length avoids this": (
         "步幅 {stride} 与膨胀率 {dilation} 有公约数，任何大小的卷积核都做不到个数相同"
     ),
-    "the shape comes back, not the values: this is the adjoint of the convolution, not its inverse": (
+    "the shape is restored, not the values: this is the adjoint of the convolution, not its inverse": (
         "还原的是形状，不是数值：它是卷积的伴随算子，不是逆运算"
     ),
     "nothing: the stamps fill the output exactly, or leave zeros after them": "无：各元素的贡献恰好铺满输出，或在末尾留下零",
-    "what the forward convolution pads: there its windows see no picture": "对应原卷积的填充：那里的窗口伸到了图外",
-    "written as one long column, a picture is convolved by a matrix: one row for each window, the kernel's entries "
-    "where it lies and zeros elsewhere. The transposed convolution is that matrix transposed": (
+    "the part that the forward convolution pads, where its windows reach outside the picture": (
+        "对应正向卷积的填充：那里的窗口伸到了图外"
+    ),
+    "a picture written as one long column is convolved by a matrix: one row for each window, with the kernel's "
+    "entries where the window lies and zeros elsewhere. The transposed convolution is that matrix transposed": (
         "把图展平成一列，卷积就是乘以一个矩阵：每个窗口一行，窗口所在处是卷积核的元素，其余为零。转置卷积乘的正是它的转置"
     ),
-    "one for each entry of the kernel, so that it is found again in both matrices": (
+    "one for each entry of the kernel, so that it can be recognised in both matrices": (
         "卷积核的每个元素一种颜色，在两个矩阵里都能认出来"
     ),
-    "the same windows, the arrows the other way: what the convolution reads together, its transpose writes together": (
+    "the same windows with the arrows reversed: where the convolution reads, its transpose writes": (
         "窗口相同，箭头相反：卷积从哪里读，转置卷积就往哪里写"
     ),
-    "each input channel has a kernel of its own, and what they give is added up": (
-        "每个输入通道有自己的卷积核，各通道的结果相加"
-    ),
-    "which samples were smaller is lost: unpooling gives back the shape, not the values": (
+    "each input channel has its own kernel, and the results are added up": ("每个输入通道有自己的卷积核，各通道的结果相加"),
+    "the smaller samples are lost: unpooling restores the shape, not the values": (
         "较小的元素丢失了：反池化还原的是形状，不是数值"
     ),
-    "how the samples of a window differed is lost: unpooling gives back the shape, not the values": (
+    "the differences within a window are lost: unpooling restores the shape, not the values": (
         "窗口内各元素的差别丢失了：反池化还原的是形状，不是数值"
     ),
     "(row · width + column) · channels + channel, of the input without its padding": (
         "（行 · 宽 + 列）· 通道数 + 通道，按未填充的输入计算"
     ),
-    "values that come to one place add up": "到达同一处的数值相加",
-    "values that come to one place overwrite each other, the last one stays": "到达同一处的数值互相覆盖，留下最后一个",
-    "values that come to one place are averaged": "到达同一处的数值取平均",
+    "values that reach the same sample add up": "到达同一处的数值相加",
+    "values that reach the same sample overwrite each other, and the last one stays": "到达同一处的数值互相覆盖，留下最后一个",
+    "values that reach the same sample are averaged": "到达同一处的数值取平均",
     # Legend.
     "a value": "数值",
     "an inserted zero": "插入的零",
@@ -199,8 +203,8 @@ CHINESE = {
     "an overlap: several stamps add up": "重叠处：几个贡献相加",
     "a part of the sum": "和的一部分",
     "the largest of its window": "窗口中最大的元素",
-    "a zero where nothing came": "没有数值到达的零",
-    "a zero, where the window does not lie": "窗口之外的零",
+    "a zero that no value reached": "没有数值到达的零",
+    "a zero outside the window": "窗口之外的零",
     "a count or an index": "个数或索引",
     "[ ] marked": "[ ] 为标出的元素",
     "Rows and columns are counted from 0.": "行、列都从 0 开始编号。",
@@ -210,8 +214,8 @@ CHINESE = {
     "Pause": "暂停",
     "Step": "步骤",
     "Step {step} of {count}": "第 {step} 步，共 {count} 步",
-    "Move the slider, or press the arrow keys, Home or End; the space bar plays. A click on a cell of “{panel}” leads to its "
-    "step.": "拖动滑块，或按方向键、Home、End 键；按空格键播放。点击“{panel}”中的格子可跳到相应步骤。",
+    "Move the slider, or press the arrow keys, Home or End; the space bar plays. A click on a cell of “{panel}” jumps to "
+    "its step.": "拖动滑块，或按方向键、Home、End 键；按空格键播放。点击“{panel}”中的格子可跳到相应步骤。",
     "All steps in words": "全部步骤的文字说明",
     "Made by unconv {version}.": "由 unconv {version} 生成。",
 }

@@ -1,4 +1,4 @@
-"""A transposed convolution explained: its numbers, its views, and the functions that make it."""
+"""Explanations of transposed convolutions: their numbers, their views, and the functions that return them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, get_args
 from torch import Tensor
 from torch.nn import functional as F
 
-from unconv.errors import DtypeError, NoSuchUnit
+from unconv.errors import DtypeError, NoSuchUnit, counted
 from unconv.explain.choices import Language, View
 from unconv.explain.explanation import Illustration, refuse_not_finite
 from unconv.explain.language import refuse_language
@@ -27,28 +27,28 @@ from unconv.ops.conv_transpose import conv1d_transpose, conv2d_transpose
 from unconv.ops.spatial import cut
 
 
-class _Row(NamedTuple):
-    """A view: the story it tells, what has a frame each, and whether a page begins with the first one."""
+class _View(NamedTuple):
+    """A view: its story, the samples that have a frame each, and whether a page begins with the first of them."""
 
     story: Callable[[Transposed], Story]
     places: Callable[[Transposed], tuple[int, int]]
     begins: bool = False
 
 
-def _outputs(told: Transposed) -> tuple[int, int]:
-    return told.output_size
+def _outputs(explanation: Transposed) -> tuple[int, int]:
+    return explanation.output_size
 
 
-def _inputs(told: Transposed) -> tuple[int, int]:
-    return told.input_size
+def _inputs(explanation: Transposed) -> tuple[int, int]:
+    return explanation.input_size
 
 
-VIEWS: dict[View, _Row] = {
-    "steps": _Row(steps_story, _outputs),
-    "scatter": _Row(scatter_story, _inputs, True),
-    "matrix": _Row(matrix_story, _outputs),
-    "forward": _Row(forward_story, _inputs),
-    "channels": _Row(channels_story, _outputs),
+VIEWS: dict[View, _View] = {
+    "steps": _View(steps_story, _outputs),
+    "scatter": _View(scatter_story, _inputs, True),
+    "matrix": _View(matrix_story, _outputs),
+    "forward": _View(forward_story, _inputs),
+    "channels": _View(channels_story, _outputs),
 }
 
 
@@ -57,27 +57,27 @@ class Explanation(Transposed, Illustration):
     """A transposed convolution in four steps, each a tensor. It prints, draws and saves itself.
 
     Args:
-        input, filters: as given.
-        flipped_filters: step 1, [kernel height, kernel width, in, out]: turned by 180 degrees, channels swapped.
-        zero_inserted: step 2: stride - 1 zeros between the samples of the input; in its layout, as are
-            `padded` and `output`.
-        padded: step 3: zeros around that; samples cut off where `transposed_padding` is negative.
-        output: step 4: the convolution of `padded` with `flipped_filters`, stride 1, no padding.
-        axes: how the kernel lies along height and width, or along the one axis there is.
+        input, filters: the operation's arguments.
+        flipped_filters: step 1, [kernel height, kernel width, in, out]: rotated by 180 degrees, channels swapped.
+        zero_inserted: step 2, stride - 1 zeros between the samples of the input; in the input's layout, as are `padded` and
+            `output`.
+        padded: step 3, zeros around the result of step 2; samples are cut off where `transposed_padding` is negative.
+        output: step 4, the convolution of `padded` with `flipped_filters`, stride 1, no padding.
+        axes: how the kernel lies along height and width, or along the single axis.
         layout: the order of the axes.
         shown: the image, input channel and output channel that pictures show; see `select`.
-        view: the story that is told of it; see `as_view`.
-        language: of the words; see `in_language`.
+        view: the view that pictures show; see `as_view`.
+        language: the language of the words; see `in_language`.
     """
 
     @property
     def places(self) -> tuple[int, int]:
-        """(rows, columns) of what has a frame each: the samples of the output, or, of some views, of the input."""
+        """(rows, columns) of the samples that have a frame each: the output's or, in some views, the input's."""
         return VIEWS[self.view].places(self)
 
     @property
     def start(self) -> tuple[int, int]:
-        """The first of the samples that most of the input reaches; where the input's have the frames, the last of them."""
+        """The first output sample that receives the most values; where input samples have the frames, the last one."""
         rows, columns = self.places
         if VIEWS[self.view].places is _inputs:
             return rows - 1, columns - 1
@@ -86,26 +86,27 @@ class Explanation(Transposed, Illustration):
 
     @property
     def opening(self) -> tuple[int, int]:
-        """Where a page begins."""
+        """The sample (row, column) that a page begins with."""
         return (0, 0) if VIEWS[self.view].begins else self.start
 
     @checks_kinds
     def select(self, image: int = 0, input_channel: int = 0, output_channel: int = 0) -> Explanation:
-        """The same explanation, with pictures of other channels, or of another image of the batch."""
+        """Return the same explanation, with pictures of other channels, or of another image of the batch."""
         shown = (image, input_channel, output_channel)
         sides = (self.input.shape[0], *self.filters.shape[:-3:-1])
         for name, index, n in zip(("image", "input_channel", "output_channel"), shown, sides, strict=True):
             if not 0 <= index < n:
-                raise NoSuchUnit(f"select: {name} is {index}, but there are {n}. Pass 0 to {n - 1}.")
+                count, last = counted(n, name.replace("_", " ")), "" if n == 1 else f" to {n - 1}"
+                raise NoSuchUnit(f"select: {name} is {index}, but the explanation has {count}. Pass 0{last}.")
         return replace(self, shown=shown)
 
     def as_view(self, view: View) -> Explanation:
-        """The same explanation, told as another story: "steps", "scatter", "matrix", "forward" or "channels"."""
+        """Return the same explanation in another view: "steps", "scatter", "matrix", "forward" or "channels"."""
         _refuse_view("as_view", view)
         return replace(self, view=view)
 
     def numbers(self) -> dict[str, Any]:
-        """The steps as nested lists, and all settings, ready for JSON."""
+        """Return the steps as nested lists, and all settings, ready for JSON."""
         steps = ("input", "filters", "flipped_filters", "zero_inserted", "padded", "output", "hits")
         settings = ("forward_padding", "transposed_padding", "residual", "checkerboard")
         return {
@@ -115,7 +116,7 @@ class Explanation(Transposed, Illustration):
         }
 
     def story(self) -> Story:
-        """The view's story, and a frame for each of its places."""
+        """Return the view's story, with a frame for each of its samples."""
         return VIEWS[self.view].story(self)
 
 
@@ -130,20 +131,20 @@ def explain_conv2d_transpose(
     view: View = "steps",
     language: Language = "en",
 ) -> Explanation:
-    """Take `conv2d_transpose` with the same arguments apart into four steps.
+    """Return `conv2d_transpose` of the same arguments, taken apart into four steps.
 
-    It is not how the result is computed: most of these products have an inserted zero in them.
+    `conv2d_transpose` does not compute its result this way: most of these products contain an inserted zero.
 
     Args:
         input, filters, output_shape, strides, padding, data_format, dilations: as for `conv2d_transpose`.
-        view: what pictures tell. "steps": the four steps; "scatter": each input sample stamps its kernel into
-            the output; "matrix": the convolution's matrix and its transpose; "forward": the convolution
-            beside it; "channels": the sum over input channels.
-        language: of the words: "en" or "zh".
+        view: what pictures show. "steps": the four steps; "scatter": each input sample stamps its kernel into the output;
+            "matrix": the convolution's matrix and its transpose; "forward": the convolution next to it; "channels": the
+            sum over input channels.
+        language: the language of the words, "en" or "zh".
 
     Raises:
         ShapeError, DtypeError: as `conv2d_transpose`.
-        NonFinite: NaN or infinity; no picture could show where they come from.
+        NonFinite: NaN or infinity, since no picture could show where they come from.
 
     Source:
         Dumoulin & Visin, "A guide to convolution arithmetic for deep learning" (2016), arXiv 1603.07285, chapter 4.
@@ -158,7 +159,7 @@ def explain_conv2d_transpose(
     """
     layout = layout_of("explain_conv2d_transpose", data_format, 2)
     settings = (output_shape, strides, padding, dilations)
-    return _explained("explain_conv2d_transpose", layout, input, filters, settings, view, language)
+    return _explain("explain_conv2d_transpose", layout, input, filters, settings, view, language)
 
 
 def explain_conv1d_transpose(
@@ -172,9 +173,9 @@ def explain_conv1d_transpose(
     view: View = "steps",
     language: Language = "en",
 ) -> Explanation:
-    """Take `conv1d_transpose` with the same arguments apart into four steps; otherwise as `explain_conv2d_transpose`.
+    """Return `conv1d_transpose` of the same arguments, taken apart into four steps; otherwise as `explain_conv2d_transpose`.
 
-    Its places are single numbers, also in `text(at=3)`.
+    Samples are named by a single number, also in `text(at=3)`.
 
     Example:
         >>> row, kernel = torch.tensor([1., 2., 3.]).reshape(1, 3, 1), torch.tensor([1., 10., 100.]).reshape(3, 1, 1)
@@ -183,10 +184,10 @@ def explain_conv1d_transpose(
     """
     layout = layout_of("explain_conv1d_transpose", data_format, 1)
     settings = (output_shape, strides, padding, dilations)
-    return _explained("explain_conv1d_transpose", layout, input, filters, settings, view, language)
+    return _explain("explain_conv1d_transpose", layout, input, filters, settings, view, language)
 
 
-def _explained(
+def _explain(
     where: str, layout: Layout, input: Tensor, filters: Tensor, settings: Sequence[Any], view: View, language: Language
 ) -> Explanation:
     output_shape, strides, padding, dilations = settings
@@ -200,23 +201,25 @@ def _explained(
     size = transposed_size(where, layout, axes, input.shape, filters.shape, shape)
     planes = layout.channels_first(input)
     flipped = filters.flip(*range(layout.axes)).transpose(-1, -2)
-    # Zeros between the samples, none after the last: what comes after is padding, and depends on the output's size.
+    # Step 2 inserts zeros between samples and none after the last one: those belong to the padding of step 3, because their
+    # number depends on the output's size.
     pads = [axis.transposed_pads(n) for axis, n in zip(axes, size, strict=True)]
     spans = [(n - 1) * axis.stride + 1 for n, axis in zip(planes.shape[2:], axes, strict=True)]
     refuse_large(where, planes, [max(n, n + sum(pad)) for n, pad in zip(spans, pads, strict=True)])
-    spread = planes.new_zeros(*planes.shape[:2], *(max(n, 0) for n in spans))
-    spread[(slice(None), slice(None), *(slice(None, None, axis.stride) for axis in axes))] = planes
-    padded = F.pad(spread, [max(edge, 0) for pad in reversed(pads) for edge in pad])
+    inserted = planes.new_zeros(*planes.shape[:2], *(max(n, 0) for n in spans))
+    inserted[(slice(None), slice(None), *(slice(None, None, axis.stride) for axis in axes))] = planes
+    padded = F.pad(inserted, [max(edge, 0) for pad in reversed(pads) for edge in pad])
     crops = [(max(-before, 0), max(-after, 0)) for before, after in pads]
     lengths = [n - sum(crop) for n, crop in zip(padded.shape[2:], crops, strict=True)]
     padded = cut(padded, [before for before, _ in crops], lengths)
-    zero_inserted, padded = layout.back(spread), layout.back(padded)
-    one = layout.axes == 1
-    output = (conv1d if one else conv2d)(padded, flipped, 1, "VALID", layout.name, [axis.dilation for axis in axes])
+    zero_inserted, padded = layout.back(inserted), layout.back(padded)
+    is_1d = layout.axes == 1
+    output = (conv1d if is_1d else conv2d)(padded, flipped, 1, "VALID", layout.name, [axis.dilation for axis in axes])
     refuse_not_finite(where, output=output)
     steps = (input, filters, flipped, zero_inserted, padded, output, axes, layout)
     explanation = Explanation(*steps, view=view, language=language)
-    operation = conv1d_transpose if one else conv2d_transpose
+    operation = conv1d_transpose if is_1d else conv2d_transpose
+    # The four steps must give what the operation gives; a difference would be a fault here, and is not drawn.
     if output.numel():
         explanation.agree(output, operation(input, filters, shape, strides, padding, layout.name, dilations))
     return explanation

@@ -13,16 +13,16 @@ from unconv.kinds import checks_kinds_but
 
 @checks_kinds_but("view", "language")
 def explain_exercise(name: str, view: View = "steps", language: Language = "en") -> Explanation | PoolExplanation:
-    """Explain one of the classic exercises.
+    """Return the explanation of one of the classic exercises.
 
     Args:
         name: "ones", "unpool", "odd" or "digits".
-        view: as for `explain_conv2d_transpose`; unpooling has none but "steps".
-        language: of the words: "en" or "zh".
+        view: as for `explain_conv2d_transpose`; unpooling has only "steps".
+        language: the language of the words, "en" or "zh".
 
     Raises:
-        NoSuchUnit: an exercise of another name.
-        DtypeError: another view or language, or a name that is no string.
+        NoSuchUnit: a name that no exercise has.
+        DtypeError: another view or language, or a name that is not a string.
 
     Example:
         >>> explain_exercise("digits").output.flatten().tolist()
@@ -40,7 +40,7 @@ def explain_exercise(name: str, view: View = "steps", language: Language = "en")
 
 
 def exercise_of(name: str) -> Exercise:
-    """Return the exercise of a name."""
+    """Return the exercise with this name, or refuse the name and list the nearest ones."""
     if name not in EXERCISES:
         raise NoSuchUnit(f"explain_exercise: there is no exercise {name!r}. Pass one of {nearest(name, EXERCISES)}.")
     return EXERCISES[name]

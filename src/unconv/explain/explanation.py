@@ -1,4 +1,4 @@
-"""An illustrated explanation, which prints, draws and saves itself and shows itself in a notebook."""
+"""Illustrated explanations: they print, draw and save themselves, and show themselves in a notebook."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from unconv.progress import Progress
 
 _I = TypeVar("_I", bound="Illustration")
 Place = tuple[int, int] | int | None
-# What cannot be written, and what to write in its place.
+# Formats that cannot be written, and what to write instead.
 _FOREIGN = {
     suffix: "save NAME.gif or NAME.webp and convert it: ffmpeg -i NAME.gif -pix_fmt yuv420p NAME" + suffix
     for suffix in (".mp4", ".mov", ".webm", ".avi", ".mkv")
@@ -35,73 +35,73 @@ _FOREIGN = {
 
 
 class Illustration(ABC):
-    """An explanation told as a story that has a frame for each place of a grid; `start` is the first one shown."""
+    """An explanation with a story, which has a frame for each position of a grid. Without a choice, `start` is shown."""
 
     input: Tensor
 
     @abstractmethod
     def story(self) -> Story:
-        """Panels, facts, and a frame for each place, row by row."""
+        """Return the story: panels, facts, and a frame for each position, row by row."""
 
     @abstractmethod
     def title(self) -> str:
-        """The operation that is explained, and its settings, in one line."""
+        """Return the explained operation and its settings in one line."""
 
     @abstractmethod
     def numbers(self) -> dict[str, Any]:
-        """Everything, ready for JSON."""
+        """Return all tensors and settings, ready for JSON."""
 
     @property
     @abstractmethod
     def places(self) -> tuple[int, int]:
-        """(rows, columns) of the grid; each of its places has a frame."""
+        """(rows, columns) of the grid; each of its positions has a frame."""
 
     @property
     @abstractmethod
     def start(self) -> tuple[int, int]:
-        """The place (row, column) that is shown when none is asked for."""
+        """The position (row, column) that is shown if none is chosen."""
 
     @property
     def opening(self) -> tuple[int, int]:
-        """The place (row, column) that a page begins with when none is asked for."""
+        """The position (row, column) that a page begins with if none is chosen."""
         return self.start
 
     def in_language(self: _I, language: Language) -> _I:
-        """The same explanation, with its words in "en", English, or "zh", Chinese."""
+        """Return the same explanation with its words in English, "en", or Chinese, "zh"."""
         refuse_language("in_language", language)
         return replace(self, language=language)  # type: ignore[type-var]
 
     def text(self, at: Place = None) -> str:
-        """The explanation in plain characters, at one place (row, column)."""
+        """Return the explanation as plain text, at one position (row, column)."""
         story, frame = self._frame_at(at)
         return text(story, frame)
 
     def picture(self, at: Place = None) -> Image.Image:
-        """The explanation drawn, with the place (row, column) marked; of a large grid the part around it, and a map."""
+        """Return the explanation as a picture with the position (row, column) marked; large grids show the part around it."""
         return painting.picture(*self._frame_at(at))
 
     def animation(self, progress: Progress | None = None) -> bytes:
-        """A GIF that goes through all places."""
+        """Return a GIF that goes through all positions."""
         return self._animation("GIF", progress)
 
     def page(self, at: Place = None) -> bytes:
-        """An HTML page by itself, with a slider that goes through all places; it begins at one of them."""
+        """Return a self-contained HTML page, with a slider that goes through all positions and begins at `at`."""
         self._refuse_empty()
         number = self._number(self.opening if at is None else at)
         return story_page(self.story(), number)
 
     def save(self, path: str | Path, at: Place = None, progress: Progress | None = None) -> None:
-        """Write the explanation, whole or not at all.
+        """Write the explanation to a file, completely or not at all.
 
         Args:
-            path: NAME.png or NAME.svg, the picture; NAME.gif, NAME.webp or NAME.apng, the animation; NAME.html, the page;
-                NAME.txt, the text.
-            at: the place (row, column) to show, along a single axis also a number; in a page, to begin with.
-            progress: is called with what is done, frames so far and frames in all, while an animation is drawn.
+            path: NAME.png or NAME.svg for the picture; NAME.gif, NAME.webp or NAME.apng for the animation; NAME.html for the
+                page; NAME.txt for the text.
+            at: the position (row, column) to show, or a number along a single axis; a page begins with it.
+            progress: called while an animation is drawn, with the name of the stage, the frames so far and all frames.
 
         Raises:
             ShapeError: a file of another kind, too many frames, or no font for a picture with Chinese words.
-            NoSuchUnit: a place outside the grid.
+            NoSuchUnit: a position outside the grid.
         """
         path = Path(path)
         writers: dict[str, Callable[[], bytes]] = {
@@ -113,12 +113,13 @@ class Illustration(ABC):
             ".html": lambda: self.page(at),
             ".txt": lambda: f"{self.text(at)}\n".encode(),
         }
+        # The file is written only after its bytes are complete, so a failure leaves an earlier file as it was.
         suffix = path.suffix.lower()
         if suffix not in writers:
-            way = _FOREIGN.get(suffix, f"pass NAME{', NAME'.join(writers)}").replace(
+            remedy = _FOREIGN.get(suffix, f"pass NAME{', NAME'.join(writers)}").replace(
                 "NAME", path.stem if suffix in _FOREIGN else "NAME"
             )
-            raise ShapeError(f"save: {path.name} is no kind of file we write; {way}.")
+            raise ShapeError(f"save: {path.name} is not of a kind that can be written; {remedy}.")
         write(path, writers[suffix]())
 
     def _animation(self, kind: str, progress: Progress | None) -> bytes:
@@ -132,12 +133,12 @@ class Illustration(ABC):
         return f"<{type(self).__name__}: {self.title()}>"
 
     def _repr_html_(self) -> str | None:
-        """The page, as high as it is; nothing where it would be too large."""
+        """Return the page in a frame of its own height, or None where it would be too large."""
         try:
             page = escape(self.page().decode())
         except ShapeError:
             return None
-        # Twice: the drawing takes some of the height that it gets at first.
+        # The height is set twice: the drawing uses some of the height that it gets the first time.
         fit = "for (const turn of [1, 2]) this.style.height = this.contentDocument.documentElement.scrollHeight + 20 + 'px'"
         return f'<iframe srcdoc="{page}" onload="{fit}" style="width:100%;height:46rem;border:0"></iframe>'
 
@@ -155,29 +156,29 @@ class Illustration(ABC):
     def _refuse_empty(self) -> None:
         if 0 in self.input.shape:
             raise ShapeError(
-                f"explain: the input is {tuple(self.input.shape)}, which has no values to show. Explain one that has some."
+                f"explain: the input is {tuple(self.input.shape)}, which has no values to show. Pass an input that has values."
             )
         if 0 in self.places:
             raise ShapeError(
-                f"explain: the result is {self.places[0]} × {self.places[1]}, which has no values to show. Ask for more."
+                f"explain: the result is {self.places[0]} × {self.places[1]}, which has no values to show. Pass a larger size."
             )
 
     def _number(self, at: Place) -> int:
         self._refuse_empty()
         rows, columns = self.places
-        place = self.start if at is None else (0, at) if rows == 1 and fits_kind(at, int) else at
-        if not fits_kind(place, tuple[int, int]):
-            raise NoSuchUnit(f"explain: at is {shown(at)}, but a place (row, column) was needed. Pass two whole numbers.")
-        row, column = (int(edge) for edge in place)  # type: ignore[union-attr, arg-type]
+        position = self.start if at is None else (0, at) if rows == 1 and fits_kind(at, int) else at
+        if not fits_kind(position, tuple[int, int]):
+            raise NoSuchUnit(f"explain: at is {shown(at)}, but a position (row, column) was needed. Pass two whole numbers.")
+        row, column = (int(edge) for edge in position)  # type: ignore[union-attr, arg-type]
         if not (0 <= row < rows and 0 <= column < columns):
             raise NoSuchUnit(
-                f"explain: there is no place {at}; rows are 0 to {rows - 1}, columns 0 to {columns - 1}. Pass (row, column)."
+                f"explain: at is {at}, but rows are 0 to {rows - 1} and columns 0 to {columns - 1}. Pass (row, column)."
             )
         return row * columns + column
 
 
 def refuse_not_finite(where: str, **tensors: Tensor) -> None:
-    """Refuse NaN and infinity: an explanation adds up numbers, and these leave nothing to follow."""
+    """Refuse NaN and infinity: an explanation adds up numbers, and with these there is nothing to follow."""
     for name, tensor in tensors.items():
         if not fits_kind(tensor, Tensor):
             raise DtypeError(f"{where}: {name} is {shown(tensor)}, but a dense tensor with values was needed. Pass one.")

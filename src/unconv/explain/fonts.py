@@ -1,4 +1,4 @@
-"""The letters of pictures: Pillow's own font, or for Chinese one that is found on the system. Pages use the reader's."""
+"""The fonts of pictures: Pillow's own or, for Chinese, one that the system has. Pages use the reader's fonts."""
 
 from __future__ import annotations
 
@@ -39,40 +39,40 @@ _CHINESE = (
     "uming.ttc",
 )
 _PIECES = re.compile(r"[\u2e80-\u9fff\uff00-\uffef][，。；：、）]*|[^ \u2e80-\u9fff\uff00-\uffef]+| ")  # \u00a0 breaks no line
-_ABSENT = "\U0010fffd"  # a character that no font has: its picture is the box that stands for what is missing
+_ABSENT = "\U0010fffd"  # a character that no font has: it is drawn as the box for missing characters
 
 
 def font_of(words: str, size: int) -> tuple[FreeTypeFont, str]:
-    """Return the font for some words, and the words as it can write them.
+    """Return the font for some words, and the words with the characters that the font has.
 
     Raises:
-        ShapeError: Chinese words, and no font on this system has their characters.
+        ShapeError: the words are Chinese, and no font on this system has their characters.
     """
     if not _is_chinese(words):
         return _own(size), words.translate(_PLAIN)
     path = _chinese_font()
     if path is None:
         raise ShapeError(
-            "picture: no font with Chinese characters was found on this system, which a PNG, a GIF or a WebP needs. Install "
-            "one (fonts-noto-cjk or fonts-wqy-microhei on Debian and Ubuntu), or save a page or an SVG (.html, .svg), which "
-            "use the reader's fonts."
+            "picture: no font with Chinese characters was found on this system, but a PNG, GIF or WebP needs one. Install one "
+            "(fonts-noto-cjk or fonts-wqy-microhei on Debian and Ubuntu), or save a page or an SVG (.html, .svg), which use "
+            "the reader's fonts."
         )
     return _opened(path, size), words.replace("\u00a0", " ")
 
 
 @lru_cache(maxsize=8192)
 def length_of(words: str, size: float, looseness: float = 1.08) -> float:
-    """Estimate how wide words are, in pixels; a Chinese character is as wide as high.
+    """Return the estimated width of words in pixels; a Chinese character is as wide as it is high.
 
-    `looseness`: by how much other fonts than Pillow's may be wider.
+    `looseness` is how many times wider than Pillow's font other fonts may be.
     """
     wide = sum(_is_wide(letter) for letter in words)
-    rest = "".join(letter for letter in words if not _is_wide(letter)).translate(_PLAIN)
-    return size * wide + (looseness * _own(round(size)).getlength(rest) if rest else 0.0)
+    narrow = "".join(letter for letter in words if not _is_wide(letter)).translate(_PLAIN)
+    return size * wide + (looseness * _own(round(size)).getlength(narrow) if narrow else 0.0)
 
 
 def wrapped(words: str, size: float, width: float) -> list[str]:
-    """Break words into lines: at spaces, and after any Chinese character, but not before its punctuation."""
+    """Return words broken into lines: at spaces, and after any Chinese character, but never before punctuation."""
     lines, line = [], ""
     for piece in _PIECES.findall(words):
         if line and length_of(line + piece, size) > width:
@@ -94,7 +94,7 @@ def _is_wide(letter: str) -> bool:
 def _own(size: int) -> FreeTypeFont:
     font = ImageFont.load_default(size)
     if not isinstance(font, FreeTypeFont):
-        raise ShapeError("picture: this Pillow has no FreeType, without which it cannot write. Install Pillow's own wheel.")
+        raise ShapeError("picture: this Pillow lacks FreeType, so it cannot draw text. Install Pillow's own wheel.")
     return font
 
 
@@ -105,7 +105,7 @@ def _opened(path: str, size: int) -> FreeTypeFont:
 
 @cache
 def _chinese_font() -> str | None:
-    """Return the first of the fonts that is on this system and has the characters."""
+    """Return the first of the fonts that this system has and that has the characters, or None."""
     for name in _CHINESE:
         try:
             font = ImageFont.truetype(name, 20)

@@ -1,4 +1,4 @@
-"""The kinds of cells: what each is called, and its colours by day and by night."""
+"""The kinds of cells: the name of each, and its colours in a light and in a dark theme."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of cell: its name in words, its sign in text, which has no colours, and its (fill, ink) by day and by night.
+    """A kind of cell: its name, its sign in plain text, which has no colours, and its (fill, ink) by day and by night.
 
-    One without words is not in a legend.
+    A kind without a name is not in a legend.
     """
 
     words: str
@@ -19,11 +19,11 @@ class Kind:
     night: tuple[str, str]
 
 
-TAPS = 16  # colours for the entries of a kernel; with more entries they come again
+TAPS = 16  # colours for the entries of a kernel; a larger kernel repeats them
 
 
 def _tap(number: int) -> Kind:
-    """The kind of the cells that one entry of the kernel fills: nine far hues, one a 3 × 3 kernel's entry, then darker ones."""
+    """Return the kind of the cells that one entry of the kernel fills: nine distant hues, for 3 × 3, then darker ones."""
     more = number >= 9
     hue = ((number - 9) * 3 % 7) / 7 + 0.06 if more else (number * 4 % 9) / 9
     day, night = (
@@ -44,8 +44,8 @@ KINDS = {
     "overlap": Kind("an overlap: several stamps add up", "", ("#f3b27f", "#1d1c1a"), ("#8f4a18", "#fff3e8")),
     "part": Kind("a part of the sum", "", ("#fbe3dc", "#1d1c1a"), ("#573029", "#f8e9e4")),
     "largest": Kind("the largest of its window", "", ("#ffd34d", "#1d1c1a"), ("#8a7000", "#fff8dc")),
-    "nothing": Kind("a zero where nothing came", "·", ("#ffffff", "#77716a"), ("#2a2825", "#a39c90")),
-    "zero": Kind("a zero, where the window does not lie", "·", ("#ffffff", "#77716a"), ("#2a2825", "#a39c90")),
+    "nothing": Kind("a zero that no value reached", "·", ("#ffffff", "#77716a"), ("#2a2825", "#a39c90")),
+    "zero": Kind("a zero outside the window", "·", ("#ffffff", "#77716a"), ("#2a2825", "#a39c90")),
     "count": Kind("a count or an index", "", ("#f1efe9", "#1d1c1a"), ("#2e2b28", "#ebe7df")),
     "blank": Kind("", " ", ("#fcfbf8", "#fcfbf8"), ("#161514", "#161514")),
     **{f"tap{number}": _tap(number) for number in range(TAPS)},

@@ -1,4 +1,4 @@
-"""The languages that an explanation speaks: sentences are written in English, and a table has them in another language."""
+"""The languages of explanations: sentences are written in English, and a table translates them."""
 
 from __future__ import annotations
 
@@ -17,35 +17,35 @@ _TABLES: dict[Language, Mapping[str, str] | None] = {"en": None, "zh": CHINESE}
 
 
 def saying(language: Language) -> Say:
-    """Return `say(sentence, **values)`, which gives the sentence in a language, its {names} filled with values."""
-    return partial(_said, _TABLES[language])
+    """Return the function `say(sentence, **values)`, which translates a sentence and fills in the values for its {names}."""
+    return partial(_fill_in, _TABLES[language])
 
 
 def refuse_language(where: str, language: object) -> None:
-    """Refuse a language that no table has."""
+    """Refuse a language that has no table."""
     if language not in get_args(Language):
         raise DtypeError(f"{where}: language is {language!r}, but 'en' or 'zh' was needed. Pass one of these.")
 
 
-def _said(table: Mapping[str, str] | None, sentence: str, /, **values: object) -> str:
+def _fill_in(table: Mapping[str, str] | None, sentence: str, /, **values: object) -> str:
     return (sentence if table is None else table[sentence]).format(**values)
 
 
 def by_axis(say: Say, names: Sequence[str], words: Iterable[str], sentence: str = "{name} {words}") -> str:
-    """Join the words of each axis, or say them once where they are the same: "2 before", "height 2 before; width 1 before"."""
-    said = list(words)
-    if len(set(said)) == 1:
-        return said[0]
-    return say("; ").join(say(sentence, name=say(name), words=each) for name, each in zip(names, said, strict=True))
+    """Return the words of each axis joined, or once if all are the same: "2 before", "height 2 before; width 1 before"."""
+    parts = list(words)
+    if len(set(parts)) == 1:
+        return parts[0]
+    return say("; ").join(say(sentence, name=say(name), words=part) for name, part in zip(names, parts, strict=True))
 
 
 def before_and_after(say: Say, names: Sequence[str], pads: Iterable[tuple[int, int]]) -> str:
-    """Say how each axis is padded."""
+    """Return in words how each axis is padded."""
     return by_axis(say, names, (say("{before} before, {after} after", before=before, after=after) for before, after in pads))
 
 
 def settings_words(say: Say, axis: Axis) -> str:
-    """Say how a kernel or a window lies along an axis."""
+    """Return in words the settings of a kernel or a window along an axis."""
     padding = (
         "SAME" if axis.padding is None else "VALID" if axis.padding == (0, 0) else f"{axis.padding[0]} + {axis.padding[1]}"
     )
@@ -63,11 +63,11 @@ def settings_words(say: Say, axis: Axis) -> str:
 
 
 def sizes_words(say: Say, legal: range) -> str:
-    """List all legal lengths."""
+    """Return all legal lengths in words."""
     if not legal:
         return say("none")
     if len(legal) == 1:
         return say("only {size}", size=legal[0])
     if len(legal) > 16:
-        return say("{first} to {last}, every one", first=legal[0], last=legal[-1])
+        return say("any from {first} to {last}", first=legal[0], last=legal[-1])
     return say("{others} or {last}", others=say(", ").join(map(str, legal[:-1])), last=legal[-1])

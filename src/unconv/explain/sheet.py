@@ -1,4 +1,4 @@
-"""A story drawn: its grids as shapes on a plan, and these as SVG. `painting.py` paints the same shapes as a picture."""
+"""Drawing of stories: a layout's grids become shapes, and shapes become SVG. `painting.py` paints the same shapes."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from unconv.explain.story import Frame, Panel, Story, counted_from, legend
 
 INKS = {"ink": ("#1d1c1a", "#ebe7df"), "quiet": ("#6b675f", "#a09a8f"), "mark": ("#c2410c", "#ff9d5c")}
 PAPER = ("#fcfbf8", "#161514")
-LINES = ("#b9b2a5", "#4d483f")  # between cells
-_NARROW, _BESIDE = 760, 420  # pixels that a sheet is wide at least; that words at its right take
+LINES = ("#b9b2a5", "#4d483f")  # the lines between cells
+_NARROW, _BESIDE = 760, 420  # the smallest width of a sheet in pixels; the width of words at its right
 _ASPECT = 16 / 9
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A cell with a word in it, and the whole number where the word is rounded."""
+    """A cell with a word in it, and the exact number where the word is rounded."""
 
     x: float
     y: float
@@ -36,7 +36,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Rect:
-    """An outline, of what is marked or of a map; or, of a map's part that is shown, a filled one."""
+    """A rectangle: the outline of a mark or of a map, or, filled, the part of a map that is shown."""
 
     x: float
     y: float
@@ -47,7 +47,7 @@ class Rect:
 
 @dataclass(frozen=True)
 class Words:
-    """Words with their middle (or left end) at a point, in one of the inks."""
+    """Words in one of the inks, with their left end, or their middle, at a point."""
 
     x: float
     y: float
@@ -59,7 +59,7 @@ class Words:
 
 @dataclass(frozen=True)
 class Arrow:
-    """An arrow from left to right, or, where its length is below zero, the other way."""
+    """An arrow from left to right, or from right to left where its length is negative."""
 
     x: float
     y: float
@@ -67,9 +67,9 @@ class Arrow:
 
     def points(self) -> list[tuple[float, float]]:
         """Return the corners of the arrow."""
-        way = 1 if self.length > 0 else -1
+        direction = 1 if self.length > 0 else -1
         start, end = self.x - self.length / 2, self.x + self.length / 2
-        neck = end - way * 8
+        neck = end - direction * 8
         across = ((start, -1.5), (neck, -1.5), (neck, -6), (end, 0), (neck, 6), (neck, 1.5), (start, 1.5))
         return [(x, self.y + y) for x, y in across]
 
@@ -79,7 +79,7 @@ Shape = Cell | Rect | Words | Arrow
 
 @dataclass(frozen=True)
 class Sheet:
-    """Everything to paint: what stays; by panel, what changes from frame to frame; and the marks, which come last."""
+    """Everything to paint: the shapes that stay, the ones that change from frame to frame by panel, and the marks on top."""
 
     width: float
     height: float
@@ -89,196 +89,202 @@ class Sheet:
     cards: int  # the number of the first card
 
     def all(self) -> Iterator[Shape]:
-        """Go through all shapes, in the order in which they are painted."""
+        """Yield all shapes in the order in which they are painted."""
         yield from self.shapes
         yield from self.changing()
 
     def changing(self) -> Iterator[Shape]:
-        """Go through the shapes that change from frame to frame."""
+        """Yield the shapes that change from frame to frame."""
         for shapes in self.live.values():
             yield from shapes
         yield from self.marks
 
 
-def compose(story: Story, frame: Frame, laid: Plan) -> Sheet:
-    """Draw the grids of a story at one frame, without its words."""
+def compose(story: Story, frame: Frame, layout: Plan) -> Sheet:
+    """Return the shapes of a story's grids at one frame, without title, caption, legend and facts."""
     shapes: list[Shape] = []
     live: dict[int, list[Shape]] = {}
     panels, signs = [*story.panels, *frame.cards], [*(panel.sign for panel in story.panels), *frame.signs]
     say = saying(story.language)
     for number, (panel, sign) in enumerate(zip(panels, signs, strict=True)):
-        if laid.omits(number):
+        if layout.omits(number):
             continue
-        shapes += _head(panel, number, laid, sign)
-        origin = laid.origin(number, panel, frame)
-        body: list[Shape] = list(_cells(panel, number, laid, origin))
-        if laid.cropped(number, panel):
-            places = crop_places(panel, laid.shows[number], origin)
-            body += _crop(panel, number, laid, origin, say(crop_words(panel), **places))
-        if number >= len(story.panels) or laid.cropped(number, panel):
+        shapes += _head(panel, number, layout, sign)
+        origin = layout.origin(number, panel, frame)
+        body: list[Shape] = list(_cells(panel, number, layout, origin))
+        if layout.cropped(number, panel):
+            numbers = crop_places(panel, layout.shows[number], origin)
+            body += _crop(panel, number, layout, origin, say(crop_words(panel), **numbers))
+        if number >= len(story.panels) or layout.cropped(number, panel):
             live[number] = body
         else:
             shapes += body
-    omitted = left_out(story, panels, laid)
-    for number, line in enumerate(omitted):
-        y = laid.height - 16 * (len(omitted) - number - 0.5)
-        shapes.append(Words(laid.paper.margin, y, line, laid.paper.note, "quiet"))
-    marks = [rect for mark in frame.marks if (rect := _marked(mark, panels[mark[0]], laid, frame))]
-    return Sheet(laid.width, laid.height, shapes, live, marks, len(story.panels))
+    notes = left_out(story, panels, layout)
+    for number, line in enumerate(notes):
+        y = layout.height - 16 * (len(notes) - number - 0.5)
+        shapes.append(Words(layout.paper.margin, y, line, layout.paper.note, "quiet"))
+    # Marks come last, so that they are painted above the cells.
+    marks = [rect for mark in frame.marks if (rect := _outline(mark, panels[mark[0]], layout, frame))]
+    return Sheet(layout.width, layout.height, shapes, live, marks, len(story.panels))
 
 
 def crop_words(panel: Panel) -> str:
-    """Return the sentence that says which part of a panel is shown, to be filled with `crop_places`."""
-    counted = all(first in (0, None) for first in first_of(panel))  # below 0, 2 to 5 would read as -2–5
+    """Return the sentence on which part of a panel is shown; `crop_places` fills it in."""
+    is_positive = all(first in (0, None) for first in first_of(panel))  # "-2–5" would be hard to read
     if panel.size[0] == 1:
-        return "{left}–{right}" if counted else "{left} to {right}"
+        return "{left}–{right}" if is_positive else "{left} to {right}"
     if panel.size[1] == 1:
         return "{top}–{bottom}"
-    return "rows {top}–{bottom}, columns {left}–{right}" if counted else "rows {top} to {bottom}, columns {left} to {right}"
+    return "rows {top}–{bottom}, columns {left}–{right}" if is_positive else "rows {top} to {bottom}, columns {left} to {right}"
 
 
-def crop_places(panel: Panel, shown: tuple[int, int], origin: tuple[int, int]) -> dict[str, int]:
-    """Return the first and last row and column that are shown."""
+def crop_places(panel: Panel, visible: tuple[int, int], origin: tuple[int, int]) -> dict[str, int]:
+    """Return the numbers of the first and last row and column that are shown."""
     first = first_of(panel)
     top, left = (first[0] or 0) + origin[0], (first[1] or 0) + origin[1]
-    return {"top": top, "bottom": top + shown[0] - 1, "left": left, "right": left + shown[1] - 1}
+    return {"top": top, "bottom": top + visible[0] - 1, "left": left, "right": left + visible[1] - 1}
 
 
-def _head(panel: Panel, number: int, laid: Plan, sign: str) -> Iterator[Shape]:
-    """Draw what of a panel stays: title and sign, and, where it is whole, the numbers of rows and columns, and its note."""
-    (x, y), paper, (rows, columns) = laid.corners[number], laid.paper, laid.shows[number]
-    left, top = laid.cells_at(number, panel)
+def _head(panel: Panel, number: int, layout: Plan, sign: str) -> Iterator[Shape]:
+    """Yield what stays of a panel: title and sign and, unless it is cropped, row and column numbers and the note."""
+    (x, y), paper, (rows, columns) = layout.corners[number], layout.paper, layout.shows[number]
+    left, top = layout.cells_at(number, panel)
     yield Words(x, y + 10, panel.title, paper.title, "ink")
-    middle = x - (paper.gap + 10) / 2, top + laid.cell[1] * rows / 2
+    middle = x - (paper.gap + 10) / 2, top + layout.cell[1] * rows / 2
     if sign in ("→", "←"):
         yield Arrow(*middle, (paper.gap - 4) * (1 if sign == "→" else -1))
     elif sign:
         yield Words(*middle, sign, paper.title + 5, "ink", True)
-    if laid.cropped(number, panel):
+    if layout.cropped(number, panel):
         return
     if panel.first is not None:
-        yield from _numbers(panel, laid, left, top, (rows, columns), (0, 0))
+        yield from _numbers(panel, layout, left, top, (rows, columns), (0, 0))
     if panel.note:
-        yield Words(left, top + laid.cell[1] * rows + NOTE / 2 + 2, panel.note, paper.note, "quiet")
+        yield Words(left, top + layout.cell[1] * rows + NOTE / 2 + 2, panel.note, paper.note, "quiet")
 
 
 def _numbers(
-    panel: Panel, laid: Plan, left: float, top: float, shown: tuple[int, int], origin: tuple[int, int]
+    panel: Panel, layout: Plan, left: float, top: float, visible: tuple[int, int], origin: tuple[int, int]
 ) -> Iterator[Words]:
-    """Draw the numbers of rows and columns that are shown."""
-    (row, column), (wide, high), size = first_of(panel), laid.cell, laid.paper.note - 1
+    """Yield the numbers of the rows and columns that are shown."""
+    (row, column), (wide, high), size = first_of(panel), layout.cell, layout.paper.note - 1
     if row is not None:
-        for i in range(shown[0]):
+        for i in range(visible[0]):
             yield Words(left - TICKS / 2 - 1, top + (i + 0.5) * high, str(row + origin[0] + i), size, "quiet", True)
     if column is not None:
-        for i in range(shown[1]):
+        for i in range(visible[1]):
             yield Words(left + (i + 0.5) * wide, top - TICKS / 2, str(column + origin[1] + i), size, "quiet", True)
 
 
-def _cells(panel: Panel, number: int, laid: Plan, origin: tuple[int, int]) -> Iterator[Cell]:
-    """Draw the cells that are shown, row by row."""
-    (left, top), (wide, high), (rows, columns) = laid.cells_at(number, panel), laid.cell, laid.shows[number]
+def _cells(panel: Panel, number: int, layout: Plan, origin: tuple[int, int]) -> Iterator[Cell]:
+    """Yield the cells that are shown, row by row."""
+    (left, top), (wide, high), (rows, columns) = layout.cells_at(number, panel), layout.cell, layout.shows[number]
     for i in range(rows):
         for j in range(columns):
             y, x = origin[0] + i, origin[1] + j
             word, kind = panel.cells[y][x], panel.kinds[y][x]
             exact = panel.exact[y][x] if panel.exact else ""
-            yield Cell(left + j * wide, top + i * high, wide, high, kind, word, laid.letters(word), exact)
+            yield Cell(left + j * wide, top + i * high, wide, high, kind, word, layout.letters(word), exact)
 
 
-def _crop(panel: Panel, number: int, laid: Plan, origin: tuple[int, int], words: str) -> Iterator[Shape]:
-    """Draw, for a part of a panel, the numbers of its rows and columns, where it lies in words, and a map of the whole."""
-    (left, top), shown = laid.cells_at(number, panel), laid.shows[number]
-    yield from _numbers(panel, laid, left, top, shown, origin)
-    yield Words(left, top + laid.cell[1] * shown[0] + NOTE / 2 + 2, words, laid.paper.note, "quiet")
-    whole, part = map_of(panel, number, laid, origin)
-    yield Rect(*whole, "map")
+def _crop(panel: Panel, number: int, layout: Plan, origin: tuple[int, int], words: str) -> Iterator[Shape]:
+    """Yield what a cropped panel needs: row and column numbers, words on which part is shown, and a map."""
+    (left, top), visible = layout.cells_at(number, panel), layout.shows[number]
+    yield from _numbers(panel, layout, left, top, visible, origin)
+    yield Words(left, top + layout.cell[1] * visible[0] + NOTE / 2 + 2, words, layout.paper.note, "quiet")
+    outline, part = map_of(panel, number, layout, origin)
+    yield Rect(*outline, "map")
     yield Rect(*part, "seen")
 
 
 def map_of(
-    panel: Panel, number: int, laid: Plan, origin: tuple[int, int]
+    panel: Panel, number: int, layout: Plan, origin: tuple[int, int]
 ) -> tuple[tuple[float, float, float, float], tuple[float, float, float, float]]:
-    """Return (x, y, width, height) of a panel's map and of the part in it that is shown."""
-    (x, y), shown = laid.corners[number], laid.shows[number]
+    """Return (x, y, width, height) of a panel's map and, within the map, of the part that is shown."""
+    (x, y), visible = layout.corners[number], layout.shows[number]
     rows, columns = panel.size
     wide, high = (max(MAP * n / max(rows, columns), MAP / 4) for n in (columns, rows))
-    ticks = laid.cells_at(number, panel)[0] - x
-    x += max(laid.paper.length(panel.title, laid.paper.title) + 8, ticks + laid.cell[0] * shown[1] - wide)
-    part = (x + wide * origin[1] / columns, y + high * origin[0] / rows, wide * shown[1] / columns, high * shown[0] / rows)
+    ticks = layout.cells_at(number, panel)[0] - x
+    x += max(layout.paper.length(panel.title, layout.paper.title) + 8, ticks + layout.cell[0] * visible[1] - wide)
+    part = (x + wide * origin[1] / columns, y + high * origin[0] / rows, wide * visible[1] / columns, high * visible[0] / rows)
     return (x, y, wide, high), part
 
 
-def _marked(mark: tuple[int, int, int, int, int], panel: Panel, laid: Plan, frame: Frame) -> Rect | None:
-    """Outline what of a mark is shown; None where nothing is."""
+def _outline(mark: tuple[int, int, int, int, int], panel: Panel, layout: Plan, frame: Frame) -> Rect | None:
+    """Return the outline of the visible part of a mark, or None where nothing of it is visible."""
     number, row, column, rows, columns = mark
-    origin, shown = laid.origin(number, panel, frame), laid.shows[number]
-    (left, top), (wide, high) = laid.cells_at(number, panel), laid.cell
+    origin, visible = layout.origin(number, panel, frame), layout.shows[number]
+    (left, top), (wide, high) = layout.cells_at(number, panel), layout.cell
     y0, x0 = max(row - origin[0], 0), max(column - origin[1], 0)
-    y1, x1 = min(row + rows - origin[0], shown[0]), min(column + columns - origin[1], shown[1])
+    y1, x1 = min(row + rows - origin[0], visible[0]), min(column + columns - origin[1], visible[1])
     if y1 <= y0 or x1 <= x0:
         return None
     return Rect(left + x0 * wide, top + y0 * high, (x1 - x0) * wide, (y1 - y0) * high, "mark")
 
 
-def full_sheet(story: Story, frame: Frame, laid: Plan | None = None, lines: Sequence[int] = (0, 0)) -> Sheet:
-    """Draw a story at one frame with its title, a legend, the caption and the facts.
+def full_sheet(story: Story, frame: Frame, layout: Plan | None = None, lines: Sequence[int] = (0, 0)) -> Sheet:
+    """Return the shapes of a story at one frame with its title, a legend, the caption and the facts.
 
-    The words stand below the grids or at their right, whichever is nearer to a projector's 16 to 9.
+    The words are below the grids or at their right, whichever comes nearer to a projector's 16 to 9.
 
     Args:
-        story, frame: what is drawn.
-        laid: the plan of its grids; by default the one for a picture.
-        lines: room for so many lines of caption, below and at the right, that other frames need.
+        story, frame: what to draw.
+        layout: the layout of the grids; by default the one for a picture.
+        lines: at least this many lines of caption, below and at the right, because other frames need them.
     """
-    laid = laid or plan(story, SHEET)
+    layout = layout or plan(story, SHEET)
     top = 46 + SHEET.margin
-    moved = replace(
-        laid, corners=[(x + SHEET.margin - laid.paper.margin, y + top) for x, y in laid.corners], height=laid.height + top
+    shifted = replace(
+        layout,
+        corners=[(x + SHEET.margin - layout.paper.margin, y + top) for x, y in layout.corners],
+        height=layout.height + top,
     )
-    sheet = compose(story, frame, moved)
+    sheet = compose(story, frame, shifted)
     title = Words(SHEET.margin, SHEET.margin + 12, story.title, 22, "ink")
     least = length_of(story.title, 22) + 2 * SHEET.margin
-    places = [
-        (SHEET.margin, top + laid.height + 22, max(_NARROW, laid.width, least) - 2 * SHEET.margin),
-        (laid.width + 20, top + 4, max(_BESIDE, least - laid.width - 20 - SHEET.margin)),
+    regions = [
+        (SHEET.margin, top + layout.height + 22, max(_NARROW, layout.width, least) - 2 * SHEET.margin),
+        (layout.width + 20, top + 4, max(_BESIDE, least - layout.width - 20 - SHEET.margin)),
     ]
-    blocks = [_words(story, frame, *place, room) for place, room in zip(places, lines, strict=True)]
+    # Both arrangements are laid out; the one whose aspect ratio is closer, on a logarithmic scale, is drawn.
+    blocks = [_words(story, frame, *region, minimum) for region, minimum in zip(regions, lines, strict=True)]
     sizes = [
-        (x + width + SHEET.margin, max(bottom, top + laid.height) + SHEET.margin)
-        for (x, _, width), (_, _, bottom) in zip(places, blocks, strict=True)
+        (x + width + SHEET.margin, max(bottom, top + layout.height) + SHEET.margin)
+        for (x, _, width), (_, _, bottom) in zip(regions, blocks, strict=True)
     ]
     best = min((0, 1), key=lambda number: abs(log(sizes[number][0] / sizes[number][1] / _ASPECT)))
-    stays, caption, _ = blocks[best]
+    fixed, caption, _ = blocks[best]
     width, height = sizes[best]
     live = {**sheet.live, -1: caption}
-    return replace(sheet, width=width, height=height, shapes=[title, *sheet.shapes, *stays], live=live)
+    return replace(sheet, width=width, height=height, shapes=[title, *sheet.shapes, *fixed], live=live)
 
 
-def caption_lines(story: Story, laid: Plan) -> tuple[int, int]:
-    """Return how many lines the longest caption takes, below the grids and at their right."""
-    width = max(_NARROW, laid.width, length_of(story.title, 22) + 2 * SHEET.margin) - 2 * SHEET.margin
+def caption_lines(story: Story, layout: Plan) -> tuple[int, int]:
+    """Return the number of lines of the longest caption, below the grids and at their right."""
+    width = max(_NARROW, layout.width, length_of(story.title, 22) + 2 * SHEET.margin) - 2 * SHEET.margin
     below, beside = (max(len(wrapped(frame.caption, 17, room)) for frame in story.frames) for room in (width, _BESIDE))
     return below, beside
 
 
-def _words(story: Story, frame: Frame, x: float, y: float, width: float, room: int) -> tuple[list[Shape], list[Shape], float]:
-    """Write a legend, the caption and the facts: what stays, the caption, which does not, and the lower end."""
-    stays, y = _key(story, x, y, width)
-    said = wrapped(frame.caption, 17, width)
-    caption: list[Shape] = [Words(x, y + 9 + 25 * i, line, 17, "ink") for i, line in enumerate(said)]
-    y += 25 * max(len(said), room) + 6
+def _words(
+    story: Story, frame: Frame, x: float, y: float, width: float, minimum: int
+) -> tuple[list[Shape], list[Shape], float]:
+    """Return the words: legend and facts, which stay; the caption, which changes; and the y of their lower end."""
+    fixed, y = _key(story, x, y, width)
+    lines = wrapped(frame.caption, 17, width)
+    caption: list[Shape] = [Words(x, y + 9 + 25 * i, line, 17, "ink") for i, line in enumerate(lines)]
+    y += 25 * max(len(lines), minimum) + 6
     say = saying(story.language)
     for fact in [*(say("{what}: {words}", what=what, words=words) for what, words in story.facts), counted_from(story)]:
         for line in wrapped(fact, 14, width):
-            stays.append(Words(x, y + 7, line, 14, "quiet"))
+            fixed.append(Words(x, y + 7, line, 14, "quiet"))
             y += 20
         y += 2
-    return stays, caption, y
+    return fixed, caption, y
 
 
 def _key(story: Story, left: float, y: float, width: float) -> tuple[list[Shape], float]:
-    """Draw the legend of the colours; return its lower end too."""
+    """Return the legend of the colours and the y of its lower end."""
     shapes: list[Shape] = []
     x = left
     for kind, words, _sign in legend(story):
@@ -290,7 +296,8 @@ def _key(story: Story, left: float, y: float, width: float) -> tuple[list[Shape]
 
 
 def svg(sheet: Sheet, name: str = "", label: str = "", style: str | None = None) -> str:
-    """Write a sheet as SVG, in colours for day and night; what changes from frame to frame is in groups of its own."""
+    """Return a sheet as SVG, in colours for day and night. Shapes that change from frame to frame have their own groups."""
+    # At each frame the page's script changes the groups "crops", "cards" and "marks", and nothing else.
     cards, crops = (
         "".join(
             f'<g class="live" data-panel="{number}">{"".join(map(_svg_shape, shapes))}</g>'
@@ -317,21 +324,21 @@ def _svg_shape(shape: Shape) -> str:
         return f'<polygon class="arrow" points="{" ".join(f"{x:g},{y:g}" for x, y in shape.points())}"/>'
     if isinstance(shape, Words):
         anchor = ' text-anchor="middle"' if shape.middle else ""
-        place = f'x="{shape.x:g}" y="{shape.y:g}" font-size="{shape.size:.4g}"'
-        return f'<text class="{shape.kind}" {place}{anchor} dominant-baseline="central">{escape(shape.text)}</text>'
-    place = f'x="{shape.x:g}" y="{shape.y:g}" width="{shape.width:g}" height="{shape.height:g}"'
+        position = f'x="{shape.x:g}" y="{shape.y:g}" font-size="{shape.size:.4g}"'
+        return f'<text class="{shape.kind}" {position}{anchor} dominant-baseline="central">{escape(shape.text)}</text>'
+    position = f'x="{shape.x:g}" y="{shape.y:g}" width="{shape.width:g}" height="{shape.height:g}"'
     if isinstance(shape, Rect):
-        return f'<rect class="{shape.kind}" {place}/>'
+        return f'<rect class="{shape.kind}" {position}/>'
     title = f"<title>{escape(shape.exact)}</title>" if shape.exact else ""
     middle = f'x="{shape.x + shape.width / 2:g}" y="{shape.y + shape.height / 2:g}" font-size="{shape.size:.4g}"'
     return (
-        f'<rect class="{shape.kind}" {place}>{title}</rect><text class="{shape.kind}" {middle} text-anchor="middle" '
+        f'<rect class="{shape.kind}" {position}>{title}</rect><text class="{shape.kind}" {middle} text-anchor="middle" '
         f'dominant-baseline="central">{escape(shape.word)}</text>'
     )
 
 
 def colours() -> str:
-    """Return the style rules of all kinds of shapes, by day and by night."""
+    """Return the CSS rules of all kinds of shapes, by day and by night."""
 
     def rules(night: int) -> Iterator[str]:
         mark, quiet = INKS["mark"][night], INKS["quiet"][night]

@@ -1,7 +1,7 @@
-"""A story told in grids of numbers, and how it reads as plain text. `sheet.py` draws it.
+"""Stories: grids of numbers with frames, and their plain text. `sheet.py` draws them.
 
-Nothing here knows which operation is explained. Panels are grids that stay. A frame marks some of their cells, and adds
-small grids of its own, the cards, and a caption.
+This file does not depend on the operation that is explained. Panels are grids that stay. A frame marks some of their cells,
+and adds a caption and small grids of its own, the cards.
 """
 
 from __future__ import annotations
@@ -26,11 +26,12 @@ class Panel:
 
     Args:
         title, cells, kinds, note: as they are shown.
-        first: with it, rows and columns are numbered, from there on; None for one of the two leaves its numbers out.
-        sign: what stands before the panel: ×, =, + or an arrow, → or ←.
-        line: whether the panel begins a line where there is room for more.
-        rank: 0 for what must be seen; panels of 2, then of 1, are left out of a drawing that is too small for all.
-        exact: for each cell whose words are rounded the whole number, and "" for the others; empty where none is.
+        first: the numbers of the first row and column; None where rows and columns are not numbered, and within the pair
+            where one of the two is not.
+        sign: the sign before the panel: ×, =, + or an arrow, → or ←.
+        line: whether the panel begins a new line on wide media.
+        rank: 0 for panels that must be shown; those of 2, then of 1, are omitted from a drawing that is too small for all.
+        exact: the exact number for each cell whose words are rounded, and "" for the others; empty if none is rounded.
     """
 
     title: str
@@ -53,8 +54,8 @@ class Panel:
 class Frame:
     """One step: marked rectangles of cells, cards with the signs between them, and a caption.
 
-    A mark is (panel, row, column, rows, columns); cards are counted on after the panels. The last one is the place that the
-    frame is about. Where a panel is cropped, its part around the marks is shown, or around its rectangle in `focus`.
+    A mark is (panel, row, column, rows, columns); cards are numbered on after the panels. The last mark is the position that
+    the frame is about. Of a cropped panel, the part around its marks is shown, or around its rectangle in `focus`.
     """
 
     marks: Sequence[tuple[int, int, int, int, int]]
@@ -65,7 +66,7 @@ class Frame:
 
 
 class Frames(Sequence[Frame]):
-    """Frames that are made one by one when they are looked at: the text of one place waits for no other."""
+    """Frames that are made only when they are read, so that the text of one position needs no other frame."""
 
     def __init__(self, count: int, make: Callable[[int], Frame]) -> None:
         self._numbers, self._make = range(count), make
@@ -83,7 +84,7 @@ class Frames(Sequence[Frame]):
 class Story:
     """Panels that stay, frames that follow each other, and facts (name, words) that hold throughout.
 
-    `cards_at` is the number of the panel before which a frame's cards stand; with `breaks`, they begin a line.
+    A frame's cards come before panel number `cards_at`; with `breaks`, they begin a line.
     """
 
     title: str
@@ -96,14 +97,14 @@ class Story:
 
 
 def cell(value: float) -> str:
-    """Format a number so that it fits into a cell.
+    """Return a number as text that fits into a cell.
 
-    Whole numbers of up to seven digits stand in full, and so do short fractions; of others as many digits as tell them apart.
+    Integers of up to seven digits and short fractions are written in full; other numbers are rounded to a few digits.
     """
     if math.isfinite(value) and value == round(value) and abs(value) < 1e7:
         return f"{int(value)}"
     short, size = f"{value:.4g}", abs(value)
-    # A float32's 0.1 is not quite 0.1: what differs in the eighth digit is no other number to a reader.
+    # A float32's 0.1 is not quite 0.1. To a reader, a difference in the eighth digit is no difference.
     if 1e-3 <= size < 1e3 and math.isclose(float(short), value, rel_tol=1e-6) and len(short.lstrip("-")) <= 5:
         return short
     if 1e3 <= size < 1e7:
@@ -115,38 +116,38 @@ def cell(value: float) -> str:
 
 
 def cells(values: Tensor) -> list[list[str]]:
-    """Format the values of a grid (rows, columns) for its cells."""
+    """Return the values of a grid (rows, columns) as text for its cells."""
     return [[cell(value) for value in row] for row in values.tolist()]
 
 
 def uniform(values: Tensor, kind: str) -> list[list[str]]:
-    """Give all cells of a grid one kind."""
+    """Return the same kind for all cells of a grid."""
     return [[kind] * values.shape[1] for _ in range(len(values))]
 
 
 def grid(title: str, values: Tensor, kinds: str | Sequence[Sequence[str]], **more: Any) -> Panel:
-    """Return the panel of a grid of values (rows, columns); `kinds` is one for all cells, or one for each."""
-    written = [[_written(value) for value in row] for row in values.tolist()]
-    words, exact = ([[pair[part] for pair in row] for row in written] for part in (0, 1))
-    found = uniform(values, kinds) if isinstance(kinds, str) else kinds
-    return Panel(title, words, found, exact=exact if any(any(row) for row in exact) else (), **more)
+    """Return a panel with a grid of values (rows, columns); `kinds` is one kind for all cells, or one for each."""
+    pairs = [[_word_and_exact(value) for value in row] for row in values.tolist()]
+    words, exact = ([[pair[part] for pair in row] for row in pairs] for part in (0, 1))
+    cell_kinds = uniform(values, kinds) if isinstance(kinds, str) else kinds
+    return Panel(title, words, cell_kinds, exact=exact if any(any(row) for row in exact) else (), **more)
 
 
 @lru_cache(maxsize=1 << 16)
-def _written(value: float) -> tuple[str, str]:
-    """Return a number's word, and the whole number where that is rounded; the same ones come again in every frame."""
+def _word_and_exact(value: float) -> tuple[str, str]:
+    """Return a number's word, and the exact number if that is rounded; cached, because frames repeat the numbers."""
     word = cell(value)
     return word, "" if float(word) == value else f"{value:.10g}"
 
 
 def size_words(plane: Tensor | Sequence[int]) -> str:
-    """Write the size of a grid, 2 × 3; of a single row, its length."""
+    """Return the size of a grid in words, 2 × 3; for a single row its length."""
     rows, columns = plane.shape if isinstance(plane, Tensor) else plane
     return f"{columns}" if rows == 1 else f"{rows} × {columns}"
 
 
 def text(story: Story, frame: Frame) -> str:
-    """Write the story at one frame in plain characters; signs stand for the colours of a picture."""
+    """Return the story at one frame as plain text, with signs instead of a picture's colours."""
     say = saying(story.language)
     order = [*range(story.cards_at), *range(len(story.panels), len(story.panels) + len(frame.cards))]
     order += range(story.cards_at, len(story.panels))
@@ -164,21 +165,21 @@ def text(story: Story, frame: Frame) -> str:
 
 
 def counted_from(story: Story) -> str:
-    """Say where counting begins."""
+    """Return the sentence on where counting begins."""
     single = all(panel.first is None or panel.first[0] is None for panel in story.panels)
     return saying(story.language)("Samples are counted from 0." if single else "Rows and columns are counted from 0.")
 
 
 def legend(story: Story) -> list[tuple[str, str, str]]:
-    """List the kinds of cells that the panels have: (kind, words, sign)."""
-    # The first frame and the last one: where cells come to have another kind, it has happened by then.
+    """Return the kinds of cells in the story as (kind, words, sign)."""
+    # The first and the last frame are enough: a kind that appears later than in the first is there in the last.
     panels = [*story.panels, *(card for number in (0, -1) for card in story.frames[number].cards)]
-    found, say = {kind for panel in panels for row in panel.kinds for kind in row}, saying(story.language)
-    return [(name, say(kind.words), kind.sign) for name, kind in KINDS.items() if name in found and kind.words]
+    present, say = {kind for panel in panels for row in panel.kinds for kind in row}, saying(story.language)
+    return [(name, say(kind.words), kind.sign) for name, kind in KINDS.items() if name in present and kind.words]
 
 
 def _block(panel: Panel, marked: set[tuple[int, int]]) -> list[str]:
-    """The lines of a panel: its title, its rows, its note."""
+    """Return the lines of a panel: its title, its rows, its note."""
     rows = zip(panel.cells, panel.kinds, strict=True)
     words = [[KINDS[kind].sign or word for word, kind in zip(row, kinds, strict=True)] for row, kinds in rows]
     width = max(len(word) for row in words for word in row)

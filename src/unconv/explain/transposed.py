@@ -1,4 +1,4 @@
-"""A transposed convolution and the numbers that its views show: steps, stamps, a matrix."""
+"""A transposed convolution with the numbers that its views show: steps, stamps, a matrix."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from unconv.explain.story import size_words
 from unconv.ops.arguments import Layout
 
 _NAMES = {1: ("width",), 2: ("height", "width")}
-_MOST = 200_000  # entries of a matrix that is laid out as words
+_MOST = 200_000  # the most entries of a matrix, each of which becomes a word on a page
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Transposed:
-    """A transposed convolution in four steps, each a tensor, along one or two axes. `Explanation` documents the fields."""
+    """A transposed convolution in four steps, each a tensor, along one or two axes. See `Explanation` for the attributes."""
 
     input: Tensor
     filters: Tensor
@@ -39,32 +39,32 @@ class Transposed:
 
     @property
     def forward_padding(self) -> tuple[tuple[int, int], ...]:
-        """((before, after), (before, after)) of height and width, of the convolution that this is the adjoint of.
+        """((before, after), (before, after)) along height and width: the padding of the convolution this is the adjoint of.
 
-        Under SAME it is computed from the output's size.
+        Under SAME it follows from the output's size.
         """
         return tuple(axis.pads(n) for axis, n in zip(self.axes, self.layout.size(self.output.shape), strict=True))
 
     @property
     def transposed_padding(self) -> tuple[tuple[int, int], ...]:
-        """((before, after), (before, after)) of step 3: kernel - 1 - forward padding, and `residual` more after."""
+        """((before, after), (before, after)): step 3's padding, kernel - 1 - forward padding, plus `residual` after."""
         return tuple(axis.transposed_pads(n) for axis, n in zip(self.axes, self.layout.size(self.output.shape), strict=True))
 
     @property
     def residual(self) -> tuple[int, ...]:
-        """r of height and width: the zeros after all others, which tell the legal output sizes apart."""
+        """r along height and width: the zeros after all other padding, by which the legal output sizes differ."""
         return tuple(axis.rest(n) for axis, n in zip(self.axes, self.layout.size(self.output.shape), strict=True))
 
     @property
     def legal_output_sizes(self) -> tuple[range, ...]:
-        """Every size that height and width of the output may have."""
+        """Every length that height and width of the output may have."""
         return tuple(axis.legal(n) for axis, n in zip(self.axes, self.layout.size(self.input.shape), strict=True))
 
     @property
     def hits(self) -> Tensor:
-        """(H, W), or (W,) along one axis, int64: how many samples of the input reach each sample of the output."""
+        """(H, W), or (W,) along one axis, int64: the number of input samples that reach each output sample."""
         rows, columns = (
-            torch.tensor([len(_sources(axis, place, n, size)) for place in range(size)], dtype=torch.int64)
+            torch.tensor([len(_sources(axis, position, n, size)) for position in range(size)], dtype=torch.int64)
             for axis, n, size in zip(self.plane_axes, self.input_size, self.output_size, strict=True)
         )
         counts = rows[:, None] * columns
@@ -72,42 +72,44 @@ class Transposed:
 
     @property
     def checkerboard(self) -> str | None:
-        """Warn where neighbouring samples of the output are reached unevenly; None where all are reached alike."""
+        """A warning where neighbouring output samples receive different numbers of values, otherwise None."""
         # Away from the border, sample p of the output is reached by the taps t with t · dilation = p modulo the stride.
-        turns = []
+        counts = []
         for axis, n in zip(self.axes, self.layout.size(self.input.shape), strict=True):
             phases = [tap * axis.dilation % axis.stride for tap in range(axis.kernel)]
-            turns.append([phases.count(phase) for phase in range(axis.stride)] if n > 1 else [1])  # one meets no other
-        if all(len(set(taps)) == 1 for taps in turns):
+            counts.append(
+                [phases.count(phase) for phase in range(axis.stride)] if n > 1 else [1]
+            )  # a single sample meets no other
+        if all(len(set(taps)) == 1 for taps in counts):
             return None
-        say, uneven = self.say, [axis for axis, taps in zip(self.axes, turns, strict=True) if len(set(taps)) > 1]
-        in_turn = "by {others} and {last} in turn"
+        say, uneven = self.say, [axis for axis, taps in zip(self.axes, counts, strict=True) if len(set(taps)) > 1]
+        in_turn = "{others} and {last} in turn"
         words = by_axis(
             say,
             self.names,
             (
-                say(in_turn, others=say(", ").join(map(str, taps[:-1])), last=taps[-1]) if len(set(taps)) > 1 else say("evenly")
-                for taps in turns
+                say(in_turn, others=say(", ").join(map(str, taps[:-1])), last=taps[-1])
+                if len(set(taps)) > 1
+                else say("the same number")
+                for taps in counts
             ),
             "along the {name} {words}",
         )
         shared = next((axis for axis in uneven if gcd(axis.stride, axis.dilation) > 1), None)
         remedy = (
-            say("a kernel that is a multiple of the stride reaches all alike")
+            say("With a kernel length that is a multiple of the stride, all receive the same number")
             if shared is None
             else say(
-                "stride {stride} and dilation {dilation} have a common divisor, so no kernel reaches all alike",
+                "Stride {stride} and dilation {dilation} have a common divisor, so no kernel length avoids this",
                 stride=shared.stride,
                 dilation=shared.dilation,
             )
         )
-        return say(
-            "neighbouring samples are reached by different numbers of values, {words}; {remedy}", words=words, remedy=remedy
-        )
+        return say("neighbouring samples receive different numbers of values: {words}. {remedy}", words=words, remedy=remedy)
 
     @property
     def say(self) -> Say:
-        """Speak the language of the explanation."""
+        """The function `say(sentence, **values)` for the language of the explanation."""
         return saying(self.language)
 
     @property
@@ -117,7 +119,7 @@ class Transposed:
 
     @property
     def plane_axes(self) -> tuple[Axis, Axis]:
-        """The axes of what is drawn: one axis is drawn as a single row."""
+        """The two axes of the drawing: a single axis is drawn as one row."""
         return (self.axes[0], self.axes[1]) if len(self.axes) == 2 else (Axis(1), self.axes[0])
 
     @property
@@ -136,16 +138,16 @@ class Transposed:
 
     @property
     def first(self) -> tuple[int | None, int]:
-        """The number of the first row and column, for the ticks of a panel; a single row has no number."""
+        """The numbers of the first row and column in a panel; a single row has no number."""
         return (0, 0) if len(self.axes) == 2 else (None, 0)
 
     def plane(self, tensor: Tensor, channel: int) -> Tensor:
-        """Return (rows, columns) of one channel of the image that is shown, as float64."""
+        """Return one channel of the image that is shown, (rows, columns), float64."""
         plane = self.layout.channels_first(tensor)[self.shown[0], channel].detach().double().cpu()
         return plane if plane.ndim == 2 else plane[None]
 
     def kernel(self, inside: int) -> Tensor:
-        """Return (rows, columns) of the kernel from an input channel to the output channel that is shown, as float64."""
+        """Return the kernel from an input channel to the output channel that is shown, (rows, columns), float64."""
         kernel = self.filters[..., self.shown[2], inside].detach().double().cpu()
         return kernel if kernel.ndim == 2 else kernel[None]
 
@@ -157,7 +159,7 @@ class Transposed:
 
     @property
     def canvas(self) -> tuple[int, int]:
-        """(rows, columns) that all stamps lie on: the output, and around it what is cut off."""
+        """(rows, columns) of the canvas for all stamps: the output, and around it the part that is cut off."""
         rows, columns = (
             max(axis.span(n), size + pad[0])
             for axis, n, size, pad in zip(self.plane_axes, self.input_size, self.output_size, self.pads, strict=True)
@@ -165,7 +167,7 @@ class Transposed:
         return rows, columns
 
     def stamped(self, values: Tensor, kernel: Tensor) -> Tensor:
-        """Add up on the canvas the stamps of all samples (rows, columns): each is the kernel times the sample, at its place."""
+        """Return the canvas with the stamps of all samples (rows, columns) added up: each is the kernel times a sample."""
         (high, wide), sheet = self.plane_axes, values.new_zeros(self.canvas)
         for y, x in product(*map(range, kernel.shape)):
             rows = slice(y * high.dilation, y * high.dilation + (len(values) - 1) * high.stride + 1, high.stride)
@@ -174,13 +176,13 @@ class Transposed:
         return sheet
 
     def uncropped(self, sheet: Tensor) -> Tensor:
-        """Cut the output out of a canvas."""
+        """Return the output's part of a canvas, as a view."""
         (above, _), (before, _) = self.pads
         rows, columns = self.output_size
         return sheet[above : above + rows, before : before + columns]
 
     def footprint(self, row: int, column: int) -> list[tuple[int, int, int, int]]:
-        """Return the rectangles (row, column, rows, columns) on the canvas that a sample of the input stamps."""
+        """Return the rectangles (row, column, rows, columns) on the canvas under the stamp of an input sample."""
         high, wide = self.plane_axes
         top, left = row * high.stride, column * wide.stride
         if high.dilation == wide.dilation == 1:
@@ -192,7 +194,7 @@ class Transposed:
         ]
 
     def sources(self, row: int, column: int) -> list[tuple[tuple[int, int], tuple[int, int]]]:
-        """Return what reaches a sample of the output: (sample of the input, entry of the kernel), row by row of the input."""
+        """Return what reaches an output sample: (input sample, kernel entry) pairs, row by row of the input."""
         (rows, columns) = (
             _sources(axis, place, n, size)
             for axis, place, n, size in zip(self.plane_axes, (row, column), self.input_size, self.output_size, strict=True)
@@ -201,8 +203,7 @@ class Transposed:
 
     @property
     def taps(self) -> Tensor:
-        """(samples of the input, samples of the output) int64: which entry of the kernel leads from one to the other, counted
-        row by row; -1 where none does."""
+        """(input samples, output samples), int64: the kernel entry that connects the two, counted row by row; -1 for none."""
         count = [rows * columns for rows, columns in (self.input_size, self.output_size)]
         if count[0] * count[1] > _MOST:
             raise ShapeError(
@@ -211,33 +212,33 @@ class Transposed:
             )
         matrix = torch.full(count, -1, dtype=torch.int64)
         wide, width = self.input_size[1], self.plane_axes[1].kernel
-        for number, place in enumerate(self.output_places()):
-            for (i, j), (y, x) in self.sources(*place):
+        for number, sample in enumerate(self.output_places()):
+            for (i, j), (y, x) in self.sources(*sample):
                 matrix[i * wide + j, number] = y * width + x
         return matrix
 
     @property
     def matrix(self) -> Tensor:
-        """(samples of the input, samples of the output) float64: the convolution's matrix, for the channels that are shown.
+        """(input samples, output samples), float64: the convolution's matrix, for the channels that are shown.
 
-        The convolution takes a flattened output to a flattened input; its transpose takes an input to an output.
+        The convolution takes a flattened output to a flattened input, and its transpose an input to an output.
         """
         taps, kernel = self.taps, self.kernel(self.shown[1]).flatten()
         return torch.where(taps >= 0, kernel[taps.clamp(min=0)], 0.0)
 
     def output_places(self) -> Iterator[tuple[int, int]]:
-        """Go through the samples of the output, row by row."""
+        """Iterate over the positions of the output's samples, row by row."""
         rows, columns = self.output_size
         return product(range(rows), range(columns))
 
     def place_words(self, row: int, column: int) -> str:
-        """Name a sample: its row and column, or its number along a single axis."""
+        """Return a sample's position in words: row and column, or a number along a single axis."""
         if len(self.axes) == 1:
             return self.say("sample {column}", column=column)
         return self.say("row {row}, column {column}", row=row, column=column)
 
     def title(self) -> str:
-        """The sizes and settings."""
+        """Return the title: the operation with its sizes and settings."""
         settings = by_axis(self.say, self.names, (settings_words(self.say, axis) for axis in self.axes))
         sizes = {"before": size_words(self.input_size), "after": size_words(self.output_size)}
         if len(self.axes) == 2:  # also where there is one row: both lengths count
@@ -245,24 +246,23 @@ class Transposed:
         return self.say("Transposed convolution, {before} to {after}: {settings}", **sizes, settings=settings)
 
     def agree(self, shown: Tensor, true: Tensor, passes: int = 1) -> None:
-        """Compare what a view shows with what the operation gives, after so many passes through the kernel.
+        """Compare what a view shows with what the operation gives; `passes` is how often values went through the kernel.
 
-        A picture that differed would be a bug of ours, and is not drawn.
+        A difference beyond rounding is a bug in unconv, and the picture is not drawn.
         """
         reach = float(self.filters.detach().double().abs().sum()) ** passes
-        scale = (
-            float(self.input.detach().double().abs().max()) * reach
-        )  # no sum of products is larger: rounding is relative to it
+        # No sum of products is larger than this, so rounding errors are relative to it.
+        scale = float(self.input.detach().double().abs().max()) * reach
         if not bool(((shown - true).abs() <= 64 * torch.finfo(self.input.dtype).eps * scale).all()):
             raise AssertionError(f"explain: the view {self.view!r} shows {shown}, but the operation gives {true}")
 
 
-def _sources(axis: Axis, place: int, n: int, size: int) -> list[tuple[int, int]]:
-    """Along one axis: the samples of the input that reach a place of the output, each with its entry of the kernel."""
-    target = place + axis.pads(size)[0]
-    found = []
+def _sources(axis: Axis, position: int, n: int, size: int) -> list[tuple[int, int]]:
+    """Return, along one axis, the input samples that reach a position of the output, each with its kernel entry."""
+    target = position + axis.pads(size)[0]
+    sources = []
     for tap in reversed(range(axis.kernel)):
         sample, rest = divmod(target - tap * axis.dilation, axis.stride)
         if rest == 0 and 0 <= sample < n:
-            found.append((sample, tap))
-    return found
+            sources.append((sample, tap))
+    return sources

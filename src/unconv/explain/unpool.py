@@ -1,4 +1,4 @@
-"""What a pool keeps and what unpooling gives back, window by window."""
+"""Explanations of pooling and unpooling: what a pool keeps and what comes back, window by window."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from unconv.axis import Axis
-from unconv.errors import NoSuchUnit
+from unconv.errors import NoSuchUnit, counted
 from unconv.explain.choices import Language
 from unconv.explain.explanation import Illustration, refuse_not_finite
 from unconv.explain.language import Say, before_and_after, by_axis, refuse_language, saying, settings_words
@@ -28,15 +28,15 @@ class PoolExplanation(Illustration):
     """A pool and the unpooling of its result, each a tensor. It prints, draws and saves itself.
 
     Args:
-        input: as given.
+        input: the pool's input.
         pooled: the maxima or averages.
-        argmax: where the maxima were; None for averages.
-        output: `pooled` put back by `unpool_max` or `unpool_avg`.
+        argmax: the indices of the maxima; None for averages.
+        output: `pooled`, unpooled by `unpool_max` or `unpool_avg`.
         axes: how the windows lie along height and width.
-        duplicates: what happens where two values come to one place.
+        duplicates: what happens where several values reach the same sample.
         layout: the order of the axes.
         shown: the image and channel that pictures show; see `select`.
-        language: of the words; see `in_language`.
+        language: the language of the words; see `in_language`.
     """
 
     input: Tensor
@@ -51,48 +51,51 @@ class PoolExplanation(Illustration):
 
     @property
     def padding(self) -> tuple[tuple[int, int], ...]:
-        """((before, after), (before, after)) of height and width."""
+        """((before, after), (before, after)) along height and width."""
         size = self.layout.size(self.input.shape)
         return tuple(axis.pads(n) for axis, n in zip(self.axes, size, strict=True))
 
     @property
     def places(self) -> tuple[int, int]:
-        """(height, width) of the pooled map: one frame a window."""
+        """(height, width) of the pooled map: there is one frame for each window."""
         height, width = self.layout.size(self.pooled.shape)
         return height, width
 
     @property
     def start(self) -> tuple[int, int]:
-        """The first window."""
+        """(0, 0), the first window."""
         return 0, 0
 
     @checks_kinds
     def select(self, image: int = 0, channel: int = 0) -> PoolExplanation:
-        """The same explanation, with pictures of another channel, or of another image of the batch."""
+        """Return the same explanation, with pictures of another channel, or of another image of the batch."""
         shown = (image, channel)
         sides = (len(self.input), self.input.shape[self.layout.channel])
         for name, index, n in zip(("image", "channel"), shown, sides, strict=True):
             if not 0 <= index < n:
-                raise NoSuchUnit(f"select: {name} is {index}, but there are {n}. Pass 0 to {n - 1}.")
+                count, last = counted(n, name.replace("_", " ")), "" if n == 1 else f" to {n - 1}"
+                raise NoSuchUnit(f"select: {name} is {index}, but the explanation has {count}. Pass 0{last}.")
         return replace(self, shown=shown)
 
     def numbers(self) -> dict[str, Any]:
-        """Every tensor as nested lists, and the padding, ready for JSON."""
+        """Return every tensor as nested lists, and the settings, ready for JSON."""
         tensors = {"input": self.input, "pooled": self.pooled, "argmax": self.argmax, "output": self.output}
         values = {name: tensor.tolist() for name, tensor in tensors.items() if tensor is not None}
         return {**values, "padding": self.padding, "duplicates": self.duplicates}
 
     def story(self) -> Story:
-        """The pool, its result put back, and a frame for each window."""
+        """Return the story of the pool and its unpooled result, with a frame for each window."""
         input, pooled, output = (self._plane(tensor) for tensor in (self.input, self.pooled, self.output))
         padded, kinds = self._padded(input)
-        # For each sample of the result, the windows whose values come there: several where windows overlap.
+        # For each sample of the result, the windows whose values reach it: several where windows overlap.
         sources: dict[tuple[int, int], list[tuple[int, int]]] = {}
-        for place in self._windows():
-            for target in self._targets(*place):
-                sources.setdefault(target, []).append(place)
+        for window in self._windows():
+            for target in self._targets(*window):
+                sources.setdefault(target, []).append(window)
         height, width = output.shape
-        back = [["output" if (row, column) in sources else "nothing" for column in range(width)] for row in range(height)]
+        output_kinds = [
+            ["output" if (row, column) in sources else "nothing" for column in range(width)] for row in range(height)
+        ]
         (above, _), (before, _) = self.padding
         say, maxima = self._say, self.argmax is not None
         panels = [
@@ -105,7 +108,7 @@ class PoolExplanation(Illustration):
                 exact=self._around(grid("", input, "value").exact or [[""] * input.shape[1]] * len(input)),
             ),
             grid(self._titled("Maxima, {size}" if maxima else "Averages, {size}", pooled), pooled, "value", first=(0, 0)),
-            grid(self._titled("Unpooled, {size}", output), output, back, first=(0, 0)),
+            grid(self._titled("Unpooled, {size}", output), output, output_kinds, first=(0, 0)),
         ]
         if self.argmax is not None:
             panels.insert(2, grid(say("Their indices"), self._plane(self.argmax), "count"))
@@ -128,16 +131,16 @@ class PoolExplanation(Illustration):
         return self._say(sentence, size=f"{plane.shape[0]} × {plane.shape[1]}")
 
     def title(self) -> str:
-        """The kind of pool and its settings."""
+        """Return the title: the kind of pool and its settings."""
         kind = "Max pooling and back: {settings}" if self.argmax is not None else "Average pooling and back: {settings}"
         return self._say(kind, settings=by_axis(self._say, _NAMES, (settings_words(self._say, axis) for axis in self.axes)))
 
     def _more(self) -> str:
-        """Say what else the input's panel shows: padding, and which channel, where there are several."""
+        """Return the rest of the input panel's title: whether there is padding, and which of several channels is shown."""
         channels = self.input.shape[self.layout.channel]
         padded = self._say(", padded") if any(map(any, self.padding)) else ""
-        which = self._say(", channel {channel} of {count}", channel=self.shown[1], count=channels)
-        return padded + (which if channels > 1 else "")
+        channel = self._say(", channel {channel} of {count}", channel=self.shown[1], count=channels)
+        return padded + (channel if channels > 1 else "")
 
     def _windows(self) -> Iterator[tuple[int, int]]:
         rows, columns = self.places
@@ -147,38 +150,39 @@ class PoolExplanation(Illustration):
         return self.layout.channels_first(tensor)[self.shown].detach().double().cpu()
 
     def _padded(self, input: Tensor) -> tuple[list[list[str]], list[list[str]]]:
-        """The words and the kinds of the input's cells and of the padding around them."""
+        """Return the words and the kinds of the input's cells, with padding around them."""
         return self._around(cells(input)), self._around(uniform(input, "value"), "padding")
 
     def _around(self, cells: Sequence[Sequence[str]], outside: str = "") -> list[list[str]]:
-        """Put the padding's cells around the input's."""
+        """Return the input's cells with the padding's cells around them."""
         (top, bottom), (left, right) = self.padding
         lines = [[*[outside] * left, *row, *[outside] * right] for row in cells]
         empty = [outside] * len(lines[0])
         return [*[empty] * top, *lines, *[empty] * bottom]
 
     def _spans(self, row: int, column: int) -> list[range]:
-        """The rows and columns of the input in one window, without padding."""
+        """Return the rows and the columns of the input in one window, without padding."""
         size = self.layout.size(self.input.shape)
         starts = [i * axis.stride - pad[0] for i, axis, pad in zip((row, column), self.axes, self.padding, strict=True)]
         return [range(max(s, 0), min(s + axis.kernel, n)) for s, axis, n in zip(starts, self.axes, size, strict=True)]
 
     def _targets(self, row: int, column: int) -> list[tuple[int, int]]:
-        """The samples that the value of one window goes back to, row by row."""
+        """Return the samples that one window's value goes back to, row by row."""
         if self.argmax is None:
             rows, columns = self._spans(row, column)
             return list(product(rows, columns))
         index = int(self.layout.channels_first(self.argmax)[self.shown][row, column])
         return [divmod(index // self.input.shape[self.layout.channel], self.layout.size(self.input.shape)[1])]
 
-    def _frame(self, place: tuple[int, int], padded: list[list[str]], kinds: list[list[str]], pooled: Tensor) -> Frame:
-        """Show one window, its value, and where that goes back to."""
-        row, column = place
+    def _frame(self, position: tuple[int, int], padded: list[list[str]], kinds: list[list[str]], pooled: Tensor) -> Frame:
+        """Return the frame of one window: its samples, its value, and where the value goes back to."""
+        row, column = position
         high, wide = (axis.kernel for axis in self.axes)
-        top, left = (i * axis.stride for i, axis in zip(place, self.axes, strict=True))
+        top, left = (i * axis.stride for i, axis in zip(position, self.axes, strict=True))
+        # The card shows the window with its padding, so rows and columns count on the padded input.
         rows, columns = range(top, top + high), range(left, left + wide)
         window = [[padded[y][x] for x in columns] for y in rows]
-        found = [[kinds[y][x] for x in columns] for y in rows]
+        window_kinds = [[kinds[y][x] for x in columns] for y in rows]
         targets = self._targets(row, column)
         (y, x), (last_y, last_x) = targets[0], targets[-1]
         marks = [(0, top, left, high, wide)]
@@ -187,10 +191,13 @@ class PoolExplanation(Illustration):
         else:
             marks += [(2, row, column, 1, 1), (3, y, x, 1, 1)]
             (above, _), (before, _) = self.padding
-            found[y + above - top][x + before - left] = "largest"
+            window_kinds[y + above - top][x + before - left] = "largest"
         marks.append((1, row, column, 1, 1))
         return Frame(
-            marks, [Panel(self._say("Window"), window, found)], [""], self._caption(row, column, pooled[row, column].item())
+            marks,
+            [Panel(self._say("Window"), window, window_kinds)],
+            [""],
+            self._caption(row, column, pooled[row, column].item()),
         )
 
     def _overlap(
@@ -200,24 +207,24 @@ class PoolExplanation(Illustration):
         pooled: Tensor,
         output: Tensor,
     ) -> str:
-        """Say what happens at the first of `targets` where other windows' values come too; "" where there is none."""
+        """Return what happens at the first target that other windows' values reach too, or "" where there is none."""
         for target in targets:
             if len(sources[target]) > 1:
-                say, values = self._say, [cell(pooled[place].item()) for place in sources[target]]
+                say, values = self._say, [cell(pooled[window].item()) for window in sources[target]]
                 sentence = {
                     "sum": "At row {row}, column {column}, {count} windows meet: {sum} = {result}.",
                     "mean": "At row {row}, column {column}, {count} windows meet: the mean of {values} is {result}.",
-                    "overwrite": "At row {row}, column {column}, {count} windows meet: of {values} the last one stays.",
+                    "overwrite": "At row {row}, column {column}, {count} windows meet: the last of {values} stays.",
                 }[self.duplicates]
-                place = {"row": target[0], "column": target[1], "count": len(values)}
+                numbers = {"row": target[0], "column": target[1], "count": len(values)}
                 words = {"sum": " + ".join(values), "values": say(", ").join(values), "result": cell(output[target].item())}
-                return say(" ") + say(sentence, **place, **words)
+                return say(" ") + say(sentence, **numbers, **words)
         return ""
 
     def _caption(self, row: int, column: int, value: float) -> str:
         say, (height, width) = self._say, self._spans(row, column)
         plane = self._plane(self.input)
-        samples = say(", ").join(cell(plane[place].item()) for place in product(height, width))
+        samples = say(", ").join(cell(plane[sample].item()) for sample in product(height, width))
         common = {"row": row, "column": column, "samples": samples, "value": cell(value)}
         if self.argmax is None:
             return say(
@@ -225,14 +232,15 @@ class PoolExplanation(Illustration):
                 "Back: it is copied, undivided, to each of them.",
                 **common,
             )
-        equal = sum(plane[place].item() == value for place in product(height, width))
+        equal = sum(plane[sample].item() == value for sample in product(height, width))
         first = say(", the first of {count} equal ones,", count=equal) if equal > 1 else say(",")
         ((y, x),), channels, channel = self._targets(row, column), self.input.shape[self.layout.channel], self.shown[1]
+        # TensorFlow's index, written out: it counts the unpadded image with its channels last, whatever the layout.
         index = (y * plane.shape[1] + x) * channels + channel
         index_words = f"({y}\u00a0·\u00a0{plane.shape[1]} + {x})\u00a0·\u00a0{channels} + {channel} = {index}"
         return say(
             "Window at row {row}, column {column}: the largest of {samples} is {value}{first} at row {y}, column {x}: "
-            "index {index}. Back: it goes to where it came from.",
+            "index {index}. Back: it goes to the sample that it came from.",
             **common,
             first=first,
             y=y,
@@ -242,18 +250,18 @@ class PoolExplanation(Illustration):
 
     def _facts(self) -> list[tuple[str, str]]:
         say = self._say
-        lost = "which samples were smaller is lost: unpooling gives back the shape, not the values"
+        lost = "the smaller samples are lost: unpooling restores the shape, not the values"
         if self.argmax is None:
-            lost = "how the samples of a window differed is lost: unpooling gives back the shape, not the values"
+            lost = "the differences within a window are lost: unpooling restores the shape, not the values"
         facts = [(say("Padding"), self._pads()), (say("Note"), say(lost))]
         if self.argmax is not None:
             words = say("(row · width + column) · channels + channel, of the input without its padding")
             facts.insert(1, (say("Index"), words))
         if any(axis.kernel > axis.stride for axis in self.axes):
             sentence = {
-                "sum": "values that come to one place add up",
-                "overwrite": "values that come to one place overwrite each other, the last one stays",
-                "mean": "values that come to one place are averaged",
+                "sum": "values that reach the same sample add up",
+                "overwrite": "values that reach the same sample overwrite each other, and the last one stays",
+                "mean": "values that reach the same sample are averaged",
             }[self.duplicates]
             facts.insert(1, (say("Overlapping windows"), say(sentence)))
         return facts
@@ -271,10 +279,10 @@ def explain_unpool_max(
     data_format: str = "NHWC",
     language: Language = "en",
 ) -> PoolExplanation:
-    """Show `max_pool_with_argmax`, and how `unpool_max` puts its result back.
+    """Return the explanation of max pooling by `max_pool_with_argmax` and of unpooling its result by `unpool_max`.
 
     Args:
-        As for `max_pool_with_argmax` and `unpool_max`; `language` of the words is "en" or "zh".
+        As for `max_pool_with_argmax` and `unpool_max`; `language` is that of the words, "en" or "zh".
 
     Raises:
         ShapeError, DtypeError: as these two.
@@ -300,10 +308,10 @@ def explain_unpool_avg(
     data_format: str = "NHWC",
     language: Language = "en",
 ) -> PoolExplanation:
-    """Show `avg_pool2d`, and how `unpool_avg` copies its result back.
+    """Return the explanation of average pooling by `avg_pool2d` and of unpooling its result by `unpool_avg`.
 
     Args:
-        As for `avg_pool2d` and `unpool_avg`; `language` of the words is "en" or "zh".
+        As for `avg_pool2d` and `unpool_avg`; `language` is that of the words, "en" or "zh".
 
     Raises:
         ShapeError, DtypeError: as these two.

@@ -1,4 +1,4 @@
-"""Transposed convolution and unpooling with TensorFlow's exact meaning on PyTorch tensors."""
+"""Convolution, transposed convolution, pooling and unpooling of PyTorch tensors, exactly as TensorFlow defines them."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -73,11 +73,11 @@ __all__ = [
 ]
 
 
-del unpool  # type: ignore[name-defined]  # noqa: F821, the file, which would be taken for a function: `unpool_max`
+del unpool  # type: ignore[name-defined]  # noqa: F821, a module that looks like a function: see `unpool_max`
 
 
 def __getattr__(name: str) -> Any:
-    """Import an explanation when it is first used: it draws, and what draws is heavy and stands above this room."""
+    """Import an explanation when it is first used: drawing loads heavy packages, and `explain` is a layer above `ops`."""
     if name not in __all__:
         raise AttributeError(f"unconv.ops has no {name!r}. Nearest: {nearest(name, __all__)}.")
     return getattr(import_module("unconv.explain"), name)

@@ -1,4 +1,4 @@
-"""Reading and checking arguments: TensorFlow's many ways to write one come down to one here."""
+"""Read and check arguments: each of TensorFlow's ways to write one is brought to a single form here."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ import torch
 from torch import Tensor
 
 from unconv.axis import Axis
-from unconv.errors import DtypeError, ShapeError
+from unconv.errors import DtypeError, ShapeError, counted
 from unconv.ops.spatial import exporting
 
 FORMATS = ("NWC", "NHWC", "NDHWC", "NCW", "NCHW", "NCDHW")
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 WHOLE = (torch.uint8, torch.int8, torch.uint16, torch.int16, torch.uint32, torch.int32, torch.uint64, torch.int64)
 AXIS_NAMES = {"N": "batch", "C": "channels", "D": "depth", "H": "height", "W": "width"}
-_ROOM = 2**28  # samples that may be laid out for windows
+_ROOM = 2**28  # the most samples that windows may be laid out over
 _LARGEST = 2**31 - 1  # TensorFlow's sizes are 32-bit too; torch's kernels overflow silently beyond it
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Where the axes of a tensor stand: "NHWC" is batch, height, width, channels.
+    """The order of a tensor's axes: "NHWC" is batch, height, width, channels.
 
     Args:
         name: a letter for each axis.
@@ -43,11 +43,11 @@ class Layout:
         return len(self.spatial)
 
     def axis_name(self, index: int) -> str:
-        """Name the axis at a position."""
+        """Return the name of the axis at a position."""
         return AXIS_NAMES[self.name[index]]
 
     def words(self) -> str:
-        """Name all axes, for a message."""
+        """Return the names of all axes, for a message."""
         return ", ".join(self.axis_name(index) for index in range(len(self.name)))
 
     def size(self, shape: Sequence[int]) -> tuple[int, ...]:
@@ -59,15 +59,15 @@ class Layout:
         return (batch, channels, *size) if self.channel == 1 else (batch, *size, channels)
 
     def channels_first(self, tensor: Tensor) -> Tensor:
-        """View a tensor with its channels right after the batch, as torch wants them."""
+        """Return a view with the channels right after the batch, as torch has them."""
         return tensor if self.channel == 1 else tensor.movedim(-1, 1)
 
     def channels_last(self, tensor: Tensor) -> Tensor:
-        """View a tensor with its channels at the end, as TensorFlow counts them."""
+        """Return a view with the channels at the end, the order in which TensorFlow counts."""
         return tensor.movedim(1, -1) if self.channel == 1 else tensor
 
     def back(self, planes: Tensor) -> Tensor:
-        """View (N, C, samples..) in this layout."""
+        """Return (N, C, samples..) as a view in this layout."""
         return planes if self.channel == 1 else planes.movedim(1, -1)
 
 
@@ -91,12 +91,12 @@ def shape_of(tensor_or_shape: Any) -> Any:
 
 
 def floats(where: str, layout: Layout, **tensors: Any) -> None:
-    """Refuse anything but floating tensors of the layout's rank, all of one type and on one device."""
+    """Refuse anything except floating tensors of the layout's rank, all of one type and on one device."""
     dense_tensors(where, layout, FLOATS, **tensors)
 
 
 def dense_tensors(where: str, layout: Layout, dtypes: Sequence[torch.dtype], **tensors: Any) -> None:
-    """Refuse anything but dense tensors of the layout's rank, all of one of these types and on one device."""
+    """Refuse anything except dense tensors of the layout's rank, all of the same one of `dtypes` and on one device."""
     for name, tensor in tensors.items():
         if not isinstance(tensor, Tensor):
             raise DtypeError(
@@ -110,9 +110,10 @@ def dense_tensors(where: str, layout: Layout, dtypes: Sequence[torch.dtype], **t
             )
         if tensor.ndim != len(layout.name):
             raise ShapeError(
-                f"{where}: {name} has {tensor.ndim} axes, {tuple(tensor.shape)}, but {len(layout.name)} were needed: "
+                f"{where}: {name} has {tensor.ndim} ax{'is' if tensor.ndim == 1 else 'es'}, {tuple(tensor.shape)}, but "
+                f"{len(layout.name)} were needed: "
                 f"{layout.words() if name != 'filters' else _kernel_words(layout)}. Reshape it, or use the function for "
-                f"{_either(['1-D', '2-D', '3-D'])} data that fits."
+                f"{_either(['1-D', '2-D', '3-D'])} data, whichever yours is."
             )
     (first_name, first), *others = tensors.items()
     for name, tensor in others:
@@ -125,7 +126,7 @@ def dense_tensors(where: str, layout: Layout, dtypes: Sequence[torch.dtype], **t
 
 
 def integers(where: str, name: str, value: Any, least: int = -_LARGEST) -> tuple[int, ...]:
-    """Read whole numbers from a number, a sequence or a tensor of them."""
+    """Return the integers in `value`: one integer, a sequence or a tensor of them."""
     items = _items(where, name, value)
     items = items if hasattr(items, "__iter__") else [items]
     if isinstance(items, (str, bytes, dict, set)):  # torch 2.6 compiles no other way to write it
@@ -134,7 +135,7 @@ def integers(where: str, name: str, value: Any, least: int = -_LARGEST) -> tuple
 
 
 def _items(where: str, name: str, value: Any) -> Any:
-    """Return what a tensor or an array holds, as lists; anything else as it is."""
+    """Return a tensor or an array as nested lists, and anything else as it is."""
     if not hasattr(value, "tolist"):
         return value
     if isinstance(value, Tensor) and (value.is_meta or value.layout != torch.strided):
@@ -143,7 +144,7 @@ def _items(where: str, name: str, value: Any) -> Any:
 
 
 def _integer(where: str, name: str, item: Any, value: Any, least: int) -> int:
-    if type(item) is int and least <= item and (exporting() or item <= _LARGEST):  # a limit is one on every batch to come
+    if type(item) is int and least <= item and (exporting() or item <= _LARGEST):  # an exported limit would bind later batches
         return item
     if isinstance(item, bool) or not hasattr(item, "__index__"):
         raise DtypeError(
@@ -168,9 +169,9 @@ def _index(where: str, name: str, item: Any) -> int:
 
 
 def per_axis(where: str, name: str, value: Any, layout: Layout, least: int = 1) -> tuple[int, ...]:
-    """Read a stride, dilation or window for each spatial axis, as TensorFlow lets one write it.
+    """Return a stride, dilation or window for each spatial axis, from any of TensorFlow's three notations.
 
-    That is one number for all, one for each spatial axis, or one for each axis with 1 for batch and channels.
+    They are one number for all axes, one for each spatial axis, or one for each axis with 1 for batch and channels.
     """
     numbers = integers(where, name, value, least)
     if len(numbers) == 1:
@@ -187,13 +188,13 @@ def per_axis(where: str, name: str, value: Any, layout: Layout, least: int = 1) 
         if numbers[index] != 1:
             raise ShapeError(
                 f"{where}: {name} is {_shown(value)}; {numbers[index]} for the {layout.axis_name(index)} (axis {index} of "
-                f"{layout.name}) must be 1, only spatial axes have {name}. Write 1 there."
+                f"{layout.name}) must be 1, because only spatial axes have {name}. Write 1 there."
             )
     return layout.size(numbers)
 
 
 def paddings(where: str, padding: Any, layout: Layout) -> tuple[tuple[int, int] | None, ...]:
-    """Read the padding before and after each spatial axis; None where SAME computes it."""
+    """Return the padding before and after each spatial axis; None where SAME computes it."""
     if isinstance(padding, str):
         if padding.upper() not in ("SAME", "VALID"):
             raise ShapeError(
@@ -207,12 +208,13 @@ def paddings(where: str, padding: Any, layout: Layout) -> tuple[tuple[int, int] 
             f"{where}: padding is {_shown(padding)}, but {layout.axes + 2} pairs (before, after) were needed, for "
             f"{layout.words()}, or one for each spatial axis. Pass [0, 0] where nothing is padded."
         )
+    # TensorFlow writes a pair for every axis. Without the two pairs that must be [0, 0], the others are unambiguous too.
     if len(pairs) == layout.axes + 2:
         for index in (0, layout.channel):
             if any(pairs[index]):
                 raise ShapeError(
                     f"{where}: padding is {_shown(padding)}; {list(pairs[index])} for the {layout.axis_name(index)} (axis "
-                    f"{index} of {layout.name}) must be [0, 0], only spatial axes are padded. Write [0, 0] there."
+                    f"{index} of {layout.name}) must be [0, 0], because only spatial axes are padded. Write [0, 0] there."
                 )
         pairs = [pairs[index] for index in layout.spatial]
     return tuple((before, after) for before, after in pairs)
@@ -222,7 +224,8 @@ def _pairs(where: str, padding: Any) -> list[Any]:
     items = _items(where, "padding", padding)
     if not hasattr(items, "__iter__"):
         raise DtypeError(
-            f"{where}: padding is {_shown(padding)}; it must be 'SAME', 'VALID' or a pair of numbers for each axis. Pass one."
+            f"{where}: padding is {_shown(padding)}; it must be 'SAME', 'VALID' or a pair of numbers for each axis. "
+            "Pass one of these."
         )
     return list(items)
 
@@ -230,17 +233,17 @@ def _pairs(where: str, padding: Any) -> list[Any]:
 def axes_of(
     where: str, layout: Layout, kernel: Sequence[int], strides: Any, padding: Any, dilations: Any = None
 ) -> tuple[Axis, ...]:
-    """Read how the windows lie along each spatial axis."""
+    """Return how the windows lie along each spatial axis, read from the settings of a call."""
     stride = per_axis(where, "strides", strides, layout)
     dilation = per_axis(where, "dilations", 1 if dilations is None else dilations, layout)
     return tuple(map(Axis, kernel, stride, paddings(where, padding, layout), dilation))
 
 
 def counts(where: str, layout: Layout, axes: Sequence[Axis], size: Sequence[int]) -> tuple[int, ...]:
-    """Count the windows along each axis of `size` samples; refuse what TensorFlow refuses.
+    """Return the number of windows along each axis of `size` samples, and refuse what TensorFlow refuses.
 
-    TensorFlow's result is empty where the kernel is a little too long, by less than two strides, and an
-    error beyond that.
+    TensorFlow returns an empty result where the kernel is too long by less than two strides, and raises an error
+    beyond that.
     """
     for index, axis, n in zip(layout.spatial, axes, size, strict=True):
         if axis.padding is not None and n + sum(axis.padding) + 2 * axis.stride <= axis.extent:
@@ -252,10 +255,10 @@ def counts(where: str, layout: Layout, axes: Sequence[Axis], size: Sequence[int]
 
 
 def shape_argument(where: str, name: str, value: Any, layout: Layout) -> tuple[int, ...]:
-    """Read a whole shape: batch, channels and spatial lengths."""
+    """Return a complete shape: batch, channels and spatial lengths."""
     if value is None:
         raise DtypeError(
-            f"{where}: {name} is None, but a shape was needed: {layout.words()}. legal_output_sizes tells which are possible."
+            f"{where}: {name} is None, but a shape was needed: {layout.words()}. legal_output_sizes lists the possible ones."
         )
     numbers = integers(where, name, value)
     if len(numbers) != len(layout.name):
@@ -263,9 +266,9 @@ def shape_argument(where: str, name: str, value: Any, layout: Layout) -> tuple[i
             f"{where}: {name} is {_shown(value)}, of length {len(numbers)}, but {len(layout.name)} numbers were needed: "
             f"{layout.words()} ({layout.name}). Pass all of them."
         )
-    if any(number < 0 for number in numbers):  # `min` would compare an open batch with the other lengths, and so limit it
+    if any(number < 0 for number in numbers):  # `min` would compare a symbolic batch with the other lengths, and limit it
         raise ShapeError(
-            f"{where}: {name} is {_shown(value)}; {min(numbers)} is below 0, and no length is inferred. Pass all of them."
+            f"{where}: {name} is {_shown(value)}; {min(numbers)} is below 0, and no length is inferred. Pass all lengths."
         )
     return numbers
 
@@ -273,31 +276,33 @@ def shape_argument(where: str, name: str, value: Any, layout: Layout) -> tuple[i
 def transposed_size(
     where: str, layout: Layout, axes: Sequence[Axis], input: Sequence[int], filters: Sequence[int], shape: Sequence[int]
 ) -> tuple[int, ...]:
-    """Return the spatial lengths in `shape`; refuse those that no transposed convolution of input and filters has."""
+    """Return the spatial lengths in `shape`, and refuse those that no transposed convolution of these tensors can have."""
     channels, (out, depth) = input[layout.channel], filters[-2:]
-    made = shape[layout.channel]
-    if (depth, out) != (channels, made):
+    wanted = shape[layout.channel]
+    if (depth, out) != (channels, wanted):
+        # The two shapes show which mistake is the likeliest: torch's weight, a grouped convolution, swapped channels, or
+        # another data format.
         hint = "pass filters [kernel.., out, in]."
-        if tuple(filters[:2]) == (channels, made) and _as_in_torch(filters):
+        if tuple(filters[:2]) == (channels, wanted) and _as_in_torch(filters):
             hint = f"they look like torch's, [in, out, kernel..]: {_as_tensorflow(layout, 'out, in')}"
         elif depth == channels:
-            hint = f"pass an output_shape with {out} channels (axis {layout.channel} in {layout.name})."
-            if out and made % out == 0:
-                hint = f"{hint[:-1]}; {_groups(layout, made // out)}"
-        elif (out, depth) == (channels, made):
+            hint = f"pass an output_shape with {counted(out, 'channel')} (axis {layout.channel} in {layout.name})."
+            if out and wanted % out == 0:
+                hint = f"{hint[:-1]}; {_groups(layout, wanted // out)}"
+        elif (out, depth) == (channels, wanted):
             hint = "they look like a convolution's, [kernel.., in, out]: pass filters.transpose(-1, -2)."
         elif (depth, out) == (input[_other_channel(layout)], shape[_other_channel(layout)]):
             hint = _other_format(layout)
         raise ShapeError(
-            f"{where}: filters {tuple(filters)} lead from {depth} channels (axis -1) to {out} (axis -2), but the input "
-            f"has {channels}, {tuple(input)} in {layout.name}, and the output {made}, {tuple(shape)}: {hint}"
+            f"{where}: filters {tuple(filters)} lead from {counted(depth, 'channel')} (axis -1) to {out} (axis -2), but the "
+            f"input has {channels}, {tuple(input)} in {layout.name}, and the output {wanted}, {tuple(shape)}: {hint}"
         )
     refuse_other_batch(where, "output_shape", shape, "input", input)
     return legal_size(where, "output_shape", layout, axes, layout.size(input), shape)
 
 
 def other_channels(layout: Layout, input: Sequence[int], filters: Sequence[int]) -> str:
-    """Advise on a convolution's filters that do not fit the input's channels, by the likeliest mistake."""
+    """Return advice on a convolution's filters that do not fit the input's channels, by the likeliest mistake."""
     channels = input[layout.channel]
     if filters[1] == channels and _as_in_torch(filters):
         return f"They look like torch's, [out, in, kernel..]: {_as_tensorflow(layout, 'in, out')}"
@@ -307,16 +312,16 @@ def other_channels(layout: Layout, input: Sequence[int], filters: Sequence[int])
 
 
 def _groups(layout: Layout, groups: int) -> str:
-    """Say what to do about filters that make a part of the channels."""
+    """Return advice on filters that produce a fraction of the output's channels, as a grouped convolution's do."""
     return (
-        f"if {groups} groups are meant, they are refused, because TensorFlow has no kernel for them on the CPU to agree with. "
+        f"if {groups} groups are meant, they are refused, because TensorFlow's CPU kernels have none to compare with. "
         f"Concatenate conv{layout.axes}d_transpose of input.chunk({groups}, {layout.channel}) and filters.chunk({groups}, -1) "
         f"along axis {layout.channel}."
     )
 
 
 def _as_in_torch(filters: Sequence[int]) -> bool:
-    """Say whether the lengths after the first two may be a kernel's: shorter than there are channels."""
+    """Return whether the lengths after the first two may be a kernel's: shorter than the number of channels."""
     return max(filters[2:]) < max(filters[:2])
 
 
@@ -335,19 +340,19 @@ def _other_format(layout: Layout) -> str:
     return f"the channels seem to be axis {_other_channel(layout)}: pass data_format={other!r}."
 
 
-def refuse_other_batch(where: str, name: str, shape: Sequence[int], given_name: str, given: Sequence[int]) -> None:
-    """Refuse a shape with another batch than the tensor that `given_name` names."""
-    if shape[0] != given[0]:
+def refuse_other_batch(where: str, name: str, shape: Sequence[int], other_name: str, other: Sequence[int]) -> None:
+    """Refuse a shape whose batch differs from that of the tensor `other_name`."""
+    if shape[0] != other[0]:
         raise ShapeError(
-            f"{where}: {name} is {tuple(shape)}, a batch of {shape[0]} (axis 0), but {given_name} {tuple(given)} is a "
-            f"batch of {given[0]}. Pass {given[0]} there."
+            f"{where}: {name} is {tuple(shape)}, a batch of {shape[0]} (axis 0), but {other_name} {tuple(other)} is a "
+            f"batch of {other[0]}. Pass {other[0]} there."
         )
 
 
 def legal_size(
     where: str, name: str, layout: Layout, axes: Sequence[Axis], small: Sequence[int], shape: Sequence[int]
 ) -> tuple[int, ...]:
-    """Return the spatial lengths in `shape`; refuse those on which the number of windows is not `small`."""
+    """Return the spatial lengths in `shape`, and refuse those that do not have `small` windows."""
     size = layout.size(shape)
     for index, axis, n, large in zip(layout.spatial, axes, small, size, strict=True):
         if large < 0 or axis.small(large) != n:
@@ -356,13 +361,13 @@ def legal_size(
             )
             raise ShapeError(
                 f"{where}: {name} is {tuple(shape)}; {large} for the {layout.axis_name(index)} (axis {index}) is not possible. "
-                f"{n} samples with {axis_words(axis)} {possible if axis.legal(n) else _none()}"
+                f"{counted(n, 'sample')} with {axis_words(axis)} {possible if axis.legal(n) else _none()}"
             )
     return size
 
 
 def _other_padding(axes: Sequence[Axis], small: Sequence[int], size: Sequence[int]) -> str:
-    """Name the padding that leads to all of these sizes, where this one does not."""
+    """Return, for a message, the other padding that leads to all of these sizes, or "" where none does."""
     for name, padding in (("VALID", (0, 0)), ("SAME", None)):
         sides = zip(axes, small, size, strict=True)
         if all(Axis(axis.kernel, axis.stride, padding, axis.dilation).small(large) == n for axis, n, large in sides):
@@ -371,23 +376,23 @@ def _other_padding(axes: Sequence[Axis], small: Sequence[int], size: Sequence[in
 
 
 def refuse_no_truth(where: str, name: str, value: Any) -> None:
-    """Refuse anything but True and False."""
+    """Refuse anything except True and False."""
     if not isinstance(value, bool):
         raise DtypeError(f"{where}: {name} is {_shown(value)}, but True or False was needed. Pass one of them.")
 
 
 def refuse_large(where: str, values: Tensor, shape: Sequence[int]) -> None:
-    """Refuse to lay out so few values over so much memory, before it is taken."""
-    laid_out, given = (prod(lengths[1:] if exporting() else lengths) for lengths in (shape, values.shape))  # of one image
-    if laid_out > max(_ROOM, 64 * given):
+    """Refuse to spread few values over very much memory, before the memory is allocated."""
+    laid_out, samples = (prod(lengths[1:] if exporting() else lengths) for lengths in (shape, values.shape))  # one image's
+    if laid_out > max(_ROOM, 64 * samples):
         raise ShapeError(
-            f"{where}: windows over {tuple(values.shape)} would be laid out in {tuple(shape)}, more than {_ROOM} samples. "
-            "Pass a smaller window or stride: one that is longer than the input sees nothing more."
+            f"{where}: windows over {tuple(values.shape)} would be laid out as a tensor of {tuple(shape)}, more than {_ROOM} "
+            "samples. Pass a smaller window or stride: one that is longer than the input sees nothing more."
         )
 
 
 def axis_words(axis: Axis) -> str:
-    """Write an axis' settings in words."""
+    """Return an axis' settings in words."""
     padding = (
         "SAME" if axis.padding is None else "VALID" if axis.padding == (0, 0) else f"{axis.padding[0]} + {axis.padding[1]}"
     )
@@ -396,15 +401,15 @@ def axis_words(axis: Axis) -> str:
 
 
 def listed(legal: range) -> str:
-    """List all legal lengths in words."""
+    """Return all legal lengths in words."""
     if not legal:
         return "none"
-    few = _either(legal) if len(legal) <= 16 else f"{legal[0]} to {legal[-1]}, every one"
+    few = _either(legal) if len(legal) <= 16 else f"any from {legal[0]} to {legal[-1]}"
     return f"{'only ' if len(legal) == 1 else ''}{few}"
 
 
 def _none() -> str:
-    return "give no size: the padding takes away more than there is. Pass less padding."
+    return "give no size: the padding removes more samples than there are. Pass less padding."
 
 
 def _formula(axis: Axis) -> str:

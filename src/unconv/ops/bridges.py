@@ -1,4 +1,4 @@
-"""The same transposed convolution in torch's, Keras' and ONNX' words."""
+"""The settings with which torch, Keras and ONNX compute the same transposed convolution."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ _MODULES: dict[int, type[nn.Module]] = {1: nn.ConvTranspose1d, 2: nn.ConvTranspo
 
 @dataclass(frozen=True)
 class TorchArguments:
-    """The arguments of `torch.nn.ConvTranspose1d`, `2d` or `3d`, and the crop of its result. As text, lines to paste.
+    """The arguments of `torch.nn.ConvTranspose1d`, `2d` or `3d`, and the crop of its result. Printed, they are code to paste.
 
     Args:
         in_channels, out_channels, kernel_size, stride, padding, output_padding, dilation: the module's own.
         crop: the samples to keep, along each spatial axis.
-        needs_crop: whether that is less than all. torch pads both sides alike, TensorFlow does not.
+        needs_crop: whether the crop removes any samples. torch pads both sides equally, TensorFlow does not.
         permutation: the order of the filters' axes in torch's weight (in, out, kernel..). No kernel is flipped.
-        channels_last: whether the call has its channels last; torch wants them first.
+        channels_last: whether the call's tensors have channels last; torch has them first.
     """
 
     in_channels: int
@@ -40,7 +40,7 @@ class TorchArguments:
     channels_last: bool
 
     def module(self, filters: Tensor) -> nn.Module:
-        """Make the module with a copy of `filters`, without bias. It takes channels first; crop its result."""
+        """Return the module with a copy of `filters` and without bias. It takes channels first; crop its result."""
         settings = (self.kernel_size, self.stride, self.padding, self.output_padding)
         module = _MODULES[len(self.stride)](
             self.in_channels, self.out_channels, *settings, bias=False, dilation=self.dilation
@@ -62,7 +62,10 @@ class TorchArguments:
 
 @dataclass(frozen=True)
 class KerasArguments:
-    """The arguments of `keras.layers.Conv1DTranspose`, `2D` or `3D`; its kernel is the filters as they are. As text, a line."""
+    """The arguments of `keras.layers.Conv1DTranspose`, `2D` or `3D`. Printed, they are a line to paste.
+
+    The layer's kernel is the filters, unchanged.
+    """
 
     filters: int
     kernel_size: tuple[int, ...]
@@ -91,7 +94,7 @@ class OnnxArguments:
 
     @property
     def attributes(self) -> dict[str, list[int]]:
-        """Attributes for `onnx.helper.make_node("ConvTranspose", ..)`: in `pads` all firsts, then all ends."""
+        """Attributes for `onnx.helper.make_node("ConvTranspose", ..)`: `pads` has all starts, then all ends."""
         names = ("kernel_shape", "strides", "pads", "output_padding", "dilations")
         return {name: list(getattr(self, name)) for name in names}
 
@@ -109,7 +112,7 @@ def torch_arguments(
     data_format: str | None = None,
     dilations: Any = None,
 ) -> TorchArguments:
-    """Return the arguments with which torch computes the transposed convolution that these mean to TensorFlow.
+    """Return the arguments with which torch computes the transposed convolution that TensorFlow computes from these.
 
     Args:
         input, filters: the tensors, or their shapes; 1 to 3 spatial axes. The batch may be left open, here and in
@@ -127,8 +130,10 @@ def torch_arguments(
         output = layer(input.movedim(-1, 1))[..., 0:8].movedim(1, -1)
     """
     call = _read("torch_arguments", input, filters, output_shape, strides, padding, data_format, dilations)
-    padding, more, first = zip(*(axis.torch_settings(large) for axis, large in call.sides), strict=True)
-    lengths = [axis.span(n) - 2 * p + extra for axis, n, p, extra in zip(call.axes, call.small, padding, more, strict=True)]
+    padding, output_padding, first = zip(*(axis.torch_settings(large) for axis, large in call.sides), strict=True)
+    # torch pads both ends alike. Where TensorFlow does not, torch computes a longer result, and the crop takes our part of it.
+    sides = zip(call.axes, call.small, padding, output_padding, strict=True)
+    lengths = [axis.span(n) - 2 * pad + extra for axis, n, pad, extra in sides]
     crop = tuple(slice(start, start + large) for start, large in zip(first, call.size, strict=True))
     return TorchArguments(
         in_channels=call.channels,
@@ -136,7 +141,7 @@ def torch_arguments(
         kernel_size=call.of("kernel"),
         stride=call.of("stride"),
         padding=padding,
-        output_padding=more,
+        output_padding=output_padding,
         dilation=call.of("dilation"),
         crop=crop,
         needs_crop=crop != tuple(slice(0, length) for length in lengths),
@@ -154,15 +159,15 @@ def keras_arguments(
     data_format: str | None = None,
     dilations: Any = None,
 ) -> KerasArguments:
-    """Return the arguments with which Keras computes the transposed convolution that these mean to TensorFlow.
+    """Return the arguments with which Keras computes the transposed convolution that TensorFlow computes from these.
 
     Args:
         As for `torch_arguments`.
 
     Raises:
         ShapeError: as `conv2d_transpose`.
-        Inexpressible: Keras has no arguments for it: explicit padding that is neither "same" nor "valid", dilation
-            together with a stride, or one size that needs output_padding=None beside another that needs a number.
+        Inexpressible: Keras has no arguments for the call: explicit padding that is neither "same" nor "valid", dilation
+            together with a stride, or a size that needs output_padding=None along one axis and a number along another.
 
     Source:
         `keras.layers.Conv2DTranspose`, Keras 3.15.
@@ -177,9 +182,10 @@ def keras_arguments(
             f"keras_arguments: stride {call.of('stride')} with dilation {call.of('dilation')} cannot be expressed by Keras' "
             "layers, which refuse both together. Use keras.ops.conv_transpose, or unconv.ops.keras_conv_transpose."
         )
-    ways = [keras_ways(axis, n, large) for (axis, large), n in zip(call.sides, call.small, strict=True)]
+    # All axes share one padding, and output_padding is None for all of them or a number for each.
+    settings = [keras_ways(axis, n, large) for (axis, large), n in zip(call.sides, call.small, strict=True)]
     for name in ("valid", "same"):
-        options = [way.get(name, []) for way in ways]
+        options = [setting.get(name, []) for setting in settings]
         numbers = [[option for option in choice if option is not None] for choice in options]
         inferred = all(None in choice for choice in options)
         if inferred or all(numbers):
@@ -208,10 +214,10 @@ def onnx_arguments(
     data_format: str | None = None,
     dilations: Any = None,
 ) -> OnnxArguments:
-    """Return the attributes with which ONNX' ConvTranspose computes what these arguments mean to TensorFlow.
+    """Return the attributes with which ONNX' ConvTranspose computes what TensorFlow computes from these arguments.
 
-    Every call can be expressed, by `pads` and `output_padding`; the attribute `output_shape` splits an odd
-    padding the other way and would shift the result. ONNX wants the channels first.
+    Every call can be expressed by `pads` and `output_padding`. The attribute `output_shape` is not used: it splits an odd
+    padding the other way and would shift the result. ONNX has the channels first.
 
     Args:
         As for `torch_arguments`.
@@ -239,17 +245,17 @@ def onnx_arguments(
 
 
 def keras_ways(axis: Axis, n: int, large: int) -> dict[str, list[int | None]]:
-    """List Keras' paddings, each with its output_paddings, by which `n` samples lead to these `large` along one axis.
+    """Return Keras' paddings, each with the output_paddings that lead from `n` samples to `large` along one axis.
 
-    The padding before the first sample says where the result lies, and its length where it ends.
+    Two settings agree where the padding before the first sample is the same, which fixes the start, and so is the length.
     """
-    ways: dict[str, list[int | None]] = {}
+    settings: dict[str, list[int | None]] = {}
     for name, padding in (("valid", (0, 0)), ("same", None)):
-        known = Axis(axis.kernel, axis.stride, padding, axis.dilation)
-        if known.small(large) == n and known.pads(large)[0] == axis.pads(large)[0]:
+        candidate = Axis(axis.kernel, axis.stride, padding, axis.dilation)
+        if candidate.small(large) == n and candidate.pads(large)[0] == axis.pads(large)[0]:
             options: list[int | None] = [None, *range(axis.stride)]
-            ways[name] = [option for option in options if keras_length(known, n, option) == large]
-    return ways
+            settings[name] = [option for option in options if keras_length(candidate, n, option) == large]
+    return settings
 
 
 @dataclass(frozen=True)
@@ -279,7 +285,7 @@ class _Call:
 def _read(
     where: str, input: Any, filters: Any, output_shape: Any, strides: Any, padding: Any, data_format: str | None, dilations: Any
 ) -> _Call:
-    input, output_shape = _closed(shape_of(input), output_shape)
+    input, output_shape = _fill_open_batch(shape_of(input), output_shape)
     samples, kernel = integers(where, "input", input), integers(where, "filters", shape_of(filters), least=1)
     if data_format is None and len(samples) in (3, 4, 5):
         data_format = FORMATS[len(samples) - 3]
@@ -296,8 +302,8 @@ def _read(
     return _Call(axes, layout.size(samples), size, samples[layout.channel], kernel[-2], layout.channel != 1)
 
 
-def _closed(input: Any, output_shape: Any) -> tuple[Any, Any]:
-    """Put a number for a batch that is left open, on which nothing depends: the other shape's, or 1."""
+def _fill_open_batch(input: Any, output_shape: Any) -> tuple[Any, Any]:
+    """Replace a batch that is left open by the other shape's, or by 1; no result depends on it."""
     shapes = [
         list(shape) if isinstance(shape, (list, tuple)) or hasattr(shape, "rank") else shape for shape in (input, output_shape)
     ]
@@ -311,5 +317,5 @@ def _closed(input: Any, output_shape: Any) -> tuple[Any, Any]:
 
 
 def _is_open(batch: Any) -> bool:
-    """Say whether it is None, -1 or a name, as Keras, TensorFlow and ONNX write a batch of any length."""
+    """Return whether the batch is None, -1 or a name, as Keras, TensorFlow and ONNX write a batch of any length."""
     return batch is None or isinstance(batch, str) or (type(batch) is int and batch == -1)

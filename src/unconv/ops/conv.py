@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from unconv.axis import Axis
-from unconv.errors import ShapeError
+from unconv.errors import ShapeError, counted
 from unconv.ops.arguments import Layout, axes_of, counts, layout_of, other_channels
 from unconv.ops.kernels.direct import convolve
 from unconv.ops.spatial import cut, nothing
@@ -33,20 +33,20 @@ def conv2d(
 
     Args:
         input: (N, H, W, C), or (N, C, H, W) with data_format "NCHW"; floating, or int32, whose sums wrap as TensorFlow's.
-        filters: [kernel height, kernel width, in, out], of the same type, except under autocast. Where `in` is a part of C, the
-            channels are convolved in C / in groups.
-        strides: one number, one a spatial axis, or one an axis with 1 for batch and channels.
+        filters: [kernel height, kernel width, in, out], of the same type, except under autocast. Where `in` is smaller than C
+            and divides it, this is a grouped convolution with C / in groups.
+        strides: one number for all axes, one for each spatial axis, or one for each axis with 1 for batch and channels.
         padding: "SAME" makes ceil(size / stride) windows and puts the odd padded sample at the end;
             "VALID" pads nothing; or pairs (before, after) for each axis.
         dilations: samples from one tap of the kernel to the next, written as `strides`; None is 1.
 
     Returns:
-        (N, H', W', out), or with the channels first, as they came. Empty where the kernel is a little too
-        long for the picture.
+        (N, H', W', out), or channels first if the input is. Empty where the kernel is too long for the picture by less
+        than two strides.
 
     Raises:
         ShapeError: sizes or settings that do not fit.
-        DtypeError: no tensors, arrays or lists of numbers, or not of one such type and device.
+        DtypeError: an argument that is not a tensor, an array or a list of numbers; or two of different types or devices.
 
     Source:
         `tf.nn.conv2d`, TensorFlow 2.21.
@@ -71,9 +71,9 @@ def conv3d(
 def depthwise_conv2d(
     input: Values, filters: Values, strides: Any, padding: Any, data_format: str = "NHWC", dilations: Any = (1, 1)
 ) -> Tensor:
-    """Convolve every channel with kernels of its own.
+    """Convolve each channel with its own kernels (depthwise convolution).
 
-    Stride and dilation may both exceed 1, which TensorFlow computes wrongly.
+    Stride and dilation may both exceed 1, a case that TensorFlow computes wrongly.
 
     Args:
         input: (N, H, W, C), or (N, C, H, W) with data_format "NCHW"; as for `conv2d`.
@@ -104,15 +104,15 @@ def refuse_other_depth(where: str, filters: Tensor, channels: int) -> None:
     """Refuse depthwise filters that do not have a kernel for each channel."""
     if filters.shape[2] != channels:
         raise ShapeError(
-            f"{where}: filters {tuple(filters.shape)} are for {filters.shape[2]} channels, axis 2, but there are {channels}. "
-            "Pass filters [kernel height, kernel width, channels, multiplier]."
+            f"{where}: filters {tuple(filters.shape)} are for {counted(filters.shape[2], 'channel')} (axis 2), but the input "
+            f"has {channels}. Pass filters [kernel height, kernel width, channels, multiplier]."
         )
 
 
 def refuse_empty_filters(where: str, filters: Tensor) -> None:
-    """Refuse filters without a tap, or without a channel on either side."""
+    """Refuse filters without taps, input channels or output channels."""
     if 0 in filters.shape:
-        raise ShapeError(f"{where}: filters is {tuple(filters.shape)}; no axis may be 0. Pass filters with values.")
+        raise ShapeError(f"{where}: filters is {tuple(filters.shape)}; no length may be 0. Pass filters with values.")
 
 
 def _conv(where: str, input: Values, filters: Values, strides: Any, padding: Any, layout: Layout, dilations: Any) -> Tensor:
@@ -122,8 +122,8 @@ def _conv(where: str, input: Values, filters: Values, strides: Any, padding: Any
     channels, (depth, out) = input.shape[layout.channel], filters.shape[-2:]
     if channels % depth or out % max(channels // depth, 1) or not channels:
         raise ShapeError(
-            f"{where}: the input has {channels} channels, {tuple(input.shape)} in {layout.name}, but filters "
-            f"{tuple(filters.shape)} take {depth} (axis -2) and make {out} (axis -1). "
+            f"{where}: the input has {counted(channels, 'channel')}, {tuple(input.shape)} in {layout.name}, but filters "
+            f"{tuple(filters.shape)} take {depth} (axis -2) and give {out} (axis -1). "
             + other_channels(layout, input.shape, filters.shape)
         )
     return _windows(where, input, filters.movedim((-1, -2), (0, 1)), axes, layout, groups=channels // depth)
@@ -140,14 +140,14 @@ def _windows(where: str, input: Tensor, weight: Tensor, axes: Sequence[Axis], la
 
 
 def _torch_conv(planes: Tensor, weight: Tensor, axes: Sequence[Axis], groups: int) -> Tensor:
-    """Convolve (N, C, samples..) by torch.
+    """Convolve (N, C, samples..) with torch's own kernels.
 
-    With a stride along the last axis, one window there, and a single channel that lies last in memory, oneDNN 3.12 (torch
-    2.14, AVX-512) reads and writes beside its tensors; without the stride, which means nothing then, it does not.
+    oneDNN 3.12 (torch 2.14, AVX-512) reads and writes outside its tensors where the last axis has a stride and one window,
+    and a single channel lies last in memory. With one window a stride means nothing, and without it oneDNN is right.
     """
     if len(axes) == 1:  # along one axis torch copies what is not channels first; along two it does not
         return _torch_conv(planes.unsqueeze(2), weight.unsqueeze(2), (Axis(1), *axes), groups).squeeze(2)
-    axes, seen = zip(*(axis.unstrided(n) for axis, n in zip(axes, planes.shape[2:], strict=True)), strict=True)
-    pads = [axis.pads(n) for axis, n in zip(axes, seen, strict=True)]
+    axes, visible = zip(*(axis.unstrided(n) for axis, n in zip(axes, planes.shape[2:], strict=True)), strict=True)
+    pads = [axis.pads(n) for axis, n in zip(axes, visible, strict=True)]
     strides, dilations = [axis.stride for axis in axes], [axis.dilation for axis in axes]
-    return convolve(cut(planes, [0] * len(axes), seen), weight, pads, strides, dilations, groups)
+    return convolve(cut(planes, [0] * len(axes), visible), weight, pads, strides, dilations, groups)

@@ -1,6 +1,6 @@
 """Transposed convolution as TensorFlow means it: the adjoint of the convolution with the same settings.
 
-It gives back the shape, not the values: an adjoint is not an inverse.
+It restores the shape, not the values: an adjoint is not an inverse.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 from torch import Tensor
 
 from unconv.axis import Axis
-from unconv.errors import ShapeError
+from unconv.errors import ShapeError, counted
 from unconv.ops.adjoint import adjoint
 from unconv.ops.arguments import (
     Layout,
@@ -39,9 +39,9 @@ def conv1d_transpose(
     dilations: Any = None,
     name: str | None = None,
 ) -> Tensor:
-    """Apply the adjoint of `conv1d` to (N, W, C) and filters [kernel, out, in]; otherwise as `conv2d_transpose`."""
+    """Return the transposed convolution of (N, W, C) with filters [kernel, out, in]; otherwise as `conv2d_transpose`."""
     layout = layout_of("conv1d_transpose", data_format, 1)
-    return _transposed("conv1d_transpose", input, filters, output_shape, strides, padding, layout, dilations)
+    return _conv_transpose("conv1d_transpose", input, filters, output_shape, strides, padding, layout, dilations)
 
 
 @takes_old_names(value="input", filter="filters")
@@ -55,26 +55,25 @@ def conv2d_transpose(
     dilations: Any = None,
     name: str | None = None,
 ) -> Tensor:
-    """Apply the adjoint of `conv2d` with the same filters and settings: from its result's shape back to `output_shape`.
+    """Return the transposed convolution of `input`: the adjoint of `conv2d` with the same filters and settings.
 
-    Several sizes lead to one size under a strided convolution, so `output_shape` must say which is
-    meant. Under "SAME" another size also shifts the result, because the padding is computed from it.
+    A strided convolution takes several sizes to the same size, so `output_shape` must say which of them is meant. Under
+    "SAME" another size also shifts the result, because the padding is computed from it.
 
     Args:
         input: (N, H, W, in), or (N, in, H, W) with data_format "NCHW"; floating, or int32, as for `conv2d`.
-        filters: [kernel height, kernel width, out, in], of the same type, except under autocast: out before in, as in the
-            convolution that this one is the adjoint of.
-        output_shape: (N, H', W', out) in the order of `data_format`; `legal_output_sizes` tells which are
-            possible.
+        filters: [kernel height, kernel width, out, in], of the same type, except under autocast. `out` comes before
+            `in`: these are the same filters as the convolution's.
+        output_shape: (N, H', W', out) in the order of `data_format`; `legal_output_sizes` lists the possible ones.
         strides, padding, dilations: those of the convolution, as for `conv2d`.
-        name: ignored; TensorFlow has it.
+        name: ignored, and taken because TensorFlow has it.
 
     Returns:
         A tensor of `output_shape`.
 
     Raises:
-        ShapeError: sizes or settings that do not fit; an impossible size is named with its axis, with all
-            sizes that are possible and the formula.
+        ShapeError: sizes or settings that do not fit. For an impossible size, the message names its axis, all possible
+            sizes and their formula.
         DtypeError: as `conv2d`.
 
     Source:
@@ -88,7 +87,7 @@ def conv2d_transpose(
         tensor([ 10., 102.,  20., 203.,  30.])
     """
     layout = layout_of("conv2d_transpose", data_format, 2)
-    return _transposed("conv2d_transpose", input, filters, output_shape, strides, padding, layout, dilations)
+    return _conv_transpose("conv2d_transpose", input, filters, output_shape, strides, padding, layout, dilations)
 
 
 @takes_old_names(value="input", filter="filters")
@@ -102,9 +101,9 @@ def conv3d_transpose(
     dilations: Any = None,
     name: str | None = None,
 ) -> Tensor:
-    """Apply the adjoint of `conv3d` to (N, D, H, W, C) and filters [kernel.., out, in]; otherwise as `conv2d_transpose`."""
+    """Return the transposed convolution of (N, D, H, W, C), filters [kernel.., out, in]; otherwise as `conv2d_transpose`."""
     layout = layout_of("conv3d_transpose", data_format, 3)
-    return _transposed("conv3d_transpose", input, filters, output_shape, strides, padding, layout, dilations)
+    return _conv_transpose("conv3d_transpose", input, filters, output_shape, strides, padding, layout, dilations)
 
 
 @takes_old_names(filter="filters")
@@ -117,7 +116,7 @@ def depthwise_conv2d_backprop_input(
     data_format: str = "NHWC",
     dilations: Any = None,
 ) -> Tensor:
-    """Apply the adjoint of `depthwise_conv2d` with the same filters and settings.
+    """Return the transposed depthwise convolution: the adjoint of `depthwise_conv2d` with the same filters and settings.
 
     Args:
         input_sizes: (N, H, W, C) of the convolution's input, in the order of `data_format`.
@@ -143,20 +142,22 @@ def depthwise_conv2d_backprop_input(
     channels, multiplier = filters.shape[2:]
     refuse_other_depth(where, filters, shape[layout.channel])
     if out_backprop.shape[layout.channel] != channels * multiplier:
+        words = counted(out_backprop.shape[layout.channel], "channel")
         raise ShapeError(
-            f"{where}: out_backprop has {out_backprop.shape[layout.channel]} channels, {tuple(out_backprop.shape)} in "
-            f"{layout.name}, but filters {tuple(filters.shape)} make {channels} × {multiplier} = {channels * multiplier}. "
+            f"{where}: out_backprop has {words}, {tuple(out_backprop.shape)} in {layout.name}, but filters "
+            f"{tuple(filters.shape)} give {channels} × {multiplier} = {channels * multiplier}. "
             "Pass the filters of the convolution being reversed."
         )
     refuse_other_batch(where, "input_sizes", shape, "out_backprop", out_backprop.shape)
     size = legal_size(where, "input_sizes", layout, axes, layout.size(out_backprop.shape), shape)
+    # A depthwise convolution is a grouped one with a group for each channel; torch's weight is (C M, 1, kernel..).
     weight = filters.permute(2, 3, 0, 1).reshape(-1, 1, *filters.shape[:2])
     planes = layout.channels_first(out_backprop)
     taps = multiplier * prod(weight.shape[2:])
     return layout.back(by_parts(where, lambda y, w: adjoint(y, w, axes, size, groups=channels), planes, weight, taps))
 
 
-def _transposed(
+def _conv_transpose(
     where: str,
     input: Values,
     filters: Values,
@@ -175,7 +176,7 @@ def _transposed(
 def transposed(
     where: str, input: Tensor, filters: Tensor, axes: Sequence[Axis], shape: Sequence[int], layout: Layout
 ) -> Tensor:
-    """Compute the transposed convolution to `shape`, once its settings are read; refuse what does not fit."""
+    """Return the transposed convolution of size `shape` from settings that are read already; refuse what does not fit."""
     size = transposed_size(where, layout, axes, input.shape, filters.shape, shape)
     weight = filters.movedim((-1, -2), (0, 1))
     planes, taps = layout.channels_first(input), weight.shape[0] * prod(weight.shape[2:])

@@ -1,4 +1,4 @@
-"""Where maxima came from, in TensorFlow's count and in torch's; and the signs by which the two are told apart."""
+"""Indices of maxima as TensorFlow and as torch count them, and a check that tells the two apart."""
 
 from __future__ import annotations
 
@@ -8,33 +8,34 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from unconv.errors import DtypeError, ShapeError
+from unconv.errors import DtypeError, ShapeError, counted
 from unconv.ops.arguments import FORMATS, Layout, layout_of, refuse_no_truth, shape_argument
 from unconv.ops.spatial import traced
 from unconv.ops.values import Values, as_tensors
 
-_SAMPLE = 2**10  # indices that are looked at; torch's would all have to fit by chance
+_SAMPLE = 2**10  # indices that are checked; torch's would pass only if all of them fitted by chance
 
 
 def from_torch_indices(
     indices: Values, output_shape: Any = None, include_batch_in_index: bool = False, data_format: str | None = None
 ) -> Tensor:
-    """Turn the indices of torch's max pools into those of `max_pool_with_argmax`.
+    """Return the indices of torch's max pools as `max_pool_with_argmax` counts them.
 
-    torch counts within one channel, y W + x; TensorFlow through all channels of an image, (y W + x) C + c.
+    torch counts within one channel, y W + x; TensorFlow counts through all channels of an image, (y W + x) C + c.
 
     Args:
         indices: (N, C, h, w) as `F.max_pool2d(.., return_indices=True)` gives them, or one or three spatial axes.
-        output_shape: of the picture that was pooled, in the order of `data_format`; needed only to count through the batch.
-        include_batch_in_index: count through the whole batch.
+        output_shape: the shape of the picture that was pooled, in the order of `data_format`; needed only to count through
+            the batch.
+        include_batch_in_index: count through the entire batch.
         data_format: the order of the result; None is the one with channels last.
 
     Returns:
         (N, h, w, C), or with the channels first; int64.
 
     Raises:
-        ShapeError: not so many axes; no `output_shape` where the batch counts.
-        DtypeError: no integers.
+        ShapeError: another number of axes, or an `output_shape` that does not fit.
+        DtypeError: indices that are not integers, or no `output_shape` with `include_batch_in_index`.
 
     Example:
         >>> _, indices = torch.nn.functional.max_pool2d(torch.arange(32.).reshape(1, 2, 4, 4), 2, return_indices=True)
@@ -44,29 +45,29 @@ def from_torch_indices(
     """
     where = "from_torch_indices"
     indices, layout = _read(where, "indices", indices, data_format)
-    counted = _counted(where, layout, output_shape, include_batch_in_index, indices.shape[1])
-    ahead = [1] * layout.axes
+    per_image = _samples_per_image(where, layout, output_shape, include_batch_in_index, indices.shape[1])
+    ones = [1] * layout.axes
     channels = indices.shape[1]
-    argmax = indices.long() * channels + torch.arange(channels, device=indices.device).view(-1, *ahead)
-    if counted is not None:
-        argmax = argmax + torch.arange(indices.shape[0], device=indices.device).view(-1, 1, *ahead) * counted
+    argmax = indices.long() * channels + torch.arange(channels, device=indices.device).view(-1, *ones)
+    if per_image is not None:
+        argmax = argmax + torch.arange(indices.shape[0], device=indices.device).view(-1, 1, *ones) * per_image
     return layout.back(argmax)
 
 
 def to_torch_indices(
     argmax: Values, output_shape: Any = None, include_batch_in_index: bool = False, data_format: str | None = None
 ) -> Tensor:
-    """Turn the indices of `max_pool_with_argmax` into those that `torch.nn.MaxUnpool2d` takes.
+    """Return the indices of `max_pool_with_argmax` as `torch.nn.MaxUnpool2d` takes them.
 
     Args:
         argmax: (N, h, w, C), or with the channels first, as `max_pool_with_argmax` gives it; one or three spatial axes too.
-        output_shape, include_batch_in_index, data_format: as for `from_torch_indices`; what was told to the pool.
+        output_shape, include_batch_in_index, data_format: as for `from_torch_indices`, and as the pool had them.
 
     Returns:
         (N, C, h, w), int64, an index y W + x within one channel.
 
     Raises:
-        ShapeError, DtypeError: as `from_torch_indices`; also for indices that cannot be that pool's.
+        ShapeError, DtypeError: as `from_torch_indices`, and for indices that cannot come from such a pool.
 
     Example:
         >>> _, argmax = max_pool_with_argmax(torch.arange(32.).reshape(1, 4, 4, 2), 2, 2, "VALID")
@@ -77,70 +78,70 @@ def to_torch_indices(
     where = "to_torch_indices"
     argmax, layout = _read(where, "argmax", argmax, data_format)
     planes = layout.channels_first(argmax)
-    counted = _counted(where, layout, output_shape, include_batch_in_index, planes.shape[1])
-    refuse_foreign(where, layout, argmax, counted)
+    per_image = _samples_per_image(where, layout, output_shape, include_batch_in_index, planes.shape[1])
+    refuse_foreign(where, layout, argmax, per_image)
     planes = planes.long()
-    return (planes if counted is None else planes % counted) // planes.shape[1]
+    return (planes if per_image is None else planes % per_image) // planes.shape[1]
 
 
-def refuse_foreign(where: str, layout: Layout, argmax: Tensor, counted: int | None) -> None:
-    """Refuse indices that point into other channels, or other images, than they stand in: another pool's, or torch's.
+def refuse_foreign(where: str, layout: Layout, argmax: Tensor, per_image: int | None) -> None:
+    """Refuse indices that point into another channel or image than their own, as torch's or another pool's do.
 
-    About a thousand are looked at, from all over; none where there are no values.
+    About a thousand are checked, spread over all of them; none where values cannot be read.
 
     Args:
         argmax: in the order of `layout`.
-        counted: the samples of an image, where indices count through the batch.
+        per_image: the number of samples of an image where indices count through the batch, otherwise None.
     """
     channels = argmax.shape[layout.channel]
-    if not argmax.numel() or traced(argmax) or (channels == 1 and counted is None):
+    if not argmax.numel() or traced(argmax) or (channels == 1 and per_image is None):
         return
     positions = argmax.numel() // channels
     step = max(1, argmax.numel() // _SAMPLE)
-    chosen = slice((positions - 1) % step, None, step)  # with the last one, which is the last image's
-    seen = _rows(layout.channels_last(argmax), chosen)
-    own = torch.arange(channels, device=argmax.device).expand_as(seen)
-    if not torch.equal(seen % channels, own):
-        raise ShapeError(f"{where}: {_other_channel(layout, seen, seen % channels != own)}")
-    if counted is None:
+    sample = slice((positions - 1) % step, None, step)  # ends at the last position, in the last image
+    checked = _rows(layout.channels_last(argmax), sample)
+    own = torch.arange(channels, device=argmax.device).expand_as(checked)
+    if not torch.equal(checked % channels, own):
+        raise ShapeError(f"{where}: {_other_channel(layout, checked, checked % channels != own)}")
+    if per_image is None:
         return
-    images = torch.arange(positions, device=argmax.device)[chosen] // (positions // argmax.shape[0])
-    beside = seen // counted != images[:, None]
-    if bool(beside.any()):
-        raise ShapeError(f"{where}: {_other_image(seen, images, beside, counted)}")
+    image_numbers = torch.arange(positions, device=argmax.device)[sample] // (positions // argmax.shape[0])
+    misplaced = checked // per_image != image_numbers[:, None]
+    if bool(misplaced.any()):
+        raise ShapeError(f"{where}: {_other_image(checked, image_numbers, misplaced, per_image)}")
 
 
-def _rows(last: Tensor, chosen: slice) -> Tensor:
-    """Return some positions of (N, samples.., C), all channels of each, without a copy of the others."""
-    if last.is_contiguous():
-        return last.view(-1, last.shape[-1])[chosen].long()
-    places: list[Tensor] = []
-    rest = torch.arange(last.numel() // last.shape[-1], device=last.device)[chosen]
-    for length in reversed(last.shape[:-1]):
-        places.insert(0, rest % length)
+def _rows(values: Tensor, sample: slice) -> Tensor:
+    """Return all channels of some positions of (N, samples.., C), without copying the others."""
+    if values.is_contiguous():
+        return values.view(-1, values.shape[-1])[sample].long()
+    index: list[Tensor] = []
+    rest = torch.arange(values.numel() // values.shape[-1], device=values.device)[sample]
+    for length in reversed(values.shape[:-1]):
+        index.insert(0, rest % length)
         rest = rest // length
-    return last[tuple(places)].long()
+    return values[tuple(index)].long()
 
 
-def _other_channel(layout: Layout, seen: Tensor, other: Tensor) -> str:
-    torch_s = f'argmax, data_format="{layout.name}"' if layout.channel == 1 else "argmax.movedim(-1, 1)"
-    row, channel = other.nonzero()[0].tolist()
-    index, channels = int(seen[row, channel]), seen.shape[1]
+def _other_channel(layout: Layout, checked: Tensor, misplaced: Tensor) -> str:
+    argument = f'argmax, data_format="{layout.name}"' if layout.channel == 1 else "argmax.movedim(-1, 1)"
+    row, channel = misplaced.nonzero()[0].tolist()
+    index, channels = int(checked[row, channel]), checked.shape[1]
     return (
-        f"argmax holds {index} in channel {channel}, but an index there is (y W + x) {channels} + {channel}, and {index} is "
-        f"of channel {index % channels}. Pass the argmax of max_pool_with_argmax; where torch made it, which counts within one "
-        f"channel, from_torch_indices({torch_s})."
+        f"argmax holds {index} in channel {channel}, but an index there is (y W + x) {channels} + {channel}, and {index} "
+        f"points to channel {index % channels}. Pass the argmax of max_pool_with_argmax. If it is torch's, which counts within "
+        f"one channel, pass from_torch_indices({argument})."
     )
 
 
-def _other_image(seen: Tensor, images: Tensor, beside: Tensor, counted: int) -> str:
-    row, channel = beside.nonzero()[0].tolist()
-    image = int(images[row])
-    remedy = "include_batch_in_index=False, as it was for the pool"
+def _other_image(checked: Tensor, image_numbers: Tensor, misplaced: Tensor, per_image: int) -> str:
+    row, channel = misplaced.nonzero()[0].tolist()
+    image = int(image_numbers[row])
+    remedy = "include_batch_in_index=False, as for the pool"
     return (
-        f"argmax holds {int(seen[row, channel])} for image {image}, but with include_batch_in_index=True its indices run from "
-        f"{image * counted} to {(image + 1) * counted - 1}. "
-        f"Pass {remedy if int(seen.max()) < counted else 'the shape of the picture that was pooled'}."
+        f"argmax holds {int(checked[row, channel])} for image {image}, but with include_batch_in_index=True its indices run "
+        f"from {image * per_image} to {(image + 1) * per_image - 1}. "
+        f"Pass {remedy if int(checked.max()) < per_image else 'the shape of the picture that was pooled'}."
     )
 
 
@@ -151,21 +152,22 @@ def _read(where: str, name: str, indices: Any, data_format: Any) -> tuple[Tensor
     layout = layout_of(where, FORMATS[min(max(indices.ndim - 3, 0), 2)] if data_format is None else data_format)
     if indices.ndim != len(layout.name):
         raise ShapeError(
-            f"{where}: {name} has {indices.ndim} axes, {tuple(indices.shape)}, but {len(layout.name)} were needed, for "
+            f"{where}: {name} has {indices.ndim} ax{'is' if indices.ndim == 1 else 'es'}, {tuple(indices.shape)}, but "
+            f"{len(layout.name)} were needed, for "
             f"{layout.name}. Pass them with their batch and channels."
         )
     return indices, layout
 
 
-def _counted(where: str, layout: Layout, output_shape: Any, include_batch_in_index: Any, channels: int) -> int | None:
-    """Return the samples of an image, where indices count through the batch."""
+def _samples_per_image(where: str, layout: Layout, output_shape: Any, include_batch_in_index: Any, channels: int) -> int | None:
+    """Return the number of samples of an image where indices count through the batch, otherwise None."""
     refuse_no_truth(where, "include_batch_in_index", include_batch_in_index)
     if not include_batch_in_index:
         return None
     shape = shape_argument(where, "output_shape", output_shape, layout)
     if shape[layout.channel] != channels or 0 in shape:
         raise ShapeError(
-            f"{where}: output_shape is {tuple(shape)}, but the indices have {channels} channels (axis {layout.channel} of "
-            f"{layout.name}), and no length may be 0. Pass the shape of what was pooled."
+            f"{where}: output_shape is {tuple(shape)}, but the indices have {counted(channels, 'channel')} (axis "
+            f"{layout.channel} of {layout.name}), and no length may be 0. Pass the shape of the picture that was pooled."
         )
     return prod(shape[1:])

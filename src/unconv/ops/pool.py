@@ -1,4 +1,4 @@
-"""Pools as TensorFlow means them: padding is never a maximum and never counted in an average."""
+"""Pooling as TensorFlow means it: padding is never a maximum and never counted in an average."""
 
 from __future__ import annotations
 
@@ -43,34 +43,34 @@ def max_pool_with_argmax(
     output_dtype: torch.dtype | str = torch.int64,
     include_batch_in_index: bool = False,
 ) -> tuple[Tensor, Tensor]:
-    """Return the maximum of each window, and where in the input it was.
+    """Return the maximum of each window and its index in the input (max pooling with argmax).
 
-    Of equal samples the first in row-major order is taken. As in TensorFlow, NaN is passed over, unless it
-    is a window's first sample, which it then stays.
+    Among equal samples the first in row-major order wins. As in TensorFlow, NaN is skipped, except where it is a window's
+    first sample: there the result is NaN.
 
     Args:
-        input: (N, H, W, C), floating or whole numbers of any type; with another `data_format` (N, C, H, W), or one or three
+        input: (N, H, W, C), floating or integers of any type; with another `data_format` (N, C, H, W), or one or three
             spatial axes.
-        ksize, strides: one number, one a spatial axis, or one an axis with 1 for batch and channels.
-        padding: "SAME", "VALID" or pairs (before, after), each below the window.
-        output_dtype: of the indices, torch.int64 or torch.int32.
-        include_batch_in_index: count the indices through the whole batch.
+        ksize, strides: one number for all axes, one for each spatial axis, or one for each axis with 1 for batch and
+            channels.
+        padding: "SAME", "VALID" or pairs (before, after), each smaller than the window.
+        output_dtype: the type of the indices, torch.int64 or torch.int32.
+        include_batch_in_index: count the indices through the entire batch.
 
     Returns:
-        (output, argmax), both (N, H', W', C) in the order of `data_format`. An index counts the samples of
-        one image with its channels last, whatever the layout: (y W + x) C + c; and b H W C more with
-        `include_batch_in_index`.
+        (output, argmax), both (N, H', W', C) in the order of `data_format`. An index counts the samples of one image with
+        its channels last, whatever the layout: (y W + x) C + c. With `include_batch_in_index`, b H W C is added.
 
     Raises:
         ShapeError: sizes or settings that do not fit; more samples than the indices' type can count.
-        DtypeError: no numbers, or complex ones; an `output_dtype` of no integers.
+        DtypeError: an input that is not real numbers, or another `output_dtype`.
 
     Source:
         `tf.nn.max_pool_with_argmax`, TensorFlow 2.21, on the CPU.
 
     Example:
         >>> image = torch.tensor([1., 4., 3., 2.]).reshape(1, 2, 2, 1)
-        >>> [found.item() for found in max_pool_with_argmax(image, 2, 2, "VALID")]
+        >>> [tensor.item() for tensor in max_pool_with_argmax(image, 2, 2, "VALID")]
         [4.0, 1]
     """
     where = "max_pool_with_argmax"
@@ -80,16 +80,17 @@ def max_pool_with_argmax(
     if dtype is None:
         raise DtypeError(f"{where}: output_dtype is {output_dtype}; it must be torch.int32 or torch.int64. Pass one of these.")
     size, channels = layout.size(input.shape), input.shape[layout.channel]
-    counted = prod(size) * channels * (input.shape[0] if include_batch_in_index else 1)
-    if dtype == torch.int32 and counted > 2**31:
-        raise ShapeError(f"{where}: {counted} samples are more than int32 can count. Pass output_dtype=torch.int64.")
+    count = prod(size) * channels * (input.shape[0] if include_batch_in_index else 1)
+    if dtype == torch.int32 and count > 2**31:
+        raise ShapeError(f"{where}: {count} samples are more than int32 can count. Pass output_dtype=torch.int64.")
     shape = layout.shape(input.shape[0], counts(where, layout, axes, size), channels)
     if 0 in shape:
         return nothing(shape, input), input.new_empty(shape, dtype=dtype)
+    # torch's kernels count within one plane, y W + x: `switches` below. TensorFlow's index follows from it and the channel.
     planes = layout.channels_first(input)
-    pooled, switches = _maxima(planes, axes) if input.is_floating_point() else _whole_maxima(planes, axes)
-    line = [-1] + [1] * len(axes)
-    argmax = torch.add(torch.arange(channels, device=input.device).view(line), switches, alpha=channels)
+    pooled, switches = _maxima(planes, axes) if input.is_floating_point() else _integer_maxima(planes, axes)
+    channel_axis = [-1] + [1] * len(axes)
+    argmax = torch.add(torch.arange(channels, device=input.device).view(channel_axis), switches, alpha=channels)
     if include_batch_in_index:
         argmax += (torch.arange(input.shape[0], device=input.device) * (prod(size) * channels)).view(-1, *[1] * (len(axes) + 1))
     return layout.back(pooled), layout.back(argmax.to(dtype))
@@ -103,14 +104,14 @@ def avg_pool1d(input: Values, ksize: Any, strides: Any, padding: Any, data_forma
 
 @takes_old_names(value="input")
 def avg_pool2d(input: Values, ksize: Any, strides: Any, padding: Any, data_format: str = "NHWC") -> Tensor:
-    """Return the average of each window's samples; padding is no sample and does not count.
+    """Return the average of each window's samples (average pooling); padding does not count.
 
     Args:
         input: (N, H, W, C), or (N, C, H, W) with data_format "NCHW"; floating.
         ksize, strides, padding: as for `max_pool_with_argmax`.
 
     Returns:
-        (N, H', W', C), or with the channels first, as they came.
+        (N, H', W', C), or channels first if the input is.
 
     Raises:
         ShapeError, DtypeError: as `max_pool_with_argmax`.
@@ -141,8 +142,8 @@ def _windows(
     for index, axis in zip(layout.spatial, axes, strict=True):
         if axis.padding is not None and max(axis.padding) >= axis.kernel:
             raise ShapeError(
-                f"{where}: padding is {axis.padding} along the {layout.axis_name(index)}, but must be below the window of "
-                f"{axis.kernel}, or some windows would hold no sample. Pad less."
+                f"{where}: padding is {axis.padding} along the {layout.axis_name(index)}, but it must be smaller than the "
+                f"window of {axis.kernel}, or some windows would hold no sample. Pad less."
             )
     return input, layout, axes
 
@@ -159,25 +160,26 @@ def _average(where: str, input: Values, ksize: Any, strides: Any, padding: Any, 
 def _averages(planes: Tensor, axes: Sequence[Axis]) -> Tensor:
     if len(axes) == 1:
         return _averages(planes.unsqueeze(2), (Axis(1), *axes)).squeeze(2)
-    if planes.is_cpu and planes.dtype in (torch.float16, torch.bfloat16):  # torch has no such pool along three axes
+    if planes.is_cpu and planes.dtype in (torch.float16, torch.bfloat16):  # torch pools no half precision along three axes
         return _averages(planes.float(), axes).to(planes.dtype)
     kernel, strides = [axis.kernel for axis in axes], [axis.stride for axis in axes]
-    fitted, before, padding, ceil_mode = _fitted(planes, axes, 0.0)
-    if fitted is planes:
+    padded, before, padding, ceil_mode = _fit_to_torch(planes, axes, 0.0)
+    if padded is planes:
         return _AVERAGES[len(axes)](planes, kernel, strides, padding, ceil_mode, False)
-    averages = _AVERAGES[len(axes)](fitted, kernel, strides)
+    averages = _AVERAGES[len(axes)](padded, kernel, strides)
+    # torch divided by the kernel's full length, TensorFlow divides by the samples that are not padding: one ratio per axis.
     for index, (axis, n, first) in enumerate(zip(axes, planes.shape[2:], before, strict=True)):
-        counted = pool_divisor(axis.small(n), n, axis.kernel, axis.stride, first, False)
-        share = axis.kernel / torch.tensor(counted, dtype=planes.dtype, device=planes.device)
-        averages = averages * share.view(-1, *[1] * (len(axes) - 1 - index))
+        samples = pool_divisor(axis.small(n), n, axis.kernel, axis.stride, first, False)
+        ratio = axis.kernel / torch.tensor(samples, dtype=planes.dtype, device=planes.device)
+        averages = averages * ratio.view(-1, *[1] * (len(axes) - 1 - index))
     return averages
 
 
 def _maxima(planes: Tensor, axes: Sequence[Axis]) -> tuple[Tensor, Tensor]:
     """Return the maxima of (N, C, samples..) and their indices into one plane.
 
-    torch lets NaN win, and loses count where a window holds nothing but minus infinity; where neither occurs, and the
-    sum tells, its answer stands.
+    torch lets NaN win, and returns a wrong index where a window holds nothing except minus infinity. A finite sum of the
+    maxima shows that neither occurred, and then torch's result is returned as it is.
     """
     if len(axes) == 1:
         pooled, switches = _maxima(planes.unsqueeze(2), (Axis(1), *axes))
@@ -189,13 +191,13 @@ def _maxima(planes: Tensor, axes: Sequence[Axis]) -> tuple[Tensor, Tensor]:
     samples = planes.flatten(2)
     with torch.no_grad():
         largest, switches = _torch_maxima(planes.masked_fill(planes.isnan(), -torch.inf), axes)
-        first = _firsts(planes, axes)
-        lost = samples[..., first.flatten()].isnan().view(switches.shape) | (largest == -torch.inf)
-        switches = torch.where(lost, first, switches)
+        first = _first_indices(planes, axes)
+        wrong = samples[..., first.flatten()].isnan().view(switches.shape) | (largest == -torch.inf)
+        switches = torch.where(wrong, first, switches)
     return samples.gather(2, switches.flatten(2)).view(switches.shape), switches
 
 
-def _whole_maxima(planes: Tensor, axes: Sequence[Axis]) -> tuple[Tensor, Tensor]:
+def _integer_maxima(planes: Tensor, axes: Sequence[Axis]) -> tuple[Tensor, Tensor]:
     _, switches = _maxima(in_order(planes), axes)
     largest = signed(planes).flatten(2).gather(2, switches.flatten(2))
     return largest.view(switches.shape).view(planes.dtype), switches
@@ -204,22 +206,22 @@ def _whole_maxima(planes: Tensor, axes: Sequence[Axis]) -> tuple[Tensor, Tensor]
 def _torch_maxima(planes: Tensor, axes: Sequence[Axis]) -> tuple[Tensor, Tensor]:
     """Return torch's own maxima and their indices into one plane."""
     kernel, strides = [axis.kernel for axis in axes], [axis.stride for axis in axes]
-    fitted, before, padding, ceil_mode = _fitted(planes, axes, -torch.inf)
-    pooled, switches = _MAXIMA[len(axes)](fitted, kernel, strides, padding, 1, ceil_mode, True)
-    return pooled, switches if fitted is planes else _moved(switches, fitted.shape[2:], before, planes.shape[2:])
+    padded, before, padding, ceil_mode = _fit_to_torch(planes, axes, -torch.inf)
+    pooled, switches = _MAXIMA[len(axes)](padded, kernel, strides, padding, 1, ceil_mode, True)
+    return pooled, switches if padded is planes else _unpadded_indices(switches, padded.shape[2:], before, planes.shape[2:])
 
 
-def _moved(switches: Tensor, padded: Sequence[int], before: Sequence[int], size: Sequence[int]) -> Tensor:
-    """Turn indices into a padded plane into indices into the plane itself; one of padding becomes the nearest sample's."""
-    moved, pitch = torch.zeros_like(switches), 1
+def _unpadded_indices(switches: Tensor, padded: Sequence[int], before: Sequence[int], size: Sequence[int]) -> Tensor:
+    """Return indices into a padded plane as indices into the plane itself; padding's become those of the nearest sample."""
+    indices, pitch = torch.zeros_like(switches), 1
     for n, first, length in zip(reversed(padded), reversed(before), reversed(size), strict=True):
-        moved += (switches % n - first).clamp(0, length - 1) * pitch
+        indices += (switches % n - first).clamp(0, length - 1) * pitch
         switches, pitch = switches // n, pitch * length
-    return moved
+    return indices
 
 
-def _firsts(planes: Tensor, axes: Sequence[Axis]) -> Tensor:
-    """Return the index of the first sample of each window that is no padding."""
+def _first_indices(planes: Tensor, axes: Sequence[Axis]) -> Tensor:
+    """Return the index of the first sample of each window that is not padding."""
     first = torch.zeros([1] * len(axes), dtype=torch.int64, device=planes.device)
     for index, (axis, n) in enumerate(zip(axes, planes.shape[2:], strict=True)):
         starts = torch.arange(axis.small(n), device=planes.device) * axis.stride - axis.pads(n)[0]
@@ -227,11 +229,12 @@ def _firsts(planes: Tensor, axes: Sequence[Axis]) -> Tensor:
     return first
 
 
-def _fitted(planes: Tensor, axes: Sequence[Axis], fill: float) -> tuple[Tensor, list[int], list[int], bool]:
-    """Have torch's pool see the same windows: (planes, padding by hand before each axis, torch's padding, ceil mode).
+def _fit_to_torch(planes: Tensor, axes: Sequence[Axis], fill: float) -> tuple[Tensor, list[int], list[int], bool]:
+    """Return what makes torch's pool see the same windows: planes, padding added before each axis, torch's padding, ceil mode.
 
-    torch pads both sides alike, by half a kernel at most, and takes no kernel longer than the map; ceil mode makes up for
-    one sample more at the end wherever the stride is not 1.
+    torch pads both sides alike, by half a kernel at most, and takes no kernel that is longer than the map. Ceil mode makes
+    up for one more padded sample at the end wherever the stride is not 1. Only where that is not enough is padding added
+    to the planes, which copies them.
     """
     size = planes.shape[2:]
     pads = [axis.pads(n) for axis, n in zip(axes, size, strict=True)]

@@ -1,4 +1,4 @@
-"""The sizes that a transposed convolution can have."""
+"""The output sizes that a transposed convolution can have."""
 
 from __future__ import annotations
 
@@ -6,27 +6,27 @@ from dataclasses import dataclass
 from typing import Any
 
 from unconv.axis import Axis
-from unconv.errors import ShapeError
+from unconv.errors import ShapeError, counted
 from unconv.ops.arguments import FORMATS, Layout, axes_of, axis_words, integers, layout_of, per_axis
 from unconv.ops.bridges import keras_ways
 
-_MOST = 10_000  # sizes that are listed
+_MOST = 10_000  # the most sizes that are listed
 
 
 def legal_output_sizes(
     input_size: Any, kernel_size: Any, strides: Any = 1, padding: Any = "SAME", dilations: Any = None
 ) -> tuple[range, ...]:
-    """List every size that `output_shape` may have, for each spatial axis.
+    """Return every size that `output_shape` may have, as a range for each spatial axis.
 
     Args:
-        input_size: spatial lengths of the transposed convolution's input, without batch and channels; one
-            number is one axis.
+        input_size: spatial lengths of the transposed convolution's input, without batch and channels; a single number is
+            one axis.
         kernel_size, strides, dilations: one number, or one for each of these axes.
         padding: "SAME", "VALID" or a pair (before, after) for each of these axes.
 
     Returns:
-        A range for each axis, of as many sizes as its stride (fewer where padding takes away all of the smallest): with
-        stride 1 there is no choice.
+        A range for each axis, of as many sizes as its stride, or fewer where padding would remove all samples of the
+        smallest ones. With stride 1 there is only one.
 
     Raises:
         ShapeError: lengths or settings that do not fit.
@@ -48,9 +48,9 @@ class OutputSize:
     Args:
         axis, input, output: "height", and its samples before and after.
         padding: (before, after) of the convolution that is transposed.
-        residual: zeros after everything else: r.
+        residual: r, the number of zeros that come after all other padding.
         torch: (padding, output_padding) of `torch.nn.ConvTranspose2d`.
-        torch_crop: (first, end) of the samples of torch's result to keep.
+        torch_crop: (first, end) of the samples to keep of torch's result.
         keras: (padding, output_padding) of `keras.layers.Conv2DTranspose`; None where it cannot be expressed.
         onnx: (pad before, pad after, output_padding) of ONNX' ConvTranspose.
     """
@@ -69,7 +69,7 @@ class OutputSize:
 def output_sizes(
     input_size: Any, kernel_size: Any, strides: Any = 1, padding: Any = "SAME", dilations: Any = None
 ) -> list[OutputSize]:
-    """List every size that `output_shape` may have, axis by axis, with the settings that lead there in other libraries.
+    """Return every size that `output_shape` may have, axis by axis, with the settings that give it in other libraries.
 
     Args:
         As for `legal_output_sizes`.
@@ -86,13 +86,13 @@ def output_sizes(
     for name, axis, n in zip(names, axes, size, strict=True):
         if not any(axis.legal(n)):
             raise ShapeError(
-                f"output_sizes: along the {name}, {n} samples with {axis_words(axis)} give no size: the padding takes away "
-                "more than there is. Pass less padding."
+                f"output_sizes: along the {name}, {counted(n, 'sample')} with {axis_words(axis)} give no size: the "
+                "padding removes more samples than there are. Pass less padding."
             )
     count = sum(len(axis.legal(n)) for axis, n in zip(axes, size, strict=True))
     if count > _MOST:
         raise ShapeError(
-            f"output_sizes: {count} sizes are possible, but {_MOST} at most are listed. Ask legal_output_sizes for ranges."
+            f"output_sizes: {count} sizes are possible, but at most {_MOST} are listed. Call legal_output_sizes for ranges."
         )
     return [
         _output_size(name, axis, n, large)
@@ -103,17 +103,19 @@ def output_sizes(
 
 
 def _output_size(name: str, axis: Axis, n: int, large: int) -> OutputSize:
-    pads, rest = axis.pads(large), axis.rest(large)
-    padding, more, first = axis.torch_settings(large)
-    ways = [] if axis.stride > 1 and axis.dilation > 1 else keras_ways(axis, n, large).items()
-    keras = next(((way, options[0]) for way, options in ways if options), None)
-    return OutputSize(name, n, large, pads, rest, (padding, more), (first, first + large), keras, (*pads, rest))
+    pads, residual = axis.pads(large), axis.rest(large)
+    padding, output_padding, first = axis.torch_settings(large)
+    settings = [] if axis.stride > 1 and axis.dilation > 1 else keras_ways(axis, n, large).items()
+    keras = next(((keras_padding, options[0]) for keras_padding, options in settings if options), None)
+    return OutputSize(
+        name, n, large, pads, residual, (padding, output_padding), (first, first + large), keras, (*pads, residual)
+    )
 
 
 def sized_axes(
     where: str, input_size: Any, kernel_size: Any, strides: Any, padding: Any, dilations: Any
 ) -> tuple[tuple[int, ...], Layout, tuple[Axis, ...]]:
-    """Read spatial lengths and axes from settings without tensors; the layout is the one with channels last."""
+    """Return spatial lengths, layout and axes, read from settings without tensors; the layout has the channels last."""
     size = integers(where, "input_size", input_size, least=1)
     if len(size) not in (1, 2, 3):
         raise ShapeError(

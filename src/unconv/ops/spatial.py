@@ -1,4 +1,4 @@
-"""Tensors (N, C, samples..) along their spatial axes: a part, zeros at the end, or no values at all."""
+"""Tensors (N, C, samples..) along their spatial axes: cut out a part, add zeros at the end, or make an empty one."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.nn import functional as F
 
-exporting = getattr(torch.compiler, "is_exporting", torch.compiler.is_compiling)  # torch 2.6 knows the latter only
+exporting = getattr(torch.compiler, "is_exporting", torch.compiler.is_compiling)  # torch 2.6 has the latter only
 
 
 def images(planes: Tensor) -> int:
-    """Count the images that a choice or a limit may look at: an exported program takes any number of them, so one there."""
+    """Return the number of images that a choice or a limit may depend on: 1 in an exported program, which takes any number."""
     return 1 if exporting() else planes.shape[0]
 
 
 def traced(*tensors: Tensor) -> bool:
-    """Say whether values cannot be looked at: while compiling, under `vmap`, on meta and fake tensors, in a CUDA graph."""
+    """Return whether values cannot be read: while compiling, under `vmap`, on meta and fake tensors, in a CUDA graph."""
     if torch.compiler.is_compiling() or (tensors[0].is_cuda and torch.cuda.is_current_stream_capturing()):
         return True
     wrapped = torch._C._functorch.is_functorch_wrapped_tensor
@@ -33,13 +33,13 @@ def cut(planes: Tensor, first: Sequence[int], size: Sequence[int]) -> Tensor:
 
 
 def grown(tensor: Tensor, shape: Sequence[int]) -> Tensor:
-    """Fill a tensor up to `shape` with zeros at the end of each axis."""
+    """Return a tensor of `shape`: the given one, with zeros added at the end of each axis."""
     if 0 in shape:  # `F.pad` of torch 2.6 refuses to make an empty axis
         return nothing(shape, tensor)
     return F.pad(tensor, [edge for n, m in zip(reversed(shape), reversed(tensor.shape), strict=True) for edge in (0, n - m)])
 
 
 def nothing(shape: Sequence[int], *sources: Tensor) -> Tensor:
-    """Return a tensor of a shape without values, through which gradients still reach `sources`."""
+    """Return an empty tensor of `shape`, through which gradients still reach `sources`."""
     first, *others = (source.reshape(-1)[:0].reshape(tuple(shape)) for source in sources)
     return sum(others, start=first)

@@ -1,4 +1,4 @@
-"""Pooled values put back: a maximum where it came from, an average copied into its window."""
+"""Unpooling: a maximum goes back to where it came from, an average is copied into its window."""
 
 from __future__ import annotations
 
@@ -41,18 +41,18 @@ def unpool_max(
     duplicates: str = "sum",
     data_format: str | None = None,
 ) -> Tensor:
-    """Send each pooled value to the place its index points at; zero elsewhere.
+    """Return the pooled values, each at the position its index points to, and zeros elsewhere (max unpooling).
 
-    With "sum" this is the adjoint of `max_pool_with_argmax` with its indices frozen: where windows
-    overlap and two values point at one place, they add. With "overwrite" the last one in row-major order
-    stays, so that the values straight from the pool come back unchanged.
+    With "sum" this is the adjoint of `max_pool_with_argmax` with its indices frozen: where windows overlap and two values
+    go to the same position, they add up. With "overwrite" the last one in row-major order stays, so that values straight
+    from the pool come back unchanged.
 
     Args:
-        pooled: (N, h, w, C), floating or whole numbers, or one or three spatial axes; channels first with such a
-            `data_format`.
-        argmax: of the same shape, int64 or int32, as `max_pool_with_argmax` gives it.
-        output_shape: of the picture that was pooled, not a multiple of the pooled one.
-        include_batch_in_index: whether the indices count through the whole batch.
+        pooled: (N, h, w, C), floating or integers, or one or three spatial axes; channels first with a `data_format` that
+            says so.
+        argmax: int64 or int32, of the same shape, as `max_pool_with_argmax` gives it.
+        output_shape: the shape of the picture that was pooled, which need not be a multiple of the pooled one.
+        include_batch_in_index: whether the indices count through the entire batch.
         duplicates: "sum" or "overwrite".
         data_format: the order of all three; None is the one with channels last.
 
@@ -60,11 +60,11 @@ def unpool_max(
         A tensor of `output_shape`.
 
     Raises:
-        ShapeError: shapes that do not fit each other, another `duplicates`, or indices that cannot be such a pool's: of
-            another channel than they stand in, as torch's are (see `from_torch_indices`), or of another image. About
-            a thousand are looked at, and none while compiling or under `vmap`.
-        DtypeError: not numbers, or indices that are not integers.
-        NoSuchUnit: an index outside the output. On a CUDA device the check waits for the device.
+        ShapeError: shapes that do not fit each other, another `duplicates`, or indices that point into another channel
+            than their own, as torch's do (see `from_torch_indices`), or into another image. About a thousand are checked,
+            and none while compiling or under `vmap`.
+        DtypeError: values that are not numbers, or indices that are not integers.
+        NoSuchUnit: an index outside the output. On a CUDA device this check waits for the device.
 
     Source:
         `tf.scatter_nd` on the indices of `tf.nn.max_pool_with_argmax`, TensorFlow 2.21; "overwrite" as
@@ -91,19 +91,19 @@ def unpool_max(
     refuse_foreign(where, layout, argmax, prod(shape[1:]) if include_batch_in_index else None)
     rows = 1 if include_batch_in_index else shape[0]
     samples = layout.channels_last(signed(pooled)).reshape(rows, pooled.numel() // rows)
-    places = layout.channels_last(argmax).reshape(samples.shape).long()
-    room = prod(shape) // rows
-    if not places.is_cpu:
-        _refuse_outside(where, places, room)
+    positions = layout.channels_last(argmax).reshape(samples.shape).long()
+    length = prod(shape) // rows
+    if not positions.is_cpu:
+        _refuse_outside(where, positions, length)
     try:
-        result = _scattered(samples, places, room, duplicates)
-    except RuntimeError:  # on the CPU torch itself looks at every index; elsewhere it would end the process
-        _refuse_outside(where, places, room)
+        result = _scatter(samples, positions, length, duplicates)
+    except RuntimeError:  # on the CPU torch itself checks every index; elsewhere a wrong one would end the process
+        _refuse_outside(where, positions, length)
         raise
     if result.dtype != pooled.dtype:
         result = result.view(pooled.dtype)
-    whole = result.view(shape[0], *layout.size(shape), shape[layout.channel])
-    return layout.back(whole.movedim(-1, 1))
+    output = result.view(shape[0], *layout.size(shape), shape[layout.channel])
+    return layout.back(output.movedim(-1, 1))
 
 
 def unpool_avg(
@@ -115,25 +115,25 @@ def unpool_avg(
     duplicates: str = "sum",
     data_format: str | None = None,
 ) -> Tensor:
-    """Copy each pooled value, undivided, into the window that it came from; zero where there was none.
+    """Return each pooled value copied, undivided, into the window it came from, and zeros elsewhere (average unpooling).
 
-    What a window had in the padding is dropped: under "SAME" the first window may begin before the picture.
-    It is not the adjoint of `avg_pool2d`, which would divide each value by its window's samples.
+    Copies that fall into the padding are dropped: under "SAME" the first window may begin before the picture. This is not
+    the adjoint of `avg_pool2d`, which would divide each value by the number of samples in its window.
 
     Args:
-        pooled: (N, h, w, C), floating, or one or three spatial axes; channels first with such a `data_format`.
-        output_shape: of the picture that was pooled.
+        pooled: (N, h, w, C), floating, or one or three spatial axes; channels first with a `data_format` that says so.
+        output_shape: the shape of the picture that was pooled.
         ksize, strides, padding: those of the pool, as for `avg_pool2d`.
-        duplicates: where windows overlap, "sum" the copies, let the last one in row-major order "overwrite" the
-            others, or take their "mean".
+        duplicates: what to do where windows overlap: "sum" adds up the copies, "overwrite" keeps the last one in row-major
+            order, "mean" averages them.
         data_format: None is the one with channels last.
 
     Returns:
         A tensor of `output_shape`.
 
     Raises:
-        ShapeError: shapes or settings that do not fit; an output size is named with all that are possible.
-        DtypeError: not a floating tensor.
+        ShapeError: shapes or settings that do not fit. For an impossible output size the message lists the possible ones.
+        DtypeError: a `pooled` that is not floating.
 
     Example:
         >>> unpool_avg(torch.tensor([1., 2.]).reshape(1, 2, 1), (1, 4, 1), 3, 3, "SAME").flatten()
@@ -151,7 +151,7 @@ def unpool_avg(
     if 0 in pooled.shape or 0 in shape:
         empty = [min(n, m) for n, m in zip(pooled.shape, shape, strict=True)]
         return grown(nothing(empty, pooled), shape)
-    if duplicates == "mean" and pooled.dtype in (torch.float16, torch.bfloat16):  # the sum may be more than these hold
+    if duplicates == "mean" and pooled.dtype in (torch.float16, torch.bfloat16):  # the sum before dividing may overflow them
         wide = unpool_avg(pooled.float(), shape, ksize, strides, padding, duplicates, data_format)
         return wide.to(pooled.dtype)
     sides = [layout.spatial.index(k) if k in layout.spatial else None for k in range(pooled.ndim)]
@@ -174,9 +174,11 @@ def _layout(where: str, pooled: Any, data_format: str | None) -> Layout:
     return layout_of(where, FORMATS[min(max(getattr(pooled, "ndim", 4) - 3, 0), 2)])
 
 
-def _refuse_unknown(where: str, duplicates: Any, known: Sequence[str]) -> None:
-    if not isinstance(duplicates, str) or duplicates not in known:
-        raise ShapeError(f"{where}: duplicates is {duplicates!r}; it must be one of {', '.join(map(repr, known))}. Pass one.")
+def _refuse_unknown(where: str, duplicates: Any, options: Sequence[str]) -> None:
+    if not isinstance(duplicates, str) or duplicates not in options:
+        raise ShapeError(
+            f"{where}: duplicates is {duplicates!r}, but it must be one of {', '.join(map(repr, options))}. Pass one."
+        )
 
 
 def _refuse_other_indices(where: str, pooled: Tensor, argmax: Any) -> None:
@@ -187,12 +189,12 @@ def _refuse_other_indices(where: str, pooled: Tensor, argmax: Any) -> None:
         )
     if argmax.shape != pooled.shape:
         raise ShapeError(
-            f"{where}: pooled is {tuple(pooled.shape)} but argmax is {tuple(argmax.shape)}; they come from one pooling and "
-            "must match. Pass the argmax of the pooling being reversed."
+            f"{where}: pooled is {tuple(pooled.shape)} but argmax is {tuple(argmax.shape)}; they must match, because they "
+            "come from the same pooling. Pass the argmax of the pooling being reversed."
         )
     if argmax.device != pooled.device:
         raise DtypeError(
-            f"{where}: pooled is on {pooled.device} but argmax on {argmax.device}. Move one to the other's device."
+            f"{where}: pooled is on {pooled.device} but argmax is on {argmax.device}. Move one to the other's device."
         )
 
 
@@ -201,34 +203,34 @@ def _refuse_other_sides(where: str, layout: Layout, pooled: Tensor, shape: Seque
         if shape[index] != pooled.shape[index]:
             raise ShapeError(
                 f"{where}: output_shape is {tuple(shape)}; {shape[index]} for the {layout.axis_name(index)} (axis {index}) "
-                f"must be {pooled.shape[index]}, as in pooled {tuple(pooled.shape)}. Pass the shape of what was pooled."
+                f"must be {pooled.shape[index]}, as in pooled {tuple(pooled.shape)}. Pass the shape of the picture "
+                "that was pooled."
             )
 
 
-def _refuse_outside(where: str, places: Tensor, room: int) -> None:
-    if not places.numel() or traced(places):
+def _refuse_outside(where: str, positions: Tensor, length: int) -> None:
+    if not positions.numel() or traced(positions):
         return
-    low, high = (int(edge) for edge in places.aminmax())
-    if low < 0 or high >= room:
-        remedy = "the shape of the picture that was pooled, and include_batch_in_index as it was for the pool"
-        if low >= 0 and room <= high < room * places.shape[0]:
+    low, high = (int(edge) for edge in positions.aminmax())
+    if low < 0 or high >= length:
+        remedy = "the shape of the picture that was pooled, and include_batch_in_index as for the pool"
+        if low >= 0 and length <= high < length * positions.shape[0]:
             remedy = "include_batch_in_index=True, if they count through the batch, or the shape of the picture that was pooled"
-        raise NoSuchUnit(
-            f"{where}: argmax runs from {low} to {high}, but the output has the places 0 to {room - 1}. Pass {remedy}."
-        )
+        indices = f"the output's indices are 0 to {length - 1}" if length else "the output has no samples"
+        raise NoSuchUnit(f"{where}: argmax runs from {low} to {high}, but {indices}. Pass {remedy}.")
 
 
-def _scattered(samples: Tensor, places: Tensor, room: int, duplicates: str) -> Tensor:
-    """Put the samples of each row at their places among `room`."""
+def _scatter(samples: Tensor, positions: Tensor, length: int, duplicates: str) -> Tensor:
+    """Return rows of `length` samples, each sample of a row at its position."""
     if duplicates == "overwrite":
-        order = torch.arange(places.shape[1], device=places.device).expand_as(places)
-        last = places.new_full((places.shape[0], room), -1).scatter_reduce_(1, places, order, "amax")
-        samples = torch.where(last.gather(1, places) == order, samples, 0)
-    return samples.new_zeros(samples.shape[0], room).scatter_add_(1, places, samples)
+        order = torch.arange(positions.shape[1], device=positions.device).expand_as(positions)
+        last = positions.new_full((positions.shape[0], length), -1).scatter_reduce_(1, positions, order, "amax")
+        samples = torch.where(last.gather(1, positions) == order, samples, 0)
+    return samples.new_zeros(samples.shape[0], length).scatter_add_(1, positions, samples)
 
 
 def _blocks(values: Tensor, positions: Sequence[int], kernels: Sequence[int], strides: Sequence[int]) -> Tensor:
-    """Repeat every value `kernel` times along the axis at each position, and add zeros up to the stride."""
+    """Return every value repeated `kernel` times along each of these axes, with zeros added up to the stride."""
     windows = dict(zip(positions, zip(kernels, strides, strict=True), strict=True))
     sizes, gaps, shape = [], [], []
     for index, n in enumerate(values.shape):
@@ -239,23 +241,25 @@ def _blocks(values: Tensor, positions: Sequence[int], kernels: Sequence[int], st
     refuse_large("unpool_avg", values, [n * max(windows.get(index, (1, 1))) for index, n in enumerate(values.shape)])
     for index in reversed(positions):
         values = values.unsqueeze(index + 1)
-    spread = values.expand(sizes)
+    blocks = values.expand(sizes)
     if any(gaps):
-        spread = F.pad(spread, [edge for gap in reversed(gaps) for edge in (0, gap)])
-    return spread.reshape(shape)
+        blocks = F.pad(blocks, [edge for gap in reversed(gaps) for edge in (0, gap)])
+    return blocks.reshape(shape)
 
 
 def _overlapping(values: Tensor, index: int, axis: Axis, duplicates: str) -> Tensor:
-    """Copy values into windows that may overlap, along one axis; copies along several axes are copies along each.
+    """Return values copied into windows that may overlap, along one axis; several axes are done one after another.
 
-    A window longer than the stride is laid out in layers of one stride, each of which meets no other window's.
+    A window longer than the stride is split into layers of one stride each. Within a layer no two windows overlap, so each
+    layer is one expansion of the values, and the layers are added up.
     """
     small, stride = values.shape[index], axis.stride
     if duplicates == "overwrite":
         tail = values.narrow(index, small - 1, 1)
         first = _blocks(values, [index], [min(axis.kernel, stride)], [stride])
-        more = max(axis.kernel - stride, 0)
-        return torch.cat([first, tail.expand(*(more if i == index else n for i, n in enumerate(tail.shape)))], index)
+        overhang = max(axis.kernel - stride, 0)
+        return torch.cat([first, tail.expand(*(overhang if i == index else n for i, n in enumerate(tail.shape)))], index)
+    # Layer number k holds samples k stride to (k + 1) stride of every window, so it is the values' expansion, k strides later.
     layers = -(-axis.kernel // stride)
     total = None
     for layer in range(layers):
@@ -264,8 +268,8 @@ def _overlapping(values: Tensor, index: int, axis: Axis, duplicates: str) -> Ten
         total = blocks if total is None else total + blocks
     assert total is not None
     if duplicates == "mean":
-        covered = _overlapping(values.new_ones(small), 0, axis, "sum")
-        total = total / covered.clamp(min=1).view(-1, *[1] * (values.ndim - 1 - index))
+        windows = _overlapping(values.new_ones(small), 0, axis, "sum")
+        total = total / windows.clamp(min=1).view(-1, *[1] * (values.ndim - 1 - index))
     return total
 
 

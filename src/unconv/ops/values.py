@@ -1,4 +1,4 @@
-"""Reading the tensors of a call: arrays and lists too, as under autocast, and by TensorFlow 1's names."""
+"""Read the tensors of a call: arrays and lists are accepted too, autocast applies, and so do TensorFlow 1's names."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ _R = TypeVar("_R")
 
 
 def operands(where: str, layout: Layout, **values: Any) -> tuple[Tensor, ...]:
-    """Return what is convolved, as tensors of the layout's rank, of one type and on one device: floating, or int32.
+    """Return the tensors to convolve: of the layout's rank, of one type (floating or int32) and on one device.
 
-    Under autocast float32, bfloat16 and float16 are cast alike, as before torch's own convolutions; float64 stays.
+    Under autocast float32, bfloat16 and float16 are cast, as before torch's own convolutions; float64 stays.
     """
     tensors = as_tensors(where, **values)
     if torch._C._is_any_autocast_enabled():
@@ -39,14 +39,14 @@ def _autocast(tensor: Tensor) -> Tensor:
 
 
 def as_tensors(where: str, **values: Any) -> dict[str, Tensor]:
-    """Return arrays and lists as tensors: of the type and device of the first tensor beside them, where there is one.
+    """Return arrays and lists as tensors, with the type and device of the first tensor among the arguments.
 
-    Otherwise an array keeps its type, and lists are float32 or int32, as in TensorFlow.
+    Without a tensor an array keeps its type, and lists become float32 or int32, as in TensorFlow.
     """
-    found = [value for value in values.values() if isinstance(value, Tensor)]
-    if len(found) == len(values):
+    tensors = [value for value in values.values() if isinstance(value, Tensor)]
+    if len(tensors) == len(values):
         return values
-    like = found[0] if found else None
+    like = tensors[0] if tensors else None
     return {name: value if isinstance(value, Tensor) else _read(where, name, value, like) for name, value in values.items()}
 
 
@@ -64,7 +64,7 @@ def _read(where: str, name: str, value: Any, like: Tensor | None) -> Tensor:
         array = array.astype(np.float32)
     elif listed and array.size and -(2**31) <= array.min() and array.max() < 2**31:
         array = array.astype(np.int32)
-    tensor = torch.tensor(array)  # a copy, which is also right for views, arrays that are read-only and other byte orders
+    tensor = torch.tensor(array)  # a copy: sharing memory with a read-only array would warn
     return tensor if like is None or not (like.is_floating_point() or listed) else tensor.to(like)
 
 
@@ -72,17 +72,17 @@ def _array(where: str, name: str, value: Any) -> Any:
     try:
         array = np.asarray(value)
     except (ValueError, TypeError) as error:
-        raise DtypeError(f"{where}: {name} is no array of numbers: {error}. Pass nested lists of equal lengths.") from error
+        raise DtypeError(f"{where}: {name} is not an array of numbers: {error}. Pass nested lists of equal lengths.") from error
     return np.ascontiguousarray(array, array.dtype.newbyteorder("=")) if array.ndim else array
 
 
 def takes_old_names(**names: str) -> Callable[[Callable[_P, _R]], Callable[_P, _R]]:
-    """Take keywords by the names that TensorFlow 1 has for ours, and ignore those that mean nothing here."""
+    """Return a decorator that also takes keywords by their TensorFlow 1 names, and ignores those that mean nothing here."""
     ignored = ("name", "use_cudnn_on_gpu")
 
     def decorate(function: Callable[_P, _R]) -> Callable[_P, _R]:
         @wraps(function)
-        def called(*args: _P.args, **kwargs: _P.kwargs) -> _R:
+        def wrapper(*args: _P.args, **kwargs: _P.kwargs) -> _R:
             if not kwargs:
                 return function(*args, **kwargs)
             renamed: Any = {}
@@ -90,13 +90,13 @@ def takes_old_names(**names: str) -> Callable[[Callable[_P, _R]], Callable[_P, _
                 ours = names.get(key, key)
                 if ours != key and ours in kwargs:
                     raise DtypeError(
-                        f"{function.__name__}: {key} is what TensorFlow 1 calls {ours}, and both came, but one was needed. "
-                        f"Pass {ours} alone."
+                        f"{function.__name__}: {key} is TensorFlow 1's name for {ours}, and both came, but only one was "
+                        f"needed. Pass {ours} alone."
                     )
                 if key not in ignored:
                     renamed[ours] = value
             return function(*args, **renamed)
 
-        return called
+        return wrapper
 
     return decorate

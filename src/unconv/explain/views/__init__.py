@@ -1,1 +1,1 @@
-"""The views of a transposed convolution: each tells the same numbers as another story."""
+"""The views of a transposed convolution: each arranges the same numbers into a different story."""

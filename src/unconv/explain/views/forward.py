@@ -1,4 +1,4 @@
-"""The forward view: the convolution beside its transpose, on the same windows, with the arrows the other way."""
+"""The forward view: the convolution beside its transpose, on the same windows, with the arrows reversed."""
 
 from __future__ import annotations
 
@@ -11,72 +11,76 @@ from unconv.explain.views.words import channel_words, facts_of
 from unconv.ops.conv import conv1d, conv2d
 
 
-def forward_story(told: Transposed) -> Story:
-    """Both operations and a frame for each sample of the input, which is a window of the output."""
-    say, (_, inside, out) = told.say, told.shown
-    input, kernel = told.plane(told.input, inside), told.kernel(inside)
-    sheet, output = told.stamped(input, kernel), channel_output(told, inside)
-    told.agree(told.uncropped(sheet), output)
-    convolved = forward_output(told)
-    padded = sheet.new_zeros(told.canvas)
-    told.uncropped(padded)[:] = output
-    height, width = told.canvas
+def forward_story(explanation: Transposed) -> Story:
+    """Return the story of both operations, with a frame for each sample of the input, which is a window of the output."""
+    say, (_, inside, out) = explanation.say, explanation.shown
+    input, kernel = explanation.plane(explanation.input, inside), explanation.kernel(inside)
+    sheet, output = explanation.stamped(input, kernel), channel_output(explanation, inside)
+    explanation.agree(explanation.uncropped(sheet), output)
+    convolved = forward_output(explanation)
+    # The same canvas for both operations: what the transpose crops is where the convolution pads.
+    picture = sheet.new_zeros(explanation.canvas)
+    explanation.uncropped(picture)[:] = output
+    height, width = explanation.canvas
     full = [["output"] * width for _ in range(height)]
     sizes = {"output": size_words(output), "input": size_words(input)}
     panels = [
         grid(
-            say("Transposed: output, {size}", size=sizes["output"]) + channel_words(told, -2, out),
+            say("Transposed: output, {size}", size=sizes["output"]) + channel_words(explanation, -2, out),
             sheet,
-            canvas_kinds(told, full, "cropped"),
-            first=canvas_first(told),
+            canvas_kinds(explanation, full, "cropped"),
+            first=canvas_first(explanation),
         ),
         grid(
-            say("Input, {size}", size=sizes["input"]) + channel_words(told, -1, inside),
+            say("Input, {size}", size=sizes["input"]) + channel_words(explanation, -1, inside),
             input,
             "value",
-            first=told.first,
+            first=explanation.first,
             sign="←",
         ),
         grid(say("Kernel, {size}", size=size_words(kernel)), kernel, "kernel"),
         grid(
             say("Forward: the same picture"),
-            padded,
-            canvas_kinds(told, full, "padding"),
-            first=canvas_first(told),
+            picture,
+            canvas_kinds(explanation, full, "padding"),
+            first=canvas_first(explanation),
             line=True,
         ),
-        grid(say("Its convolution, {size}", size=sizes["input"]), convolved, "value", first=told.first, sign="→"),
+        grid(say("Its convolution, {size}", size=sizes["input"]), convolved, "value", first=explanation.first, sign="→"),
     ]
     columns = input.shape[1]
-    frames = Frames(input.numel(), lambda n: _frame(told, *divmod(n, columns), input, kernel, padded, convolved))
-    title = say("{title}: both ways", title=told.title())
-    return Story(title, panels, frames, _facts(told), len(panels), False, told.language)
+    frames = Frames(input.numel(), lambda n: _frame(explanation, *divmod(n, columns), input, kernel, picture, convolved))
+    title = say("{title}: both ways", title=explanation.title())
+    return Story(title, panels, frames, _facts(explanation), len(panels), False, explanation.language)
 
 
-def forward_output(told: Transposed) -> Tensor:
-    """Return (rows, columns): the convolution of the output (of the channel that is shown) with the same kernel."""
-    _, inside, out = told.shown
-    layout, one = told.layout, len(told.axes) == 1
-    made = channel_output(told, inside).to(told.filters)
-    picture = layout.back((made[0] if one else made)[None, None])
-    # The same tensor reads [.., out, in] for the transposed convolution and [.., in, out] for the convolution.
-    filters = told.filters[..., out : out + 1, inside : inside + 1]
-    strides, dilations = ([getattr(axis, name) for axis in told.axes] for name in ("stride", "dilation"))
-    back = (conv1d if one else conv2d)(picture, filters, strides, padding_of(told), layout.name, dilations)
-    plane = layout.channels_first(back)[0, 0].detach().double().cpu()
-    return plane[None] if one else plane
+def forward_output(explanation: Transposed) -> Tensor:
+    """Return the convolution of the shown channel of the output with the same kernel, (rows, columns)."""
+    _, inside, out = explanation.shown
+    layout, is_1d = explanation.layout, len(explanation.axes) == 1
+    output = channel_output(explanation, inside).to(explanation.filters)
+    picture = layout.back((output[0] if is_1d else output)[None, None])
+    # The same tensor is [.., out, in] to the transposed convolution and [.., in, out] to the convolution.
+    filters = explanation.filters[..., out : out + 1, inside : inside + 1]
+    strides, dilations = ([getattr(axis, name) for axis in explanation.axes] for name in ("stride", "dilation"))
+    convolved = (conv1d if is_1d else conv2d)(picture, filters, strides, padding_of(explanation), layout.name, dilations)
+    plane = layout.channels_first(convolved)[0, 0].detach().double().cpu()
+    return plane[None] if is_1d else plane
 
 
-def _frame(told: Transposed, row: int, column: int, input: Tensor, kernel: Tensor, padded: Tensor, convolved: Tensor) -> Frame:
-    say, (high, wide) = told.say, told.plane_axes
+def _frame(
+    explanation: Transposed, row: int, column: int, input: Tensor, kernel: Tensor, picture: Tensor, convolved: Tensor
+) -> Frame:
+    say, (high, wide) = explanation.say, explanation.plane_axes
     top, left = row * high.stride, column * wide.stride
-    window = padded[top : top + high.extent : high.dilation, left : left + wide.extent : wide.dilation]
-    told.agree((window * kernel).sum(), convolved[row, column], passes=2)
-    marks = [(panel, *place) for panel in (0, 3) for place in told.footprint(row, column)]
+    window = picture[top : top + high.extent : high.dilation, left : left + wide.extent : wide.dilation]
+    # The value went through the kernel twice, there and back, so rounding may be larger: `passes`.
+    explanation.agree((window * kernel).sum(), convolved[row, column], passes=2)
+    marks = [(panel, *box) for panel in (0, 3) for box in explanation.footprint(row, column)]
     caption = say(
         "Transposed: the input at {place}, {value}, times the kernel is added to the marked window. "
         "Forward: the {count} samples of the same window, times the kernel, add up to {total} at {place}.",
-        place=told.place_words(row, column),
+        place=explanation.place_words(row, column),
         value=cell(input[row, column].item()),
         count=kernel.numel(),
         total=cell(convolved[row, column].item()),
@@ -84,9 +88,7 @@ def _frame(told: Transposed, row: int, column: int, input: Tensor, kernel: Tenso
     return Frame([*marks, (4, row, column, 1, 1), (1, row, column, 1, 1)], [], [], caption)
 
 
-def _facts(told: Transposed) -> list[tuple[str, str]]:
-    say = told.say
-    words = say(
-        "the same windows, the arrows the other way: what the convolution reads together, its transpose writes together"
-    )
-    return facts_of(told, (say("Both ways"), words))
+def _facts(explanation: Transposed) -> list[tuple[str, str]]:
+    say = explanation.say
+    words = say("the same windows with the arrows reversed: where the convolution reads, its transpose writes")
+    return facts_of(explanation, (say("Both ways"), words))

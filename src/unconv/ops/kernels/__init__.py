@@ -1,6 +1,6 @@
-"""Ways to compute a transposed convolution, one a file. All of them give the same.
+"""Algorithms for the transposed convolution, one in each file. All of them give the same result.
 
-Each takes (N, in, samples..) and returns (N, out, size..): `size` samples from `first` on, along each axis, of the full
-result, which has (samples - 1) stride + extent; zeros where that has ended. Who calls them chooses the one that is
-fastest for the sizes at hand: `ops.adjoint` and `reverse.transposed`.
+Each takes (N, in, samples..) and returns (N, out, size..). Along each axis, the full result has (samples - 1) stride + extent
+samples. The functions return `size` of them, from `first` on, with zeros beyond the end. Their callers, `ops.adjoint` and
+`reverse.transposed`, choose the one that is fastest for the sizes at hand.
 """
