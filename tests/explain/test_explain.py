@@ -175,7 +175,7 @@ def test_it_saves_itself_in_every_form(name, tmp_path):
         explanation.save(tmp_path / f"steps{suffix}")
     assert (tmp_path / "steps.txt").read_text() == explanation.text() + "\n"
     with Image.open(tmp_path / "steps.gif") as animation, Image.open(tmp_path / "steps.png") as picture:
-        rows, columns = explanation.places
+        rows, columns = explanation.grid
         assert animation.n_frames == rows * columns
         assert abs(picture.width - 2 * animation.width) <= 2
     assert not list(tmp_path.glob(".*"))
@@ -359,3 +359,9 @@ def test_a_single_sample_makes_no_checkerboard():
         ops.explain_conv2d_transpose(torch.ones(1, 1, 1, 1), torch.ones(3, 3, 1, 1), (1, 3, 3, 1), 2, "VALID").checkerboard
         is None
     )
+
+
+def test_the_former_name_of_the_grid_works_and_warns():
+    explanation = EXPLANATIONS[next(iter(EXPLANATIONS))]()
+    with pytest.warns(DeprecationWarning, match="places is now called grid"):
+        assert explanation.places == explanation.grid

@@ -113,7 +113,7 @@ CASES = {
 def test_every_view_has_a_frame_for_each_place_that_ends_at_its_mark(name, view):
     explanation = CASES[name]().as_view(view)
     story = explanation.story()
-    rows, columns = explanation.places
+    rows, columns = explanation.grid
     assert len(story.frames) == rows * columns
     panels = [*story.panels, *story.frames[0].cards]
     for number, frame in enumerate(story.frames):

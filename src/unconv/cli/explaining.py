@@ -78,9 +78,9 @@ def explained(operation: str, choice: Choice) -> Illustration:
     return _convolution(1 if name == "conv1d_transpose" else 2, choice, defaults or {}, stride, padding)
 
 
-def place_of(text: str, explanation: Illustration) -> tuple[int, int] | int:
+def position_of(text: str, explanation: Illustration) -> tuple[int, int] | int:
     """Return the position in `text`: row,column or, along a single axis, a number."""
-    return int(text) if explanation.places[0] == 1 and text.isdecimal() and len(text) < 10 else read_place(text)
+    return int(text) if explanation.grid[0] == 1 and text.isdecimal() and len(text) < 10 else read_place(text)
 
 
 def _refuse_meaningless(operation: str, name: str, choice: Choice) -> None:

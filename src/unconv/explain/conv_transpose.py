@@ -31,7 +31,7 @@ class _View(NamedTuple):
     """A view: its story, the samples that have a frame each, and whether a page begins with the first of them."""
 
     story: Callable[[Transposed], Story]
-    places: Callable[[Transposed], tuple[int, int]]
+    grid: Callable[[Transposed], tuple[int, int]]
     begins: bool = False
 
 
@@ -71,15 +71,15 @@ class Explanation(Transposed, Illustration):
     """
 
     @property
-    def places(self) -> tuple[int, int]:
+    def grid(self) -> tuple[int, int]:
         """(rows, columns) of the samples that have a frame each: the output's or, in some views, the input's."""
-        return VIEWS[self.view].places(self)
+        return VIEWS[self.view].grid(self)
 
     @property
     def start(self) -> tuple[int, int]:
         """The first output sample that receives the most values; where input samples have the frames, the last one."""
-        rows, columns = self.places
-        if VIEWS[self.view].places is _inputs:
+        rows, columns = self.grid
+        if VIEWS[self.view].grid is _inputs:
             return rows - 1, columns - 1
         row, column = divmod(int(self.hits.argmax()), columns)
         return row, column

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import replace
@@ -26,7 +27,7 @@ from unconv.pictures.encode import png
 from unconv.progress import Progress
 
 _I = TypeVar("_I", bound="Illustration")
-Place = tuple[int, int] | int | None
+Position = tuple[int, int] | int | None
 # Formats that cannot be written, and what to write instead.
 _FOREIGN = {
     suffix: "save NAME.gif or NAME.webp and convert it: ffmpeg -i NAME.gif -pix_fmt yuv420p NAME" + suffix
@@ -53,8 +54,14 @@ class Illustration(ABC):
 
     @property
     @abstractmethod
-    def places(self) -> tuple[int, int]:
+    def grid(self) -> tuple[int, int]:
         """(rows, columns) of the grid; each of its positions has a frame."""
+
+    @property
+    def places(self) -> tuple[int, int]:
+        """The name of `grid` before 0.2; it warns."""
+        warnings.warn("explain: places is now called grid, and will go. Write grid.", DeprecationWarning, stacklevel=2)
+        return self.grid
 
     @property
     @abstractmethod
@@ -71,12 +78,12 @@ class Illustration(ABC):
         refuse_language("in_language", language)
         return replace(self, language=language)  # type: ignore[type-var]
 
-    def text(self, at: Place = None) -> str:
+    def text(self, at: Position = None) -> str:
         """Return the explanation as plain text, at one position (row, column)."""
         story, frame = self._frame_at(at)
         return text(story, frame)
 
-    def picture(self, at: Place = None) -> Image.Image:
+    def picture(self, at: Position = None) -> Image.Image:
         """Return the explanation as a picture with the position (row, column) marked; large grids show the part around it."""
         return painting.picture(*self._frame_at(at))
 
@@ -84,13 +91,13 @@ class Illustration(ABC):
         """Return a GIF that goes through all positions."""
         return self._animation("GIF", progress)
 
-    def page(self, at: Place = None) -> bytes:
+    def page(self, at: Position = None) -> bytes:
         """Return a self-contained HTML page, with a slider that goes through all positions and begins at `at`."""
         self._refuse_empty()
         number = self._number(self.opening if at is None else at)
         return story_page(self.story(), number)
 
-    def save(self, path: str | Path, at: Place = None, progress: Progress | None = None) -> None:
+    def save(self, path: str | Path, at: Position = None, progress: Progress | None = None) -> None:
         """Write the explanation to a file, completely or not at all.
 
         Args:
@@ -148,7 +155,7 @@ class Illustration(ABC):
         except ShapeError:
             return None
 
-    def _frame_at(self, at: Place) -> tuple[Story, Frame]:
+    def _frame_at(self, at: Position) -> tuple[Story, Frame]:
         number = self._number(at)
         story = self.story()
         return story, story.frames[number]
@@ -158,14 +165,14 @@ class Illustration(ABC):
             raise ShapeError(
                 f"explain: the input is {tuple(self.input.shape)}, which has no values to show. Pass an input that has values."
             )
-        if 0 in self.places:
+        if 0 in self.grid:
             raise ShapeError(
-                f"explain: the result is {self.places[0]} × {self.places[1]}, which has no values to show. Pass a larger size."
+                f"explain: the result is {self.grid[0]} × {self.grid[1]}, which has no values to show. Pass a larger size."
             )
 
-    def _number(self, at: Place) -> int:
+    def _number(self, at: Position) -> int:
         self._refuse_empty()
-        rows, columns = self.places
+        rows, columns = self.grid
         position = self.start if at is None else (0, at) if rows == 1 and fits_kind(at, int) else at
         if not fits_kind(position, tuple[int, int]):
             raise NoSuchUnit(f"explain: at is {shown(at)}, but a position (row, column) was needed. Pass two whole numbers.")

@@ -113,7 +113,7 @@ def compose(story: Story, frame: Frame, layout: Plan) -> Sheet:
         origin = layout.origin(number, panel, frame)
         body: list[Shape] = list(_cells(panel, number, layout, origin))
         if layout.cropped(number, panel):
-            numbers = crop_places(panel, layout.shows[number], origin)
+            numbers = crop_numbers(panel, layout.shows[number], origin)
             body += _crop(panel, number, layout, origin, say(crop_words(panel), **numbers))
         if number >= len(story.panels) or layout.cropped(number, panel):
             live[number] = body
@@ -129,7 +129,7 @@ def compose(story: Story, frame: Frame, layout: Plan) -> Sheet:
 
 
 def crop_words(panel: Panel) -> str:
-    """Return the sentence on which part of a panel is shown; `crop_places` fills it in."""
+    """Return the sentence on which part of a panel is shown; `crop_numbers` fills it in."""
     is_positive = all(first in (0, None) for first in first_of(panel))  # "-2–5" would be hard to read
     if panel.size[0] == 1:
         return "{left}–{right}" if is_positive else "{left} to {right}"
@@ -138,7 +138,7 @@ def crop_words(panel: Panel) -> str:
     return "rows {top}–{bottom}, columns {left}–{right}" if is_positive else "rows {top} to {bottom}, columns {left} to {right}"
 
 
-def crop_places(panel: Panel, visible: tuple[int, int], origin: tuple[int, int]) -> dict[str, int]:
+def crop_numbers(panel: Panel, visible: tuple[int, int], origin: tuple[int, int]) -> dict[str, int]:
     """Return the numbers of the first and last row and column that are shown."""
     first = first_of(panel)
     top, left = (first[0] or 0) + origin[0], (first[1] or 0) + origin[1]

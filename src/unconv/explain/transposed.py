@@ -212,7 +212,7 @@ class Transposed:
             )
         matrix = torch.full(count, -1, dtype=torch.int64)
         wide, width = self.input_size[1], self.plane_axes[1].kernel
-        for number, sample in enumerate(self.output_places()):
+        for number, sample in enumerate(self.output_positions()):
             for (i, j), (y, x) in self.sources(*sample):
                 matrix[i * wide + j, number] = y * width + x
         return matrix
@@ -226,12 +226,12 @@ class Transposed:
         taps, kernel = self.taps, self.kernel(self.shown[1]).flatten()
         return torch.where(taps >= 0, kernel[taps.clamp(min=0)], 0.0)
 
-    def output_places(self) -> Iterator[tuple[int, int]]:
+    def output_positions(self) -> Iterator[tuple[int, int]]:
         """Iterate over the positions of the output's samples, row by row."""
         rows, columns = self.output_size
         return product(range(rows), range(columns))
 
-    def place_words(self, row: int, column: int) -> str:
+    def position_words(self, row: int, column: int) -> str:
         """Return a sample's position in words: row and column, or a number along a single axis."""
         if len(self.axes) == 1:
             return self.say("sample {column}", column=column)

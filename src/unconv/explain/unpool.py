@@ -56,7 +56,7 @@ class PoolExplanation(Illustration):
         return tuple(axis.pads(n) for axis, n in zip(self.axes, size, strict=True))
 
     @property
-    def places(self) -> tuple[int, int]:
+    def grid(self) -> tuple[int, int]:
         """(height, width) of the pooled map: there is one frame for each window."""
         height, width = self.layout.size(self.pooled.shape)
         return height, width
@@ -112,7 +112,7 @@ class PoolExplanation(Illustration):
         ]
         if self.argmax is not None:
             panels.insert(2, grid(say("Their indices"), self._plane(self.argmax), "count"))
-        rows, columns = self.places
+        rows, columns = self.grid
 
         def frame_at(number: int) -> Frame:
             frame = self._frame(divmod(number, columns), padded, kinds, pooled)
@@ -143,7 +143,7 @@ class PoolExplanation(Illustration):
         return padded + (channel if channels > 1 else "")
 
     def _windows(self) -> Iterator[tuple[int, int]]:
-        rows, columns = self.places
+        rows, columns = self.grid
         return product(range(rows), range(columns))
 
     def _plane(self, tensor: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from unconv.cli.explaining import OPERATIONS, Choice, exercise_help, explained, language_of, place_of, view_help
+from unconv.cli.explaining import OPERATIONS, Choice, exercise_help, explained, language_of, position_of, view_help
 from unconv.cli.groups import Group
 from unconv.cli.options import AsJson, Quiet, one_of
 from unconv.cli.parsing import read_lengths, read_paddings
@@ -81,7 +81,7 @@ def explain(
     """Show step by step how a transposed convolution or an unpooling computes its result."""
     choice = Choice(input, kernel, stride, padding, output, dilation, duplicates, view)
     explanation = explained(operation, choice).in_language(language_of(language))
-    position = None if at is None else place_of(at, explanation)
+    position = None if at is None else position_of(at, explanation)
     if out is not None:
         did = "replaced" if os.path.lexists(out) else "wrote"
         with show_progress(quiet or as_json, "explaining") as progress:

@@ -69,7 +69,7 @@ def _frame(explanation: Transposed, row: int, column: int, count: int, parts: li
     marks += [(panel, row, column, 1, 1) for panel in range(2 * count, 2 * count + len(parts) + 1)]
     caption = explanation.say(
         "Output at {place}: {words} = {total}, a part from each channel.",
-        place=explanation.place_words(row, column),
+        place=explanation.position_words(row, column),
         words=sum_words([part[row, column].item() for part in parts]),
         total=cell(output[row, column].item()),
     )

@@ -80,7 +80,7 @@ def _frame(
     caption = say(
         "Transposed: the input at {place}, {value}, times the kernel is added to the marked window. "
         "Forward: the {count} samples of the same window, times the kernel, add up to {total} at {place}.",
-        place=explanation.place_words(row, column),
+        place=explanation.position_words(row, column),
         value=cell(input[row, column].item()),
         count=kernel.numel(),
         total=cell(convolved[row, column].item()),

@@ -70,7 +70,7 @@ def _frame(explanation: Transposed, number: int, row: int, column: int, input: T
         if is_1d
         else "Output at {place}, number {number}: row {number} of the transposed matrix, which is column {number} of the "
         "convolution's, times the input: {words}.",
-        place=explanation.place_words(row, column),
+        place=explanation.position_words(row, column),
         number=number,
         words=words,
     )

@@ -105,7 +105,7 @@ def _caption(explanation: Transposed, number: int, row: int, column: int, input:
     inside = torch.zeros_like(own)
     explanation.uncropped(inside)[:] = True
     overlaps, outside = int((own & inside & (counts > 1)).sum()), int((own & ~inside).sum())
-    place, value = explanation.place_words(row, column), cell(input[row, column].item())
+    place, value = explanation.position_words(row, column), cell(input[row, column].item())
     words = [say("Input at {place}: {value} times the kernel is added to the output.", place=place, value=value)]
     if overlaps:
         sentence = "It overlaps earlier stamps in {count} of {all} cells, where values add up."

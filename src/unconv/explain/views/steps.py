@@ -137,7 +137,7 @@ def _caption(explanation: Transposed, row: int, column: int, factors: list[tuple
     words = say("0: only zeros lie under the kernel")
     if factors:
         words = f"{product_words(say, factors)} = {cell(total if channels == 1 else share)}"
-    place = explanation.place_words(row, column)
+    place = explanation.position_words(row, column)
     if channels == 1:
         return say("Output at {place}: {words}.", place=place, words=words)
     sentence = "Output at {place}: {words} from input channel {channel}; the other input channels add {rest}: {total}."
