@@ -60,7 +60,7 @@ def test_a_training_needs_no_channel_and_json_holds_all_numbers(here, bits):
     told = json.loads(done.stdout)
     assert told["symbol_errors"]["errors"] == 0 and told["delay"] == 0 and told["symbols"] == 1000
     blind = json.loads(run("burst.cf32", "--constellation", "qpsk", "--json").stdout)
-    assert blind["converged"] and len(blind["ambiguity"]) == 4 and "blind: symbols may be turned" in blind["notes"][-1]
+    assert blind["converged"] and len(blind["ambiguity"]) == 4 and "blind: the phase is ambiguous (0, 90, 180, 270 degrees" in blind["notes"][-1]
 
 
 def test_pictures_are_drawn(here, bits):
