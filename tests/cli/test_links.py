@@ -81,7 +81,7 @@ def test_pictures_are_drawn(here, bits):
         (("--channel", "1", "--picture", "a.txt"), "its name must end in .png"),
         (("--channel", "1", "-o", "burst.cf32"), "is read, and would be written over"),
         (("--training", "absent.npy"), "absent.npy"),
-        (("--channel", "1", "--constellation", "17psk"), "is no constellation"),
+        (("--channel", "1", "--constellation", "17psk"), "the name is '17psk'"),
     ],
 )
 def test_what_does_not_fit_is_told_and_nothing_written(here, bits, arguments, words):

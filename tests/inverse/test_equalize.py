@@ -85,7 +85,9 @@ def test_a_training_in_the_middle_counts_from_the_first_symbol():
     sent, received = sent_through(ECHOES, "qpsk", 1000, 0.05)
     found = channel.equalize(received, training=sent[400:480], constellation="qpsk", training_start=400, count=1000)
     assert found.symbol_errors(sent).errors == 0
-    with pytest.raises(ShapeError, match="training_start is 500, but the training sequence was found at sample 400, 400 symbol periods"):
+    with pytest.raises(
+        ShapeError, match="training_start is 500, but the training sequence was found at sample 400, 400 symbol periods"
+    ):
         channel.equalize(received, training=sent[400:480], constellation="qpsk", training_start=500)
 
 
@@ -288,14 +290,14 @@ def test_many_samples_a_symbol_shorten_the_blind_filter():
         ({"channel": B, "method": "rls"}, ShapeError, "method is 'rls', which adapts to a training sequence"),
         ({"channel": B, "method": "cma"}, ShapeError, "method is 'cma', which is blind, but channel or training"),
         ({"method": "mmse"}, ShapeError, "method is 'mmse', which needs channel or training"),
-        ({"channel": B, "constellation": "17qam"}, ShapeError, "no constellation"),
+        ({"channel": B, "constellation": "17qam"}, ShapeError, "the name is '17qam'"),
         ({"channel": B, "constellation": "qpsk"}, DtypeError, "real, but qpsk is complex"),
         ({"channel": B, "noise": 0}, ShapeError, "noise is 0"),
         ({"channel": B, "noise": None}, DtypeError, "noise is None"),
         ({"channel": 1e-200 * B}, ShapeError, "channel reaches 8.15e-201, whose square overflows or underflows"),
         ({"channel": B, "count": 500}, ShapeError, "count is 500 symbols, but received holds only 100 symbol periods"),
         ({"channel": np.ones(20), "method": "mlse"}, ShapeError, r"2\*\*19 = 524288 states.*decision-feedback"),
-        ({"training": [1.0, 0.5, 1.0]}, ShapeError, "unknown constellation point 0.5"),
+        ({"training": [1.0, 0.5, 1.0]}, ShapeError, "the symbol at 1 is 0.5, but points of bpsk"),
         ({"training": np.ones(300)}, ShapeError, "training"),
         ({"channel": np.ones((3, 2))}, ShapeError, r"channel is \(3, 2\)"),
         ({"channel": B, "samples_per_symbol": 0}, ShapeError, "samples_per_symbol is 0"),

@@ -103,15 +103,15 @@ def test_at_high_ratios_the_error_rate_of_sequences_is_what_was_counted():
 @pytest.mark.parametrize(
     "function, given, error, words",
     [
-        (infinite_length, ([[0.0, 0.0]], 1.0), ShapeError, "taps is .* not all zero"),
-        (infinite_length, (B, 0.0), ShapeError, "noise is 0.0, but more than zero"),
-        (infinite_length, (B, [0.1, 0.1]), ShapeError, "noise is .* each of 1 sub-channels"),
+        (infinite_length, ([[0.0, 0.0]], 1.0), ShapeError, r"taps is \(1, 2\), all zeros, but"),
+        (infinite_length, (B, 0.0), ShapeError, "noise is 0.0, but more than 0"),
+        (infinite_length, (B, [0.1, 0.1]), ShapeError, "noise is .* each of 1 sub-channel"),
         (infinite_length, ([[np.inf]], 1.0), NonFinite, "taps has NaN or infinite"),
         (minimum_distance, (B, [1.0]), ShapeError, r"points is \(1,\), but \(M,\) with two"),
         (minimum_distance, (B, [1.0, 1.0]), ShapeError, "points has 2 symbols, some of them alike"),
         (matched_filter_bound, ("high",), DtypeError, "snr is 'high'"),
         (matched_filter_bound, (1j,), DtypeError, "snr is torch.complex128, but real numbers of dB"),
-        (sequence_error_rate, ([[1j]], 3.0), ShapeError, "taps are complex, but real ones"),
+        (sequence_error_rate, ([[1j]], 3.0), ShapeError, "taps is complex, but real taps"),
     ],
 )
 def test_channels_without_limits_are_refused_in_words(function, given, error, words):
@@ -120,6 +120,6 @@ def test_channels_without_limits_are_refused_in_words(function, given, error, wo
 
 
 def test_a_search_that_would_not_end_is_refused_in_words(monkeypatch):
-    monkeypatch.setattr("unconv.inverse.fields.channel.limits._VISITED", 50)
-    with pytest.raises(ShapeError, match=r"^minimum_distance: the search came to more than 50 states"):
+    monkeypatch.setattr("unconv.inverse.fields.channel.limits._MAX_STATES", 50)
+    with pytest.raises(ShapeError, match=r"^minimum_distance: the search visited more than 50 states"):
         minimum_distance(np.random.default_rng(0).standard_normal((1, 9)))

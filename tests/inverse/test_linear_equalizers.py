@@ -127,7 +127,7 @@ def test_zero_forcing_of_one_sub_channel_comes_to_the_endless_error_and_says_wha
     assert_allclose(found.error, infinite_length(PROAKIS["A"], level(10)).zero_forcing, rtol=0.01)
     assert 0 < found.interference < 1e-3 < found.error
     assert found.error > linear_equalizer(PROAKIS["A"], level(10), 120).error
-    with pytest.raises(ShapeError, match=r"zero forcing leaves interference of .* there are nulls"):
+    with pytest.raises(ShapeError, match=r"zero forcing leaves interference of .* the channel has spectral nulls"):
         linear_equalizer([[1.0, 2.0, 1.0]], 0.1, 8, criterion="zero-forcing")
 
 
@@ -261,11 +261,11 @@ def test_bpsk_behind_a_complex_channel_is_two_real_sub_channels():
 
 H = PROAKIS["B"]
 REFUSED = {
-    "zeros": (linear_equalizer, (np.zeros((1, 3)), 0.1), ShapeError, "taps is .* not all zero"),
+    "zeros": (linear_equalizer, (np.zeros((1, 3)), 0.1), ShapeError, r"taps is \(1, 3\), all zeros, but"),
     "NaN": (linear_equalizer, ([[np.nan]], 0.1), NonFinite, "taps has NaN"),
     "words": (linear_equalizer, ("B", 0.1), DtypeError, "taps is 'B'"),
     "no noise": (linear_equalizer, (H, 0.0), ShapeError, "noise is 0.0, but more than 0 was needed. Or pass criterion="),
-    "noises": (linear_equalizer, (H, [0.1, 0.2]), ShapeError, "noise is .*, one or one for each of 1 sub-channels"),
+    "noises": (linear_equalizer, (H, [0.1, 0.2]), ShapeError, "noise is .*one number, or one for each of 1 sub-channel"),
     "below zero": (linear_equalizer, (H, -1.0), ShapeError, "noise is -1.0, but its standard deviation"),
     "no taps": (linear_equalizer, (H, 0.1, 0), ShapeError, "length is 0, but 1 or more"),
     "half a tap": (linear_equalizer, (H, 0.1, 2.5), ShapeError, "length is 2.5, but 1 or more"),
@@ -292,8 +292,8 @@ def test_designs_that_make_no_sense_are_refused_in_words(what):
 @pytest.mark.parametrize(
     "given, options, error, words",
     [
-        ((np.ones((2, 9)),), {}, ShapeError, r"observed is \(2, 9\) and count 9, but \(..., 1, N\)"),
-        ((np.ones((1, 9)),), {"count": 10}, ShapeError, "count 10, but"),
+        ((np.ones((2, 9)),), {}, ShapeError, r"observed is \(2, 9\) and count is 9, but \(..., 1, N\)"),
+        ((np.ones((1, 9)),), {"count": 10}, ShapeError, "count is 10, but"),
         ((np.full((1, 9), np.inf),), {}, NonFinite, "observed has NaN or infinite"),
     ],
 )

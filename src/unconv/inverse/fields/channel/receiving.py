@@ -197,7 +197,7 @@ def _refined_channel(
     significant = max(_MIN_GAIN_CHANGE, _SIGNIFICANT * spread)
     if decisions.mismatch > MAX_MISMATCH or not abs(gain - 1) > significant or not 0.3 < abs(gain) < 3:
         return None
-    note = f"channel taps scaled by {float(abs(gain)):.3g}, the least-squares fit of the decided symbols to the received ones"
+    note = f"channel taps scaled by {float(abs(gain)):.3g}, the least-squares fit of the decisions to the received samples"
     return channel * gain.to(channel.dtype), [note]
 
 
