@@ -69,14 +69,14 @@ def test_what_cannot_be_samples_is_refused_in_words(tmp_path):
 
     refused("a.cf32", b"", "is empty")
     refused("a.cs16", b"12345", "5 bytes of samples, but a multiple of 4")
-    refused("a.npy", b"\x93NUMPY\x01\x00", "is no array that can be read")
+    refused("a.npy", b"\x93NUMPY\x01\x00", "is not an array that can be read")
     refused("a.sigmf-meta", b"{}", "does not describe samples as SigMF does")
-    refused("b.cf32", np.array([1, np.nan], "<f4").tobytes(), "1 NaN or infinite samples, the first at 0")
+    refused("b.cf32", np.array([1, np.nan], "<f4").tobytes(), "1 NaN or infinite sample, the first at 0")
     (tmp_path / "a.sigmf-meta").write_text('{"global": {"core:datatype": "rf32_le"}}')
-    with pytest.raises(RecordingError, match="says rf32_le, 1 channel"):
+    with pytest.raises(RecordingError, match="describes rf32_le samples of 1 channel,"):
         open_samples(tmp_path / "a.sigmf-meta")
     (tmp_path / "a.sigmf-meta").write_text('{"global": {"core:datatype": "cf32_le", "core:sample_rate": -1}}')
-    with pytest.raises(RecordingError, match=r"says -1\.0 samples a second"):
+    with pytest.raises(RecordingError, match=r"gives -1\.0 samples per second"):
         open_samples(tmp_path / "a.sigmf-meta")
     with pytest.raises(RecordingError, match=r"cannot read .*absent"):
         open_samples(tmp_path / "absent.cf32")

@@ -147,8 +147,8 @@ def _from_pilots(
     taps = min(prefix + 1, len(indices)) if length is None else length
     if not 1 <= taps <= min(len(indices), carriers):
         raise ShapeError(
-            f"{where}: length is {taps}, but 1 to {len(indices)} was needed for {counted(len(indices), 'pilot carrier')}. Pass a "
-            "smaller length, or more pilot carriers."
+            f"{where}: length is {taps}, but 1 to {len(indices)} was needed for {counted(len(indices), 'pilot carrier')}. Pass "
+            "a smaller length, or more pilot carriers."
         )
     note = f"{counted(taps, 'pilot carrier')} can determine no more than {counted(taps, 'tap')}, fewer than the prefix allows"
     notes = () if length is not None or taps == prefix + 1 else (note,)
