@@ -60,7 +60,11 @@ def test_a_training_needs_no_channel_and_json_holds_all_numbers(here, bits):
     told = json.loads(done.stdout)
     assert told["symbol_errors"]["errors"] == 0 and told["delay"] == 0 and told["symbols"] == 1000
     blind = json.loads(run("burst.cf32", "--constellation", "qpsk", "--json").stdout)
-    assert blind["converged"] and len(blind["ambiguity"]) == 4 and "blind: the phase is ambiguous (0, 90, 180, 270 degrees" in blind["notes"][-1]
+    assert (
+        blind["converged"]
+        and len(blind["ambiguity"]) == 4
+        and "blind: the phase is ambiguous (0, 90, 180, 270 degrees" in blind["notes"][-1]
+    )
 
 
 def test_pictures_are_drawn(here, bits):
@@ -75,7 +79,10 @@ def test_pictures_are_drawn(here, bits):
     [
         (("--channel", "1,x"), "write a file, .npy or .csv, or numbers"),
         (("--channel", "0,0"), "a channel is all zeros"),
-        (("--channel", "1", "--method", "mlsq"), "write one of auto, mlse"),
+        (
+            ("--channel", "1", "--method", "mlsq"),
+            "rls, nlms, lms, cma, multimodulus. Nearest: mlse, ",
+        ),
         (("--channel", "1", "--noise", "little"), "write estimate or a number"),
         (("--channel", "1", "--bits", "bits.txt"), "its name must end in .npy or .bin"),
         (("--channel", "1", "--picture", "a.txt"), "its name must end in .png"),
