@@ -196,7 +196,7 @@ def test_refusals_in_the_frequency_domain():
         (
             lambda: single_carrier_fde(received, CHANNEL, 0.1, 32, 2),
             ShapeError,
-            "prefix is 2, 2 samples, but at least the channel's memory of 3 samples",
+            r"prefix is 2 symbols \(2 samples\), but at least the channel's memory of 3 samples",
         ),
         (
             lambda: single_carrier_fde(received, CHANNEL, 0.1, 99, 3),
@@ -213,7 +213,7 @@ def test_refusals_in_the_frequency_domain():
         (
             lambda: ofdm_equalize(waves, CHANNEL, 16, 2),
             ShapeError,
-            "prefix is 2, but at least the channel's memory of 3 samples",
+            "prefix is 2 samples, but at least the channel's memory of 3 samples",
         ),
         (lambda: ofdm_equalize(waves, None, 16, 3), ShapeError, "neither channel nor pilots was passed"),
         (lambda: ofdm_equalize(waves, CHANNEL, 16, 3, pilots=one), ShapeError, "both channel and pilots were passed"),

@@ -79,6 +79,7 @@ def open_samples(path: str | Path, rate: float | None = None) -> Samples:
         samples = Samples(_npy(path), None, "npy")
     else:
         samples = _sound(path)
+    # The equaliser would refuse these, too, but only here the file can be named.
     broken = np.flatnonzero(~np.isfinite(samples.values))
     if len(broken):
         raise RecordingError(

@@ -167,6 +167,7 @@ def _admitted(
             f"{SYMBOLS_PER_TAP * length:,} were needed. Pass a smaller length, or more samples."
         )
     refuse_silence(where, "received", signal)
+    # The multimodulus cost has one radius for both parts, which fits only if their moments agree.
     fourths = [float(part.pow(4).mean()) for part in (points.points.real, points.points.to(torch.complex128).imag)]
     if kind == "parts" and signal.is_complex() and abs(fourths[0] - fourths[1]) > 0.01 * fourths[0]:
         raise ShapeError(

@@ -42,7 +42,7 @@ class Equalized:
         states: states of the trellis; 0 for methods without one.
         phase, frequency: the carrier phase at the first symbol, in radians, and the carrier frequency offset, in radians per
             symbol, that were removed; those of the first signal.
-        ambiguity: the phase ambiguity: angles by which all symbols may still be rotated, which no received sample can tell.
+        ambiguity: the phase ambiguity: angles by which all symbols may still be rotated; the samples cannot tell which.
         converged: False where an adaptive or blind method did not converge.
         notes: what was estimated and corrected, and why the result may not be reliable. Read them.
         constellation: the constellation.

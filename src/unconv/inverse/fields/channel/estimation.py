@@ -130,6 +130,7 @@ def _most(where: str, known: Tensor, length: Any, rate: int) -> int:
     if not isinstance(length, int) or isinstance(length, bool):
         raise DtypeError(f"{where}: length is {shown(length)}, but 'estimate' or an integer was needed.")
     reach = -(-length // rate)
+    # More samples than taps are needed: the noise is estimated from what the taps leave.
     if length < 1 or count - reach + 1 < reach + 1:
         raise ShapeError(
             f"{where}: length is {length}, but from {counted(count, 'training symbol')} at {counted(rate, 'sample')} each, 1 "

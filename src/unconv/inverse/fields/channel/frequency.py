@@ -80,7 +80,9 @@ def single_carrier_fde(
             f"{where}: block is {block} and prefix is {prefix}, but a block of 1 or more symbols and a prefix no longer than "
             "the block were needed."
         )
-    refuse_short_prefix(where, taps, prefix * rate, f"prefix is {prefix}, {counted(prefix * rate, 'sample')}")
+    refuse_short_prefix(
+        where, taps, prefix * rate, f"prefix is {counted(prefix, 'symbol')} ({counted(prefix * rate, 'sample')})"
+    )
     frames, notes = framed(where, signal, (block + prefix) * rate)
     response = torch.fft.fft(taps, block * rate)
     filters, error, gain, nulls = _filters(response, noise, rate, criterion)
@@ -165,8 +167,8 @@ def links(where: str, received: Any, channel: Any, noise: float, rate: int = 1) 
 def refuse_short_prefix(where: str, taps: Tensor, samples: int, prefix: str) -> None:
     """Refuse a channel whose memory is longer than the prefix of so many samples; `prefix` says in words what was passed."""
     size = taps.abs()
-    audible = (size > 1e-12 * size.amax(-1, keepdim=True)).reshape(-1, taps.shape[-1]).any(0)
-    memory = int(torch.nonzero(audible)[-1])
+    significant = (size > 1e-12 * size.amax(-1, keepdim=True)).reshape(-1, taps.shape[-1]).any(0)
+    memory = int(torch.nonzero(significant)[-1])
     if memory > samples:
         raise ShapeError(
             f"{where}: {prefix}, but at least the channel's memory of {counted(memory, 'sample')} was needed: otherwise "

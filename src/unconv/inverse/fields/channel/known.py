@@ -144,8 +144,8 @@ def decide(link: Link, method: str, settings: dict[str, Any]) -> Decisions:
 def _by_feedback(link: Link, settings: dict[str, Any]) -> Decisions:
     """Decide with decision feedback, re-estimating the noise from the residual of the previous round.
 
-    The first noise estimate is the power that the channel does not explain. Wrong decisions make the estimate too large, never
-    too small, so that the rounds approach the true noise from above.
+    The first noise estimate is the power that the channel does not explain, and at least 1 % of the power. Wrong decisions
+    enlarge the residual, so that the estimate comes down to the true noise as they become fewer.
     """
     known = replace(link, before=link.before or "silence", after=link.after or "unknown")
     level = link.noise if link.noise is not None else _first_noise(link)

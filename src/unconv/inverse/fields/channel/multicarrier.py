@@ -101,7 +101,7 @@ def ofdm_equalize(
     signal, taps, kind = links(where, received, [1.0] if channel is None else channel, noise)
     if not signal.is_complex():
         raise DtypeError(f"{where}: received is {shown(received)}, but complex samples were needed. Pass the complex baseband.")
-    refuse_short_prefix(where, taps, prefix, f"prefix is {prefix}")
+    refuse_short_prefix(where, taps, prefix, f"prefix is {counted(prefix, 'sample')}")
     frames, notes = framed(where, signal, carriers + prefix)
     spectrum = torch.fft.fft(frames[..., prefix:], norm="ortho")
     if pilots is not None:

@@ -105,6 +105,7 @@ def symbol_error_rate(sent: Any, decided: Any) -> ErrorRate:
         return _rate(first.long() != second.long())
     first, second = as_samples(where, "sent", first, "(..., n)"), as_samples(where, "decided", second, "(..., n)")
     width = _SAME * float(first.abs().mean())
+    # To this width, decisions in single precision equal the symbols sent; soft values do not.
     wrong = (first - second).abs() > width
     _refuse_soft_values(where, first, second[wrong], width)
     return _rate(wrong)

@@ -225,7 +225,7 @@ def _carrier_note(carrier: Carrier, anchored: bool) -> str:
     ambiguity = (
         ""
         if anchored
-        else f"; the phase is ambiguous by multiples of {360 / carrier.symmetry:.0f} degrees, and the smallest was used"
+        else f"; the phase is ambiguous by multiples of {360 / carrier.symmetry:.0f} degrees, and the one nearest to 0 was used"
     )
     return f"{note}{ambiguity}"
 
@@ -384,8 +384,8 @@ def equalize_blindly(row: Tensor, settings: Settings) -> LinkResult:
     angles = ", ".join(f"{math.degrees(angle):.0f}" for angle in table.rotations)
     notes += [
         *blind.notes,
-        f"blind: the phase is ambiguous ({angles} degrees are possible), and the delay by a whole number of symbols. A few "
-        "known symbols resolve both, see `align`",
+        f"blind: the phase is ambiguous ({angles} degrees are possible), and so is the delay, by whole symbols. A few known "
+        "symbols resolve both: see `align`",
     ]
     error = max(float(blind.error), LEAST) * table.power
     return LinkResult(
