@@ -57,8 +57,8 @@ def test_taps_are_read_as_spreadsheets_and_matlab_write_them(here, bits, taps):
 
 def test_a_training_needs_no_channel_and_json_holds_all_numbers(here, bits):
     done = run("burst.cf32", "--training", "training.npy", "--constellation", "qpsk", "--sent", "sent.npy", "--json")
-    told = json.loads(done.stdout)
-    assert told["symbol_errors"]["errors"] == 0 and told["delay"] == 0 and told["symbols"] == 1000
+    printed = json.loads(done.stdout)
+    assert printed["symbol_errors"]["errors"] == 0 and printed["delay"] == 0 and printed["symbols"] == 1000
     blind = json.loads(run("burst.cf32", "--constellation", "qpsk", "--json").stdout)
     assert (
         blind["converged"]
@@ -94,6 +94,6 @@ def test_pictures_are_drawn(here, bits):
 def test_what_does_not_fit_is_told_and_nothing_written(here, bits, arguments, words):
     before = sorted(here.iterdir())
     done = run("burst.cf32", *arguments)
-    told = " ".join(done.output.replace("│", " ").split()) + str(done.exception)
-    assert done.exit_code != 0 and words in told
+    printed = " ".join(done.output.replace("│", " ").split()) + str(done.exception)
+    assert done.exit_code != 0 and words in printed
     assert sorted(here.iterdir()) == before

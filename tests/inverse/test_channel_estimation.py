@@ -32,47 +32,47 @@ def burst(taps=TAPS, noise=0.0, before=37, training=40, after=30, rate=1, points
 def test_without_noise_taps_and_offset_are_exact(rate, points):
     taps = TAPS if len(points) == 4 else TAPS.real + 0.3
     training, received = burst(taps, rate=rate, points=points)
-    found = estimate_channel(received, training, 4, rate)
-    assert found.offset == 37 * rate and found.notes == () and found.noise < 1e-12
-    assert_close(found.taps, taps, atol=1e-12, rtol=0)
+    result = estimate_channel(received, training, 4, rate)
+    assert result.offset == 37 * rate and result.notes == () and result.noise < 1e-12
+    assert_close(result.taps, taps, atol=1e-12, rtol=0)
     assert_close(estimate_channel(received, training, 4, rate, offset=37 * rate).taps, taps, atol=1e-12, rtol=0)
 
 
 def test_taps_are_least_squares_of_the_samples_that_only_training_reaches():
     training, received = burst(noise=0.3)
-    found = estimate_channel(received, training, 4, offset=37)
+    result = estimate_channel(received, training, 4, offset=37)
     rows = np.array([[training[t - j] for j in range(4)] for t in range(3, 40)])
     solution, residual, *_ = np.linalg.lstsq(rows, received[40:77], rcond=None)
-    assert_close(found.taps, solution)
-    assert found.noise == pytest.approx(np.sqrt(residual[0] / (37 - 4)))
-    wanted = found.noise * np.sqrt(np.diag(np.linalg.inv(rows.conj().T @ rows)).real)
-    assert_close(found.deviation, wanted)
+    assert_close(result.taps, solution)
+    assert result.noise == pytest.approx(np.sqrt(residual[0] / (37 - 4)))
+    wanted = result.noise * np.sqrt(np.diag(np.linalg.inv(rows.conj().T @ rows)).real)
+    assert_close(result.deviation, wanted)
 
 
 @pytest.mark.parametrize("points", [QPSK, BPSK], ids=["complex", "real"])
 def test_noise_and_deviations_are_those_of_many_trials(points):
     taps = TAPS if len(points) == 4 else TAPS.real
     training, received = burst(taps, 0.2, points=points, signals=(400,))
-    found = estimate_channel(received, training, 4, offset=37)
-    assert float(np.mean(found.noise**2)) == pytest.approx(0.04, rel=0.03)
-    off = np.mean(np.abs(found.taps - taps) ** 2, 0)
-    assert_close(off, np.mean(found.deviation**2, 0), rtol=0.2, atol=0)
+    result = estimate_channel(received, training, 4, offset=37)
+    assert float(np.mean(result.noise**2)) == pytest.approx(0.04, rel=0.03)
+    off = np.mean(np.abs(result.taps - taps) ** 2, 0)
+    assert_close(off, np.mean(result.deviation**2, 0), rtol=0.2, atol=0)
 
 
 @pytest.mark.parametrize("rate", [1, 2])
 @pytest.mark.parametrize("before", [0, 5, 37])
 def test_length_and_offset_are_estimated_together(before, rate):
     training, received = burst(noise=0.02, before=before, training=60, rate=rate)
-    found = estimate_channel(received, training, samples_per_symbol=rate)
-    assert found.offset == before * rate and found.taps.shape == (4,) and found.notes == ()
-    assert np.abs(found.taps - TAPS).max() < 0.03
+    result = estimate_channel(received, training, samples_per_symbol=rate)
+    assert result.offset == before * rate and result.taps.shape == (4,) and result.notes == ()
+    assert np.abs(result.taps - TAPS).max() < 0.03
 
 
 def test_taps_with_gaps_keep_their_zeros():
     taps = np.array([1.0, 0, 0, 0, 0, 0.5])
     training, received = burst(taps, 0.03, training=80, points=BPSK)
-    found = estimate_channel(received, training)
-    assert found.offset == 37 and np.abs(found.taps - taps).max() < 0.03
+    result = estimate_channel(received, training)
+    assert result.offset == 37 and np.abs(result.taps - taps).max() < 0.03
 
 
 def test_a_length_by_bic_is_right_in_most_trials():
@@ -82,9 +82,9 @@ def test_a_length_by_bic_is_right_in_most_trials():
 
 def test_signals_of_several_antennas_share_their_offset():
     training, received = burst(noise=0.5, signals=(3, 2))
-    found = estimate_channel(received, training, 4)
-    assert found.offset == 37 and found.taps.shape == (3, 2, 4) and found.noise.shape == (3, 2)
-    assert_close(found.taps[2, 1], estimate_channel(received[2, 1], training, 4, offset=37).taps)
+    result = estimate_channel(received, training, 4)
+    assert result.offset == 37 and result.taps.shape == (3, 2, 4) and result.noise.shape == (3, 2)
+    assert_close(result.taps[2, 1], estimate_channel(received[2, 1], training, 4, offset=37).taps)
 
 
 def test_estimates_come_in_the_kind_of_the_signal():
@@ -112,8 +112,8 @@ def test_training_at_low_noise_is_not_doubted_even_if_it_is_short():
 def test_training_that_repeats_itself_tells_no_more_taps_apart_than_its_period():
     training = np.tile([1.0, -1.0, 1.0, 1.0, -1.0], 8)
     received = np.convolve(training, [0.5, 1.0])[:40]
-    found = estimate_channel(received, training, offset=0)
-    assert "determines only 5 taps" in found.notes[0] and found.taps == pytest.approx([0.5, 1.0])
+    result = estimate_channel(received, training, offset=0)
+    assert "determines only 5 taps" in result.notes[0] and result.taps == pytest.approx([0.5, 1.0])
     with pytest.raises(ShapeError, match="7 taps are to be estimated, but the training sequence determines only 5: it is"):
         estimate_channel(received, training, 7)
 

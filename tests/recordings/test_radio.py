@@ -23,9 +23,9 @@ def interleaved(kind: str) -> np.ndarray:
 def test_raw_samples_are_read_as_their_ending_says(tmp_path, ending):
     path = tmp_path / f"capture{ending}"
     interleaved(RAW[ending]).tofile(path)
-    found = open_samples(path)
-    np.testing.assert_array_equal(found.values, VALUES)
-    assert found.rate is None and found.kind == "raw"
+    result = open_samples(path)
+    np.testing.assert_array_equal(result.values, VALUES)
+    assert result.rate is None and result.kind == "raw"
 
 
 def test_unsigned_bytes_are_centred_as_rtl_sdr_writes_them(tmp_path):
@@ -41,9 +41,9 @@ def test_sigmf_says_type_byte_order_and_rate(tmp_path, kind):
     meta = {"global": {"core:datatype": kind, "core:sample_rate": 2e6, "core:version": "1.2.0"}, "captures": [{}, {}]}
     (tmp_path / "burst.sigmf-meta").write_text(json.dumps(meta))
     for ending in ("meta", "data"):
-        found = open_samples(tmp_path / f"burst.sigmf-{ending}")
-        np.testing.assert_array_equal(found.values, VALUES)
-        assert found.rate == 2e6 and "joined" in found.notes[0]
+        result = open_samples(tmp_path / f"burst.sigmf-{ending}")
+        np.testing.assert_array_equal(result.values, VALUES)
+        assert result.rate == 2e6 and "joined" in result.notes[0]
 
 
 def test_arrays_keep_their_type_and_integers_become_floats(tmp_path):
@@ -56,9 +56,9 @@ def test_arrays_keep_their_type_and_integers_become_floats(tmp_path):
 def test_a_sound_of_two_channels_is_i_and_q(tmp_path):
     soundfile = pytest.importorskip("soundfile")
     soundfile.write(tmp_path / "iq.wav", np.stack([VALUES.real, VALUES.imag], -1), 48_000, subtype="FLOAT")
-    found = open_samples(tmp_path / "iq.wav")
-    np.testing.assert_array_equal(found.values, VALUES)
-    assert found.rate == 48_000
+    result = open_samples(tmp_path / "iq.wav")
+    np.testing.assert_array_equal(result.values, VALUES)
+    assert result.rate == 48_000
 
 
 def test_what_cannot_be_samples_is_refused_in_words(tmp_path):
