@@ -36,13 +36,13 @@ def doubts(decisions: Decisions, settings: Settings, aligned: AlignedSignals) ->
         )
     if decisions.mismatch > MAX_MISMATCH:
         notes.append(
-            f"channel mismatch: the channel that fits the decisions differs from this one by {100 * decisions.mismatch:.0f} % "
-            "of its energy. Check the taps and their delay, or pass a training sequence"
+            "channel mismatch: the channel that fits the decisions differs from the one in use by "
+            f"{100 * decisions.mismatch:.0f} % of its energy. Check the taps and their delay, or pass a training sequence"
         )
     if share < MIN_EXPLAINED:
         notes.append(
-            f"decided symbols and channel explain only {max(0, 100 * share):.0f} % of the received power{worst}: either the "
-            "noise is that strong, or channel, constellation or samples_per_symbol is wrong"
+            f"the decided symbols and the channel explain only {max(0, 100 * share):.0f} % of the received power{worst}: "
+            "either the noise is that strong, or channel, constellation or samples_per_symbol is wrong"
         )
     if decisions.link.noise is not None and settings.noise is not None and residual > _EXCESS * decisions.link.noise:
         notes.append(

@@ -250,8 +250,8 @@ def _detection_note(explained: Tensor, taps: int, count: int, offsets: int, real
     if tail + log(offsets) < log(_BY_CHANCE):
         return ()
     return (
-        f"the training sequence explains only {100 * share:.2g} % of the energy, no more than it may of noise alone: it may "
-        "not be in the signal",
+        f"the training sequence explains {100 * share:.2g} % of the energy, but it might explain as much of noise alone: it "
+        "may not be in the signal",
     )
 
 
