@@ -1,6 +1,6 @@
-"""Run the code of the page on channels, and make its pictures: `python docs/write_channels.py`.
+"""Run the code of the page on channels and draw its pictures: `python docs/write_channels.py`.
 
-The English page is run; the blocks of the Chinese one are the same, and get the same outputs.
+The English page is run, and the Chinese page gets its blocks and outputs.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ def pictures(images: Path) -> None:
     sixteen = channel.constellation("16qam")
     samples = np.convolve(sixteen.symbols(random.integers(0, 16, 4_000)), [0.1, 1.0, 0.3 - 0.2j, 0.1j])
     samples = samples + 0.05 * (random.standard_normal(4_003) + 1j * random.standard_normal(4_003))
-    found = channel.equalize(samples, constellation=sixteen)
-    (images / "constellation.png").write_bytes(constellation_picture(samples, found.soft, sixteen.points))
+    result = channel.equalize(samples, constellation=sixteen)
+    (images / "constellation.png").write_bytes(constellation_picture(samples, result.soft, sixteen.points))
     ratios, taps = np.arange(2, 17, 2), [0.407, 0.815, 0.407]
     rates: dict[str, list[channel.ErrorRate]] = {"mmse": [], "decision-feedback": [], "mlse": []}
     for ratio in ratios:

@@ -25,27 +25,27 @@ def level(snr):
     [(B, 8, 0.3148, 0.1424), (B, 10, 0.2770, 0.1029), (C, 8, 0.4813, 0.2219), (C, 10, 0.4387, 0.1731)],
 )
 def test_endless_equalisers_of_proakis_channels_have_their_errors(taps, snr, linear, feedback):
-    found = infinite_length(taps / np.linalg.norm(taps), level(snr))
-    assert_allclose([found.linear, found.feedback], [linear, feedback], atol=5e-5)
+    result = infinite_length(taps / np.linalg.norm(taps), level(snr))
+    assert_allclose([result.linear, result.feedback], [linear, feedback], atol=5e-5)
 
 
 @pytest.mark.parametrize("a, noise", [(0.5, 0.3), (-0.9, 1.0), (0.4 + 0.7j, 0.2)])
 def test_a_channel_of_one_echo_has_its_closed_forms(a, noise):
     """With r = |a|: S = 1 + r^2 + 2 r cos, whose means are elementary."""
-    found, r = infinite_length([[1.0, a]], noise), abs(a)
+    result, r = infinite_length([[1.0, a]], noise), abs(a)
     middle = 1 + r**2 + noise**2
-    assert_allclose(found.linear, noise**2 / sqrt(middle**2 - 4 * r**2))
-    assert_allclose(found.feedback, noise**2 * 2 / (middle + sqrt(middle**2 - 4 * r**2)))
-    assert_allclose(found.zero_forcing, noise**2 / (1 - r**2))
-    assert_allclose(found.zero_forcing_feedback, noise**2)
+    assert_allclose(result.linear, noise**2 / sqrt(middle**2 - 4 * r**2))
+    assert_allclose(result.feedback, noise**2 * 2 / (middle + sqrt(middle**2 - 4 * r**2)))
+    assert_allclose(result.zero_forcing, noise**2 / (1 - r**2))
+    assert_allclose(result.zero_forcing_feedback, noise**2)
 
 
 def test_a_null_makes_zero_forcing_infinite_and_feedback_keeps_it_finite():
     for taps in ([[1.0, 1.0]], [[1.0, -1.0]], [[1.0, -2 * np.cos(1.0), 1.0]]):
-        found = infinite_length(taps, 0.3)
-        assert found.zero_forcing == inf
-        assert_allclose(found.zero_forcing_feedback, 0.09, rtol=1e-4)
-        assert 0 < found.feedback < found.linear < 1
+        result = infinite_length(taps, 0.3)
+        assert result.zero_forcing == inf
+        assert_allclose(result.zero_forcing_feedback, 0.09, rtol=1e-4)
+        assert 0 < result.feedback < result.linear < 1
 
 
 def test_sub_channels_add_up_each_by_its_noise():
@@ -80,12 +80,12 @@ def test_the_minimum_distance_is_the_least_of_every_difference(points):
         least = inf
         for error in product(steps, repeat=4):
             if error[0]:
-                made = [np.convolve(row, np.array(error)) for row in taps]
-                least = min(least, np.sum(np.abs(made) ** 2))
-        found = minimum_distance(taps, points)
-        assert found.squared <= least + 1e-9
-        assert_allclose(sum(np.sum(np.abs(np.convolve(row, np.array(found.error))) ** 2) for row in taps), found.squared)
-        assert len(found.error) > 4 or found.squared == pytest.approx(least)
+                responses = [np.convolve(row, np.array(error)) for row in taps]
+                least = min(least, np.sum(np.abs(responses) ** 2))
+        result = minimum_distance(taps, points)
+        assert result.squared <= least + 1e-9
+        assert_allclose(sum(np.sum(np.abs(np.convolve(row, np.array(result.error))) ** 2) for row in taps), result.squared)
+        assert len(result.error) > 4 or result.squared == pytest.approx(least)
 
 
 def test_zero_taps_in_front_and_a_unit_change_no_loss():
@@ -103,15 +103,15 @@ def test_at_high_ratios_the_error_rate_of_sequences_is_what_was_counted():
 @pytest.mark.parametrize(
     "function, given, error, words",
     [
-        (infinite_length, ([[0.0, 0.0]], 1.0), ShapeError, "taps is .* not all zero"),
-        (infinite_length, (B, 0.0), ShapeError, "noise is 0.0, but more than zero"),
-        (infinite_length, (B, [0.1, 0.1]), ShapeError, "noise is .* each of 1 sub-channels"),
+        (infinite_length, ([[0.0, 0.0]], 1.0), ShapeError, r"taps is \(1, 2\), all zeros, but"),
+        (infinite_length, (B, 0.0), ShapeError, "noise is 0.0, but more than 0"),
+        (infinite_length, (B, [0.1, 0.1]), ShapeError, "noise is .* each of 1 sub-channel"),
         (infinite_length, ([[np.inf]], 1.0), NonFinite, "taps has NaN or infinite"),
         (minimum_distance, (B, [1.0]), ShapeError, r"points is \(1,\), but \(M,\) with two"),
         (minimum_distance, (B, [1.0, 1.0]), ShapeError, "points has 2 symbols, some of them alike"),
         (matched_filter_bound, ("high",), DtypeError, "snr is 'high'"),
         (matched_filter_bound, (1j,), DtypeError, "snr is torch.complex128, but real numbers of dB"),
-        (sequence_error_rate, ([[1j]], 3.0), ShapeError, "taps are complex, but real ones"),
+        (sequence_error_rate, ([[1j]], 3.0), ShapeError, "taps is complex, but real taps"),
     ],
 )
 def test_channels_without_limits_are_refused_in_words(function, given, error, words):
@@ -120,6 +120,6 @@ def test_channels_without_limits_are_refused_in_words(function, given, error, wo
 
 
 def test_a_search_that_would_not_end_is_refused_in_words(monkeypatch):
-    monkeypatch.setattr("unconv.inverse.fields.channel.limits._VISITED", 50)
-    with pytest.raises(ShapeError, match=r"^minimum_distance: the search came to more than 50 states"):
+    monkeypatch.setattr("unconv.inverse.fields.channel.limits._MAX_STATES", 50)
+    with pytest.raises(ShapeError, match=r"^minimum_distance: the search visited more than 50 states"):
         minimum_distance(np.random.default_rng(0).standard_normal((1, 9)))

@@ -23,9 +23,9 @@ def interleaved(kind: str) -> np.ndarray:
 def test_raw_samples_are_read_as_their_ending_says(tmp_path, ending):
     path = tmp_path / f"capture{ending}"
     interleaved(RAW[ending]).tofile(path)
-    found = open_samples(path)
-    np.testing.assert_array_equal(found.values, VALUES)
-    assert found.rate is None and found.kind == "raw"
+    result = open_samples(path)
+    np.testing.assert_array_equal(result.values, VALUES)
+    assert result.rate is None and result.kind == "raw"
 
 
 def test_unsigned_bytes_are_centred_as_rtl_sdr_writes_them(tmp_path):
@@ -41,9 +41,9 @@ def test_sigmf_says_type_byte_order_and_rate(tmp_path, kind):
     meta = {"global": {"core:datatype": kind, "core:sample_rate": 2e6, "core:version": "1.2.0"}, "captures": [{}, {}]}
     (tmp_path / "burst.sigmf-meta").write_text(json.dumps(meta))
     for ending in ("meta", "data"):
-        found = open_samples(tmp_path / f"burst.sigmf-{ending}")
-        np.testing.assert_array_equal(found.values, VALUES)
-        assert found.rate == 2e6 and "joined" in found.notes[0]
+        result = open_samples(tmp_path / f"burst.sigmf-{ending}")
+        np.testing.assert_array_equal(result.values, VALUES)
+        assert result.rate == 2e6 and "joined" in result.notes[0]
 
 
 def test_arrays_keep_their_type_and_integers_become_floats(tmp_path):
@@ -56,9 +56,9 @@ def test_arrays_keep_their_type_and_integers_become_floats(tmp_path):
 def test_a_sound_of_two_channels_is_i_and_q(tmp_path):
     soundfile = pytest.importorskip("soundfile")
     soundfile.write(tmp_path / "iq.wav", np.stack([VALUES.real, VALUES.imag], -1), 48_000, subtype="FLOAT")
-    found = open_samples(tmp_path / "iq.wav")
-    np.testing.assert_array_equal(found.values, VALUES)
-    assert found.rate == 48_000
+    result = open_samples(tmp_path / "iq.wav")
+    np.testing.assert_array_equal(result.values, VALUES)
+    assert result.rate == 48_000
 
 
 def test_what_cannot_be_samples_is_refused_in_words(tmp_path):
@@ -69,14 +69,14 @@ def test_what_cannot_be_samples_is_refused_in_words(tmp_path):
 
     refused("a.cf32", b"", "is empty")
     refused("a.cs16", b"12345", "5 bytes of samples, but a multiple of 4")
-    refused("a.npy", b"\x93NUMPY\x01\x00", "is no array that can be read")
+    refused("a.npy", b"\x93NUMPY\x01\x00", "is not an array that can be read")
     refused("a.sigmf-meta", b"{}", "does not describe samples as SigMF does")
-    refused("b.cf32", np.array([1, np.nan], "<f4").tobytes(), "1 NaN or infinite samples, the first at 0")
+    refused("b.cf32", np.array([1, np.nan], "<f4").tobytes(), "1 NaN or infinite sample, the first at 0")
     (tmp_path / "a.sigmf-meta").write_text('{"global": {"core:datatype": "rf32_le"}}')
-    with pytest.raises(RecordingError, match="says rf32_le, 1 channel"):
+    with pytest.raises(RecordingError, match="describes rf32_le samples of 1 channel,"):
         open_samples(tmp_path / "a.sigmf-meta")
     (tmp_path / "a.sigmf-meta").write_text('{"global": {"core:datatype": "cf32_le", "core:sample_rate": -1}}')
-    with pytest.raises(RecordingError, match=r"says -1\.0 samples a second"):
+    with pytest.raises(RecordingError, match=r"gives -1\.0 samples per second"):
         open_samples(tmp_path / "a.sigmf-meta")
     with pytest.raises(RecordingError, match=r"cannot read .*absent"):
         open_samples(tmp_path / "absent.cf32")

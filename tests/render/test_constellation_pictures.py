@@ -11,7 +11,7 @@ import torch
 
 from cases.drawings import decoded, near, spine
 from unconv.errors import DtypeError, ShapeError, UnconvError
-from unconv.render.constellations import _pieces, constellation_picture, error_rate_picture, eye_picture
+from unconv.render.constellations import _traces, constellation_picture, error_rate_picture, eye_picture
 from unconv.render.panels import ACCENT, BLUE, QUIET
 
 pytest.importorskip("matplotlib", reason="draws the pictures")
@@ -69,7 +69,7 @@ def test_an_eye_goes_through_its_samples_and_follows_a_tone_between_them(n, rate
     count = n // rate
     time = np.arange(count * rate) / rate
     tone = np.exp(2j * np.pi * time / count) + 0.3
-    pieces = _pieces(tone, rate)
+    pieces = _traces(tone, rate)
     starts = np.round(np.angle(pieces[:, 0] - 0.3) / (2 * np.pi / count)) % count
     fine = starts[:, None] + np.arange(65) / 32
     assert np.abs(pieces - np.exp(2j * np.pi * fine / count) - 0.3).max() < 1e-9
@@ -130,13 +130,13 @@ def test_bounds_are_dashed_and_plain_numbers_have_no_intervals():
         (
             lambda: eye_picture(QPSK[:3], QPSK),
             ShapeError,
-            r"before is \(3,\) at 1 samples a symbol, but one signal of at least 4",
+            r"before is \(3,\) at 1 sample per symbol, but one signal of at least 4",
         ),
         (lambda: eye_picture(QPSK, QPSK, (1, 2)), ShapeError, r"after is \(4,\) at 2 samples"),
         (lambda: eye_picture(QPSK * np.nan, QPSK), ShapeError, "without NaN"),
         (lambda: error_rate_picture([1, 0], {"a": [0.1, 0.1]}), ShapeError, "snr is from 1 to 0, but rising"),
         (lambda: error_rate_picture([], {"a": []}), ShapeError, "snr is empty"),
-        (lambda: error_rate_picture([0, 1], {"a": [0.1]}), ShapeError, "a has 1 rates, but 2 were needed"),
+        (lambda: error_rate_picture([0, 1], {"a": [0.1]}), ShapeError, "a has 1 rate, but 2 were needed"),
         (lambda: error_rate_picture([0], {"a": [1.5]}), ShapeError, "a holds 1.5, but rates from 0 to 1"),
         (lambda: error_rate_picture([0], {"a": [0.5]}, [-0.1]), ShapeError, "bound holds -0.1"),
         (lambda: error_rate_picture([0], [0.5]), DtypeError, "rates is .* a dict of 1 to 6 names"),

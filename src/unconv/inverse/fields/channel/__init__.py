@@ -1,4 +1,4 @@
-"""Digital links: equalisers that recover symbols sent through a dispersive channel, and what they can reach."""
+"""Equalise digital links: recover symbols sent through a dispersive channel, and compute the limits of equalisers."""
 
 import lazy_loader
 

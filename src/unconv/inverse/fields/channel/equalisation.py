@@ -1,4 +1,4 @@
-"""One call from received samples to symbols: the channel given, estimated from a training, or not known at all."""
+"""Recover symbols from received samples in one call: the channel known, estimated from a training sequence, or unknown."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from unconv.errors import DtypeError, ShapeError, nearest
+from unconv.errors import DtypeError, ShapeError, counted, nearest
 from unconv.inverse.fields.channel.constellations import Constellation
 from unconv.inverse.fields.channel.constellations import constellation as constellation_of
 from unconv.inverse.fields.channel.method_table import ADAPTIVE, BLIND, METHODS, Method
 from unconv.inverse.fields.channel.rates import ErrorRate, bit_error_rate, symbol_error_rate
-from unconv.inverse.fields.channel.receiving import Found, adapted, blindly, through
-from unconv.inverse.fields.channel.synchronisation import Aligned, Settings, by_channel, by_training
+from unconv.inverse.fields.channel.receiving import LinkResult, equalize_adaptively, equalize_blindly, equalize_known
+from unconv.inverse.fields.channel.synchronisation import AlignedSignals, Settings, align_by_training, align_with_channel
 from unconv.inverse.solvers.arrays import as_samples, like
 from unconv.kinds import checks_kinds_but, fits_kind, shown
 from unconv.progress import Progress
@@ -25,26 +25,28 @@ from unconv.progress import Progress
 
 @dataclass(frozen=True, eq=False)
 class Equalized:
-    """Symbols that were sent, as far as they can be told from what was received.
+    """The symbols that were sent, as decided from the received samples.
 
     Attributes:
-        symbols: (..., N), decided: points of the constellation, in the kind that came. Symbol i is the i-th that was sent.
-        indices: (..., N), which points they are.
-        delay: the sample of `received` at which the first of these symbols arrives, by the channel's first tap: 0 where the
-            channel was given; where a training was found, which is below 0 if the samples begin later; a tuple, if signals
-            differ. Filters' own delays are taken out.
-        method: that was used; "auto" is not one.
-        noise: the standard deviation of a received sample's noise, E|noise|^2 = noise**2, told or estimated; NaN of blind
-            methods.
-        channel: (k,), or (rows, k) where each signal has its own: taps at the rate of `received`, of the symbols of the
-            constellation; None of adaptive and blind methods.
-        states: of the trellis; 0 of others.
-        phase, frequency: of the carrier that was turned back: radians at the first symbol, and radians a symbol.
-        ambiguity: angles by which all symbols may still be turned, and nothing that was received would tell.
-        converged: False where an adaptive or blind method did not settle.
-        notes: what was found and done on the way, and where the result is not to be relied on. Read them.
+        symbols: (..., N), decided points of the constellation, an array or a tensor as `received` is. Symbol i is the i-th
+            that was sent.
+        indices: (..., N), the same as indices into the points of the constellation.
+        delay: the sample of `received` at which symbol 0 arrives through the channel's first tap; a tuple where signals
+            differ. It is 0 without a training sequence, and negative where the samples begin after that arrival. The decision
+            delay of the equaliser itself is already removed.
+        method: the method that was used, never "auto".
+        noise: standard deviation of the noise of a received sample, E|noise|^2 = noise**2, as passed or estimated; NaN for
+            blind methods.
+        channel: (k,), or (signals, k) where each signal has its own: taps at the rate of `received`, for symbols in the units
+            of the constellation; None for adaptive and blind methods.
+        states: states of the trellis; 0 for methods without one.
+        phase, frequency: the carrier phase at the first symbol, in radians, and the carrier frequency offset, in radians per
+            symbol, that were removed; those of the first signal.
+        ambiguity: the phase ambiguity: angles by which all symbols may still be rotated; the samples cannot tell which.
+        converged: False where an adaptive or blind method did not converge.
+        notes: what was estimated and corrected, and why the result may not be reliable. Read them.
         constellation: the constellation.
-        received: the samples, as they came. samples_per_symbol: of them.
+        received: the samples as they were passed. samples_per_symbol: their rate.
     """
 
     symbols: Any
@@ -63,7 +65,7 @@ class Equalized:
     received: Any = field(repr=False)
     samples_per_symbol: int = 1
     _shape: tuple[int, ...] = field(default=(), repr=False)
-    _found: tuple[Found, ...] = field(default=(), repr=False)
+    _results: tuple[LinkResult, ...] = field(default=(), repr=False)
 
     @cached_property
     def bits(self) -> Any:
@@ -72,32 +74,32 @@ class Equalized:
 
     @cached_property
     def soft(self) -> Any:
-        """(..., N), estimates of the symbols before decision: equalised samples; of "mlse" and "bcjr" posterior means."""
-        return self._joined([found.soft() for found in self._found])
+        """(..., N), soft symbols before the decision: equalised samples; for "mlse" and "bcjr" posterior means."""
+        return self._joined([result.soft() for result in self._results])
 
     @cached_property
     def llr(self) -> Any:
-        """(..., N * m), log-likelihood ratios of the bits, log P(bit = 0) / P(bit = 1); exact of "mlse" and "bcjr"."""
-        return self._joined([found.ratios() for found in self._found])
+        """(..., N * m), log-likelihood ratios of the bits, log P(bit = 0) / P(bit = 1); exact for "mlse" and "bcjr"."""
+        return self._joined([result.ratios() for result in self._results])
 
     @property
     def mse(self) -> float:
-        """The mean squared error of `soft` against decisions, of symbols of mean power 1; too small where some are wrong."""
+        """Mean squared error of `soft` against the decisions, over the mean symbol power; too small where some are wrong."""
         soft, symbols = (as_samples("mse", "soft", each, "(..., n)") for each in (self.soft, self.symbols))
         return float((soft - symbols).abs().square().mean()) / self.constellation.power
 
     def symbol_errors(self, sent: Any) -> ErrorRate:
-        """Count wrong symbols against those sent, (..., N) or fewer, from the first on, with an interval of 95 %."""
+        """Return the symbol error rate against the symbols sent, (..., N) or fewer, with its 95 % interval."""
         return symbol_error_rate(sent, self.symbols[..., : np.shape(sent)[-1]])
 
     def bit_errors(self, sent: Any) -> ErrorRate:
-        """Count wrong bits against those sent, (..., N * m) or fewer, from the first on, with an interval of 95 %."""
+        """Return the bit error rate against the bits sent, (..., N * m) or fewer, with its 95 % interval."""
         return bit_error_rate(sent, self.bits[..., : np.shape(sent)[-1]])
 
     def _joined(self, rows: list[Tensor]) -> Any:
         least = min(row.shape[-1] for row in rows)
-        whole = torch.cat([row[:, :least] for row in rows])
-        return like(self.received, whole.reshape(*self._shape, -1))
+        joined = torch.cat([row[:, :least] for row in rows])
+        return like(self.received, joined.reshape(*self._shape, -1))
 
 
 @checks_kinds_but("received", "channel", "training", "constellation", "noise", "method")
@@ -118,39 +120,45 @@ def equalize(
     most_states: int = 4096,
     progress: Progress | None = None,
 ) -> Equalized:
-    """Recover the symbols s of received samples y[t] = sum_k channel[k] s[t - k] + noise.
+    """Equalise received samples y[t] = sum_k channel[k] s[t - k] + noise, and decide the symbols s that were sent.
 
-    What is known decides what is done. With `channel`, symbols are decided through it, and a carrier that turns them is found
-    and turned back. With `training`, its place is found, the channel is estimated from it by least squares, once more from
-    all decisions, and then used likewise. With both, the training gives the place, the phase and the strength. With
-    neither, the symbols are found blindly, up to turns of the constellation and whole symbols of delay; the result says so.
+    What is known of the channel decides what is done:
+
+    - With `channel`, the carrier's phase and frequency offset are estimated and removed, and symbols are decided.
+    - With `training`, the training sequence is found in the signal, the channel is estimated from it by least squares, and
+      symbols are decided as above; then the channel is estimated again from all decisions.
+    - With both, the training sequence gives the delay and the channel's complex gain.
+    - With neither, equalisation is blind: a phase ambiguity and an unknown delay of whole symbols remain, as the notes say.
 
     Args:
         received: (..., n), real or complex samples: an array, a list or a tensor. Several signals may share
             `channel`, and share `training`.
-        channel: (k,), the samples at which one symbol is received, or (..., k), one for each signal.
+        channel: (k,), impulse response from symbol to samples, pulse shaping included; or (..., k), one for each signal.
         training: (t,), known symbols, points of the constellation; the first t sent, unless `training_start` says otherwise.
-        constellation: "bpsk", "qpsk", "8psk", "4pam", "16qam" and so on, points of one's own, or a `Constellation`.
-        method: "auto": the most likely sequence ("mlse") where the channel has at most 256 states, else "decision-feedback";
-            the blind ones where nothing is known. "bcjr", "mmse", "zero-forcing"; with a training also "rls", "nlms", "lms";
-            without "cma" (PSK) and "multimodulus" (QAM). See docs/channels.md.
-        noise: "estimate", or its standard deviation, E|noise|^2 = noise**2 of a sample.
-        samples_per_symbol: at which `received` and `channel` are sampled.
-        count: how many symbols were sent; by default as many as there are. What stands before and after the symbols,
-            nothing or others, is told from the signal; behind a burst in a longer recording, symbols are decided from noise
-            alone, which the notes say.
-        training_start: the number of the symbol at which the training begins, as of a midamble.
-        length: of linear filters and of the forward filter, in symbols; by default enough.
-        feedback: decisions that are fed back; by default all that interfere.
-        taps: of the channel to be estimated, in samples; by default chosen by a criterion.
-        most_states: of a trellis, beyond which "mlse" and "bcjr" are refused.
+        constellation: "bpsk", "qpsk", "8psk", "4pam", "16qam" and so on, an array of points, or a `Constellation`.
+        method: "auto" chooses the most likely sequence ("mlse") where the trellis has at most 256 states, else
+            "decision-feedback", and a blind method where nothing is known. Others are "bcjr", "mmse" and "zero-forcing"; with
+            a training sequence also "rls", "nlms" and "lms"; without one "cma" (PSK) and "multimodulus" (QAM). See
+            docs/channels.md.
+        noise: "estimate", or the standard deviation of a sample's noise, E|noise|^2 = noise**2.
+        samples_per_symbol: the rate of `received` and `channel`.
+        count: how many symbols were sent; by default as many as `received` holds. Whether other symbols or silence surround
+            them is estimated. After a burst in a longer recording, decisions would be made on noise alone; a note says so.
+        training_start: number of the symbol at which the training sequence begins, as for a midamble.
+        length: length of a linear filter, or of a decision-feedback equaliser's forward filter, in symbols; by default chosen.
+        feedback: how many decisions are fed back; by default as many as interfere.
+        taps: length of the channel to be estimated, in samples; by default chosen by the Bayesian information criterion.
+        most_states: largest trellis that "mlse" and "bcjr" may use.
+        progress: called with what is being done, how much is done, and how much there is in all.
 
     Raises:
-        ShapeError: no samples, a channel of zeros, fewer samples than taps or training, an unknown method or constellation, a
-            training that is none of its points, too many states. DtypeError: no numbers. NonFinite: NaN or infinity.
+        ShapeError: no samples, a channel of zeros, fewer samples than taps or training symbols, an unknown method or
+            constellation, training symbols that are not points of it, a trellis with too many states.
+        DtypeError: values that are not numbers. NonFinite: NaN or infinity.
 
     Source:
-        Proakis & Salehi, "Digital Communications" (2008), ch. 9 and 10; Forney (1972) for the most likely sequence.
+        Proakis & Salehi, "Digital Communications" (2008), ch. 9 and 10; Forney, "Maximum-likelihood sequence estimation of
+        digital sequences in the presence of intersymbol interference" (1972), for the most likely sequence.
 
     Example:
         >>> import numpy
@@ -167,77 +175,84 @@ def equalize(
     rows = signals.reshape(-1, signals.shape[-1])
     silent = torch.nonzero((rows == 0).all(-1)).flatten().tolist()
     if silent:
-        raise ShapeError(
-            f"equalize: signal {silent[0]} is all zeros, but samples with something in them were needed. Leave it out."
-        )
+        raise ShapeError(f"equalize: signal {silent[0]} is all zeros, but samples that hold symbols were needed. Leave it out.")
     _refuse_size("received", rows)
     settings = Settings(
         table, method, _level(noise), samples_per_symbol, count, length, feedback, most_states, progress or (lambda *_: None)
     )
-    found = tuple(_rows(rows, signals.shape[:-1], channel, training, training_start, taps, settings))
-    return _result(received, signals, found, settings)
+    results = tuple(_each(rows, signals.shape[:-1], channel, training, training_start, taps, settings))
+    return _result(received, signals, results, settings)
 
 
-def _rows(
+def _each(
     rows: Tensor, shape: tuple[int, ...], channel: Any, training: Any, start: int, taps: int | None, settings: Settings
-) -> list[Found]:
-    """Work on all signals at once where they share a channel, else on one after another."""
+) -> list[LinkResult]:
+    """Equalise all signals at once where they share a known channel, else one after another."""
     known = None if channel is None else as_samples("equalize", "channel", channel, "(..., k)")
     if known is not None:
         _refuse_channel(known, shape, rows.shape[-1])
     sent = None if training is None else as_samples("equalize", "training", training, "(t,)")
     if sent is not None and sent.ndim != 1:
-        raise ShapeError(f"equalize: training is {tuple(sent.shape)}, but (t,) was needed, the same of all signals.")
+        raise ShapeError(
+            f"equalize: training is {tuple(sent.shape)}, but (t,) was needed, the same for all signals. Pass one sequence."
+        )
     if known is not None and known.ndim == 1 and sent is None:
-        return [through(Aligned(rows, known, 0), settings)]
-    own = None if known is None else known.reshape(-1, known.shape[-1]).expand(len(rows), -1)
-    found = []
+        return [equalize_known(AlignedSignals(rows, known, 0), settings)]
+    # A training sequence lies at another sample of each signal, so that these cannot be equalised side by side.
+    channels = None if known is None else known.reshape(-1, known.shape[-1]).expand(len(rows), -1)
+    results = []
     for number, row in enumerate(rows):
         settings.progress("equalising", number, len(rows))
-        taps_here = None if own is None else own[number]
+        own = None if channels is None else channels[number]
         if sent is None:
-            found.append(blindly(row, settings) if taps_here is None else through(Aligned(row[None], taps_here, 0), settings))
-        elif taps_here is not None:
-            found.append(through(by_channel(row, taps_here, sent, start, settings), settings))
+            aligned = None if own is None else AlignedSignals(row[None], own, 0)
+            results.append(equalize_blindly(row, settings) if aligned is None else equalize_known(aligned, settings))
+        elif own is not None:
+            results.append(equalize_known(align_with_channel(row, own, sent, start, settings), settings))
         elif settings.method in ADAPTIVE:
-            found.append(adapted(row, sent, start, settings))
+            results.append(equalize_adaptively(row, sent, start, settings))
         else:
-            found.append(through(by_training(row, sent, start, taps, settings), settings))
+            results.append(equalize_known(align_by_training(row, sent, start, taps, settings), settings))
     settings.progress("equalising", len(rows), len(rows))
-    return found
+    return results
 
 
 def _refuse_method(method: str, with_channel: bool, with_training: bool) -> None:
     if method not in METHODS:
         raise ShapeError(
-            f"equalize: method is {method!r}; there are {', '.join(METHODS)}. Nearest: {nearest(str(method), METHODS)}."
+            f"equalize: method is {method!r}, but one of {', '.join(METHODS)} was needed. Nearest: "
+            f"{nearest(str(method), METHODS)}."
         )
     if method in ADAPTIVE and (with_channel or not with_training):
         raise ShapeError(
-            f"equalize: {method} learns from a training, and takes no channel. Pass training, and leave channel out."
+            f"equalize: method is {method!r}, which adapts to a training sequence and takes no channel. Pass training, and "
+            "leave channel out."
         )
     if method in BLIND and (with_channel or with_training):
         raise ShapeError(
-            f"equalize: {method} uses neither channel nor training, but one came. Leave it out, or use another method."
+            f"equalize: method is {method!r}, which is blind, but channel or training was passed. Leave them out, or use "
+            "another method."
         )
     if method not in {"auto", *BLIND, *ADAPTIVE} and not (with_channel or with_training):
-        raise ShapeError(f'equalize: {method} needs channel or training, and neither came. Pass one, or use "cma".')
+        raise ShapeError(
+            f'equalize: method is {method!r}, which needs channel or training, but neither was passed. Pass one, or use "cma".'
+        )
 
 
 def _refuse_size(name: str, values: Tensor) -> None:
-    """Refuse samples whose squares are no longer numbers."""
+    """Refuse samples whose squares overflow or underflow."""
     power = values.abs().square().sum(-1)
     if not bool(((power > torch.finfo(power.dtype).tiny) & (power < math.inf)).all()):
         raise ShapeError(
-            f"equalize: {name} is of size {float(values.abs().max()):.3g}, whose square is no number in {values.dtype}. Scale "
-            "received and channel alike, or pass double precision."
+            f"equalize: {name} reaches {float(values.abs().max()):.3g}, whose square overflows or underflows in "
+            f"{values.dtype}. Scale received and channel by the same factor, or pass double precision."
         )
 
 
 def _refuse_counts(numbers_of: dict[str, int | None]) -> None:
     for name, value in numbers_of.items():
         if value is not None and value < 1:
-            raise ShapeError(f"equalize: {name} is {value}, but at least 1 was needed.")
+            raise ShapeError(f"equalize: {name} is {value}, but 1 or more was needed.")
 
 
 def _refuse_channel(channel: Tensor, shape: tuple[int, ...], n: int) -> None:
@@ -246,12 +261,12 @@ def _refuse_channel(channel: Tensor, shape: tuple[int, ...], n: int) -> None:
             f"equalize: channel is {tuple(channel.shape)}, but (k,) or {(*shape, 'k')} was needed, one for each signal."
         )
     if bool((channel == 0).all(-1).any()):
-        raise ShapeError("equalize: a channel is all zeros, through which nothing comes. Pass its taps.")
+        raise ShapeError("equalize: a channel is all zeros, but at least one tap other than 0 was needed. Pass its taps.")
     _refuse_size("channel", channel)
     if channel.shape[-1] > n:
         raise ShapeError(
-            f"equalize: channel has {channel.shape[-1]} taps, but received only {n} samples: no symbol was received whole. "
-            f"Pass more."
+            f"equalize: channel has {counted(channel.shape[-1], 'tap')}, but received has only {counted(n, 'sample')}, too few "
+            "for the response to one symbol. Pass more samples, or fewer taps."
         )
 
 
@@ -263,46 +278,46 @@ def _level(noise: float | str) -> float | None:
             f'equalize: noise is {shown(noise)}, but "estimate" or a standard deviation was needed. Pass one number.'
         )
     if not 0 < float(noise) < math.inf:
-        raise ShapeError(f'equalize: noise is {noise!r}, but "estimate" or a standard deviation above zero was needed.')
+        raise ShapeError(f'equalize: noise is {noise!r}, but "estimate" or a standard deviation above 0 was needed.')
     return float(noise)
 
 
-def _result(received: Any, signals: Tensor, found: tuple[Found, ...], settings: Settings) -> Equalized:
-    """Put the rows together; where they hold different numbers of symbols, the shortest counts."""
+def _result(received: Any, signals: Tensor, results: tuple[LinkResult, ...], settings: Settings) -> Equalized:
+    """Combine the results of all signals; where they hold different numbers of symbols, the smallest number counts."""
     table = settings.table
-    least = min(each.indices.shape[-1] for each in found)
-    notes = [note for each in found for note in each.notes]
-    if any(each.indices.shape[-1] > least for each in found):
-        notes.append(f"signals hold different numbers of symbols; the first {least} of each are given")
-    indices = torch.cat([each.indices[:, :least] for each in found]).reshape(*signals.shape[:-1], least)
+    least = min(each.indices.shape[-1] for each in results)
+    notes = [note for each in results for note in each.notes]
+    if any(each.indices.shape[-1] > least for each in results):
+        notes.append(f"signals hold different numbers of symbols; only the first {least} of each are returned")
+    indices = torch.cat([each.indices[:, :least] for each in results]).reshape(*signals.shape[:-1], least)
     points = table.points.to(signals.device)
     kind = signals.dtype if signals.is_complex() == points.is_complex() else _kind_of(points, signals)
-    delays = tuple(each.delay for each in found)
-    channels = [each.channel for each in found if each.channel is not None]
-    first = found[0]
+    delays = tuple(each.delay for each in results)
+    channels = [each.channel for each in results if each.channel is not None]
+    first = results[0]
     return Equalized(
         like(received, points.to(kind)[indices]),
         like(received, indices),
         delays[0] if len(set(delays)) == 1 else delays,
         first.method,
-        math.sqrt(sum(each.noise**2 for each in found) / len(found)),
+        math.sqrt(sum(each.noise**2 for each in results) / len(results)),
         like(received, channels[0] if len(channels) == 1 else _stacked(channels)) if channels else None,
         first.states,
         first.phase,
         first.frequency,
         first.ambiguity,
-        all(each.converged for each in found),
-        tuple(dict.fromkeys(notes)),
+        all(each.converged for each in results),
+        tuple(dict.fromkeys(notes)),  # each note once, however many signals it is about
         table,
         received,
         settings.samples_per_symbol,
         tuple(signals.shape[:-1]),
-        found,
+        results,
     )
 
 
 def _kind_of(points: Tensor, signals: Tensor) -> torch.dtype:
-    """Return the number type of symbols whose signals are complex and they are not, or the other way about."""
+    """Return the dtype of symbols, in the precision of signals that are complex where they are real, or vice versa."""
     single = signals.dtype in (torch.float32, torch.complex64)
     if points.is_complex():
         return torch.complex64 if single else torch.complex128

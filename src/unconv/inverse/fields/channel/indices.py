@@ -1,4 +1,4 @@
-"""Indices and bits as they come: whole numbers of arrays, lists and tensors."""
+"""Read indices and bits from arrays, lists and tensors."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from unconv.errors import DtypeError, ShapeError
 from unconv.kinds import shown
 
 
-def whole(where: str, name: str, values: Any, most: int, what: str) -> Tensor:
-    """Return whole numbers (..., n) from 0 to `most` as an int64 tensor; True and False count as 1 and 0.
+def integers_of(where: str, name: str, values: Any, most: int, what: str) -> Tensor:
+    """Return integers (..., n) from 0 to `most` as an int64 tensor; True and False count as 1 and 0.
 
     Args:
-        what: they are, for the message: "bits, 0 or 1, were needed. Pass (llr < 0)".
+        what: the end of the error message: "bits, 0 or 1, were needed. Pass (llr < 0)".
 
     Raises:
-        DtypeError: others than whole numbers. ShapeError: none, or one outside, and where.
+        DtypeError: values that are not integers. ShapeError: no values, or one out of range, with its position.
     """
     tensor = tensor_of(where, name, values, what)
     if tensor.is_floating_point() or tensor.is_complex():
@@ -27,16 +27,16 @@ def whole(where: str, name: str, values: Any, most: int, what: str) -> Tensor:
     tensor = tensor.long()
     outside = (tensor < 0) | (tensor > most)
     if bool(outside.any()):
-        at = tuple(torch.nonzero(outside)[0].tolist())
-        raise ShapeError(f"{where}: {name} is {int(tensor[at])} at {at[0] if len(at) == 1 else at}, but {what}.")
+        first = tuple(torch.nonzero(outside)[0].tolist())
+        raise ShapeError(f"{where}: {name} is {int(tensor[first])} at {first[0] if len(first) == 1 else first}, but {what}.")
     return tensor
 
 
 def tensor_of(where: str, name: str, values: Any, what: str) -> Tensor:
-    """Return an array, a list or a tensor of one axis or more as a tensor, without a gradient.
+    """Return an array, a list or a tensor of at least one axis as a detached tensor.
 
     Raises:
-        DtypeError, ShapeError: no numbers, or none at all.
+        DtypeError: values that are not numbers. ShapeError: no values.
     """
     if isinstance(values, Tensor) and values.layout is torch.strided:
         tensor = values.detach()
@@ -44,7 +44,7 @@ def tensor_of(where: str, name: str, values: Any, what: str) -> Tensor:
         try:
             array = np.asarray(values) if not isinstance(values, Tensor) else np.empty(0, object)
         except ValueError:
-            array = np.empty(0, object)  # lists of several lengths
+            array = np.empty(0, object)  # a ragged list: refused below
         if array.dtype.kind not in "fciub" or array.dtype.itemsize > 16:
             raise DtypeError(f"{where}: {name} is {shown(values)}, but {what}.")
         # torch knows neither the other byte order nor negative strides.

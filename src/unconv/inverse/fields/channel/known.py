@@ -1,4 +1,4 @@
-"""Symbols behind a known channel: the noise, what stands before and after the signal, and the decisions."""
+"""Decide symbols sent through a known channel, estimating the noise and whether symbols go on beyond the signal's ends."""
 
 from __future__ import annotations
 
@@ -19,28 +19,28 @@ from unconv.inverse.solvers.trellis import viterbi
 
 Ends = Literal["unknown", "silence"]
 
-_FLOOR = 1e-4  # of the received signal: noise below -80 dB is rounding of files and of models
-_PIECE = 40  # memories of the channel: the piece of a signal on which its ends are told
+_FLOOR = 1e-4  # of the received amplitude: noise below -80 dB is rounding of files and of models
+_PIECE = 40  # multiples of the channel's memory: length of the piece on which an end of the signal is judged
 _ROUNDS = 3  # of estimating the noise from decisions that were made with it
-_CHEAP_STATES = 64  # up to which the trellis judges what other methods are to know
-MANY_WRONG = 0.02  # from which on decisions make the noise too small
-LEAST = 1e-12  # error of a symbol, of the constellation's power: ratios stay finite without noise
-_AMID = 4.0  # times the power of noise, as what earlier symbols leave must be
-_UNLIKELY = 5.0  # standard deviations from which on a mean is believed
-_AUTO_STATES = 256  # up to which the most likely sequence is the method of choice
+_CHEAP_STATES = 64  # up to which a trellis estimates noise and ends for the other methods
+UNRELIABLE = 0.02  # symbol error rate above which decisions make the noise appear too small
+LEAST = 1e-12  # error of a symbol over the constellation's power: ratios stay finite without noise
+_MIDWAY = 4.0  # times the noise power: more in the first samples is intersymbol interference from earlier symbols
+_SIGNIFICANT = 5.0  # standard deviations beyond which a mean is not chance
+_AUTO_STATES = 256  # up to which "auto" chooses the most likely sequence
 
 
 @dataclass(frozen=True)
 class Link:
-    """A signal and its channel, at one sample a symbol.
+    """B signals and their channel, at one sample per symbol.
 
     Attributes:
-        observed: (B, P, n), P sub-channels: samples of a symbol, or its real and imaginary parts.
+        observed: (B, P, n), P sub-channels: the samples of one symbol, or its real and imaginary parts.
         taps: (P, L).
-        table: the constellation. points: (M,), in the kind of the observation.
-        noise: the standard deviation of each sub-channel's noise; None: to be estimated.
-        before, after: what stands before the first symbol and after the last: other symbols or nothing. None: to be told.
-        loud: the part of the samples in which symbols are; in the rest there is noise alone.
+        table: the constellation. points: (M,), of mean power 1, real or complex as `observed`.
+        noise: standard deviation of each sub-channel's noise; None: to be estimated.
+        before, after: what precedes the first symbol and follows the last: unknown symbols or silence. None: to be estimated.
+        loud: the samples that hold symbols; the rest is noise alone.
     """
 
     observed: Tensor
@@ -54,48 +54,48 @@ class Link:
 
     @property
     def power(self) -> float:
-        """Mean square of the samples in which symbols are."""
+        """Mean square of the samples that hold symbols."""
         return float(self.observed[..., self.loud].abs().square().mean())
 
     @property
     def memory(self) -> int:
-        """Symbols before the present one that a sample still holds."""
+        """Number of earlier symbols that interfere with a sample: L - 1."""
         return self.taps.shape[-1] - 1
 
     @property
     def states(self) -> int:
-        """States of the trellis: of the taps between the first and the last that are not zero."""
-        at = torch.nonzero((self.taps != 0).any(0)).flatten()
-        return len(self.points) ** int(at[-1] - at[0]) if len(at) else 1
+        """States of the trellis; zero taps at either end cost none."""
+        taps = torch.nonzero((self.taps != 0).any(0)).flatten()
+        return len(self.points) ** int(taps[-1] - taps[0]) if len(taps) else 1
 
     @property
     def symbols(self) -> int:
-        """How many symbols the observation holds whole, by what stands after them."""
+        """How many symbols to decide: all n, or those before the channel's tail where silence follows."""
         return self.observed.shape[-1] - (self.memory if self.after == "silence" else 0)
 
     def expected(self, indices: Tensor) -> Tensor:
-        """Return what the channel makes of symbols (B, N): (B, P, n), nothing before and after them."""
+        """Return the noiseless samples (B, P, n) of symbols (B, N), with silence before and after them."""
         sent, n = self.points[indices], self.observed.shape[-1]
-        made = self.observed.new_zeros(len(sent), self.taps.shape[0], indices.shape[-1] + self.memory)
+        clean = self.observed.new_zeros(len(sent), self.taps.shape[0], indices.shape[-1] + self.memory)
         for lag in range(self.memory + 1):
-            made[..., lag : lag + indices.shape[-1]] += self.taps[:, lag, None] * sent[:, None]
-        return made[..., :n]
+            clean[..., lag : lag + indices.shape[-1]] += self.taps[:, lag, None] * sent[:, None]
+        return clean[..., :n]
 
 
 @dataclass(frozen=True)
-class Decided:
-    """Decisions, and what was found on the way to them.
+class Decisions:
+    """Decisions, and how well they explain the observation.
 
     Attributes:
-        link: with the noise and the ends that were found.
+        link: with the estimated noise and ends.
         indices: (B, N), points of the constellation.
-        soft: (B, N), equalised samples; None of the most likely sequence.
-        error: the mean squared error that the equaliser expects of them, of symbols of mean power 1.
-        residual: (B,), root of the mean square of what symbols and channel do not explain.
-        gain: (B,), by which the channel's answer to the decisions is in what was observed; 1 where all is well.
-        apart: how far the channel, so scaled, is from that which the decisions speak for, as a share of its energy.
-        constant: the size of what all samples have in common and no symbol explains, over the residual; 0 where by chance.
-        begins_amid: whether earlier symbols, which are not among the decisions, reach into the first samples.
+        soft: (B, N), equalised samples; None for the most likely sequence.
+        error: mean squared error of `soft` that the equaliser's design predicts, for symbols of mean power 1.
+        residual: (B,), RMS difference between the observation and the channel's response to the decisions.
+        gain: (B,), least-squares factor from that response to the observation; 1 for the right channel.
+        mismatch: how far the channel, scaled by the gain, is from the one that fits the decisions, as a share of its energy.
+        dc_offset: mean of the residual over its RMS; 0 where chance explains it.
+        starts_midway: whether earlier symbols, which are not among the decisions, interfere with the first samples.
     """
 
     link: Link
@@ -104,26 +104,26 @@ class Decided:
     error: float
     residual: Tensor
     gain: Tensor
-    apart: float = 0.0
-    constant: float = 0.0
-    begins_amid: bool = False
+    mismatch: float = 0.0
+    dc_offset: float = 0.0
+    starts_midway: bool = False
 
 
 def method_of(link: Link, method: str, most_states: int) -> str:
-    """Return the method that "auto" stands for, and any other as it is."""
+    """Return the method that "auto" chooses, and any other unchanged."""
     if method != "auto":
         return method
-    # Filters need points whose mean is zero; others are for the trellis, whatever it costs.
+    # Filters need points of mean zero: on-off keying and the like get the trellis, whatever it costs.
     limit = min(_AUTO_STATES, most_states) if link.table.is_centred else most_states
     return "mlse" if link.states <= limit else "decision-feedback"
 
 
-def decide(link: Link, method: str, settings: dict[str, Any]) -> Decided:
+def decide(link: Link, method: str, settings: dict[str, Any]) -> Decisions:
     """Decide the symbols of a link.
 
-    Noise, ends, and how far the channel is from the right one are told by decisions of a kind that errs seldom, whatever method
-    was asked for: by the trellis or, where that is large, with decisions fed back. Those of a linear filter would not do: where
-    the channel has nulls, one in ten is wrong, and the noise seems twice as strong.
+    Noise, ends and channel mismatch are always estimated from the most reliable decisions that are affordable, whatever the
+    method: those of the trellis or, where that has too many states, of decision feedback. A linear filter's would not do: where
+    the channel has nulls, one in ten of them is wrong, and the noise appears twice as strong.
 
     Args:
         method: "mlse", "bcjr", "decision-feedback", "mmse" or "zero-forcing".
@@ -131,47 +131,47 @@ def decide(link: Link, method: str, settings: dict[str, Any]) -> Decided:
     """
     trellis = method in ("mlse", "bcjr")
     if trellis or link.states <= _CHEAP_STATES:
-        judge = _by_trellis(link, settings["most_states"])
+        reference = _by_trellis(link, settings["most_states"])
     else:
-        judge = _by_feedback(link, settings)
-    if trellis or (method == "decision-feedback" and judge.soft is not None):
-        return judge
-    found = _filtered(replace(judge.link, before="silence"), method, settings)
-    # The decisions and their error are the filter's, all else is as the better ones tell it.
-    return replace(judge, indices=found.indices, soft=found.soft, error=found.error)
+        reference = _by_feedback(link, settings)
+    if trellis or (method == "decision-feedback" and reference.soft is not None):
+        return reference
+    filtered = _filtered(replace(reference.link, before="silence"), method, settings)
+    # The decisions and their error are the filter's; noise, ends and mismatch come from the more reliable decisions.
+    return replace(reference, indices=filtered.indices, soft=filtered.soft, error=filtered.error)
 
 
-def _by_feedback(link: Link, settings: dict[str, Any]) -> Decided:
-    """Decide with decisions fed back, for a noise that is estimated from what earlier ones did not explain.
+def _by_feedback(link: Link, settings: dict[str, Any]) -> Decisions:
+    """Decide with decision feedback, re-estimating the noise from the residual of the previous round.
 
-    The first noise is the power that the channel does not explain. Wrong decisions make it too large, never too small, so that
-    the rounds come down to it.
+    The first noise estimate is the power that the channel does not explain, and at least 1 % of the power. Wrong decisions
+    enlarge the residual, so that the estimate comes down to the true noise as they become fewer.
     """
     known = replace(link, before=link.before or "silence", after=link.after or "unknown")
     level = link.noise if link.noise is not None else _first_noise(link)
     for _ in range(_ROUNDS):
-        found = _filtered(replace(known, noise=level), "decision-feedback", settings)
+        decisions = _filtered(replace(known, noise=level), "decision-feedback", settings)
         if link.noise is not None:
             break
-        before, level = level, _level(found, link)
+        before, level = level, _noise_level(decisions, link)
         if abs(level - before) < 0.05 * before:
             break
-    found = replace(found, link=replace(found.link, noise=level), begins_amid=_begins_amid(found, level))
-    return _without_tail(found) if link.after is None else found
+    decisions = replace(decisions, link=replace(decisions.link, noise=level), starts_midway=_starts_midway(decisions, level))
+    return _without_tail(decisions) if link.after is None else decisions
 
 
-def _begins_amid(found: Decided, level: float) -> bool:
-    """Tell whether the first samples hold more than the first symbols' answer and noise: that of earlier symbols."""
-    link = found.link
+def _starts_midway(decisions: Decisions, level: float) -> bool:
+    """Return whether the first samples hold more than the decided symbols and noise explain: earlier symbols interfere."""
+    link = decisions.link
     if link.loud.start or link.observed.shape[-1] <= 4 * link.memory or not link.memory:
         return False
-    left = (link.observed - link.expected(found.indices))[..., : link.memory].abs().square().mean()
-    return float(left) > _AMID * max(level, float(found.residual.max())) ** 2
+    left = (link.observed - link.expected(decisions.indices))[..., : link.memory].abs().square().mean()
+    return float(left) > _MIDWAY * max(level, float(decisions.residual.max())) ** 2
 
 
-def posteriors(found: Decided, most_states: int) -> Tensor:
-    """Return the log-probabilities (B, N, M) of each point for each symbol, given all that was observed."""
-    link = found.link
+def posteriors(decisions: Decisions, most_states: int) -> Tensor:
+    """Return the log-probabilities (B, N, M) of each point for each symbol, given the whole observation (BCJR)."""
+    link = decisions.link
     assert link.noise is not None
     logs: Tensor = bcjr(
         link.observed,
@@ -190,45 +190,49 @@ def _floor(link: Link) -> float:
 
 
 def _first_noise(link: Link) -> float:
-    """Return what is left of the power when the channel's is taken out, at least a hundredth: powers are not exact."""
+    """Return the noise that the received power leaves beyond the channel's; at least 1 % of the power, which is not exact."""
     power = link.power
     explained = float(link.taps.abs().square().sum(-1).mean())
     return math.sqrt(max(power - explained, 0.01 * power))
 
 
-def _level(found: Decided, link: Link) -> float:
-    """Return the noise that decisions leave, and not less than rounding does.
+def _noise_level(decisions: Decisions, link: Link) -> float:
+    """Return the noise by the residual of decisions, at least that of rounding.
 
-    Decisions for whatever is nearest make it too small where many are wrong. There, it is at least what the channel leaves
-    of the power, less a standard deviation.
+    Where many decisions are wrong, they pick the nearest symbols and the residual is too small. There, the noise is at least
+    the power that the channel does not explain, less one standard deviation of that power.
     """
-    left = max(float(found.residual.square().mean().sqrt()), _floor(link))
-    if share_wrong(link.table, matched_error(link, left)) < MANY_WRONG:
+    left = max(float(decisions.residual.square().mean().sqrt()), _floor(link))
+    if share_wrong(link.table, matched_error(link, left)) < UNRELIABLE:
         return left
     powers = link.observed[..., link.loud].abs().square().flatten()
-    # Samples of one symbol rise and fall together: there are fewer of their own.
+    # Samples that share a symbol are correlated: only one in L counts as independent.
     spread = float(powers.std()) * math.sqrt((link.memory + 1) / len(powers))
     beyond = link.power - spread - float(link.taps.abs().square().sum(-1).mean())
     return max(left, math.sqrt(max(beyond, 0.0)))
 
 
 def matched_error(link: Link, noise: float) -> float:
-    """Return the mean squared error of symbols that no others interfere with, behind a matched filter."""
+    """Return the mean squared error after a matched filter without intersymbol interference, for symbols of power 1."""
     return noise**2 / float(link.taps.abs().square().sum())
 
 
 def share_wrong(table: Constellation, error: float) -> float:
-    """Return the share of wrong decisions behind Gaussian errors of a mean square, of symbols of mean power 1."""
+    """Return the symbol error rate for Gaussian errors of a mean square, for symbols of mean power 1.
+
+    The union bound over nearest neighbours: each is at `spacing`, and is decided for with probability Q(spacing / 2 sigma).
+    """
     spread = math.sqrt(max(error, LEAST) / (2 if table.points.is_complex() else 1))
     across = math.erfc(table.spacing / math.sqrt(table.power) / spread / math.sqrt(8)) / 2
     return min(table.neighbours * across, 1 - 1 / len(table.points))
 
 
-def _by_trellis(link: Link, most_states: int) -> Decided:
-    """Decide by the most likely sequence; its ends are told on pieces of the signal, where both readings are tried."""
+def _by_trellis(link: Link, most_states: int) -> Decisions:
+    """Decide by the most likely sequence (Viterbi), after testing at both ends of the signal whether symbols go on there."""
+    # Unknown symbols beyond the ends fit either case: a first run gives the noise by which the ends can be judged.
     settled = replace(link, before=link.before or "unknown", after=link.after or "unknown")
-    found = _most_likely(settled, most_states)
-    level = link.noise if link.noise is not None else _level(found, link)
+    decisions = _most_likely(settled, most_states)
+    level = link.noise if link.noise is not None else _noise_level(decisions, link)
     ends = {
         name: getattr(link, name) or _end(link, name, level, most_states) if link.memory else "unknown"
         for name in ("before", "after")
@@ -236,33 +240,34 @@ def _by_trellis(link: Link, most_states: int) -> Decided:
     changed = replace(settled, before=ends["before"], after=ends["after"])
     if changed != settled:
         settled = changed
-        found = _most_likely(settled, most_states)
-        level = link.noise if link.noise is not None else _level(found, link)
-    told = link.before is None and not link.loud.start and link.observed.shape[-1] > 4 * link.memory > 0
-    amid = told and ends["before"] == "unknown"
-    return replace(found, link=replace(settled, noise=level), begins_amid=amid)
+        decisions = _most_likely(settled, most_states)
+        level = link.noise if link.noise is not None else _noise_level(decisions, link)
+    tested = link.before is None and not link.loud.start and link.observed.shape[-1] > 4 * link.memory > 0
+    midway = tested and ends["before"] == "unknown"
+    return replace(decisions, link=replace(settled, noise=level), starts_midway=midway)
 
 
 def _end(link: Link, name: str, level: float, most_states: int) -> Ends:
-    """Tell whether symbols go on beyond one end: the more probable reading of a piece at that end.
+    """Return whether symbols go on beyond one end: the more probable hypothesis on a piece of the signal at that end.
 
-    Symbols beyond the end are free to be chosen, M^(L-1) ways, which lowers the cost of any noise: a reading pays for what it
-    may choose by the logarithm of how many ways there are.
+    "unknown" may choose among M^(L-1) states at the end, which lowers its cost for noise as well. It pays for that freedom with
+    the logarithm of their number.
     """
     size = min(link.observed.shape[-1], _PIECE * (link.memory + 1) + link.memory)
     if size <= 2 * link.memory:
         return "unknown"
     at_end = link.observed[..., :size] if name == "before" else link.observed[..., -size:]
     costs = []
-    for reading in ("unknown", "silence"):
-        ends: dict[str, Any] = {"before": "unknown", "after": "unknown"} | {name: reading}
+    for hypothesis in ("unknown", "silence"):
+        ends: dict[str, Any] = {"before": "unknown", "after": "unknown"} | {name: hypothesis}
         costs.append(viterbi(at_end, link.taps, link.points, most_states=most_states, **ends).cost)
+    # Squared distances become log-likelihoods: over noise^2 for complex samples, over 2 noise^2 for real ones.
     unit = (1 if link.observed.is_complex() else 2) * level**2
-    free = link.memory * math.log(len(link.points)) * link.observed.shape[0]
-    return "silence" if float((costs[1] - costs[0]).sum()) / unit < free else "unknown"
+    penalty = link.memory * math.log(len(link.points)) * link.observed.shape[0]
+    return "silence" if float((costs[1] - costs[0]).sum()) / unit < penalty else "unknown"
 
 
-def _most_likely(link: Link, most_states: int) -> Decided:
+def _most_likely(link: Link, most_states: int) -> Decisions:
     sequence = viterbi(
         link.observed,
         link.taps,
@@ -274,81 +279,84 @@ def _most_likely(link: Link, most_states: int) -> Decided:
     return _judged(link, sequence.indices, None, math.nan)
 
 
-def _filtered(link: Link, method: str, settings: dict[str, Any]) -> Decided:
-    """Decide by a filter, with or without decisions fed back."""
+def _filtered(link: Link, method: str, settings: dict[str, Any]) -> Decisions:
+    """Decide with a linear or a decision-feedback equaliser."""
     count, length, noise = link.symbols, settings["length"], link.noise
     assert noise is not None
     if method == "decision-feedback":
-        fed = decision_feedback_equalizer(link.taps, noise, forward=length, feedback=settings["feedback"])
-        soft, indices = fed.equalized(link.observed, link.points, count)
-        return _judged(link, indices, soft, fed.error / abs(fed.gain))
+        dfe = decision_feedback_equalizer(link.taps, noise, forward=length, feedback=settings["feedback"])
+        soft, indices = dfe.equalized(link.observed, link.points, count)
+        # An estimate divided by its gain g = 1 - error has the mean squared error `error / g`.
+        return _judged(link, indices, soft, dfe.error / abs(dfe.gain))
     linear = linear_equalizer(link.taps, noise, length, criterion="mmse" if method == "mmse" else "zero-forcing")
     soft = linear.equalized(link.observed, count)
-    # Of the link's own points: those of the table may have another power.
+    # The link's points have mean power 1; those of the table may have another.
     return _judged(link, Lookup(link.points).nearest(soft), soft, linear.error / abs(linear.gain))
 
 
-def _judged(link: Link, indices: Tensor, soft: Tensor | None, error: float) -> Decided:
-    """Compare what decisions explain with what was observed, away from the ends where other symbols may reach in."""
+def _judged(link: Link, indices: Tensor, soft: Tensor | None, error: float) -> Decisions:
+    """Return decisions with the residual, gain, mismatch and DC offset that they leave in the observation."""
     count = indices.shape[-1]
     first, end, _ = link.loud.indices(count)
+    # Away from the ends, where unknown symbols may interfere.
     inner = slice(first + link.memory, end - link.memory) if end - first > 4 * link.memory else slice(None)
-    seen, made = link.observed[..., inner], link.expected(indices)[..., inner]
-    power = made.abs().square().sum((-1, -2))
-    gain = (made.conj() * seen).sum((-1, -2)) / power.clamp(min=torch.finfo(power.dtype).tiny)
-    left = seen - made
+    observed, expected = link.observed[..., inner], link.expected(indices)[..., inner]
+    power = expected.abs().square().sum((-1, -2))
+    gain = (expected.conj() * observed).sum((-1, -2)) / power.clamp(min=torch.finfo(power.dtype).tiny)
+    left = observed - expected
     residual = left.abs().square().mean((-1, -2)).sqrt()
-    apart = _apart(link, indices, seen - gain[:, None, None] * made, inner)
-    return Decided(link, indices, soft, error, residual, gain, apart, _constant(left))
+    mismatch = _mismatch(link, indices, observed - gain[:, None, None] * expected, inner)
+    return Decisions(link, indices, soft, error, residual, gain, mismatch, _dc_offset(left))
 
 
-def _constant(left: Tensor) -> float:
-    """Return the mean of what decisions leave, (B, P, n), over its root mean square; 0 where chance explains it."""
+def _dc_offset(left: Tensor) -> float:
+    """Return the mean of the residual (B, P, n) over its RMS; 0 where chance explains it."""
     size = float(left.abs().square().mean().sqrt())
     mean = float(left.mean(-1).abs().square().mean().sqrt())
-    return mean / size if mean > _UNLIKELY * size / math.sqrt(left.shape[-1]) else 0.0
+    return mean / size if mean > _SIGNIFICANT * size / math.sqrt(left.shape[-1]) else 0.0
 
 
-def _apart(link: Link, indices: Tensor, left: Tensor, inner: slice) -> float:
-    """Return how far the channel is from the one that decisions speak for, as a share of its energy.
+def _mismatch(link: Link, indices: Tensor, left: Tensor, inner: slice) -> float:
+    """Return how far the channel is from the one that fits the decisions, as a share of its energy.
 
-    Of the right channel, what is left is noise, which no symbol has anything to do with; else its product with the symbols is
-    what each tap lacks. What as many products of noise come to is taken off.
+    For the right channel the residual is noise, uncorrelated with the symbols. For a wrong one, its correlation with the
+    symbols at each lag is the error of that tap. The energy that noise alone gives these correlations is subtracted.
     """
     if inner == slice(None):
         return 0.0
     sent, count = link.points[indices], inner.stop - inner.start
-    lacking, own = 0.0, float(link.taps.abs().square().sum())
+    error, energy = 0.0, float(link.taps.abs().square().sum())
     for lag in range(link.memory + 1):
-        at = sent[:, inner.start - lag : inner.stop - lag]
-        lacking += float(((left * at.conj()[:, None]).mean(-1).mean(0)).abs().square().sum())
+        delayed = sent[:, inner.start - lag : inner.stop - lag]
+        error += float(((left * delayed.conj()[:, None]).mean(-1).mean(0)).abs().square().sum())
     chance = (link.memory + 1) * float(left.abs().square().mean(-1).mean(0).sum()) / (count * len(left))
-    share: float = max(0.0, lacking - 4 * chance) / own
+    # Four times the mean energy: chance seldom reaches that.
+    share: float = max(0.0, error - 4 * chance) / energy
     return share
 
 
-def _without_tail(found: Decided) -> Decided:
-    """Leave the last symbols away where the signal's tail holds nothing but what the channel still gives of earlier ones."""
-    link, noise = found.link, found.link.noise
+def _without_tail(decisions: Decisions) -> Decisions:
+    """Drop the last L - 1 symbols where the end of the signal holds only the channel's response to earlier ones."""
+    link, noise = decisions.link, decisions.link.noise
     count = link.observed.shape[-1] - link.memory
     if not link.memory or count < 2 * link.memory or noise is None:
-        return found
+        return decisions
     left = [
         (link.observed - link.expected(indices))[..., count:].abs().square().sum()
-        for indices in (found.indices, found.indices[:, :count])
+        for indices in (decisions.indices, decisions.indices[:, :count])
     ]
+    # As in `_end`: the hypothesis with more symbols pays for their number.
     unit = (1 if link.observed.is_complex() else 2) * noise**2
     if float(left[1] - left[0]) / unit >= link.memory * math.log(len(link.points)) * len(link.observed):
-        return found
-    soft = None if found.soft is None else found.soft[:, :count]
-    return replace(found, link=replace(link, after="silence"), indices=found.indices[:, :count], soft=soft)
+        return decisions
+    soft = None if decisions.soft is None else decisions.soft[:, :count]
+    return replace(decisions, link=replace(link, after="silence"), indices=decisions.indices[:, :count], soft=soft)
 
 
 def refuse_states(link: Link, method: str, most_states: int) -> None:
     """Refuse a trellis that is too large, before anything is computed."""
     if method in ("mlse", "bcjr") and link.states > most_states:
         raise ShapeError(
-            f"equalize: {method} needs {len(link.points)}**{round(math.log(link.states, len(link.points)))} = {link.states} "
-            f"states, "
-            f'but at most {most_states} were allowed. Use "decision-feedback", or raise most_states.'
+            f"equalize: {method} needs a trellis of {len(link.points)}**{round(math.log(link.states, len(link.points)))} = "
+            f'{link.states} states, but most_states is {most_states}. Use "decision-feedback", or raise most_states.'
         )

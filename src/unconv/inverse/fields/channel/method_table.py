@@ -1,4 +1,4 @@
-"""The methods of `equalize`, in words; light, so that the command's help needs no torch."""
+"""The methods of `equalize` and what each does; imports no torch, so that the command's help is quick."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ Method = Literal[
 ]
 
 KNOWN = {
-    "mlse": "the most likely sequence (Viterbi); best where the channel is short",
-    "bcjr": "the most likely symbols one by one, with exact log-likelihood ratios",
-    "decision-feedback": "decided symbols are fed back; for long channels, and those with deep fades",
-    "mmse": "the linear filter of least mean squared error",
-    "zero-forcing": "the linear filter without interference, whatever becomes of the noise",
+    "mlse": "maximum-likelihood sequence estimation (Viterbi algorithm), best for short channels",
+    "bcjr": "maximum a posteriori symbol decisions (BCJR algorithm), with exact log-likelihood ratios",
+    "decision-feedback": "decision-feedback equaliser of least mean squared error, for long channels and deep fades",
+    "mmse": "linear equaliser of least mean squared error",
+    "zero-forcing": "linear equaliser that removes intersymbol interference, however much that raises the noise",
 }
 ADAPTIVE = {
-    "rls": "recursive least squares on the training, then on decisions; follows channels that change",
-    "nlms": "normalised least mean squares, likewise",
-    "lms": "least mean squares, likewise",
+    "rls": "recursive least squares on the training sequence, then decision-directed, tracks channels that change",
+    "nlms": "normalised least mean squares, otherwise as rls",
+    "lms": "least mean squares, otherwise as rls",
 }
 BLIND = {
-    "cma": "constant modulus, without training; for PSK",
-    "multimodulus": "real and imaginary parts each of constant modulus; for QAM",
+    "cma": "constant modulus algorithm, without a training sequence, for PSK",
+    "multimodulus": "multimodulus algorithm, without a training sequence, for square QAM",
 }
-METHODS = {"auto": "chosen from what is known, and the states of the channel"} | KNOWN | ADAPTIVE | BLIND
+METHODS = {"auto": "chosen by what is known and by the number of trellis states"} | KNOWN | ADAPTIVE | BLIND
 
 
 def method_help() -> str:
-    """Return the methods as a command's help shows them."""
+    """Return all methods with their descriptions, as the command's help shows them."""
     return "; ".join(f"{name}: {what}" for name, what in METHODS.items()) + "."

@@ -1,4 +1,4 @@
-"""Long signals through an equaliser's taps, in blocks of one FFT size."""
+"""Filter long signals with an equaliser's taps by overlap-save: blocks of one FFT size."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ from unconv.errors import ShapeError
 from unconv.inverse.operators.fourier import fast_length
 from unconv.inverse.solvers.arrays import as_samples
 
-_GRID = 1024  # least length of an FFT
+_GRID = 1024  # smallest FFT size
 _ROOM = 2**20  # samples that are transformed at a time
 
 
 def sub_channels_of(where: str, observed: Any, parts: int, count: int) -> Tensor:
-    """Take observations (..., P, N) of an equaliser with P sub-channels, from which `count` symbols are wanted.
+    """Return observations (..., P, N) as a tensor, after checking that they fit an equaliser and a count of symbols.
 
     Raises:
-        ShapeError: other sub-channels; a count outside 1 to N. DtypeError, NonFinite: no numbers, or NaN.
+        ShapeError: another number of sub-channels; a count outside 1 to N. DtypeError, NonFinite: not finite numbers.
     """
     y = as_samples(where, "observed", observed, "(..., P, N)", 2)
     if y.shape[-2] != parts or not 1 <= count <= y.shape[-1]:
         raise ShapeError(
-            f"{where}: observed is {tuple(y.shape)} and count {count}, but (..., {parts}, N), as the equaliser was made for, "
-            "and a count of 1 to N were needed."
+            f"{where}: observed is {tuple(y.shape)} and count is {count}, but (..., {parts}, N), as the equaliser was designed "
+            "for, and a count from 1 to N were needed."
         )
     return y
 
 
 def filtered(y: Tensor, taps: Tensor, first: int, count: int) -> Tensor:
-    """Return z[i] = sum_p sum_f taps[p, f] y[p, first + i - f] for i = 0 ... count - 1: (..., count) of (..., P, N).
+    """Return z[i] = sum_p sum_f taps[p, f] y[p, first + i - f] for i = 0 ... count - 1: (..., count) from (..., P, N).
 
     Samples outside y are zero.
     """
@@ -43,19 +43,20 @@ def filtered(y: Tensor, taps: Tensor, first: int, count: int) -> Tensor:
     is_complex = rows.is_complex() or taps.is_complex()
     kind = torch.promote_types(rows.dtype, torch.complex64) if is_complex else rows.dtype
     weights = torch.fft.fft(taps.to(kind), grid) if is_complex else torch.fft.rfft(taps.to(kind), grid)
-    out = rows.new_empty(len(rows), count, dtype=kind)
-    some = max(1, _ROOM // max(1, rows.shape[0] * rows.shape[1] * step)) * step
-    for begin in range(0, count, some):
-        wanted = min(some, count - begin)
+    result = rows.new_empty(len(rows), count, dtype=kind)
+    # Many blocks at a time, but not all of a long signal: their overlapping copies would take several times its memory.
+    together = max(1, _ROOM // max(1, rows.shape[0] * rows.shape[1] * step)) * step
+    for begin in range(0, count, together):
+        wanted = min(together, count - begin)
         blocks = -(-wanted // step)
         piece = _piece(rows, first + begin - length + 1, blocks * step + length - 1).to(kind).unfold(-1, grid, step)
         if is_complex:
-            made = torch.fft.ifft((torch.fft.fft(piece) * weights[:, None]).sum(1))
+            product = torch.fft.ifft((torch.fft.fft(piece) * weights[:, None]).sum(1))
         else:
-            made = torch.fft.irfft((torch.fft.rfft(piece) * weights[:, None]).sum(1), grid)
-        # The first samples of each block are wrapped around.
-        out[:, begin : begin + wanted] = made[..., length - 1 :].flatten(1)[:, :wanted]
-    return out.reshape(*y.shape[:-2], count)
+            product = torch.fft.irfft((torch.fft.rfft(piece) * weights[:, None]).sum(1), grid)
+        # The circular convolution corrupts the first length - 1 samples of each block.
+        result[:, begin : begin + wanted] = product[..., length - 1 :].flatten(1)[:, :wanted]
+    return result.reshape(*y.shape[:-2], count)
 
 
 def _piece(rows: Tensor, begin: int, length: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""Sub-channels at one sample a symbol each: of oversampled signals, of antennas, of real and imaginary parts."""
+"""Split oversampled or complex signals into sub-channels of one sample per symbol (polyphase components)."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from unconv.kinds import checks_kinds_but
 
 @checks_kinds_but("received")
 def subchannels(received: Any, samples_per_symbol: int) -> Any:
-    """Split oversampled signals (..., n) into sub-channels (..., samples_per_symbol, ceil(n / samples_per_symbol)).
+    """Split oversampled signals (..., n) into polyphase sub-channels (..., P, ceil(n / P)), P being samples_per_symbol.
 
-    Sub-channel p holds samples p, p + samples_per_symbol, ...; zeros fill the last symbol up. The sub-channels of several
-    antennas, (..., A, P, n), are those of one link after `.flatten(-3, -2)` or `.reshape`.
+    Sub-channel p holds samples p, p + samples_per_symbol, ...; the last symbol is padded with zeros. For several antennas,
+    (..., A, P, n), merge the two axes of sub-channels with `.flatten(-3, -2)` or `.reshape`.
 
     Raises:
-        ShapeError: less than one sample a symbol. DtypeError, NonFinite: no numbers, or NaN.
+        ShapeError: less than one sample per symbol. DtypeError, NonFinite: not finite numbers.
 
     Example:
         >>> subchannels([0.0, 1.0, 2.0, 3.0, 4.0], 2)
@@ -33,7 +33,7 @@ def subchannels(received: Any, samples_per_symbol: int) -> Any:
 
 @checks_kinds_but("taps")
 def split_taps(taps: Any, samples_per_symbol: int) -> Any:
-    """Split an oversampled channel (..., L), pulse and all, into those of the sub-channels: (..., P, ceil(L / P)).
+    """Split an oversampled channel (..., L), pulse shaping included, into its polyphase sub-channels (..., P, ceil(L / P)).
 
     Raises:
         ShapeError, DtypeError, NonFinite: as `subchannels`.
@@ -46,24 +46,25 @@ def split_taps(taps: Any, samples_per_symbol: int) -> Any:
     return like(taps, _split("split_taps", "taps", taps, samples_per_symbol))
 
 
-def _split(where: str, name: str, given: Any, parts: int) -> Tensor:
+def _split(where: str, name: str, values: Any, parts: int) -> Tensor:
     if parts < 1:
         raise ShapeError(f"{where}: samples_per_symbol is {parts}, but 1 or more was needed.")
-    samples = as_samples(where, name, given, "(..., n)")
-    whole = F.pad(samples, (0, -samples.shape[-1] % parts))
-    split: Tensor = whole.unflatten(-1, (-1, parts)).movedim(-1, -2).contiguous()
+    samples = as_samples(where, name, values, "(..., n)")
+    padded = F.pad(samples, (0, -samples.shape[-1] % parts))
+    split: Tensor = padded.unflatten(-1, (-1, parts)).movedim(-1, -2).contiguous()
     return split
 
 
 @checks_kinds_but("observed", "taps")
 def as_real(observed: Any, taps: Any) -> tuple[Any, Any]:
-    """Return real symbols' complex observations (..., P, N) and taps (..., P, L) as 2 P real sub-channels, real parts first.
+    """Split complex observations (..., P, N) and taps (..., P, L) into 2 P real sub-channels, real parts first.
 
-    An equaliser of complex signals also fits the imaginary part of symbols that have none; of BPSK and PAM this one knows
-    better. Complex noise of standard deviation noise is one of noise / sqrt(2) in each part.
+    For real symbols, BPSK and PAM: an equaliser for these sub-channels is widely linear, with less error than one for complex
+    signals, which also fits the imaginary part that the symbols lack. Noise of standard deviation sigma becomes sigma / sqrt(2)
+    in each part.
 
     Raises:
-        ShapeError: less than two axes. DtypeError, NonFinite: no numbers, or NaN.
+        ShapeError: fewer than two axes. DtypeError, NonFinite: not finite numbers.
 
     Example:
         >>> as_real([[1 + 2j]], [[3 - 1j]])

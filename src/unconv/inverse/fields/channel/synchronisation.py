@@ -1,4 +1,4 @@
-"""Where in a signal the symbols begin, by a training: its samples are then the channel's answer from the first one on."""
+"""Synchronise signals by a training sequence: cut them so that sample 0 is where the first symbol arrives."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from unconv.errors import ShapeError
 from unconv.inverse.fields.channel.constellations import Constellation
 from unconv.inverse.fields.channel.estimation import estimate_channel
 
-_SHORT = 16  # samples, too few to be called loud
-_LOUD = 0.5  # of the power behind it: so much before a burst is not silence
-_SURE = 0.5  # likeness of signal and training, from which on it is taken for found
+_SHORT = 16  # samples: too few to tell symbols from silence
+_LOUD = 0.5  # of the power after the training sequence's start: as much before it may be symbols, not silence
+_DETECTED = 0.5  # normalised correlation at which the training sequence counts as found
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What `equalize` was asked for, beyond the signal and what is known of the channel."""
+    """The arguments of `equalize` other than the signal, its channel and its training sequence."""
 
     table: Constellation
     method: str
@@ -34,13 +34,13 @@ class Settings:
 
 
 @dataclass(frozen=True)
-class Aligned:
+class AlignedSignals:
     """Signals that begin with the first symbol.
 
     Attributes:
         rows: (B, n). channel: (k,), at the rate of the signals. delay: samples that were cut off in front.
-        training: (t,), indices of the known symbols, the first of which is number `start`; None without any.
-        notes: on the way. noise: of a channel that was estimated from the training.
+        training: (t,), indices of the known symbols; None if there are none. start: number of the first of them.
+        notes: for the user. noise: that of the channel estimate; None if the channel was given.
     """
 
     rows: Tensor
@@ -52,94 +52,99 @@ class Aligned:
     noise: float | None = None
 
 
-def by_training(row: Tensor, sent: Tensor, start: int, taps: int | None, settings: Settings) -> Aligned:
-    """Estimate the channel of a signal (n,) from its training (t,), whose place in the signal is found."""
+def align_by_training(row: Tensor, sent: Tensor, start: int, taps: int | None, settings: Settings) -> AlignedSignals:
+    """Find a training sequence (t,) in a signal (n,), and estimate the channel from it by least squares."""
     indices = settings.table.indices_of(sent)
-    room = _room(row, len(sent), start, settings)
-    estimate = estimate_channel(room, sent, "estimate" if taps is None else taps, settings.samples_per_symbol)
+    searched = _search_range(row, len(sent), start, settings)
+    estimate = estimate_channel(searched, sent, "estimate" if taps is None else taps, settings.samples_per_symbol)
     delay = _first_sample(estimate.offset, start, settings.samples_per_symbol)
-    found: Tensor = estimate.taps
-    kind = torch.promote_types(row.dtype, found.dtype) if row.is_complex() else row.dtype
-    notes = (*estimate.notes, *_earlier_words(row, delay))
-    return Aligned(from_sample(row, delay)[None], found.to(kind), delay, indices, start, notes, noise=float(estimate.noise))
+    channel: Tensor = estimate.taps
+    kind = torch.promote_types(row.dtype, channel.dtype) if row.is_complex() else row.dtype
+    rows, notes = from_sample(row, delay)[None], (*estimate.notes, *_earlier_note(row, delay))
+    return AlignedSignals(rows, channel.to(kind), delay, indices, start, notes, noise=float(estimate.noise))
 
 
-def by_channel(row: Tensor, channel: Tensor, sent: Tensor, start: int, settings: Settings) -> Aligned:
-    """Find a training (t,) that came through a known channel: its place, and the phase and strength of what was received."""
+def align_with_channel(row: Tensor, channel: Tensor, sent: Tensor, start: int, settings: Settings) -> AlignedSignals:
+    """Find a training sequence (t,) sent through a known channel, and the complex gain that it was received with.
+
+    By normalised cross-correlation with the channel's response to the sequence.
+    """
     indices = settings.table.indices_of(sent)
     sps = settings.samples_per_symbol
-    whole, row = row, _room(row, len(sent), start, settings)
+    entire, row = row, _search_range(row, len(sent), start, settings)
     kind = torch.promote_types(torch.promote_types(row.dtype, channel.dtype), sent.dtype)
     spaced = torch.zeros(sps * (len(sent) - 1) + 1, dtype=kind, device=row.device)
     spaced[::sps] = sent.to(kind)
     pattern = _convolved(spaced, channel.to(kind))
     if len(pattern) > len(row):
         raise ShapeError(
-            f"equalize: training and channel together take {len(pattern)} samples, but only {len(row)} were received. Pass "
-            f"more."
+            f"equalize: the training sequence takes {len(pattern)} samples after the channel, but only {len(row)} were "
+            "received. Pass more samples."
         )
     size = 1 << (len(row) + len(pattern) - 1).bit_length()
     product = torch.fft.ifft(torch.fft.fft(row.to(kind), size) * torch.fft.fft(pattern, size).conj())
     products = product[: len(row) - len(pattern) + 1]
     sums = torch.nn.functional.pad(row.abs().square().cumsum(0), (1, 0))
     power = (sums[len(pattern) :] - sums[: len(row) - len(pattern) + 1]).clamp(min=1e-30)
-    likeness = products.abs() / (power * pattern.abs().square().sum()).sqrt()
-    # The whole row's power lets no quiet stretch win: there, noise alone may look like anything.
-    at = int((likeness * (power > 0.1 * power.max())).argmax())
-    gain = products[at] / pattern.abs().square().sum()
+    correlation = products.abs() / (power * pattern.abs().square().sum()).sqrt()
+    # Quiet stretches are excluded: normalised by next to nothing, noise alone may correlate well with anything.
+    best = int((correlation * (power > 0.1 * power.max())).argmax())
+    share = 100 * float(correlation[best]) ** 2
+    gain = products[best] / pattern.abs().square().sum()
     if not row.is_complex() and not channel.is_complex():
         gain = gain.real
-    notes = (f"the training was found at sample {at}, {100 * float(likeness[at]) ** 2:.0f} % of the power there",)
-    if float(likeness[at]) < _SURE:
+    notes = (f"training sequence found at sample {best}, where it explains {share:.0f} % of the power",)
+    if float(correlation[best]) < _DETECTED:
         raise ShapeError(
-            f"equalize: the training is not in the signal: where it fits best, at sample {at}, it explains "
-            f"{100 * float(likeness[at]) ** 2:.0f} % of the power, but at least {100 * _SURE**2:.0f} % was needed. Check "
-            f"training and channel, "
-            "or leave the channel out, which is then estimated."
+            f"equalize: the training sequence was not found in received: where it fits best, at sample {best}, it explains "
+            f"{share:.0f} % of the power, but at least {100 * _DETECTED**2:.0f} % was needed. Check training and channel, or "
+            "leave the channel out to have it estimated."
         )
-    delay = _first_sample(at, start, sps)
-    return Aligned(
-        from_sample(whole, delay)[None],
+    delay = _first_sample(best, start, sps)
+    return AlignedSignals(
+        from_sample(entire, delay)[None],
         channel * gain.to(kind if gain.is_complex() else channel.dtype),
         delay,
         indices,
         start,
-        (*notes, *_earlier_words(whole, delay)),
+        (*notes, *_earlier_note(entire, delay)),
     )
 
 
-def _room(row: Tensor, training: int, start: int, settings: Settings) -> Tensor:
-    """Return the samples in which a training may be: behind it, all other symbols that were sent must have room."""
+def _search_range(row: Tensor, training: int, start: int, settings: Settings) -> Tensor:
+    """Return the samples in which a training sequence may begin: all symbols sent after it must have room, too."""
     later = max(0, (settings.count or 0) - start - training)
     return row[: max(len(row) - later * settings.samples_per_symbol, min(len(row), training * settings.samples_per_symbol))]
 
 
-def _earlier_words(row: Tensor, delay: int) -> tuple[str, ...]:
-    """Say that what stands before the first symbol is as loud as what follows."""
+def _earlier_note(row: Tensor, delay: int) -> tuple[str, ...]:
+    """Say that the samples before the first symbol are about as strong as those after it."""
     if delay < _SHORT or float(row[:delay].abs().square().mean()) < _LOUD * float(row[delay:].abs().square().mean()):
         return ()
-    return (f"the {delay} samples before the training are as loud as it is: if symbols are in them, give training_start",)
+    return (
+        f"the {delay} samples before the training sequence are about as strong as those after: if they carry symbols, pass "
+        "training_start",
+    )
 
 
 def _first_sample(offset: int, start: int, samples_per_symbol: int) -> int:
-    """Return the sample at which symbol 0 arrives, when the training's first is number `start`."""
+    """Return the sample at which symbol 0 arrives, where the training sequence begins with symbol number `start`."""
     delay = offset - start * samples_per_symbol
     if start < 0 or (start > 0 and delay < 0):
         raise ShapeError(
-            f"equalize: training_start is {start}, but the training was found at sample {offset}, "
-            f"{math.floor(offset / samples_per_symbol)} "
-            "symbols after the first sample. Pass a number from 0 to that."
+            f"equalize: training_start is {start}, but the training sequence was found at sample {offset}, "
+            f"{math.floor(offset / samples_per_symbol)} symbol periods after the first. Pass a number from 0 to that."
         )
     return delay
 
 
 def from_sample(row: Tensor, delay: int) -> Tensor:
-    """Return (n - delay,) samples from one on; zeros stand for what is missing where the signal begins after it."""
+    """Return the (n - delay,) samples from `delay` on, zeros in front where it is negative."""
     return row[delay:] if delay >= 0 else torch.nn.functional.pad(row, (-delay, 0))
 
 
 def _convolved(x: Tensor, taps: Tensor) -> Tensor:
-    made = x.new_zeros(len(x) + len(taps) - 1)
+    full = x.new_zeros(len(x) + len(taps) - 1)
     for lag, tap in enumerate(taps):
-        made[lag : lag + len(x)] += tap * x
-    return made
+        full[lag : lag + len(x)] += tap * x
+    return full
