@@ -74,6 +74,27 @@ def test_pictures_are_drawn(here, bits):
     assert all((here / name).read_bytes().startswith(b"\x89PNG") for name in ("a.png", "b.png"))
 
 
+def test_an_eye_of_few_oversampled_symbols_is_drawn_at_the_rate_of_each_side(here):
+    pytest.importorskip("matplotlib")
+    sent = channel.constellation("qpsk").modulate(np.random.default_rng(0).integers(0, 2, 24))
+    np.repeat(sent, 4).astype("<c8").tofile("pulses.cf32")
+    done = run(
+        "pulses.cf32",
+        "--channel",
+        "1,1,1,1",
+        "--samples-per-symbol",
+        "4",
+        "--constellation",
+        "qpsk",
+        "--noise",
+        "0.01",
+        "--eye",
+        "eye.png",
+    )
+    assert done.exit_code == 0, done.output
+    assert (here / "eye.png").read_bytes().startswith(b"\x89PNG")
+
+
 @pytest.mark.parametrize(
     "arguments, words",
     [

@@ -80,5 +80,8 @@ def test_what_cannot_be_samples_is_refused_in_words(tmp_path):
         open_samples(tmp_path / "a.sigmf-meta")
     with pytest.raises(RecordingError, match=r"cannot read .*absent"):
         open_samples(tmp_path / "absent.cf32")
+    (tmp_path / "folder.cf32").mkdir()
+    with pytest.raises(RecordingError, match=r"is not a file, but a recording was needed"):
+        open_samples(tmp_path / "folder.cf32")
     with pytest.raises(ShapeError, match="rate is 0"):
         open_samples(tmp_path / "b.cf32", rate=0)

@@ -93,10 +93,10 @@ def _checked_size(path: Path) -> int:
     """Return the size of a file in bytes; refuse one that is empty, too large or not a file."""
     try:
         size = path.stat().st_size
-        if not path.is_file():
-            raise RecordingError(f"open_samples: {path} is not a file, but a recording was needed. Check the path.")
     except OSError as error:
         raise RecordingError(f"open_samples: cannot read {path}: {error.strerror}. Check the path.") from error
+    if not path.is_file():
+        raise RecordingError(f"open_samples: {path} is not a file, but a recording was needed. Check the path.")
     if size == 0:
         raise RecordingError(f"open_samples: {path} is empty, but samples were needed. Copy it again.")
     if size > _MOST:

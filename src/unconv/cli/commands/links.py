@@ -200,7 +200,9 @@ def _constellation(result: Equalized) -> bytes:
 def _eye(result: Equalized) -> bytes:
     from unconv.render.constellations import eye_picture
 
-    return eye_picture(result.received.reshape(-1)[:_DRAWN], result.soft.reshape(-1)[:_DRAWN], result.samples_per_symbol)
+    # Soft symbols come one per symbol, however many samples the receiver took of each.
+    rates = (result.samples_per_symbol, 1)
+    return eye_picture(result.received.reshape(-1)[:_DRAWN], result.soft.reshape(-1)[:_DRAWN], rates)
 
 
 def _summary(result: Equalized, sent: Array | None) -> dict[str, Any]:

@@ -52,9 +52,18 @@ class AlignedSignals:
     noise: float | None = None
 
 
+def _training_indices(sent: Tensor, settings: Settings) -> Tensor:
+    """Return the indices (t,) of a training sequence's symbols."""
+    try:
+        indices: Tensor = settings.table.indices_of(sent)
+    except ShapeError as error:
+        raise ShapeError(f"equalize: training has a symbol outside the constellation. {error}") from error
+    return indices
+
+
 def align_by_training(row: Tensor, sent: Tensor, start: int, taps: int | None, settings: Settings) -> AlignedSignals:
     """Find a training sequence (t,) in a signal (n,), and estimate the channel from it by least squares."""
-    indices = settings.table.indices_of(sent)
+    indices = _training_indices(sent, settings)
     searched = _search_range(row, len(sent), start, settings)
     estimate = estimate_channel(searched, sent, "estimate" if taps is None else taps, settings.samples_per_symbol)
     delay = _first_sample(estimate.offset, start, settings.samples_per_symbol)
@@ -69,7 +78,7 @@ def align_with_channel(row: Tensor, channel: Tensor, sent: Tensor, start: int, s
 
     By normalised cross-correlation with the channel's response to the sequence.
     """
-    indices = settings.table.indices_of(sent)
+    indices = _training_indices(sent, settings)
     sps = settings.samples_per_symbol
     entire, row = row, _search_range(row, len(sent), start, settings)
     kind = torch.promote_types(torch.promote_types(row.dtype, channel.dtype), sent.dtype)
