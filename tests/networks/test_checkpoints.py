@@ -53,7 +53,7 @@ def test_one_prefix_before_all_names_is_taken_off_and_told(tmp_path, prefix, suf
     assert_loaded(network, state)
     shown = prefix.replace("_orig_mod.", "")  # which torch puts into names, and nobody trains
     assert network.weights == (f"a{suffix} (without the prefix {shown})" if shown else f"a{suffix}")
-    assert network.notes == ((f"the prefix {shown} was taken off the names in a{suffix}.",) if shown else ())
+    assert network.notes == ((f"the prefix {shown} was removed from the names in a{suffix}.",) if shown else ())
 
 
 def test_what_compiling_a_part_puts_into_names_is_taken_out(tmp_path):
@@ -112,22 +112,20 @@ def test_an_average_is_taken_before_what_was_trained_and_told(tmp_path, first, s
         found = behind(f"{first}.", other(state)) | behind(f"{second}.", state)
     network = unconv.load(tiny(), written(tmp_path / "a.pth", found))
     assert_loaded(network, state)
-    assert f"{second} was taken, an average over the training, and not {first}." in network.notes[0]
+    assert f"used {second}, an average over the training, instead of {first}." in network.notes[0]
 
 
 def test_of_two_that_were_trained_the_first_of_the_list_is_taken(tmp_path):
     state = state_of(tiny())
     network = unconv.load(tiny(), written(tmp_path / "a.pth", {"net": other(state), "state_dict": state}))
     assert_loaded(network, state)
-    assert network.notes == (
-        "of the weights in a.pth that fit, state_dict was taken, the first in unconv's order, and not net.",
-    )
+    assert network.notes == ("several weights in a.pth fit: used state_dict, the first in unconv's order, instead of net.",)
 
 
 def test_several_of_which_no_rule_says_the_better_are_refused(tmp_path):
     state = state_of(tiny())
     text = refused(written(tmp_path / "a.pth", {"left": state, "right": other(state)}))
-    assert "holds several sets of weights that fit: left, right. Save the one that you mean alone." in text
+    assert "holds several sets of weights that fit: left, right. Save only the one that you mean." in text
     assert_loaded(unconv.load(tiny(), written(tmp_path / "b.pth", {"left": state, "right": state})), state)
 
 
@@ -151,7 +149,7 @@ def test_modules_beside_the_network_are_left_out_and_told(tmp_path):
     assert_loaded(network, state)
     assert network.weights == "a.ckpt (its state_dict, without the prefix model., 3 other tensors left out)"
     assert network.notes[1] == (
-        "tensors of modules that the network does not have were left out of a.ckpt: projector (1), criterion (1), head_ema (1)."
+        "tensors in a.ckpt that belong to no module of the network were left out: projector (1), criterion (1), head_ema (1)."
     )
 
 
@@ -208,7 +206,8 @@ def test_a_classifier_gets_as_many_outputs_as_the_file_has(tmp_path, name):
     assert_loaded(network, state)
     assert network.classes == ()
     layers = ", ".join(HEADS[name])
-    words = f"the classifier {layers} has 10 outputs, as in mine.safetensors, and not 1,000; their names are unknown."
+    words = f"the classifier {layers} has 10 outputs, as in mine.safetensors, instead of 1,000; "
+    words += "the names of its classes are unknown."
     assert network.notes == (words,)
     assert f"{HEADS[name][-1]} with 10 outputs" in network.weights
 
@@ -226,8 +225,8 @@ def test_a_network_with_another_classifier_gives_what_the_trained_one_gives(tmp_
 def test_a_live_module_keeps_its_classifier(tmp_path):
     model = models.resnet18(num_classes=7)
     text = refused(written(tmp_path / "mine.pth", state_of(models.resnet18(num_classes=10))), model)
-    assert "has 10 outputs for the classifier fc, but that of ResNet has 7, and a module of yours is not changed. " in text
-    assert "Give it the layer first: model.fc = torch.nn.Linear(512, 10)." in text
+    assert "has 10 outputs for the classifier fc, but that of ResNet has 7, and your own module is not changed. " in text
+    assert "Replace the layer first: model.fc = torch.nn.Linear(512, 10)." in text
     assert model.fc.out_features == 7
 
 
@@ -245,7 +244,7 @@ def test_a_classifier_of_another_kind_is_refused_with_how_to_open_the_rest(tmp_p
     model.fc = HEADLESS[name]
     torch.save(model.state_dict(), tmp_path / "mine.pth")
     with pytest.raises(
-        WeightsError, match=r"All but fc fits: build the network with that fc in a Python file, and pass FILE\.py:"
+        WeightsError, match=r"Everything except fc fits: build the network with that fc in a Python file, and pass FILE\.py:"
     ):
         unconv.load("torchvision:resnet18", tmp_path / "mine.pth")
 

@@ -102,16 +102,16 @@ def test_a_normalised_weight_is_the_weight_that_it_makes(norm, old):
 
 
 REFUSED = {
-    "a class": (nn.Conv2d, "the class Conv2d came.*Make one of the class and give it its weights: model = Conv2d"),
-    "a state dict": (small().state_dict(), "a state dict of 9 tensors came.*make the network they belong to, and load them"),
-    "an empty dictionary": ({}, "a dict of 0 came"),
-    "a dictionary with the network": ({"model": small(), "epoch": 3}, "a dict of 2 came.*Pass the module in it"),
-    "a list": ([small()], r"a list of 1 came.*Pass the module in it that takes the image, or nn\.Sequential"),
+    "a class": (nn.Conv2d, "the class Conv2d came.*Create an instance and load its weights: model = Conv2d"),
+    "a state dict": (small().state_dict(), "a state dict of 9 tensors came.*build the network they belong to and load them"),
+    "an empty dictionary": ({}, "a dict of 0 items came"),
+    "a dictionary with the network": ({"model": small(), "epoch": 3}, "a dict of 2 items came.*Pass the module in it"),
+    "a list": ([small()], r"a list of 1 item came.*Pass the module in it that takes the image, or nn\.Sequential"),
     "a partial": (
         functools.partial(small),
-        r"a functools\.partial came.*Call it, if it makes a network, and pass what it returns",
+        r"a functools\.partial came.*If it builds a network, call it and pass the result",
     ),
-    "a function": (small, "the function small came.*Call it, if it makes a network"),
+    "a function": (small, "the function small came.*If it builds a network, call it"),
     "a method": (small().forward, r"the function forward came.*class Mine\(torch\.nn\.Module\)"),
     "a number": (3, r"3 \(int\) came, but a torch\.nn\.Module was needed"),
     "nothing": (None, r"None \(NoneType\) came"),
@@ -128,7 +128,7 @@ def test_what_is_no_module_is_refused_at_once(name, opened, where):
 
 @pytest.mark.parametrize("name", ["torchvision:vgg16", "net.pth"])
 def test_a_network_of_a_name_is_told_from_an_opened_one(name):
-    with pytest.raises(DtypeError, match=rf"'{name}' \(str\) came.*A name is opened by unconv\.load\('{name}'\)"):
+    with pytest.raises(DtypeError, match=rf"'{name}' \(str\) came.*Open a name with unconv\.load\('{name}'\)"):
         unconv.Network(name)
 
 

@@ -250,7 +250,7 @@ def test_what_cannot_be_called_is_no_factory(factory):
 
 
 def test_a_factory_that_makes_no_module_is_refused(factory):
-    with pytest.raises(ModelError, match=r"factory\.py:nothing returned NoneType; a torch\.nn\.Module was needed"):
+    with pytest.raises(ModelError, match=r"factory\.py:nothing returned NoneType, but a torch\.nn\.Module was needed"):
         unconv.load(f"{factory}:nothing")
 
 
@@ -321,7 +321,7 @@ def test_a_download_of_another_hash_is_refused_and_leaves_nothing(tmp_path, cach
 
 def test_a_download_from_nowhere_is_refused_and_leaves_nothing(tmp_path, cache):
     url = (tmp_path / "gone-0123abcd.pth").as_uri()
-    with pytest.raises(WeightsError, match=f"cannot download {url}: .*Fetch it where there is a network and pass the file"):
+    with pytest.raises(WeightsError, match=f"cannot download {url}: .*Download it on a connected machine and pass the file"):
         weights_files.download(url)
     assert list(cache.iterdir()) == []
 

@@ -94,9 +94,9 @@ def test_a_torchscript_archive_is_refused_in_its_own_words(tmp_path):
 
 
 FOREIGN = {
-    "a page": (b"<!DOCTYPE html><html>", "is a page of the web"),
-    "a note": (b"version https://git-lfs.github.com/spec/v1\noid sha256:1", "is a note of Git LFS"),
-    "an array": (b"\x93NUMPY\x01\x00v\x00{}", "is an array of NumPy"),
+    "a page": (b"<!DOCTYPE html><html>", "is a web page"),
+    "a note": (b"version https://git-lfs.github.com/spec/v1\noid sha256:1", "is a Git LFS pointer"),
+    "an array": (b"\x93NUMPY\x01\x00v\x00{}", "is a NumPy array"),
     "HDF5": (b"\x89HDF\r\n\x1a\n" + bytes(100), "is an HDF5 file"),
     "gzip": (b"\x1f\x8b\x08" + bytes(30), "is compressed by gzip"),
     "text": (b"0.weight = 3\n", "its pickle"),
@@ -116,7 +116,7 @@ def test_arrays_of_numpy_are_named(tmp_path):
     path = tmp_path / "odd.pth"
     with path.open("wb") as file:
         np.savez(file, a=np.zeros(3))
-    assert "arrays of NumPy" in refused(path)
+    assert "NumPy arrays" in refused(path)
 
 
 def test_a_name_of_another_form_is_refused_with_the_right_one(tmp_path):
