@@ -84,7 +84,7 @@ def test_what_a_factory_prints_does_not_mix_with_results(tmp_path, capsys):
 REFUSED = {
     "def make(width, *, depth): pass": r"net\.py:make needs arguments \(width, depth\).*def mine\(\): return make\(\.\.\), and",
     "class make(nn.Module):\n    def __init__(self, width): pass": r"net\.py:make needs arguments \(width\)",
-    "def make(): return nn.ReLU(), {}": r"returned tuple of ReLU, dict, but a torch\.nn\.Module .* Return only the network from",
+    "def make(): return nn.ReLU(), {}": r"returned tuple of ReLU, dict, but a torch\.nn\.Module .* Return only the network",
     "def make(): return {'net': nn.ReLU()}": r"returned dict, but .* Return only the network from make",
     "def make(): return nn.ReLU": r"returned the class ReLU, but .* Return an instance from make: ReLU\(\.\.\)",
     "def make(): return nn.Linear(2, 2).state_dict()": r"returned a state dict, but .* Build the network in make, load",

@@ -258,13 +258,13 @@ def test_what_cannot_be_followed_is_refused():
 
     model = Stubborn()
     model(torch.rand(1, 8, 8, 3))
-    with pytest.raises(ModelError, match="has no graph, and its call cannot be followed"):
+    with pytest.raises(ModelError, match="has no graph, and its call cannot be traced"):
         unconv.load(model)
 
 
 @pytest.mark.parametrize("make", [Subclassed, lambda: keras.Sequential([L.Conv2D(3, 3)])])
 def test_a_model_that_is_not_built_is_refused(make):
-    with pytest.raises(ModelError, match=r"is not built. Begin it with keras\.Input"):
+    with pytest.raises(ModelError, match=r"is not built. Start it with keras\.Input"):
         unconv.load(make())
 
 

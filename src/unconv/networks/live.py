@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from unconv.errors import DtypeError, ModelError, counted
 from unconv.kinds import shown
-from unconv.networks.keras.graph import adapted
+from unconv.networks.keras.graph import as_torch_module
 from unconv.networks.keras.opening import input_size as keras_input_size
 from unconv.networks.keras.opening import is_keras, open_keras_live
 from unconv.networks.opened import Opened
@@ -47,7 +47,7 @@ def unwrap(module: Any) -> nn.Module:
     A Keras model is rewritten as a torch module. An exported program becomes modules with their original names.
     """
     if is_keras(module):
-        return adapted(module)
+        return as_torch_module(module)
     if is_exported(module):
         return _unflatten(module)
     wrappers = (nn.DataParallel, nn.parallel.DistributedDataParallel, torch.optim.swa_utils.AveragedModel)
