@@ -77,7 +77,7 @@ def test_an_image_of_whole_numbers_is_refused(tmp_path):
     model = onnx.load(tmp_path / "net.onnx")
     model.graph.input[0].type.tensor_type.elem_type = onnx.TensorProto.UINT8
     onnx.save(model, tmp_path / "net.onnx")
-    with pytest.raises(DtypeError, match=r"takes image of torch.uint8, but an image of floating numbers was needed"):
+    with pytest.raises(DtypeError, match=r"takes image of torch.uint8, but an image of floating-point numbers was needed"):
         unconv.load(f"onnx:{tmp_path / 'net.onnx'}")
 
 
@@ -109,13 +109,15 @@ def test_a_condition_on_the_size_takes_the_branch_of_the_size_and_says_where_it_
     image = torch.rand(1, 3, n, n)
     assert torch.equal(ran(spec, image), image.relu().exp())
     if shape[2] == "h":
-        with pytest.raises(ModelError, match=r"the operator If \(opset 18\) at chosen goes another way for a picture of this"):
+        with pytest.raises(
+            ModelError, match=r"the operator If \(opset 18\) at chosen takes another branch for a picture of this"
+        ):
             ran(spec, torch.rand(1, 3, 9, 9))
 
 
 def test_a_condition_on_the_picture_is_refused(tmp_path):
     condition = [node("ReduceMax", "image", "m", keepdims=0), node("Cast", "m", "yes", to=onnx.TensorProto.BOOL)]
-    with pytest.raises(UnconvError, match="whose condition hangs on what is in the picture"):
+    with pytest.raises(UnconvError, match="whose condition depends on the values of the picture"):
         unconv.load(with_if(tmp_path / "net.onnx", condition, {}))
 
 
@@ -221,7 +223,7 @@ def test_weights_packed_in_bytes_are_unpacked(tmp_path):
 
 def test_quantised_activations_are_refused(tmp_path):
     nodes = [node("QuantizeLinear", "image scale", "q"), node("DequantizeLinear", "q scale")]
-    with pytest.raises(UnconvError, match=r"QuantizeLinear .* Export it without quantisation, in float32"):
+    with pytest.raises(UnconvError, match=r"QuantizeLinear .* Export the model without quantisation, in float32"):
         unconv.load(write(tmp_path / "net.onnx", nodes, {"scale": np.float32(0.1)}))
 
 
