@@ -143,7 +143,7 @@ def _network(name: str, source: str, size: tuple[int, ...] | None) -> unconv.Net
 
 @torch.no_grad()
 def _randomised(module: nn.Module) -> nn.Module:
-    """Return the module with random numbers in place of parameters that start as all zeros or ones, which would hide what precedes."""
+    """Return the module with random numbers for parameters of all zeros or all ones, which would hide what precedes."""
     for parameter in module.parameters():
         if parameter.is_floating_point() and parameter.numel() and parameter.min() == parameter.max():
             parameter.normal_()
