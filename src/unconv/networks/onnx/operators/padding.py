@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from unconv.errors import ShapeError, counted
-from unconv.networks.onnx.operators.table import Setting, axis_of, bounded, choose, integers, numbers, operator, index_tensor
+from unconv.networks.onnx.operators.table import Setting, axis_of, bounded, choose, index_tensor, integers, numbers, operator
 
 Pairs = Sequence[tuple[int, int]]
 """Samples before and after, along each axis."""

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from unconv.errors import ShapeError, UnconvError
 from unconv.networks.onnx.operators.resize_matrix import Stretch, nearest_samples, positions, weights
-from unconv.networks.onnx.operators.table import Setting, axis_of, bounded, choose, integers, numbers, operator, index_tensor
+from unconv.networks.onnx.operators.table import Setting, axis_of, bounded, choose, index_tensor, integers, numbers, operator
 
 
 @operator("Resize", settings=("roi", "scales", "sizes"))
