@@ -119,7 +119,7 @@ def test_of_two_that_were_trained_the_first_of_the_list_is_taken(tmp_path):
     state = state_of(tiny())
     network = unconv.load(tiny(), written(tmp_path / "a.pth", {"net": other(state), "state_dict": state}))
     assert_loaded(network, state)
-    assert network.notes == ("several weights in a.pth fit: used state_dict, the first in unconv's order, instead of net.",)
+    assert network.notes == ("several sets of weights in a.pth fit: used state_dict, the first in unconv's order, instead of net.",)
 
 
 def test_several_of_which_no_rule_says_the_better_are_refused(tmp_path):

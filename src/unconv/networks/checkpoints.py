@@ -244,10 +244,11 @@ def notes(path: Path, candidates: Sequence[Fit], target: Mapping[str, Tensor]) -
     """Return in sentences what was done so that the weights fit."""
     fit, *rest = candidates
     file, sentences = shown(path.name), []
+    # A state dict that is the entire file has no label, and was not chosen among others.
     if rest and (label := fit.label):
         why = "an average over the training" if not fit.rank[1] else "the first in unconv's order"
         others = first_three([other.label for other in rest])
-        sentences.append(f"several weights in {file} fit: used {label}, {why}, instead of {others}.")
+        sentences.append(f"several sets of weights in {file} fit: used {label}, {why}, instead of {others}.")
     if fit.prefix:
         sentences.append(f"the prefix {shown(fit.prefix)} was removed from the names in {file}.")
     if fit.widths:

@@ -105,6 +105,7 @@ def _damage(path: Path) -> Iterator[None]:
 def _describe(path: Path, file: BinaryIO) -> Any:
     """Return the file's dictionaries with a description in place of each tensor; checksums are verified."""
     with _damage(path):
+        # By content, whatever the name is: the message can then say what a misnamed or wrong file really is.
         head = file.read(32)
         file.seek(0)
         if not head:
@@ -261,7 +262,7 @@ def _refuse_values(path: Path, tensors: Mapping[str, Tensor], target: Mapping[st
         dtype = target[key].dtype
         if not (value.is_floating_point() or value.is_complex()):
             exact = value.dtype is dtype or torch.equal(value.to(dtype).to(torch.int64), value.to(torch.int64))
-            words = None if exact else f"too large for {str(dtype).removeprefix('torch.')}"
+            words = None if exact else f"values too large for {str(dtype).removeprefix('torch.')}"
         elif not torch.isfinite(value).all():
             words = "NaN or infinite values"
         else:
@@ -283,6 +284,7 @@ def download(url: str) -> Path:
     path = Path(get_dir()) / "checkpoints" / name
     if path.exists():
         return path
+    # torch's files are named after the first digits of their SHA-256.
     digest = re.search(r"[-_]([0-9a-f]{8,})$", path.stem)
     print(f"downloading {name}", file=sys.stderr)
     try:

@@ -165,7 +165,7 @@ def bench(
     quiet: Quiet = False,
 ) -> None:
     """Measure how fast this machine projects every unit of every place, relative to torch's convolutions."""
-    import torch
+    import torch  # only when the command runs: `unconv --help` does not load torch
 
     from unconv.reverse.bench import bench as timed
 

@@ -42,6 +42,7 @@ def open_keras(name: str, weights: str | None) -> Opened:
     models = {key: make for key, make in vars(keras.applications).items() if key[0].isupper() and callable(make)}
     if name not in models:
         raise UnconvError(f"load: keras.applications has no model {name!r}. Did you mean {nearest(name, models)}?")
+    # Keras downloads and loads its own weights while it builds the model; a file is checked here and filled in afterwards.
     if weights in ("DEFAULT", "imagenet"):
         model, origin = _download(models[name], name), "keras imagenet"
     else:

@@ -65,6 +65,7 @@ def read_onnx(path: Path) -> OnnxFile:
         raise ModelError(f"load: {path} contains sparse tensors, which cannot be read. Export the model with dense ones.")
     weights = {proto.name: read_tensor(proto, files) for proto in graph.initializer}
     opset = next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 1)
+    # Up to version 3 of the format every weight was listed as an input, too; what is left must be the image.
     inputs = tuple(value for value in graph.input if value.name not in weights)
     return OnnxFile(path, tuple(graph.node), weights, inputs, tuple(out.name for out in graph.output), opset, files)
 

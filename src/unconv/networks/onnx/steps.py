@@ -119,6 +119,7 @@ def constant_of(node: Any, file: OnnxFile) -> Tensor:
     Raises:
         UnconvError: it has none.
     """
+    # The value is in one of several attributes, each for one type; strings and sparse tensors are refused below.
     (attribute,) = [a for a in node.attribute if a.name.startswith(("value", "sparse_value"))][:1] or [None]
     title = f"the operator Constant (opset {file.opset}) at {shown(node.name or node.output[0])}"
     kinds: dict[str, torch.dtype] = {

@@ -60,6 +60,7 @@ def read_tensor(proto: Any, files: DataFiles) -> Tensor:
     dtype = torch_type(proto.data_type, where)
     _name, bits, numpy_type, _dtype = _TYPES[proto.data_type]
     shape = tuple(proto.dims)
+    # A length of 0 counts as 1 here: a product of 0 would hide other lengths that no integer of torch's can hold.
     if any(n < 0 for n in shape) or prod(n or 1 for n in shape) >= 2**62 or proto.HasField("segment"):
         raise WeightsError(f"{where} has the shape {shape}, which no tensor can have. Export the model again.")
     count = prod(shape)

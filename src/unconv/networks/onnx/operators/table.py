@@ -80,6 +80,7 @@ def operator(
     """Register a function as the row of the operators `names`; its signature says the rest."""
 
     def register(function: _F) -> _F:
+        # Positional parameters are inputs and keyword-only ones attributes, so that a row needs no second list of either.
         parameters = inspect.signature(function).parameters.values()
         inputs = tuple(p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD)
         options = {p.name for p in parameters if p.kind is p.KEYWORD_ONLY}
