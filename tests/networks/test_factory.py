@@ -1,4 +1,4 @@
-"""`FILE.py:factory`: what lies beside the file can be imported and is gone afterwards; what makes no network is refused."""
+"""`FILE.py:factory`: modules beside the file can be imported and are unloaded afterwards; other results are refused."""
 
 from __future__ import annotations
 

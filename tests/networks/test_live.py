@@ -1,4 +1,4 @@
-"""Live models as they come: wrappers, exported programs and compiled parts are the module they hold; others are refused."""
+"""Live models: wrappers, exported programs and compiled parts are opened as the module within; others are refused."""
 
 from __future__ import annotations
 
@@ -81,9 +81,9 @@ def test_an_exported_program_takes_weights(tmp_path):
     program = torch.export.export(small(), (image()[None],), strict=False)
     state = {key: torch.rand_like(value) if value.is_floating_point() else value for key, value in small().state_dict().items()}
     torch.save(state, tmp_path / "a.pth")
-    found = unconv.load(program, tmp_path / "a.pth").module.state_dict()
-    assert {*found} >= {"0.0.weight", "0.1.running_var", "1.0.bias"}
-    assert all(torch.equal(value, state[key]) for key, value in found.items())
+    loaded = unconv.load(program, tmp_path / "a.pth").module.state_dict()
+    assert {*loaded} >= {"0.0.weight", "0.1.running_var", "1.0.bias"}
+    assert all(torch.equal(value, state[key]) for key, value in loaded.items())
 
 
 @pytest.mark.parametrize("norm", ["weight_norm", "spectral_norm"])
@@ -127,7 +127,7 @@ def test_what_is_no_module_is_refused_at_once(name, opened, where):
 
 
 @pytest.mark.parametrize("name", ["torchvision:vgg16", "net.pth"])
-def test_a_network_of_a_name_is_told_from_an_opened_one(name):
+def test_a_name_passed_as_a_network_is_refused_with_how_to_open_it(name):
     with pytest.raises(DtypeError, match=rf"'{name}' \(str\) came.*Open a name with unconv\.load\('{name}'\)"):
         unconv.Network(name)
 

@@ -1,4 +1,4 @@
-"""An ONNX file is data: its names run nothing, its data files are its own, and it takes no more memory than it holds."""
+"""An ONNX file is data: its names run nothing, its data files are its own, and it takes no more memory than it has bytes."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def external(name="weight", location="net.data", dims=(2, 3, 3, 3), **entries):
 
 
 def with_data(folder, **entries):
-    """A file whose weight is in net.data, beside it."""
+    """A file with its weight in net.data beside it."""
     (folder / "net.data").write_bytes(KERNEL.tobytes())
     return write(folder / "net.onnx", [node("Conv", "image weight")], {"weight": external(**entries)})
 
@@ -169,7 +169,7 @@ def test_bytes_that_do_not_fit_the_shape_are_refused(tmp_path, bytes_there):
 
 
 @pytest.mark.parametrize("kind", [8, 14, 15, 17, 19, 23])
-def test_a_type_that_torch_cannot_reckon_with_is_named(tmp_path, kind):
+def test_a_type_that_torch_cannot_compute_with_is_named(tmp_path, kind):
     proto = onnx.TensorProto(name="weight", data_type=kind, dims=(2,))
     with pytest.raises((DtypeError, WeightsError), match=r"the tensor 'weight' is (string|complex|float8|float4)"):
         unconv.load(write(tmp_path / "net.onnx", [node("Add", "image weight")], {"weight": proto}))

@@ -1,4 +1,4 @@
-"""Keras models: equal to a module of torch with the same weights, under the names of their layers, and left alone."""
+"""Keras models: equal to a torch module with the same weights, with the names of their layers, and unchanged."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def vgg_twin(model):
 
 
 class Twin(nn.Module):
-    """What `small` makes, in torch; SAME padding of a stride-2 window of 3 on an even length is one sample, after."""
+    """`small` in torch; SAME padding for a window of 3 with stride 2 on an even length is one sample, at the end."""
 
     def __init__(self):
         super().__init__()
@@ -239,7 +239,7 @@ class Subclassed(keras.Model):
         return self.head(self.pool(keras.ops.relu(self.conv(x))))
 
 
-def test_a_subclassed_model_is_followed_through_its_call():
+def test_a_subclassed_model_is_traced_through_its_call():
     model = Subclassed()
     samples = torch.rand(1, 8, 8, 3)
     expected = model(samples)
@@ -251,7 +251,7 @@ def test_a_subclassed_model_is_followed_through_its_call():
 
 
 @pytest.mark.filterwarnings(r"ignore:`build\(\)` was called on layer")
-def test_what_cannot_be_followed_is_refused():
+def test_a_model_that_cannot_be_traced_is_refused():
     class Stubborn(Subclassed):
         def call(self, x, training=False):
             return self.head(torch.from_numpy(np.asarray(x).mean((1, 2))))

@@ -1,4 +1,4 @@
-"""ONNX files: equal to the module they were written from, under the names of their nodes."""
+"""ONNX files: equal to the module that they were exported from, with the names of their nodes."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def exported(module, image, path, **settings):
 
 
 def conv_then_relu(path, shape, weight, opset=18, name="first.conv/0", **attributes):
-    """A file of two nodes that takes `shape`, turned to channels first if they come last."""
+    """A file of two nodes that takes `shape`, transposed to channels first if they come last."""
     last = shape[-1] == 3
     nodes = [helper.make_node("Transpose", ["image"], ["turned"], name="turn", perm=[0, 3, 1, 2])] if last else []
     nodes += [
@@ -79,7 +79,7 @@ def test_vgg16s_places_have_the_names_of_the_files_nodes(tmp_path):
     assert_twins(network, twin, torch.rand(1, 3, 32, 32), {nodes[-1]: "30", nodes[10]: "10"})
 
 
-def test_channels_last_are_turned_within(tmp_path):
+def test_channels_last_are_converted_within(tmp_path):
     twin = nn.Sequential(nn.Conv2d(3, 4, 3, bias=False), nn.ReLU())
     path = conv_then_relu(tmp_path / "last.onnx", (1, 12, 14, 3), twin[0].weight.detach().numpy())
     network = unconv.load(f"onnx:{path}")

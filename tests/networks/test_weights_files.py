@@ -1,4 +1,4 @@
-"""Weights files are data: kinds that would be cast, bytes that lie and files that are none are refused in words."""
+"""Weights files are data: types that would be cast, and bytes that contradict their description, are refused."""
 
 from __future__ import annotations
 
