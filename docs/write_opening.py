@@ -30,7 +30,7 @@ CHINESE = {
     "one of `keras.applications`": "`keras.applications` 中的网络",
     "a saved Keras model": "保存的 Keras 模型",
     "an ONNX file": "ONNX 文件",
-    "what the function returns; the file is run": "函数返回的网络；文件会被运行",
+    "the network that the function returns; the file is run": "函数返回的网络；文件会被运行",
     "a live `nn.Module`": "程序里的 `nn.Module`",
     "itself, without `DataParallel` and `torch.compile`": "它本身，去掉 `DataParallel` 和 `torch.compile` 的外壳",
     "an `ExportedProgram`": "`ExportedProgram`",

@@ -58,7 +58,7 @@ def open_regular(path: Path, what: str, remedy: str) -> BinaryIO:
     except FileNotFoundError:
         raise WeightsError(f"{missing}. {remedy}") from None
     except (OSError, ValueError) as error:  # a loop of links, too long a name, no permission; a NUL in the name
-        words = error.strerror if isinstance(error, OSError) else "a name cannot hold that"
+        words = error.strerror if isinstance(error, OSError) else "its name is not valid"
         raise WeightsError(f"{missing} that can be opened ({words}), but one was needed. {remedy}") from error
     kind = stat.S_IFMT(os.fstat(descriptor).st_mode)
     if kind != stat.S_IFREG:

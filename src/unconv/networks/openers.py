@@ -104,7 +104,7 @@ OPENERS = [
         "FILE.py:factory",
         "unconv.networks.factory:open_factory",
         None,
-        "what the function returns; the file is run",
+        "the network that the function returns; the file is run",
         "its own",
     ),
 ]

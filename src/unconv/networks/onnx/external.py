@@ -59,7 +59,7 @@ class DataFiles:
             fault = "has a second name (a hard link)" if stat.S_ISREG(facts.st_mode) else "is no regular file"
             raise self._refusal(tensor, f"is in {location!r}, which {fault}; put a copy of it beside the model")
         with os.fdopen(descriptor, "rb") as file:
-            # Every byte may be used once: otherwise many tensors over the same bytes would take any amount of memory.
+            # Together no larger than the file: many tensors over the same bytes would take any amount of memory.
             unread = self.unread.setdefault(str(path), facts.st_size)
             if start + size > facts.st_size:
                 raise self._refusal(

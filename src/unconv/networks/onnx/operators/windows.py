@@ -53,7 +53,9 @@ def windows(
     stride, dilation = (list(setting or [1] * axes) for setting in (strides, dilations))
     edges = list(pads or [0] * 2 * axes)
     if not 1 <= axes <= 3 or {len(kernel), len(stride), len(dilation), len(edges) / 2} != {axes}:
-        raise ShapeError(f"its input is {tuple(x.shape)}, but its windows have {len(kernel)} axes; 1 to 3 can be run")
+        raise ShapeError(
+            f"its input is {tuple(x.shape)}, but its windows have {len(kernel)} axes; both must agree, with 1 to 3"
+        )
     if min(*kernel, *stride, *dilation) < 1:
         raise ShapeError(f"its kernel {tuple(kernel)}, strides and dilations must each be at least 1")
     same = choose("auto_pad", auto_pad, {"NOTSET": None, "": None, "VALID": 0, "SAME_UPPER": 1, "SAME_LOWER": -1})
