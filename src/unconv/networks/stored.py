@@ -72,7 +72,7 @@ def read_stored(file: BinaryIO, state: Mapping[str, Stored]) -> dict[str, Tensor
         Unfit: a tensor is larger than its storage, two of its samples share bytes, or two different tensors do. Two
             names for the same tensor (tied weights) are allowed.
     """
-    # All checks come before the first allocation: a stride of 0 lets a few bytes announce a tensor of any size.
+    # Everything is checked before samples are read: a stride of 0 lets a few bytes announce a tensor of any size.
     views: dict[Extent, dict[Stored, str]] = {}
     for key, stored in state.items():
         assert stored.extent is not None

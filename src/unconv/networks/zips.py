@@ -12,12 +12,8 @@ from unconv.networks.model_files import Unfit, size_of
 _MOST_MEMBERS = 200_000
 _MOST_EXPANSION = 100  # bytes per byte of a compressed member; DEFLATE can reach 1032
 _ENCRYPTED, _DESCRIPTOR, _UTF8 = 0x1, 0x8, 0x800
-_HEADER, _ENTRY, _END, _END64 = (
-    30,
-    46,
-    22,
-    76,
-)  # fixed bytes of a local header, a directory entry, the end record, and the zip64 end record with its locator
+# Fixed bytes of a local header, a directory entry, the end record, and the zip64 end record with its locator.
+_HEADER, _ENTRY, _END, _END64 = 30, 46, 22, 76
 _CHUNK = 1 << 20
 
 

@@ -22,7 +22,7 @@ from unconv.pictures.preprocess import Preprocess
 _LEAST = 3, 15  # the oldest Keras that unconv was tested with
 _SIDE = 224  # samples along an axis whose length is not fixed by the model
 
-# The preprocessing of each of `keras.applications`; the others take 0..255 and rescale within the model.
+# The preprocessing of `keras.applications`, by family; those that are missing here take 0..255 and rescale in the model.
 _MODES = {
     "caffe": ("vgg16", "vgg19", "resnet"),
     "tf": ("inception_resnet_v2", "inception_v3", "mobilenet", "mobilenet_v2", "nasnet", "resnet_v2", "xception"),
