@@ -1,8 +1,7 @@
-"""Write docs/networks.md and the tables of the page in Chinese: `python docs/write_networks.py`, an hour.
+"""Write docs/networks.md and the tables of its Chinese twin: `python docs/write_networks.py`. This takes an hour.
 
-What was measured is kept in the temporary folder.
-
-`python docs/write_networks.py PATTERN` measures the models that have PATTERN in their name, also again, and no others.
+Results are cached in the temporary folder, so that a second run measures only models that are missing there.
+`python docs/write_networks.py PATTERN` measures the models whose names match PATTERN, even if cached, and no others.
 """
 
 from __future__ import annotations
@@ -26,26 +25,29 @@ from torch import nn
 import unconv
 from unconv.errors import UnconvError
 
-KEPT = Path(tempfile.gettempdir()) / "unconv-networks"
+CACHE = Path(tempfile.gettempdir()) / "unconv-networks"
 OWN = {"models": (3, 224, 224), "detection": (3, 320, 320), "optical_flow": (3, 128, 128), "video": (3, 16, 224, 224)}
 _VARIANT = re.compile(r"_(tiny|small|base|large|[tsbhlm])(?=_|$)|\d+[gm]f|[\d_]|.*(?=.backbone)")
 HEAD = """# Networks
 
 [中文](networks.zh-CN.md)
 
-What `Network.check` says of the architectures of torchvision and of at least one of every module of timm, with random weights,
-on noise: 64 × 64 samples (video: 8 frames), 96 × 96 if that is too small, or the model's own size where it insists. Variants
-with the same verdict share a row, and their counts are a range. Yours: `unconv check MODEL`, `unconv.Network(module).check()`.
+These are the results of `Network.check` for the architectures of torchvision and at least one architecture of every module of
+timm. The weights are random and the input is noise: 64 × 64 samples (video: 8 frames), 96 × 96 if that is too small, or the
+model's own size if it accepts no other. Variants with the same verdict share a row, and their counts are given as a range. To
+check your own network, run `unconv check MODEL` or `unconv.Network(module).check()`.
 
-- **places**: maps with a name. **rectifiers**: ReLU is as in the paper; of others it says nothing: `activations` chooses.
-- **frozen**: gates at their recorded value, norms that take their statistics from the picture at their scale.
-- **deconvnet**: "yes": every place can be projected, and every law holds. "gradient only": every place by `method="gradient"`,
-  and by deconvnet up to the place told. "no": by neither (told is how far the gradient gets), or the model cannot be recorded.
-- **error**: the largest of all laws (the gradient is autograd's, windows are the whole walk, zeros give zeros, nothing arrives
-  outside the receptive field, the model is untouched), relative to the largest value, up to a power of ten from 1e-12. It is in
-  float64, or in float32 where part of the model runs in nothing else.
+- **places**: maps with a name. **rectifiers**: ReLU is treated as in the paper. The paper does not cover other rectifiers;
+  `activations` chooses their rule.
+- **frozen**: gates frozen at their recorded value, and the scale of norms that take their statistics from the picture.
+- **deconvnet**: "yes": every place can be projected, and every law holds. "gradient only": every place can be projected with
+  `method="gradient"`, but with deconvnet only those up to the named place. "no": neither method reaches every place (the
+  named place is the last that the gradient reaches), or the model cannot be recorded.
+- **error**: the largest error of all laws (the gradient equals autograd's, windows equal the full walk, zeros give zeros,
+  nothing arrives outside the receptive field, the model is unchanged), relative to the largest value and rounded up to a
+  power of ten, at least 1e-12. It is computed in float64, or in float32 if part of the model runs in no other type.
 
-Whole detectors scale and batch pictures on their own; their backbones, NAME.backbone, hold the convolutions.
+Complete detectors resize and batch pictures themselves; their convolutions are in their backbones, NAME.backbone.
 """
 TITLES = {
     "models": "torchvision: classification",
@@ -56,7 +58,7 @@ TITLES = {
     "optical_flow": "torchvision: optical flow",
     "timm": "timm, at least one of every module",
 }
-# What the tables say, in Chinese: whole lines first, then clauses; {} is what stands between, as it is.
+# The words of the tables in Chinese: entire lines first, then clauses; {} is copied unchanged.
 CHINESE = [
     ("| model | places | rectifiers | frozen | deconvnet | error |", "| 模型 | 位置 | 整流器 | 固定 | 反卷积网络 | 误差 |"),
     ("## torchvision: classification", "## torchvision：分类"),
@@ -107,48 +109,48 @@ naflexvit_base_patch16_gap qwen3_vit_88m samvit_base_patch16_224 deepseek_vit_41
 
 
 def groups() -> dict[str, list[str]]:
-    """The models to measure, by source; `NAME.backbone` is a part of one."""
-    found: dict[str, list[str]] = {title: [] for title in TITLES}
+    """Return the models to measure, by source; `NAME.backbone` is a part of a model."""
+    models: dict[str, list[str]] = {title: [] for title in TITLES}
     for name in torchvision.models.list_models():
         source = torchvision.models.get_model_builder(name).__module__.split(".")[2]
-        found[source if source in TITLES else "models"].append(name)
-    found["detection"] += [f"{name}.backbone" for name in found["detection"]]
-    found["timm"] = [f"timm:{name}" for name in TIMM]
-    return found
+        models[source if source in TITLES else "models"].append(name)
+    models["detection"] += [f"{name}.backbone" for name in models["detection"]]
+    models["timm"] = [f"timm:{name}" for name in TIMM]
+    return models
 
 
 def measured(name: str, source: str) -> dict[str, Any]:
-    """What `check` says of one model, on the smallest image that it takes; what goes wrong at its own size is the verdict."""
-    found: dict[str, Any] = {}
+    """Return the results of `check` for one model on the smallest image that it accepts; an error becomes the verdict."""
+    result: dict[str, Any] = {}
     for size in [*([(3, 8, 64, 64)] if source == "video" else [(3, 64, 64), (3, 96, 96)]), OWN.get(source)]:
         try:
-            return _found(_network(name, source, size))
-        except Exception as error:  # also a bug is to be seen in its row
+            return _results(_network(name, source, size))
+        except Exception as error:  # a bug should be visible in its row as well
             print(f"{name}, {size}: {type(error).__name__}: {error}", file=sys.stderr)
             kind = "no" if isinstance(error, UnconvError) else f"error: {type(error).__name__}"
-            found = {"verdict": f"{kind}: {_short(str(error))}"}
-    return found
+            result = {"verdict": f"{kind}: {_short(str(error))}"}
+    return result
 
 
 def _network(name: str, source: str, size: tuple[int, ...] | None) -> unconv.Network:
     torch.manual_seed(0)
-    whole, _, part = name.partition(".")
-    opened = unconv.load(whole if ":" in whole else f"torchvision:{whole}", input_size=size)
-    module = _stirred(getattr(opened.module, part) if part else opened.module)
+    model, _, part = name.partition(".")
+    opened = unconv.load(model if ":" in model else f"torchvision:{model}", input_size=size)
+    module = _randomised(getattr(opened.module, part) if part else opened.module)
     two = {"argument": "image1", "others": {"image2": torch.randn(1, *opened.input_size)}} if source == "optical_flow" else {}
     return unconv.Network(module, input_size=opened.input_size, **two)
 
 
 @torch.no_grad()
-def _stirred(module: nn.Module) -> nn.Module:
-    """The module with random numbers also where it starts as all zeros or all ones, which would hide what comes before."""
+def _randomised(module: nn.Module) -> nn.Module:
+    """Return the module with random numbers for parameters of all zeros or all ones, which would hide what precedes."""
     for parameter in module.parameters():
         if parameter.is_floating_point() and parameter.numel() and parameter.min() == parameter.max():
             parameter.normal_()
     return module
 
 
-def _found(network: unconv.Network) -> dict[str, Any]:
+def _results(network: unconv.Network) -> dict[str, Any]:
     coverage = network.check()
     return {
         "places": coverage.places[0],
@@ -160,9 +162,9 @@ def _found(network: unconv.Network) -> dict[str, Any]:
 
 
 def _refused(network: unconv.Network, coverage: unconv.Coverage) -> str:
-    """Up to where and why no further, and whether the gradient can do it: if it cannot, why."""
+    """Return how far the walk gets and why no further, and whether the gradient gets further."""
     gradient = network.check(method="gradient")
-    broken = [law.name for found in (coverage, gradient) for law in found.laws if not law.holds]
+    broken = [law.name for checked in (coverage, gradient) for law in checked.laws if not law.holds]
     if broken:
         return f"error: {broken[0]} does not hold"
     upto, reason = re.findall(
@@ -172,35 +174,35 @@ def _refused(network: unconv.Network, coverage: unconv.Coverage) -> str:
 
 
 def _short(reason: str) -> str:
-    """The first clause, without what to do about it; names in code."""
+    """Return the first clause of a reason, without the remedy, with names as code."""
     clause = re.split(r", which |, so that |; |\. |\n", reason.removeprefix("record: "))[0]
     clause = re.sub(r" \(at [^)]*\)", "", clause).replace("|", "/")
     return re.sub(r"(?<![`\w])([\w-]+\.[\w.-]*\w)", r"`\1`", clause[:1].lower() + clause[1:])
 
 
 def table(models: dict[str, dict[str, Any]]) -> str:
-    """One row for each family and verdict; what is reversible first."""
+    """Return a table with one row for each family and verdict; reversible ones first."""
     rows: dict[tuple[str, ...], list[tuple[str, dict[str, Any]]]] = {}
-    for name, found in models.items():
-        kinds = [*found.get("rectifiers", ()), "frozen", *found.get("frozen", ())]
-        family = name if name.startswith("timm:") else _VARIANT.sub("", name) if "places" in found else ""
-        rows.setdefault((family, found["verdict"], *kinds), []).append((name, found))
+    for name, result in models.items():
+        kinds = [*result.get("rectifiers", ()), "frozen", *result.get("frozen", ())]
+        family = name if name.startswith("timm:") else _VARIANT.sub("", name) if "places" in result else ""
+        rows.setdefault((family, result["verdict"], *kinds), []).append((name, result))
     order = ["yes", "gradient only", "no", "error"]
     ranked = sorted(rows.values(), key=lambda row: order.index(re.split(r"[,:]", row[0][1]["verdict"])[0]))
-    named = [(" ".join(f"`{name}`" for name, _ in row), [found for _, found in row]) for row in ranked]
+    named = [(" ".join(f"`{name}`" for name, _ in row), [result for _, result in row]) for row in ranked]
     head = ["| model | places | rectifiers | frozen | deconvnet | error |", "|---|---|---|---|---|---|"]
-    return "\n".join([*head, *(f"| {names} | {' | '.join(cells(founds))} |" for names, founds in named)])
+    return "\n".join([*head, *(f"| {names} | {' | '.join(cells(group))} |" for names, group in named)])
 
 
-def cells(founds: list[dict[str, Any]]) -> Iterator[str]:
-    """A row but for its models."""
-    yield _range([found.get("places") for found in founds])
+def cells(group: list[dict[str, Any]]) -> Iterator[str]:
+    """Yield the cells of a row after the names of its models."""
+    yield _range([result.get("places") for result in group])
     for column in ("rectifiers", "frozen"):
-        counts = [found.get(column, {}) for found in founds]
+        counts = [result.get(column, {}) for result in group]
         ranges = {kind: _range([count[kind] for count in counts]) for kind in counts[0]}
         yield ", ".join(f"{count} {kind.removesuffix('s') if count == '1' else kind}" for kind, count in ranges.items())
-    yield founds[0]["verdict"]
-    errors = [error for found in founds for error in found.get("laws", {}).values() if len(found["laws"]) > 1]
+    yield group[0]["verdict"]
+    errors = [error for result in group for error in result.get("laws", {}).values() if len(result["laws"]) > 1]
     yield f"< 1e{max(-12, math.floor(math.log10(max(*errors, 1e-99))) + 1)}" if errors else ""
 
 
@@ -209,10 +211,10 @@ def _range(counts: list[int | None]) -> str:
 
 
 def page() -> str:
-    """The whole page, from what is kept."""
+    """Return the entire page from the cached results."""
     parts = [HEAD]
     for source, names in groups().items():
-        known = {name: json.loads(_kept(name).read_text()) for name in names if _kept(name).exists()}
+        known = {name: json.loads(_cached(name).read_text()) for name in names if _cached(name).exists()}
         left = ", ".join(f"`{name}`" for name in names if name not in known)
         parts.append(f"## {TITLES[source]}\n\n{table(known)}\n" + (f"\nNot run, for their size: {left}.\n" if left else ""))
     libraries = ", ".join(f"{name} {version(name).split('+')[0]}" for name in ("unconv", "torch", "torchvision", "timm"))
@@ -220,7 +222,7 @@ def page() -> str:
 
 
 def chinese(page: str, english: str) -> str:
-    """The page in Chinese, all that follows its introduction taken from the English one."""
+    """Return the page in Chinese: its own introduction, and the rest translated from the English page."""
     tables = english[english.index("\n## ") :]
     for ours, theirs in CHINESE:
         pattern = re.escape(ours).replace(r"\{\}", r"(`[^`]*`(?:, `[^`]*`)*|\d+(?:–\d+)?|unconv [^\n]*\d)")
@@ -230,21 +232,21 @@ def chinese(page: str, english: str) -> str:
 
 
 def _punctuated(tables: str) -> str:
-    """Lists in cells, with the comma that Chinese has between their items."""
+    """Return the tables with Chinese commas between the items of lists."""
     return re.sub(r"(?<=[门化uh6`]), (?=[\d`])", "、", tables)
 
 
-def _kept(name: str) -> Path:
-    return KEPT / f"{name.replace(':', '-')}.json"
+def _cached(name: str) -> Path:
+    return CACHE / f"{name.replace(':', '-')}.json"
 
 
 if __name__ == "__main__":
-    KEPT.mkdir(exist_ok=True)
+    CACHE.mkdir(exist_ok=True)
     for source, names in groups().items():
         for name in names:
-            if re.search(sys.argv[1], name) if sys.argv[1:] else not _kept(name).exists():
-                _kept(name).write_text(json.dumps(measured(name, source)))
+            if re.search(sys.argv[1], name) if sys.argv[1:] else not _cached(name).exists():
+                _cached(name).write_text(json.dumps(measured(name, source)))
                 gc.collect()
-    made, translated = page(), Path(__file__).with_name("networks.zh-CN.md")
-    Path(__file__).with_name("networks.md").write_text(made)
-    translated.write_text(chinese(translated.read_text(), made))
+    english, translated = page(), Path(__file__).with_name("networks.zh-CN.md")
+    Path(__file__).with_name("networks.md").write_text(english)
+    translated.write_text(chinese(translated.read_text(), english))

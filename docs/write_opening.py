@@ -12,8 +12,8 @@ from unconv.networks.openers import KERAS_FILES, OPENERS, TORCH_FILES
 
 DOCS = Path(__file__).parent
 HEAD = ("spec", "opens", "needs", "weights: none", "weights: a name", "weights: a file")
-KEYS = {"averages": AVERAGES, "what was trained": TRAINED}
-# What the program says of its openers, in Chinese; a phrase that is missing here stops the script and the test.
+KEYS = {"averages": AVERAGES, "trained weights": TRAINED}
+# The words of the table in Chinese; a phrase that is missing here stops the script and its test.
 CHINESE = {
     "": "",
     "spec": "写法",
@@ -23,18 +23,18 @@ CHINESE = {
     "weights: a name": "权重为名称",
     "weights: a file": "权重为文件",
     "averages": "平均",
-    "what was trained": "训练得到的权重",
+    "trained weights": "训练得到的权重",
     "the network in the box": "自带的网络",
     "a model of torchvision": "torchvision 的模型",
     "a model of timm": "timm 的模型",
     "one of `keras.applications`": "`keras.applications` 中的网络",
     "a saved Keras model": "保存的 Keras 模型",
     "an ONNX file": "ONNX 文件",
-    "what the function returns; the file is run": "函数返回的网络；文件会被运行",
+    "the network that the function returns; the file is run": "函数返回的网络；文件会被运行",
     "a live `nn.Module`": "程序里的 `nn.Module`",
-    "itself; `DataParallel` and `torch.compile` are taken off": "它本身；去掉 `DataParallel` 和 `torch.compile` 的外壳",
+    "itself, without `DataParallel` and `torch.compile`": "它本身，去掉 `DataParallel` 和 `torch.compile` 的外壳",
     "an `ExportedProgram`": "`ExportedProgram`",
-    "what `torch.export` made, with its modules' names": "`torch.export` 的结果，保留各模块的名字",
+    "a program of `torch.export`, with its modules' names": "`torch.export` 的程序，保留各模块的名字",
     "a live Keras model": "程序里的 Keras 模型",
     "itself": "它本身",
     "as shipped": "自带的",
@@ -50,44 +50,45 @@ PAGES = {"opening.md": {}, "opening.zh-CN.md": CHINESE}
 
 
 def table(words: dict[str, str]) -> str:
-    """All rows, and those of live models, which have no name to be opened by."""
+    """Return the table: the openers' rows, and those of live models, which are passed without a name."""
     rows = [(f"`{o.form}`", o.help, o.extra, o.untrained, o.trained, o.files) for o in OPENERS]
     rows += [
-        ("a live `nn.Module`", "itself; `DataParallel` and `torch.compile` are taken off", None, "as given", "", TORCH_FILES),
-        ("an `ExportedProgram`", "what `torch.export` made, with its modules' names", None, "as given", "", TORCH_FILES),
+        ("a live `nn.Module`", "itself, without `DataParallel` and `torch.compile`", None, "as given", "", TORCH_FILES),
+        ("an `ExportedProgram`", "a program of `torch.export`, with its modules' names", None, "as given", "", TORCH_FILES),
         ("a live Keras model", "itself", "keras", "as given", "", KERAS_FILES),
     ]
-    lines = [[said(cell, words) for cell in HEAD], ["---"] * len(HEAD)]
+    lines = [[translated(cell, words) for cell in HEAD], ["---"] * len(HEAD)]
     for form, help, extra, untrained, trained, files in rows:
         needs, endings = f"`unconv[{extra}]`" if extra else "", listed(files, words)
-        shown = form if form.startswith("`") else said(form, words)
-        lines.append([shown, said(help, words), needs, said(untrained, words), said(trained, words), endings])
-    made = "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
-    return made.replace("  |", " |").replace("| --- | --- | --- | --- | --- | --- |", "|---|---|---|---|---|---|")
+        shown = form if form.startswith("`") else translated(form, words)
+        cells = [translated(cell, words) for cell in (help, untrained, trained)]
+        lines.append([shown, cells[0], needs, *cells[1:], endings])
+    rendered = "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
+    return rendered.replace("  |", " |").replace("| --- | --- | --- | --- | --- | --- |", "|---|---|---|---|---|---|")
 
 
-def said(phrase: str, words: dict[str, str]) -> str:
-    """The phrase in the page's language."""
+def translated(phrase: str, words: dict[str, str]) -> str:
+    """Return the phrase in the page's language."""
     return words[phrase] if words else phrase
 
 
 def listed(names: tuple[str, ...], words: dict[str, str]) -> str:
-    """Names of code, one after the other."""
+    """Return names as code, with the page's comma between them."""
     return ("、" if words else ", ").join(f"`{name}`" for name in names)
 
 
 def keys(words: dict[str, str]) -> str:
-    """The lists of keys that a checkpoint's weights are found under, in the order in which they are taken."""
+    """Return the lists of keys that lead to a checkpoint's weights, in order of preference."""
     if words:
-        return "".join(f"- {words[name]}：{listed(found, words)}。\n" for name, found in KEYS.items())
-    lines = [f"- {name}: {listed(found, words)}." for name, found in KEYS.items()]
+        return "".join(f"- {words[name]}：{listed(names, words)}。\n" for name, names in KEYS.items())
+    lines = [f"- {name}: {listed(names, words)}." for name, names in KEYS.items()]
     return "\n".join(textwrap.fill(line, 132, subsequent_indent="  ", break_on_hyphens=False) for line in lines) + "\n"
 
 
 def written(page: str, name: str = "opening.md") -> str:
-    """The page with the table and the lists as they are now."""
+    """Return the page with the current table and lists."""
     words = PAGES[name]
-    head, first = said(HEAD[0], words), said(next(iter(KEYS)), words)
+    head, first = translated(HEAD[0], words), translated(next(iter(KEYS)), words)
     page = re.sub(rf"\| {head} \|.*?\n(?=\n)", lambda _: table(words), page, count=1, flags=re.S)
     return re.sub(rf"- {first}[:：].*?\n(?=\n)", lambda _: keys(words), page, count=1, flags=re.S)
 

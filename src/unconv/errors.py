@@ -3,13 +3,13 @@
 UnconvError
 ├── ShapeError     (ValueError)           sizes, ranks or settings that do not fit
 ├── DtypeError     (TypeError)            a number type, or a kind of argument, that does not fit
-├── Inexpressible  (ValueError)           a call that another library has no arguments for
-├── NoRule         (NotImplementedError)  an operation that nobody taught us to reverse
+├── Inexpressible  (ValueError)           a call that the other library's function cannot express
+├── NoRule         (NotImplementedError)  an operation without a rule to run it backwards
 ├── NoSuchLayer    (LookupError)          a place that the network does not have
 ├── NoSuchUnit     (IndexError)           a channel, a position or an index outside the map
 ├── ModelError     (RuntimeError)         a network that cannot be recorded faithfully
 ├── NonFinite      (ArithmeticError)      NaN or infinite values where numbers are needed
-├── ScanError      (RuntimeError)         a scan that cannot go on, or an index that cannot be read
+├── ScanError      (RuntimeError)         a scan that cannot continue, or an index that cannot be read
 ├── PictureError   (OSError)              a picture that cannot be read
 ├── TraceError     (OSError)              measured traces that cannot be read
 ├── RecordingError (OSError)              sound or radio samples that cannot be read
@@ -23,14 +23,14 @@ import unicodedata
 from collections.abc import Iterable
 from difflib import get_close_matches
 
-# Unicode's categories: control, format (which turns the direction of text), surrogate, line and paragraph separators.
+# Unicode's categories: control, format (which can reverse the direction of text), surrogate, line and paragraph separators.
 STEERING = ("Cc", "Cf", "Cs", "Zl", "Zp")
 
 
 class UnconvError(Exception):
-    """Anything that unconv refuses, in words: what came, what was needed, what to do.
+    """The base of every error that unconv raises on purpose: what came, what was needed, what to do.
 
-    A message may hold names out of somebody's file: `printable` shows what would steer a terminal.
+    A message may contain names from somebody's file, so `str` escapes the characters that would control a terminal.
     """
 
     def __str__(self) -> str:
@@ -46,11 +46,11 @@ class DtypeError(UnconvError, TypeError):
 
 
 class Inexpressible(UnconvError, ValueError):
-    """A call that another library has no arguments for."""
+    """A call that the other library's function cannot express."""
 
 
 class NoRule(UnconvError, NotImplementedError):
-    """An operation without a row in the method's table."""
+    """An operation without a reverse rule in the method's table."""
 
 
 class NoSuchLayer(UnconvError, LookupError):
@@ -70,31 +70,31 @@ class NonFinite(UnconvError, ArithmeticError):
 
 
 class ScanError(UnconvError, RuntimeError):
-    """A scan of another run, a folder without a scan, or a scan that is not complete."""
+    """A scan of a different run, a folder without a scan, or an incomplete scan."""
 
 
 class PictureError(UnconvError, OSError):
-    """A picture that is absent, damaged, too large or of an unknown kind."""
+    """A picture that is missing, damaged, too large or of an unknown format."""
 
 
 class TraceError(UnconvError, OSError):
-    """A file of measured traces that is absent, damaged or of an unknown kind, or whose sampling rate is not clear."""
+    """A file of measured traces that is missing, damaged or of an unknown format, or whose sampling rate is unclear."""
 
 
 class RecordingError(UnconvError, OSError):
-    """A sound file or a file of radio samples that is absent, damaged, of an unknown kind, or whose rate is not clear."""
+    """A file of sound or radio samples that is missing, damaged or of an unknown format, or whose rate is unclear."""
 
 
 class WeightsError(UnconvError, OSError):
-    """Weights that are absent, damaged or made for another architecture."""
+    """Weights that are missing, damaged or made for another architecture."""
 
 
 class WriteError(UnconvError, OSError):
-    """A file, a folder or standard output that cannot be written; what the system said is its `__cause__`."""
+    """A file, a folder or standard output that cannot be written; the system's own error is its `__cause__`."""
 
 
 def nearest(name: str, names: Iterable[str]) -> str:
-    """The three names most like `name`, for the end of an error message."""
+    """Return the three names most similar to `name`, for the end of an error message."""
     return ", ".join(get_close_matches(name, list(names), n=3, cutoff=0.0))
 
 
@@ -104,11 +104,11 @@ def counted(number: int, noun: str) -> str:
 
 
 def printable(text: str, keep: str = "") -> str:
-    """Return `text` as it may be shown on a terminal: characters that steer it stand as \\x1b or \\u202e.
+    """Return `text` safe to print on a terminal: characters that would control it are escaped, as \\x1b or \\u202e.
 
     Args:
-        text: a name out of a file, or a message that holds such names.
-        keep: what of them may stay, such as line ends.
+        text: a name from a file, or a message that contains such names.
+        keep: control characters to leave as they are, such as line ends.
     """
     if text.isprintable():
         return text

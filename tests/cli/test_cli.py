@@ -362,4 +362,4 @@ def test_what_was_done_to_fit_weights_is_said_on_standard_error(here, unconv_com
     torch.save({"model": {f"module.{key}": value for key, value in model.state_dict().items()}}, "last.pth")
     status, out, err = unconv_command("places", "tiny.py:make", "--weights", "last.pth", *(["-q"] if quiet else []))
     assert (status, "weights last.pth (its model, without the prefix module.)" in " ".join(out.split())) == (0, True)
-    assert err == ("" if quiet else "unconv: the prefix module. was taken off the names in last.pth.\n")
+    assert err == ("" if quiet else "unconv: the prefix module. was removed from the names in last.pth.\n")

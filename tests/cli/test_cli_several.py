@@ -65,7 +65,7 @@ def test_a_damaged_picture_ends_the_run_unless_it_is_skipped(here):
 def test_a_damaged_picture_that_is_skipped_is_named(here):
     done = project("one.png", "damaged.png", "two.png", "--channels", "top:1", "--skip-damaged")
     assert done.exit_code == 0, done.output
-    assert "left out damaged.png" in done.stderr
+    assert "skipped damaged.png" in done.stderr
     numbers = json.loads((here / "out" / "numbers.json").read_text())
     assert numbers["pictures"] == ["one", "two"]
     assert [each["picture"] for each in numbers["damaged"]] == ["damaged.png"]

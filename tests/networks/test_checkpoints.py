@@ -1,4 +1,4 @@
-"""Checkpoints of trainings: whatever a network's weights are wrapped in is taken off if they fit then, and is told."""
+"""Checkpoints of trainings: the weights are found under their keys and prefixes if they fit, and the result says so."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ def other(state, by=1.0):
 
 
 def assert_loaded(network, state):
-    found = network.module.state_dict()
-    assert all(torch.equal(value, state[key]) for key, value in found.items())
+    loaded = network.module.state_dict()
+    assert all(torch.equal(value, state[key]) for key, value in loaded.items())
 
 
 @pytest.mark.parametrize("legacy", [False, True])
@@ -47,16 +47,16 @@ PREFIXES = ["module.", "model.", "_orig_mod.", "backbone.", "encoder.", "net.", 
 
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
 @pytest.mark.parametrize("prefix", PREFIXES)
-def test_one_prefix_before_all_names_is_taken_off_and_told(tmp_path, prefix, suffix):
+def test_a_prefix_of_all_names_is_removed_and_reported(tmp_path, prefix, suffix):
     state = state_of(tiny())
     network = unconv.load(tiny(), written(tmp_path / f"a{suffix}", behind(prefix, state)))
     assert_loaded(network, state)
     shown = prefix.replace("_orig_mod.", "")  # which torch puts into names, and nobody trains
     assert network.weights == (f"a{suffix} (without the prefix {shown})" if shown else f"a{suffix}")
-    assert network.notes == ((f"the prefix {shown} was taken off the names in a{suffix}.",) if shown else ())
+    assert network.notes == ((f"the prefix {shown} was removed from the names in a{suffix}.",) if shown else ())
 
 
-def test_what_compiling_a_part_puts_into_names_is_taken_out(tmp_path):
+def test_the_words_that_torch_compile_adds_to_names_are_removed(tmp_path):
     model = models.squeezenet1_1()
     state = state_of(model)
     path = tmp_path / "a.pth"
@@ -77,12 +77,12 @@ def test_names_that_fit_lose_no_prefix(tmp_path):
 @pytest.mark.parametrize("norm", ["weight_norm", "spectral_norm"])
 @pytest.mark.parametrize("old", [True, False])
 def test_a_normalised_weight_fits_in_both_forms_of_torchs(tmp_path, norm, old):
-    def made(old):
+    def normalised(old):
         model = tiny()
         getattr(nn.utils if old else nn.utils.parametrizations, norm)(model[0])
         return model.eval()
 
-    trained, model = made(old), made(not old)
+    trained, model = normalised(old), normalised(not old)
     with torch.no_grad():
         for value in trained.parameters():
             value.uniform_()
@@ -105,58 +105,57 @@ def test_a_normalised_weight_fits_in_both_forms_of_torchs(tmp_path, norm, old):
     ],
 )
 @pytest.mark.parametrize("nested", [True, False])
-def test_an_average_is_taken_before_what_was_trained_and_told(tmp_path, first, second, nested):
+def test_an_average_is_preferred_to_trained_weights_and_reported(tmp_path, first, second, nested):
     state = state_of(tiny())
-    found = {first: other(state), second: state}
+    checkpoint = {first: other(state), second: state}
     if not nested:
-        found = behind(f"{first}.", other(state)) | behind(f"{second}.", state)
-    network = unconv.load(tiny(), written(tmp_path / "a.pth", found))
+        checkpoint = behind(f"{first}.", other(state)) | behind(f"{second}.", state)
+    network = unconv.load(tiny(), written(tmp_path / "a.pth", checkpoint))
     assert_loaded(network, state)
-    assert f"{second} was taken, an average over the training, and not {first}." in network.notes[0]
+    assert f"used {second}, an average over the training, instead of {first}." in network.notes[0]
 
 
-def test_of_two_that_were_trained_the_first_of_the_list_is_taken(tmp_path):
+def test_of_two_trained_weights_the_first_key_of_the_list_is_used(tmp_path):
     state = state_of(tiny())
     network = unconv.load(tiny(), written(tmp_path / "a.pth", {"net": other(state), "state_dict": state}))
     assert_loaded(network, state)
-    assert network.notes == (
-        "of the weights in a.pth that fit, state_dict was taken, the first in unconv's order, and not net.",
-    )
+    note = "several sets of weights in a.pth fit: used state_dict, the first in unconv's order, instead of net."
+    assert network.notes == (note,)
 
 
-def test_several_of_which_no_rule_says_the_better_are_refused(tmp_path):
+def test_several_weights_that_rank_equally_are_refused(tmp_path):
     state = state_of(tiny())
     text = refused(written(tmp_path / "a.pth", {"left": state, "right": other(state)}))
-    assert "holds several sets of weights that fit: left, right. Save the one that you mean alone." in text
+    assert "holds several sets of weights that fit: left, right. Save only the one that you mean." in text
     assert_loaded(unconv.load(tiny(), written(tmp_path / "b.pth", {"left": state, "right": state})), state)
 
 
 def test_an_average_that_does_not_fit_is_passed_over(tmp_path):
     state = state_of(tiny())
-    found = {
+    checkpoint = {
         "ema": {"shadow": [1.0]},
         "teacher": behind("head.", state_of(nn.Linear(3, 2))),
         "student": behind("module.", state),
     }
-    assert_loaded(unconv.load(tiny(), written(tmp_path / "a.pth", found)), state)
+    assert_loaded(unconv.load(tiny(), written(tmp_path / "a.pth", checkpoint)), state)
 
 
 # -- what lies beside it -------------------------------------------------------------------------------
 
 
-def test_modules_beside_the_network_are_left_out_and_told(tmp_path):
+def test_modules_outside_the_network_are_left_out_and_reported(tmp_path):
     state = state_of(tiny())
     beside = {"projector.weight": torch.rand(2), "criterion.weight": torch.rand(3), "head_ema.0.bias": torch.rand(3)}
     network = unconv.load(tiny(), written(tmp_path / "a.ckpt", {"state_dict": behind("model.", state) | beside}))
     assert_loaded(network, state)
     assert network.weights == "a.ckpt (its state_dict, without the prefix model., 3 other tensors left out)"
     assert network.notes[1] == (
-        "tensors of modules that the network does not have were left out of a.ckpt: projector (1), criterion (1), head_ema (1)."
+        "tensors in a.ckpt that belong to no module of the network were left out: projector (1), criterion (1), head_ema (1)."
     )
 
 
 @pytest.mark.parametrize("key", ["n_averaged", "total_ops", "0.total_params", "queue"])
-def test_counters_of_a_training_are_no_matter(tmp_path, key):
+def test_counters_of_a_training_do_not_matter(tmp_path, key):
     state = state_of(tiny())
     network = unconv.load(tiny(), written(tmp_path / "a.pth", state | {key: torch.zeros(1)}))
     assert_loaded(network, state)
@@ -208,7 +207,8 @@ def test_a_classifier_gets_as_many_outputs_as_the_file_has(tmp_path, name):
     assert_loaded(network, state)
     assert network.classes == ()
     layers = ", ".join(HEADS[name])
-    words = f"the classifier {layers} has 10 outputs, as in mine.safetensors, and not 1,000; their names are unknown."
+    words = f"the classifier {layers} has 10 outputs, as in mine.safetensors, instead of 1,000; "
+    words += "the names of its classes are unknown."
     assert network.notes == (words,)
     assert f"{HEADS[name][-1]} with 10 outputs" in network.weights
 
@@ -226,8 +226,8 @@ def test_a_network_with_another_classifier_gives_what_the_trained_one_gives(tmp_
 def test_a_live_module_keeps_its_classifier(tmp_path):
     model = models.resnet18(num_classes=7)
     text = refused(written(tmp_path / "mine.pth", state_of(models.resnet18(num_classes=10))), model)
-    assert "has 10 outputs for the classifier fc, but that of ResNet has 7, and a module of yours is not changed. " in text
-    assert "Give it the layer first: model.fc = torch.nn.Linear(512, 10)." in text
+    assert "has 10 outputs for the classifier fc, but that of ResNet has 7, and your own module is not changed. " in text
+    assert "Replace the layer first: model.fc = torch.nn.Linear(512, 10)." in text
     assert model.fc.out_features == 7
 
 
@@ -245,7 +245,7 @@ def test_a_classifier_of_another_kind_is_refused_with_how_to_open_the_rest(tmp_p
     model.fc = HEADLESS[name]
     torch.save(model.state_dict(), tmp_path / "mine.pth")
     with pytest.raises(
-        WeightsError, match=r"All but fc fits: build the network with that fc in a Python file, and pass FILE\.py:"
+        WeightsError, match=r"Everything except fc fits: build the network with that fc in a Python file, and pass FILE\.py:"
     ):
         unconv.load("torchvision:resnet18", tmp_path / "mine.pth")
 
@@ -274,7 +274,7 @@ def test_settings_beside_weights_are_passed_over(tmp_path, legacy):
 
 
 def test_what_a_pickle_would_put_into_settings_is_dropped(tmp_path):
-    """Settings are no way to smuggle: a state dict in them is none."""
+    """A state dict hidden in settings is not read."""
     state = state_of(tiny())
     path = written(tmp_path / "a.pth", {"state_dict": collections.defaultdict(dict, state)})
     assert "holds no state dict" in refused(path)

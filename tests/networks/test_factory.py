@@ -1,4 +1,4 @@
-"""`FILE.py:factory`: what lies beside the file can be imported and is gone afterwards; what makes no network is refused."""
+"""`FILE.py:factory`: modules beside the file can be imported and are unloaded afterwards; other results are refused."""
 
 from __future__ import annotations
 
@@ -84,15 +84,15 @@ def test_what_a_factory_prints_does_not_mix_with_results(tmp_path, capsys):
 REFUSED = {
     "def make(width, *, depth): pass": r"net\.py:make needs arguments \(width, depth\).*def mine\(\): return make\(\.\.\), and",
     "class make(nn.Module):\n    def __init__(self, width): pass": r"net\.py:make needs arguments \(width\)",
-    "def make(): return nn.ReLU(), {}": r"returned tuple of ReLU, dict; a torch\.nn\.Module .* Let make return the network",
-    "def make(): return {'net': nn.ReLU()}": r"returned dict; .* Let make return the network alone",
-    "def make(): return nn.ReLU": r"returned the class ReLU; .* Let make return ReLU\(\.\.\), an object of the class",
-    "def make(): return nn.Linear(2, 2).state_dict()": r"returned a state dict; .* Let make build the network, load",
-    "async def make(): pass": r"returned coroutine; a torch\.nn\.Module was needed",
-    "def make():\n    raise ValueError('no such width')": r"raised ValueError: no such width \(line 3 of net\.py\)\. Mend it",
+    "def make(): return nn.ReLU(), {}": r"returned tuple of ReLU, dict, but a torch\.nn\.Module .* Return only the network",
+    "def make(): return {'net': nn.ReLU()}": r"returned dict, but .* Return only the network from make",
+    "def make(): return nn.ReLU": r"returned the class ReLU, but .* Return an instance from make: ReLU\(\.\.\)",
+    "def make(): return nn.Linear(2, 2).state_dict()": r"returned a state dict, but .* Build the network in make, load",
+    "async def make(): pass": r"returned coroutine, but a torch\.nn\.Module was needed",
+    "def make():\n    raise ValueError('no such width')": r"raised ValueError: no such width \(line 3 of net\.py\)\. Fix it",
     "def make():\n    raise SystemExit(2)": r"raised SystemExit: 2 \(line 3 of net\.py\)",
     "import nowhere_at_all": r"cannot be run: ModuleNotFoundError: No module named 'nowhere_at_all' \(line 2 of net\.py\)",
-    "from .layers import WIDTH": r"cannot be run: ImportError: .* For relative imports put an empty __init__\.py into",
+    "from .layers import WIDTH": r"cannot be run: ImportError: .* For relative imports, put an empty __init__\.py into",
     "def make(:": r"cannot be run: SyntaxError: invalid syntax",
     "import argparse\nargparse.ArgumentParser().parse_args(['--no'])": r"cannot be run: SystemExit: 2",
 }

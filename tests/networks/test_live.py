@@ -1,4 +1,4 @@
-"""Live models as they come: wrappers, exported programs and compiled parts are the module they hold; others are refused."""
+"""Live models: wrappers, exported programs and compiled parts are opened as the module within; others are refused."""
 
 from __future__ import annotations
 
@@ -81,9 +81,9 @@ def test_an_exported_program_takes_weights(tmp_path):
     program = torch.export.export(small(), (image()[None],), strict=False)
     state = {key: torch.rand_like(value) if value.is_floating_point() else value for key, value in small().state_dict().items()}
     torch.save(state, tmp_path / "a.pth")
-    found = unconv.load(program, tmp_path / "a.pth").module.state_dict()
-    assert {*found} >= {"0.0.weight", "0.1.running_var", "1.0.bias"}
-    assert all(torch.equal(value, state[key]) for key, value in found.items())
+    loaded = unconv.load(program, tmp_path / "a.pth").module.state_dict()
+    assert {*loaded} >= {"0.0.weight", "0.1.running_var", "1.0.bias"}
+    assert all(torch.equal(value, state[key]) for key, value in loaded.items())
 
 
 @pytest.mark.parametrize("norm", ["weight_norm", "spectral_norm"])
@@ -102,16 +102,16 @@ def test_a_normalised_weight_is_the_weight_that_it_makes(norm, old):
 
 
 REFUSED = {
-    "a class": (nn.Conv2d, "the class Conv2d came.*Make one of the class and give it its weights: model = Conv2d"),
-    "a state dict": (small().state_dict(), "a state dict of 9 tensors came.*make the network they belong to, and load them"),
-    "an empty dictionary": ({}, "a dict of 0 came"),
-    "a dictionary with the network": ({"model": small(), "epoch": 3}, "a dict of 2 came.*Pass the module in it"),
-    "a list": ([small()], r"a list of 1 came.*Pass the module in it that takes the image, or nn\.Sequential"),
+    "a class": (nn.Conv2d, "the class Conv2d came.*Create an instance and load its weights: model = Conv2d"),
+    "a state dict": (small().state_dict(), "a state dict of 9 tensors came.*build the network they belong to and load them"),
+    "an empty dictionary": ({}, "a dict of 0 items came"),
+    "a dictionary with the network": ({"model": small(), "epoch": 3}, "a dict of 2 items came.*Pass the module in it"),
+    "a list": ([small()], r"a list of 1 item came.*Pass the module in it that takes the image, or nn\.Sequential"),
     "a partial": (
         functools.partial(small),
-        r"a functools\.partial came.*Call it, if it makes a network, and pass what it returns",
+        r"a functools\.partial came.*If it builds a network, call it and pass the result",
     ),
-    "a function": (small, "the function small came.*Call it, if it makes a network"),
+    "a function": (small, "the function small came.*If it builds a network, call it"),
     "a method": (small().forward, r"the function forward came.*class Mine\(torch\.nn\.Module\)"),
     "a number": (3, r"3 \(int\) came, but a torch\.nn\.Module was needed"),
     "nothing": (None, r"None \(NoneType\) came"),
@@ -127,8 +127,8 @@ def test_what_is_no_module_is_refused_at_once(name, opened, where):
 
 
 @pytest.mark.parametrize("name", ["torchvision:vgg16", "net.pth"])
-def test_a_network_of_a_name_is_told_from_an_opened_one(name):
-    with pytest.raises(DtypeError, match=rf"'{name}' \(str\) came.*A name is opened by unconv\.load\('{name}'\)"):
+def test_a_name_passed_as_a_network_is_refused_with_how_to_open_it(name):
+    with pytest.raises(DtypeError, match=rf"'{name}' \(str\) came.*Open a name with unconv\.load\('{name}'\)"):
         unconv.Network(name)
 
 

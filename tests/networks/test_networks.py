@@ -1,4 +1,4 @@
-"""Opening networks: names, files and factories, weights that fit and weights that are refused in words."""
+"""Opening networks: names, files and factories, weights that fit and weights that are refused."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def test_a_checkpoint_that_wraps_its_weights_is_opened(tmp_path, wrap):
     assert_holds(network.module, state)
 
 
-def test_the_prefix_of_data_parallel_training_is_taken_off(tmp_path):
+def test_the_prefix_of_data_parallel_training_is_removed(tmp_path):
     state = random_state(tiny())
     prefixed = {f"module.{key}": value for key, value in state.items()}
     network = unconv.load(tiny(), written(tmp_path / "parallel.pth", {"state_dict": prefixed}))
@@ -250,7 +250,7 @@ def test_what_cannot_be_called_is_no_factory(factory):
 
 
 def test_a_factory_that_makes_no_module_is_refused(factory):
-    with pytest.raises(ModelError, match=r"factory\.py:nothing returned NoneType; a torch\.nn\.Module was needed"):
+    with pytest.raises(ModelError, match=r"factory\.py:nothing returned NoneType, but a torch\.nn\.Module was needed"):
         unconv.load(f"{factory}:nothing")
 
 
@@ -275,7 +275,7 @@ def test_unknown_torchvision_weights_are_answered_with_those_there_are():
         unconv.load("torchvision:squeezenet1_1", "IMAGENET")
 
 
-def test_a_live_module_is_taken_as_it_is():
+def test_a_live_module_is_used_as_it_is():
     model = tiny().double()
     network = unconv.load(model)
     assert network.module is model
@@ -284,14 +284,14 @@ def test_a_live_module_is_taken_as_it_is():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("wrap", [nn.DataParallel, torch.compile, lambda model: nn.DataParallel(torch.compile(model))])
-def test_wrappers_are_taken_off(wrap):
+def test_wrappers_are_removed(wrap):
     model = tiny()
     assert unconv.load(wrap(model)).module is model
     assert unconv.Network(wrap(model)).module is model
 
 
 def served(tmp_path, digest=None):
-    """A weights file under a URL, its hash in its name as torch has it."""
+    """A weights file under a URL, with its hash in its name as torch has it."""
     path = written(tmp_path / "weights.pth", random_state(tiny()))
     digest = digest or hashlib.sha256(path.read_bytes()).hexdigest()[:8]
     return path.rename(tmp_path / f"tiny-{digest}.pth")
@@ -299,9 +299,9 @@ def served(tmp_path, digest=None):
 
 def test_a_download_goes_into_torchs_cache(tmp_path, cache, capsys):
     path = served(tmp_path)
-    found = weights_files.download(path.as_uri())
-    assert found == cache / path.name
-    assert found.read_bytes() == path.read_bytes()
+    download = weights_files.download(path.as_uri())
+    assert download == cache / path.name
+    assert download.read_bytes() == path.read_bytes()
     assert capsys.readouterr().out == ""
 
 
@@ -321,7 +321,7 @@ def test_a_download_of_another_hash_is_refused_and_leaves_nothing(tmp_path, cach
 
 def test_a_download_from_nowhere_is_refused_and_leaves_nothing(tmp_path, cache):
     url = (tmp_path / "gone-0123abcd.pth").as_uri()
-    with pytest.raises(WeightsError, match=f"cannot download {url}: .*Fetch it where there is a network and pass the file"):
+    with pytest.raises(WeightsError, match=f"cannot download {url}: .*Download it on a connected machine and pass the file"):
         weights_files.download(url)
     assert list(cache.iterdir()) == []
 
@@ -376,6 +376,6 @@ def test_video_models_take_frames_and_no_pictures():
 
 
 @pytest.mark.slow
-def test_a_model_s_own_assertion_is_told_as_its_failure():
+def test_a_model_s_own_assertion_is_reported_as_its_failure():
     with pytest.raises(ModelError, match=r"failed on an image of \(1, 3, 96, 96\): Wrong image height! Expected 224"):
         unconv.load("torchvision:vit_b_32", input_size=(3, 96, 96)).places()

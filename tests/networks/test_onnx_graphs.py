@@ -1,4 +1,4 @@
-"""Graphs as exporters write them: old and new forms, branches, functions, shapes left open, weights shared or packed."""
+"""Graphs as exporters write them: old and new forms, branches, functions, open shapes, shared or packed weights."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_an_open_batch_may_be_written_in_any_way(tmp_path, batch):
 
 
 def test_lengths_left_open_are_those_that_the_graph_runs_at(tmp_path):
-    """A reader of text lines: of 48 rows one is left, and the axis is taken off."""
+    """A reader of text lines: 48 rows are reduced to one, and the axis is removed."""
     nodes = [
         node("Conv", "image w", "maps", kernel_shape=[3, 3], pads=[1, 1, 1, 1]),
         node("AveragePool", "maps", "row", kernel_shape=[48, 1], strides=[48, 1]),
@@ -72,12 +72,12 @@ def test_a_size_that_the_file_fixes_and_its_graph_does_not_take_is_refused(tmp_p
         unconv.load(spec)
 
 
-def test_an_image_of_whole_numbers_is_refused(tmp_path):
+def test_an_image_of_integers_is_refused(tmp_path):
     write(tmp_path / "net.onnx", [node("Relu", "image")])
     model = onnx.load(tmp_path / "net.onnx")
     model.graph.input[0].type.tensor_type.elem_type = onnx.TensorProto.UINT8
     onnx.save(model, tmp_path / "net.onnx")
-    with pytest.raises(DtypeError, match=r"takes image of torch.uint8, but an image of floating numbers was needed"):
+    with pytest.raises(DtypeError, match=r"takes image of torch.uint8, but an image of floating-point numbers was needed"):
         unconv.load(f"onnx:{tmp_path / 'net.onnx'}")
 
 
@@ -87,7 +87,7 @@ def branch(name, *nodes):
 
 
 def with_if(path, condition, weights, shape=(1, 3, 8, 8)):
-    """What torch exports of `x.relu() if condition else -x`: each branch names its values as it likes."""
+    """torch's export of `x.relu() if condition else -x`: both branches use the same names for their values."""
     then = branch("then", node("Add", "image zero", "inner"), node("Relu", "inner", "made", "kept"))
     other = branch("else", node("Neg", "image", "made", "turned"))
     nodes = [*condition, node("If", "yes", "chosen", then_branch=then, else_branch=other), node("Exp", "chosen", "out", "end")]
@@ -109,17 +109,19 @@ def test_a_condition_on_the_size_takes_the_branch_of_the_size_and_says_where_it_
     image = torch.rand(1, 3, n, n)
     assert torch.equal(ran(spec, image), image.relu().exp())
     if shape[2] == "h":
-        with pytest.raises(ModelError, match=r"the operator If \(opset 18\) at chosen goes another way for a picture of this"):
+        with pytest.raises(
+            ModelError, match=r"the operator If \(opset 18\) at chosen takes another branch for a picture of this"
+        ):
             ran(spec, torch.rand(1, 3, 9, 9))
 
 
 def test_a_condition_on_the_picture_is_refused(tmp_path):
     condition = [node("ReduceMax", "image", "m", keepdims=0), node("Cast", "m", "yes", to=onnx.TensorProto.BOOL)]
-    with pytest.raises(UnconvError, match="whose condition hangs on what is in the picture"):
+    with pytest.raises(UnconvError, match="whose condition depends on the values of the picture"):
         unconv.load(with_if(tmp_path / "net.onnx", condition, {}))
 
 
-def test_functions_of_the_file_are_put_in_place(tmp_path):
+def test_functions_of_the_file_are_inlined(tmp_path):
     imports = [helper.make_opsetid("", 18), helper.make_opsetid("mine", 1)]
     inner = helper.make_function("mine", "twice", ["x"], ["y"], [helper.make_node("Add", ["x", "x"], ["y"])], imports)
     outer = helper.make_function(
@@ -176,7 +178,7 @@ def test_a_weight_that_two_nodes_read_stays_one(tmp_path):
     assert torch.allclose(other(IMAGE), 2 * module(IMAGE))
 
 
-def test_a_copy_in_float64_reckons_in_float64(tmp_path):
+def test_a_copy_in_float64_computes_in_float64(tmp_path):
     nodes = [
         node("Cast", "image", "f", to=onnx.TensorProto.FLOAT),
         node("Shape", "f", "s"),
@@ -192,8 +194,8 @@ def test_a_copy_in_float64_reckons_in_float64(tmp_path):
     assert {name for name, _ in module.named_parameters()} == {"h.weight", "h.bias", "out.weight"}
 
 
-def test_shapes_are_reckoned_on_the_processor_wherever_the_signals_are(tmp_path):
-    """The device without memory stands for any other."""
+def test_shapes_are_computed_on_the_cpu_wherever_the_signals_are(tmp_path):
+    """The meta device takes the place of any other."""
     nodes = [
         node("Conv", "image w", "maps"),
         node("Shape", "maps", "s"),
@@ -206,8 +208,8 @@ def test_shapes_are_reckoned_on_the_processor_wherever_the_signals_are(tmp_path)
     weights = {"w": KERNEL, "last": long(3), "one": long(1), "all": long(-1)}
     module = unconv.load(write(tmp_path / "net.onnx", nodes, weights, (1, 3, "h", "w"))).module
     assert module(IMAGE).shape == (1, 12, 6)
-    made = module.to("meta")(IMAGE.to("meta"))
-    assert made.is_meta and made.shape == (1, 12, 6)
+    result = module.to("meta")(IMAGE.to("meta"))
+    assert result.is_meta and result.shape == (1, 12, 6)
 
 
 def test_weights_packed_in_bytes_are_unpacked(tmp_path):
@@ -221,7 +223,7 @@ def test_weights_packed_in_bytes_are_unpacked(tmp_path):
 
 def test_quantised_activations_are_refused(tmp_path):
     nodes = [node("QuantizeLinear", "image scale", "q"), node("DequantizeLinear", "q scale")]
-    with pytest.raises(UnconvError, match=r"QuantizeLinear .* Export it without quantisation, in float32"):
+    with pytest.raises(UnconvError, match=r"QuantizeLinear .* Export the model without quantisation, in float32"):
         unconv.load(write(tmp_path / "net.onnx", nodes, {"scale": np.float32(0.1)}))
 
 
@@ -396,8 +398,8 @@ def test_an_exported_network_agrees_with_its_module(tmp_path, name):
     module, image = lived_in(getattr(models, name)()), torch.rand(1, 3, EXPORTED[name], EXPORTED[name])
     network = exported(module, image, tmp_path / "net.onnx")
     with torch.no_grad():
-        found, wanted = network.module(image), module(image)
-    assert (found - wanted).abs().max() <= 1e-5 * wanted.abs().max()
+        result, expected = network.module(image), module(image)
+    assert (result - expected).abs().max() <= 1e-5 * expected.abs().max()
 
 
 @pytest.mark.parametrize("opset", [11, 17])
@@ -444,7 +446,7 @@ def test_a_local_response_norm_of_even_size_has_the_odd_channel_after(tmp_path, 
     torch.testing.assert_close(ran(spec, image), image / (2 + 0.5 / size * squares) ** 0.6)
 
 
-def test_a_shape_that_does_not_fit_is_said_at_run_time_too(tmp_path):
+def test_a_shape_that_does_not_fit_is_refused_at_run_time_too(tmp_path):
     spec = write(
         tmp_path / "net.onnx", [node("Flatten", "image", "f"), node("Gemm", "f w")], {"w": np.ones((192, 2), np.float32)}
     )

@@ -1,4 +1,4 @@
-"""Every operator of the table, by ONNX' own node tests: as an opened file, and with settings that the graph computes."""
+"""Every operator of the table, with ONNX' own node tests: as an opened file, and with settings computed in the graph."""
 
 from __future__ import annotations
 
@@ -72,15 +72,15 @@ def run_of(operator: str) -> list[str]:
     return [name for name in run() if min(operators(cases()[name])) == operator]
 
 
-def assert_as_wanted(case, made):
+def assert_as_expected(case, results):
     tolerance = HALF.get(case.name, 0)
-    for found, wanted in zip(made, case.data_sets[0][1], strict=True):
-        found = (found.float() if found.dtype == torch.bfloat16 else found).detach().numpy()
-        wanted = np.asarray(wanted)
-        assert found.shape == wanted.shape, case.name
+    for result, expected in zip(results, case.data_sets[0][1], strict=True):
+        result = (result.float() if result.dtype == torch.bfloat16 else result).detach().numpy()
+        expected = np.asarray(expected)
+        assert result.shape == expected.shape, case.name
         np.testing.assert_allclose(
-            found.astype(np.float64) if found.dtype.kind == "f" else found,
-            wanted.astype(np.float64) if found.dtype.kind == "f" else wanted,
+            result.astype(np.float64) if result.dtype.kind == "f" else result,
+            expected.astype(np.float64) if result.dtype.kind == "f" else expected,
             rtol=max(min(case.rtol, 1e-3), tolerance),
             atol=max(case.atol, tolerance),
             err_msg=case.name,
@@ -110,11 +110,11 @@ def test_its_node_tests_pass_as_files(operator):
         inputs = dict(zip([value.name for value in case.model.graph.input], case.data_sets[0][0], strict=False))
         floats = [key for key, value in inputs.items() if np.asarray(value).dtype.kind == "f"]
         image = None if name in BY_FILE_ONLY else next(iter([*floats, *inputs]), None)
-        assert_as_wanted(case, opened(case, image))
+        assert_as_expected(case, opened(case, image))
 
 
 @each
 def test_its_node_tests_pass_with_settings_that_the_graph_computes(operator):
     for name in run_of(operator):
         if "If" not in operators(cases()[name]) and name not in BY_FILE_ONLY:
-            assert_as_wanted(cases()[name], computed(cases()[name]))
+            assert_as_expected(cases()[name], computed(cases()[name]))

@@ -1,4 +1,4 @@
-"""An ONNX file is data: its names run nothing, its data files are its own, and it takes no more memory than it holds."""
+"""An ONNX file is data: its names run nothing, its data files are its own, and it takes no more memory than it has bytes."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def external(name="weight", location="net.data", dims=(2, 3, 3, 3), **entries):
 
 
 def with_data(folder, **entries):
-    """A file whose weight is in net.data, beside it."""
+    """A file with its weight in net.data beside it."""
     (folder / "net.data").write_bytes(KERNEL.tobytes())
     return write(folder / "net.onnx", [node("Conv", "image weight")], {"weight": external(**entries)})
 
@@ -120,7 +120,7 @@ def test_data_beside_the_file_is_read(tmp_path, entries):
         ({"location": ""}, "not a file in the model's own folder"),
         ({"location": "nul\0byte"}, "not a file in the model's own folder"),
         ({"location": "."}, "not a file in the model's own folder"),
-        ({"location": "absent.data"}, "its data files are missing"),
+        ({"location": "absent.data"}, "Its data files are missing"),
         ({"location": "folder"}, "cannot be opened|is no regular file"),
         ({"location": "fifo"}, "is no regular file"),
         ({"location": "link"}, "not a file in the model's own folder"),
@@ -133,8 +133,8 @@ def test_data_beside_the_file_is_read(tmp_path, entries):
         ({"length": 100}, "but its shape and type need 216"),
         ({"length": 10**12}, "but its shape and type need 216"),
         ({"dims": (2**20, 3, 1000, 1000)}, "ends at 216"),
-        ({"dims": (-2, 3, -3, 3)}, "which no tensor is|cannot be read as ONNX"),
-        ({"dims": (2**62, 2**62, 3, 3)}, "which no tensor is"),
+        ({"dims": (-2, 3, -3, 3)}, "which no tensor can have|cannot be read as ONNX"),
+        ({"dims": (2**62, 2**62, 3, 3)}, "which no tensor can have"),
     ],
 )
 def test_data_that_is_not_the_files_own_is_refused(tmp_path, entries, words):
@@ -169,7 +169,7 @@ def test_bytes_that_do_not_fit_the_shape_are_refused(tmp_path, bytes_there):
 
 
 @pytest.mark.parametrize("kind", [8, 14, 15, 17, 19, 23])
-def test_a_type_that_torch_cannot_reckon_with_is_named(tmp_path, kind):
+def test_a_type_that_torch_cannot_compute_with_is_named(tmp_path, kind):
     proto = onnx.TensorProto(name="weight", data_type=kind, dims=(2,))
     with pytest.raises((DtypeError, WeightsError), match=r"the tensor 'weight' is (string|complex|float8|float4)"):
         unconv.load(write(tmp_path / "net.onnx", [node("Add", "image weight")], {"weight": proto}))
@@ -256,7 +256,7 @@ def test_functions_that_multiply_are_refused(tmp_path):
         for k in range(31)
     ]  # fmt: skip
     spec = write(tmp_path / "net.onnx", [node("f0", "image", domain="mine")], functions=functions, domains=["mine"])
-    with pytest.raises(ModelError, match="comes to more than 200,000 nodes"):
+    with pytest.raises(ModelError, match="has more than 200,000 nodes once functions are inlined"):
         unconv.load(spec)
 
 

@@ -1,4 +1,4 @@
-"""The table of openers: what is made from it agrees with it, and a row is all that a new library costs."""
+"""The table of openers: everything generated from it agrees with it, and a new library needs only a row."""
 
 from __future__ import annotations
 
@@ -71,8 +71,8 @@ def test_a_docstring_lists_what_can_be_opened(function, opener):
     ],
 )
 def test_a_name_finds_its_row(spec, form, argument):
-    opener, found = find_opener(spec)
-    assert (opener.form, found) == (form, argument)
+    opener, rest = find_opener(spec)
+    assert (opener.form, rest) == (form, argument)
 
 
 @pytest.mark.parametrize("opener", OPENERS, ids=lambda opener: opener.form)

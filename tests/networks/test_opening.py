@@ -1,4 +1,4 @@
-"""Models of other libraries: what is asked for where one is absent, and timm's."""
+"""Models of other libraries: the message if one is missing, and timm's models."""
 
 from __future__ import annotations
 

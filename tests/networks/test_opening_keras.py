@@ -1,4 +1,4 @@
-"""Keras models: equal to a module of torch with the same weights, under the names of their layers, and left alone."""
+"""Keras models: equal to a torch module with the same weights, with the names of their layers, and unchanged."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def vgg_twin(model):
 
 
 class Twin(nn.Module):
-    """What `small` makes, in torch; SAME padding of a stride-2 window of 3 on an even length is one sample, after."""
+    """`small` in torch; SAME padding for a window of 3 with stride 2 on an even length is one sample, at the end."""
 
     def __init__(self):
         super().__init__()
@@ -239,7 +239,7 @@ class Subclassed(keras.Model):
         return self.head(self.pool(keras.ops.relu(self.conv(x))))
 
 
-def test_a_subclassed_model_is_followed_through_its_call():
+def test_a_subclassed_model_is_traced_through_its_call():
     model = Subclassed()
     samples = torch.rand(1, 8, 8, 3)
     expected = model(samples)
@@ -251,20 +251,20 @@ def test_a_subclassed_model_is_followed_through_its_call():
 
 
 @pytest.mark.filterwarnings(r"ignore:`build\(\)` was called on layer")
-def test_what_cannot_be_followed_is_refused():
+def test_a_model_that_cannot_be_traced_is_refused():
     class Stubborn(Subclassed):
         def call(self, x, training=False):
             return self.head(torch.from_numpy(np.asarray(x).mean((1, 2))))
 
     model = Stubborn()
     model(torch.rand(1, 8, 8, 3))
-    with pytest.raises(ModelError, match="has no graph, and its call cannot be followed"):
+    with pytest.raises(ModelError, match="has no graph, and its call cannot be traced"):
         unconv.load(model)
 
 
 @pytest.mark.parametrize("make", [Subclassed, lambda: keras.Sequential([L.Conv2D(3, 3)])])
 def test_a_model_that_is_not_built_is_refused(make):
-    with pytest.raises(ModelError, match=r"is not built. Begin it with keras\.Input"):
+    with pytest.raises(ModelError, match=r"is not built. Start it with keras\.Input"):
         unconv.load(make())
 
 

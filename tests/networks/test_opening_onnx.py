@@ -1,4 +1,4 @@
-"""ONNX files: equal to the module they were written from, under the names of their nodes."""
+"""ONNX files: equal to the module that they were exported from, with the names of their nodes."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def exported(module, image, path, **settings):
 
 
 def conv_then_relu(path, shape, weight, opset=18, name="first.conv/0", **attributes):
-    """A file of two nodes that takes `shape`, turned to channels first if they come last."""
+    """A file of two nodes that takes `shape`, transposed to channels first if they come last."""
     last = shape[-1] == 3
     nodes = [helper.make_node("Transpose", ["image"], ["turned"], name="turn", perm=[0, 3, 1, 2])] if last else []
     nodes += [
@@ -79,7 +79,7 @@ def test_vgg16s_places_have_the_names_of_the_files_nodes(tmp_path):
     assert_twins(network, twin, torch.rand(1, 3, 32, 32), {nodes[-1]: "30", nodes[10]: "10"})
 
 
-def test_channels_last_are_turned_within(tmp_path):
+def test_channels_last_are_converted_within(tmp_path):
     twin = nn.Sequential(nn.Conv2d(3, 4, 3, bias=False), nn.ReLU())
     path = conv_then_relu(tmp_path / "last.onnx", (1, 12, 14, 3), twin[0].weight.detach().numpy())
     network = unconv.load(f"onnx:{path}")
@@ -131,7 +131,7 @@ def test_weights_in_a_file_beside_it_are_read(tmp_path):
     onnx.save(onnx.load(path), path, save_as_external_data=True, location="net.data", size_threshold=0)
     assert unconv.load(f"onnx:{path}").module(torch.ones(1, 3, 8, 8)).unique().tolist() == [13.5]
     (tmp_path / "net.data").unlink()
-    with pytest.raises(WeightsError, match="its data files are missing"):
+    with pytest.raises(WeightsError, match="Its data files are missing"):
         unconv.load(f"onnx:{path}")
 
 
@@ -140,7 +140,8 @@ def test_an_operator_without_a_counterpart_is_named(tmp_path):
         tmp_path / "net.onnx", [helper.make_node("Det", ["image"], ["out"], name="odd")], [("image", (1, 3, 8, 8))], {}
     )
     with pytest.raises(
-        UnconvError, match=r"has the operator Det \(opset 18\) at odd, which unconv does not run\. Export it without"
+        UnconvError,
+        match=r"has the operator Det \(opset 18\) at odd, which unconv does not run\. Export the model without this operator",
     ):
         unconv.load(f"onnx:{path}")
 
@@ -163,7 +164,7 @@ def test_what_takes_no_single_image_is_refused(tmp_path, shape):
 def test_a_cut_off_file_is_refused(tmp_path, share):
     path = conv_then_relu(tmp_path / "net.onnx", (1, 3, 8, 8), np.zeros((2, 3, 3, 3), np.float32))
     path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
-    with pytest.raises(WeightsError, match=r"net\.onnx (cannot be read as ONNX|holds no whole graph)"):
+    with pytest.raises(WeightsError, match=r"net\.onnx (cannot be read as ONNX|contains no complete graph)"):
         unconv.load(f"onnx:{path}")
 
 
@@ -173,7 +174,7 @@ def test_an_absent_file_is_named():
 
 
 def test_weights_beside_a_file_that_has_its_own_are_refused():
-    with pytest.raises(WeightsError, match="an ONNX file holds its own"):
+    with pytest.raises(WeightsError, match="an ONNX file has its own"):
         unconv.load("onnx:net.onnx", "DEFAULT")
 
 

@@ -1,4 +1,4 @@
-"""Weights files are data: kinds that would be cast, bytes that lie and files that are none are refused in words."""
+"""Weights files are data: types that would be cast, and bytes that contradict their description, are refused."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ def test_a_kind_that_would_be_cast_is_refused_with_its_key(tmp_path, kind, key, 
     state = state_of(tiny())
     state[key] = make(state[key])
     text = refused(written(tmp_path / f"odd{suffix}", state))
-    assert f"{key} is {words}, but dense numbers of type float32 were needed. Convert it" in text
+    assert f"{key} is {words}, but dense floating-point numbers of type float32 were needed. Convert it" in text
 
 
 @pytest.mark.parametrize("value", [torch.tensor(3.0), torch.tensor(True), torch.tensor(3j)])
@@ -209,8 +209,8 @@ def test_tensors_that_share_a_part_of_a_storage_are_refused(tmp_path):
 ARCHIVES = {
     "an extra member": (lambda m: [*m, (f"{folder(m)}/data/99", bytes(1 << 20))], "bytes belong to no tensor"),
     "another folder": (lambda m: [*m, ("elsewhere", b"1")], "not one that torch.save writes"),
-    "a way out": (lambda m: [*m, (f"{folder(m)}/../../out", b"1")], "leads out of it"),
-    "an absolute name": (lambda m: [*m, ("/out", b"1")], "leads out of it"),
+    "a way out": (lambda m: [*m, (f"{folder(m)}/../../out", b"1")], "leads outside the archive"),
+    "an absolute name": (lambda m: [*m, ("/out", b"1")], "leads outside the archive"),
     "a short storage": (lambda m: [(n, c[:-4] if n.endswith("data/0") else c) for n, c in m], "samples are announced"),
     "a long storage": (lambda m: [(n, c + bytes(4) if n.endswith("data/0") else c) for n, c in m], "samples are announced"),
     "no storage": (lambda m: [(n, c) for n, c in m if not n.endswith("data/0")], "entry of 0.weight is damaged"),

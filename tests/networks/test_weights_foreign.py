@@ -1,4 +1,4 @@
-"""Weights files that are none: pickles that torch does not write, other kinds of files, any bit flipped."""
+"""Files that are not weights: pickles that torch does not write, other kinds of files, any bit flipped."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ SOURCE = Path(unconv.__file__).parent
 
 
 def older(content):
-    """A file of torch's older form around a pickle."""
+    """A file in torch's older format around a pickle."""
     head = [pickle.dumps(part, protocol=2) for part in (0x1950A86A20F9469CFC6C, 1001, {"little_endian": True})]
     return b"".join(head) + content + pickle.dumps([], protocol=2)
 
@@ -94,9 +94,9 @@ def test_a_torchscript_archive_is_refused_in_its_own_words(tmp_path):
 
 
 FOREIGN = {
-    "a page": (b"<!DOCTYPE html><html>", "is a page of the web"),
-    "a note": (b"version https://git-lfs.github.com/spec/v1\noid sha256:1", "is a note of Git LFS"),
-    "an array": (b"\x93NUMPY\x01\x00v\x00{}", "is an array of NumPy"),
+    "a page": (b"<!DOCTYPE html><html>", "is a web page"),
+    "a note": (b"version https://git-lfs.github.com/spec/v1\noid sha256:1", "is a Git LFS pointer"),
+    "an array": (b"\x93NUMPY\x01\x00v\x00{}", "is a NumPy array"),
     "HDF5": (b"\x89HDF\r\n\x1a\n" + bytes(100), "is an HDF5 file"),
     "gzip": (b"\x1f\x8b\x08" + bytes(30), "is compressed by gzip"),
     "text": (b"0.weight = 3\n", "its pickle"),
@@ -116,7 +116,7 @@ def test_arrays_of_numpy_are_named(tmp_path):
     path = tmp_path / "odd.pth"
     with path.open("wb") as file:
         np.savez(file, a=np.zeros(3))
-    assert "arrays of NumPy" in refused(path)
+    assert "NumPy arrays" in refused(path)
 
 
 def test_a_name_of_another_form_is_refused_with_the_right_one(tmp_path):
@@ -143,7 +143,7 @@ NO_FILES = {
 
 @pytest.mark.parametrize("name", NO_FILES)
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
-def test_what_is_no_file_is_named_and_does_not_hold_us_up(tmp_path, name, suffix):
+def test_what_is_no_regular_file_is_named_without_blocking(tmp_path, name, suffix):
     make, words = NO_FILES[name]
     make(tmp_path / f"odd{suffix}")
     assert words in refused(tmp_path / f"odd{suffix}")
@@ -223,7 +223,7 @@ def test_any_length_may_be_left(tmp_path, form):
 
 
 def key_of_tuples(kind):
-    """A dictionary whose key is a tuple in tuples, or tuples that hold the one before twice."""
+    """A dictionary whose key is a deeply nested tuple, or tuples that each contain the one before twice."""
     if kind == "deep":
         return b"\x80\x02})" + b"\x85" * 300_000 + b"Ns."
     body = b"\x80\x02})q\x00"
@@ -234,7 +234,7 @@ def key_of_tuples(kind):
 
 @pytest.mark.parametrize("kind", ["deep", "twice"])
 @pytest.mark.parametrize("form", ["older", "archive"])
-def test_a_key_that_would_end_or_hold_up_the_process_is_refused(tmp_path, kind, form):
+def test_a_key_that_would_crash_or_block_the_process_is_refused(tmp_path, kind, form):
     path = tmp_path / "deep.pth"
     if form == "older":
         path.write_bytes(older(key_of_tuples(kind)))
@@ -249,5 +249,5 @@ def test_a_key_that_would_end_or_hold_up_the_process_is_refused(tmp_path, kind, 
 
 
 def test_a_pickle_cannot_change_what_a_name_or_a_storage_stands_for():
-    given = b"\x80\x02ctorch\nFloatStorage\n}X\x04\x00\x00\x00nameK\x05sb."
-    assert read_pickle(io.BytesIO(given)) == Name("torch", "FloatStorage")
+    content = b"\x80\x02ctorch\nFloatStorage\n}X\x04\x00\x00\x00nameK\x05sb."
+    assert read_pickle(io.BytesIO(content)) == Name("torch", "FloatStorage")

@@ -1,4 +1,4 @@
-"""ONNX' own node tests, as files for the opener: one input stands for the image, the others for weights."""
+"""ONNX' own node tests, as files for the opener: one input is the image, the others are weights."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def node_cases():
 
 
 def tensor(values):
-    """An input of a node test as a tensor of the type that the opener would read it as.
+    """An input of a node test as a tensor, of the type that the opener gives it.
 
     Raises:
         TypeError: it is of a type that the opener refuses.
@@ -52,19 +52,19 @@ def as_file(case, image):
 
 
 def opened(case, image):
-    """What the module makes that the case would be opened as."""
+    """The results of the module that the case is opened as."""
     file, samples = as_file(case, image)
     if samples is None:
-        taken = ImageInput("", (1,), False, True, torch.float32)
-        made = plan(file, taken, (1,)).module(taken, file.outputs)(torch.zeros(1))
+        image_input = ImageInput("", (1,), False, True, torch.float32)
+        result = plan(file, image_input, (1,)).module(image_input, file.outputs)(torch.zeros(1))
     else:
-        taken = ImageInput(image, tuple(samples.shape), False, True, samples.dtype)
-        made = plan(file, taken, tuple(samples.shape)).module(taken, file.outputs)(samples)
-    return made if isinstance(made, list) else [made]
+        image_input = ImageInput(image, tuple(samples.shape), False, True, samples.dtype)
+        result = plan(file, image_input, tuple(samples.shape)).module(image_input, file.outputs)(samples)
+    return result if isinstance(result, list) else [result]
 
 
 def computed(case):
-    """What the operators make if all inputs are tensors, settings too."""
+    """The results of the operators if all inputs are tensors, including settings."""
     file, _ = as_file(case, None)
     values = {"": None, **file.weights}
     for node in file.nodes:
@@ -72,6 +72,6 @@ def computed(case):
             values[node.output[0]] = constant_of(node, file)
             continue
         step = step_of(node, file)
-        made = step.row.function(*[values[name] for name in step.inputs], **step.options)
-        values.update(zip(step.outputs, made if isinstance(made, tuple) else (made,), strict=False))
+        result = step.row.function(*[values[name] for name in step.inputs], **step.options)
+        values.update(zip(step.outputs, result if isinstance(result, tuple) else (result,), strict=False))
     return [values[name] for name in file.outputs]

@@ -1,4 +1,4 @@
-"""The size of the images that a module takes, as far as the module tells."""
+"""The size of the images that a module takes, as far as the module reveals it."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from torch import nn
 from unconv.networks.live import SIZE, input_size
 
 _LENGTHS = {1: (16384,), 2: (224, 224), 3: (64, 64, 64)}
-"""Samples along each axis, where nothing else is known."""
+"""Samples along each axis if nothing else is known."""
 
 
 def image_size(model: Any) -> tuple[int, ...]:
-    """Return (C, samples..) of a model's images: its own, if it says so, else those that its first convolution can take.
+    """Return (C, samples..) of a model's images: the model's own input size, or one that its convolutions accept.
 
-    The lengths are only usual ones, as no convolution tells them.
+    In the second case the lengths are only usual ones: a convolution fixes the channels and axes, not the lengths.
     """
     known = input_size(model)
     if known != SIZE or not isinstance(model, nn.Module):
@@ -25,16 +25,16 @@ def image_size(model: Any) -> tuple[int, ...]:
 
 
 def told(module: nn.Module) -> tuple[int, int] | None:
-    """Return how many channels and axes a module's images have, by its convolutions; None if it has none.
+    """Return the numbers of channels and axes of a module's images, read from its convolutions; None if it has none.
 
-    The first that is registered need not be the first that runs: if any takes the three channels of a picture, that one
-    counts.
+    The first convolution registered need not be the first to run, so one with the three channels of a picture is
+    preferred.
     """
-    found = [
-        (each.in_channels, len(each.kernel_size))
-        for each in module.modules()
-        if isinstance(each, nn.Conv1d | nn.Conv2d | nn.Conv3d) and each.in_channels
+    inputs = [
+        (layer.in_channels, len(layer.kernel_size))
+        for layer in module.modules()
+        if isinstance(layer, nn.Conv1d | nn.Conv2d | nn.Conv3d) and layer.in_channels
     ]
-    if not found:
+    if not inputs:
         return None
-    return (3, 2) if (3, 2) in found else found[0]
+    return (3, 2) if (3, 2) in inputs else inputs[0]

@@ -1,4 +1,4 @@
-"""Live modules of torch and live Keras models: wrappers are taken off, and what is no module is refused in words."""
+"""Live torch modules and live Keras models: wrappers are removed, and anything else is refused with what to pass instead."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from torch import Tensor, nn
 
 from unconv.errors import DtypeError, ModelError, counted
 from unconv.kinds import shown
-from unconv.networks.keras.graph import adapted
+from unconv.networks.keras.graph import as_torch_module
 from unconv.networks.keras.opening import input_size as keras_input_size
 from unconv.networks.keras.opening import is_keras, open_keras_live
 from unconv.networks.opened import Opened
-from unconv.networks.weights import loaded
+from unconv.networks.weights import with_weights
 
 SIZE = (3, 224, 224)
-"""The input size of a network that does not say its own."""
+"""The input size assumed for a network that does not state its own."""
 
 
 def is_live(spec: Any) -> bool:
-    """Say whether `spec` is a model itself, and not the name of one.
+    """Say whether `spec` is itself a model, not the name of one.
 
     Raises:
         UnconvError: it is a Keras model on another backend than torch.
@@ -33,23 +33,23 @@ def is_live(spec: Any) -> bool:
 
 
 def open_live(model: Any, weights: str | None) -> Opened:
-    """Open a live model as it is, without its wrappers; weights from a file are written into it."""
+    """Open a live model without its wrappers; weights from a file are written into it."""
     if is_keras(model):
         return open_keras_live(model, weights)
     module = unwrap(model)
     opened = Opened(module, type(module).__name__, "as given", None, input_size(model))
-    return loaded(opened, weights, own=False) if weights else opened
+    return with_weights(opened, weights, own=False) if weights else opened
 
 
 def unwrap(module: Any) -> nn.Module:
-    """Take DataParallel, torch.compile and averaging off a model.
+    """Return the plain module inside DataParallel, torch.compile or weight averaging.
 
-    A Keras model is written anew as a module that torch can follow, an exported program as one with the modules' names.
+    A Keras model is rewritten as a torch module. An exported program becomes modules with their original names.
     """
     if is_keras(module):
-        return adapted(module)
+        return as_torch_module(module)
     if is_exported(module):
-        return _unflattened(module)
+        return _unflatten(module)
     wrappers = (nn.DataParallel, nn.parallel.DistributedDataParallel, torch.optim.swa_utils.AveragedModel)
     inner = module.module if isinstance(module, wrappers) else getattr(module, "_orig_mod", None)
     if isinstance(inner, nn.Module):
@@ -59,16 +59,16 @@ def unwrap(module: Any) -> nn.Module:
 
 
 def is_exported(model: Any) -> bool:
-    """Say whether this is a program that `torch.export` made; its package is not imported for it."""
+    """Say whether `model` is a program of `torch.export`; that package is not imported to find out."""
     export = sys.modules.get("torch.export")
     return export is not None and isinstance(model, getattr(export, "ExportedProgram", ()))
 
 
-def _unflattened(program: Any) -> nn.Module:
-    """Return an exported program as modules, with the names that they had before."""
+def _unflatten(program: Any) -> nn.Module:
+    """Return an exported program as modules with their original names."""
     try:
         module: nn.Module = torch.export.unflatten(program)
-    except Exception as error:  # whatever torch's own tools have against a program
+    except Exception as error:  # torch's own tools raise anything for a program they cannot unflatten
         raise ModelError(
             f"Network: the exported program cannot be taken apart into modules ({error}). "
             "Pass the nn.Module that it was exported from."
@@ -77,7 +77,7 @@ def _unflattened(program: Any) -> nn.Module:
 
 
 def input_size(model: Any) -> tuple[int, ...]:
-    """Return the (C, samples..) of a Keras model or an exported program; `SIZE` of any other."""
+    """Return (C, samples..) of a Keras model or an exported program; `SIZE` for any other model."""
     if is_keras(model):
         return keras_input_size(model)
     if not is_exported(model):
@@ -89,49 +89,49 @@ def input_size(model: Any) -> tuple[int, ...]:
 
 
 def refuse_other(where: str, model: Any) -> None:
-    """Refuse what is no module, with what to pass instead.
+    """Refuse anything that is not a model, and say what to pass instead.
 
     Raises:
-        DtypeError: it is none.
+        DtypeError: `model` is not a module.
     """
     if not is_live(model):
-        raise DtypeError(f"{where}: {_named(model)}, but a torch.nn.Module was needed. {_way_out(model)}")
+        raise DtypeError(f"{where}: {_describe(model)} came, but a torch.nn.Module was needed. {_remedy(model)}")
 
 
-def is_state_dict(found: Any) -> bool:
+def is_state_dict(value: Any) -> bool:
     """Say whether this is a dictionary of tensors."""
-    return isinstance(found, Mapping) and len(found) > 0 and all(isinstance(value, Tensor) for value in found.values())
+    return isinstance(value, Mapping) and len(value) > 0 and all(isinstance(entry, Tensor) for entry in value.values())
 
 
-def _named(model: Any) -> str:
+def _describe(model: Any) -> str:
     if is_state_dict(model):
-        return f"a state dict of {counted(len(model), 'tensor')} came"
+        return f"a state dict of {counted(len(model), 'tensor')}"
     if isinstance(model, Mapping | tuple | list):
-        return f"a {type(model).__name__} of {len(model)} came"
+        return f"a {type(model).__name__} of {counted(len(model), 'item')}"
     if inspect.isroutine(model):
-        return f"the function {model.__name__} came"
+        return f"the function {model.__name__}"
     if isinstance(model, functools.partial):
-        return "a functools.partial came"
-    return f"{shown(model)} came"
+        return "a functools.partial"
+    return shown(model)
 
 
-def _way_out(model: Any) -> str:
+def _remedy(model: Any) -> str:
     if isinstance(model, type):
-        return f"Make one of the class and give it its weights: model = {model.__name__}(..), model.load_state_dict(..)."
+        return f"Create an instance and load its weights: model = {model.__name__}(..), model.load_state_dict(..)."
     if isinstance(model, Mapping) and any(isinstance(value, nn.Module) for value in model.values()):
         return "Pass the module in it that takes the image."
     if isinstance(model, Mapping):
         return (
-            "These are weights; make the network they belong to, and load them: model.load_state_dict(..). "
-            'Weights in a file go with a name: unconv.load("torchvision:resnet18", "FILE.pth").'
+            "These are weights: build the network they belong to and load them with model.load_state_dict(..). "
+            'For weights in a file, name the network: unconv.load("torchvision:resnet18", "FILE.pth").'
         )
     if isinstance(model, str) or hasattr(model, "__fspath__"):
-        return f"A name is opened by unconv.load({str(model)!r}); weights in a file go second, after the network's name."
+        return f"Open a name with unconv.load({str(model)!r}); pass a weights file second, after the network's name."
     if isinstance(model, tuple | list):
         return "Pass the module in it that takes the image, or nn.Sequential(*modules)."
     if callable(model):
         return (
-            "Call it, if it makes a network, and pass what it returns; if it is a network's forward pass, put it into a class: "
-            "class Mine(torch.nn.Module), whose forward(self, x) returns it."
+            "If it builds a network, call it and pass the result. If it is a forward pass, wrap it in a class: "
+            "class Mine(torch.nn.Module), whose forward(self, x) calls it."
         )
-    return "unconv.load opens names."
+    return "Pass a module, or open a network by name with unconv.load."

@@ -1,4 +1,4 @@
-"""Files that others wrote: opened only if they are regular, and named in messages so that a terminal obeys nothing in them."""
+"""Files that others wrote: opened only if they are regular files, with names escaped before they reach a message."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ _KINDS = {
 
 
 class Unfit(Exception):
-    """What a reader found wrong in a file, in words; who called it knows the file's name and what to do."""
+    """A fault that a reader found in a file, in words; the caller adds the file's name and the remedy."""
 
 
 def shown(name: object) -> str:
-    """Return a name as it may stand in a message: quoted and escaped if it holds anything odd, and not too long."""
+    """Return a name fit for a message: shortened, and quoted and escaped if it contains anything unprintable."""
     text = str(name)
     if len(text) > _LONGEST:
         text = f"{text[:_LONGEST]}.."
@@ -33,7 +33,7 @@ def shown(name: object) -> str:
 
 
 def reason(error: BaseException) -> str:
-    """Return another library's words in one line; those that advise to run the file's code are not passed on."""
+    """Return another library's message in one line, unless it advises running the code in the file."""
     text = " ".join(str(error).split())[:300]
     advice = ("weights_only", "safe_mode", "unsafe", "safe_globals", "add_safe", "allow_pickle", "trust")
     if not text or any(word in text for word in advice):
@@ -42,31 +42,31 @@ def reason(error: BaseException) -> str:
 
 
 def open_regular(path: Path, what: str, remedy: str) -> BinaryIO:
-    """Open a regular file to read it; a folder, pipe or device is refused, and none of them holds us up.
+    """Open a regular file for reading; a folder, pipe or device is refused without blocking.
 
     Args:
-        what: what the file was to be, such as "weights file".
+        what: what the file should be, such as "weights file".
         remedy: the sentence that says what to do.
 
     Raises:
-        WeightsError: there is no such file, or it is of another kind or cannot be opened.
+        WeightsError: there is no such file, or it is no regular file or cannot be opened.
     """
-    absent = f"load: there is no {what} {shown(path)}"
+    missing = f"load: there is no {what} {shown(path)}"
     try:
-        # Check the file that was opened, whatever the name stands for a moment later, and do not block on a pipe.
-        number = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0))
+        # Open first and check the descriptor: the name may point elsewhere a moment later. Do not block on a pipe.
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0))
     except FileNotFoundError:
-        raise WeightsError(f"{absent}. {remedy}") from None
+        raise WeightsError(f"{missing}. {remedy}") from None
     except (OSError, ValueError) as error:  # a loop of links, too long a name, no permission; a NUL in the name
-        words = error.strerror if isinstance(error, OSError) else "a name cannot hold that"
-        raise WeightsError(f"{absent} that can be opened ({words}), but one was needed. {remedy}") from error
-    kind = stat.S_IFMT(os.fstat(number).st_mode)
+        words = error.strerror if isinstance(error, OSError) else "its name is not valid"
+        raise WeightsError(f"{missing} that can be opened ({words}), but one was needed. {remedy}") from error
+    kind = stat.S_IFMT(os.fstat(descriptor).st_mode)
     if kind != stat.S_IFREG:
-        os.close(number)
-        raise WeightsError(f"{absent}: it is {_KINDS.get(kind, 'no file')}, but a regular file was needed. {remedy}")
-    return os.fdopen(number, "rb")
+        os.close(descriptor)
+        raise WeightsError(f"{missing}: it is {_KINDS.get(kind, 'no file')}, but a regular file was needed. {remedy}")
+    return os.fdopen(descriptor, "rb")
 
 
 def size_of(file: BinaryIO) -> int:
-    """Return how many bytes an open file holds."""
+    """Return the size of an open file, in bytes."""
     return os.fstat(file.fileno()).st_size

@@ -1,4 +1,4 @@
-"""An opened model, and the import of the libraries that open one."""
+"""An opened model, and the import of the optional libraries that open one."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ Preprocessing = Callable[[Image.Image], Tensor]
 
 @dataclass(frozen=True)
 class Opened:
-    """A model ready to run, and what belongs to it.
+    """A model ready to run, with its preprocessing and where its weights came from.
 
     Args:
         weights: where its weights came from, in words.
-        classes: what its last layer's channels are called; () if unknown.
-        notes: what was done so that the weights fit, in sentences.
-        trained_with: whose preprocessing `preprocess` is, in words, if it is the one that these weights were trained with.
-        guess: whose it is otherwise.
+        classes: the names of its last layer's channels; () if unknown.
+        notes: what was changed so that the weights fit, in sentences.
+        trained_with: where `preprocess` comes from, in words, if these weights were trained with it; otherwise "".
+        guess: where it comes from if that is not known of these weights.
     """
 
     module: nn.Module
@@ -39,7 +39,7 @@ class Opened:
 
 
 def library(name: str, extra: str) -> Any:
-    """Import the library called `name`, which comes with an extra of ours.
+    """Import and return the library `name`, which one of unconv's extras installs.
 
     Raises:
         UnconvError: it is not installed.

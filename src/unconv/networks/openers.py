@@ -1,7 +1,7 @@
 """The table of what can be opened: one row for each way to write a network's name.
 
 Dispatch, docstrings, `--help`, the error for a name that fits no row and the table in docs/opening.md are all made
-from it. A row names its function in quotes, so that the table, and `unconv --help` with it, loads no torch.
+from it. A row gives its function as a string, so that `unconv --help`, which reads this table, does not import torch.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ class Opener:
     """One way to write a network's name, and the function that opens it.
 
     Args:
-        form: as the user writes it, where NAME, FILE and factory stand for the user's own words.
-        function: "module:function" of ours, imported when it is called. It takes what stands after the colon (all
-            that was written, if `form` begins with FILE) and the weights (str | None), and returns an `Opened`.
-        extra: the extra of ours to install for it; None if it needs none.
+        form: how the user writes it; NAME, FILE and factory stand for the user's own words.
+        function: "module:function" in unconv, imported when it is called. It takes the text after the colon (the
+            entire spec if `form` begins with FILE) and the weights (str | None), and returns an `Opened`.
+        extra: the extra of unconv to install for it; None if it needs none.
         help: one line: what is opened.
-        untrained: the weights that the network has if none are asked for.
-        trained: the names that may be asked for as weights; "" if there are none.
-        files: the endings of the files that may be asked for as weights.
-        example: a whole name, for the form that is shown first.
+        untrained: the weights that the network has by default.
+        trained: the names that may be passed as weights; "" if there are none.
+        files: the endings of the files that may be passed as weights.
+        example: a complete name, for the form that is shown first.
     """
 
     form: str
@@ -50,14 +50,14 @@ class Opener:
     example: str = ""
 
     def argument(self, spec: str) -> str | None:
-        """Return the argument for the function if `spec` is written in this form; None if it is not."""
+        """Return the function's argument if `spec` has this form, otherwise None."""
         pattern = re.escape(self.form).replace("NAME", ".+").replace("FILE", ".+").replace("factory", "[^:]*")
         if not re.fullmatch(pattern, spec, re.DOTALL):
             return None
         return spec if self.form.startswith("FILE") else spec.partition(":")[2]
 
     def open(self, argument: str, weights: str | None) -> Opened:
-        """Open a model by the function; its module is imported only now."""
+        """Open a model with this row's function; the function's module is imported only now."""
         module, _, name = self.function.partition(":")
         opened: Opened = getattr(importlib.import_module(module), name)(argument, weights)
         return opened
@@ -104,15 +104,15 @@ OPENERS = [
         "FILE.py:factory",
         "unconv.networks.factory:open_factory",
         None,
-        "what the function returns; the file is run",
+        "the network that the function returns; the file is run",
         "its own",
     ),
 ]
-"""In the order in which they are tried and shown."""
+"""The rows, in the order in which they are tried and shown."""
 
 
 def find_opener(spec: str) -> tuple[Opener, str]:
-    """Find the row in whose form `spec` is written, and the argument for its function.
+    """Return the row whose form `spec` has, and the argument for its function.
 
     Raises:
         UnconvError: no row fits.
@@ -122,8 +122,9 @@ def find_opener(spec: str) -> tuple[Opener, str]:
         if argument is not None:
             return opener, argument
     hint = f' {spec} holds weights: pass it second, as in unconv.load("{OPENERS[1].example}", {spec!r}).'
-    known = f"load: {spec!r} names no network. Pass {', '.join(_forms())}, or a torch.nn.Module."
-    raise UnconvError(known + (hint if spec.endswith((*TORCH_FILES, ".ckpt", ".h5")) else ""))
+    message = f"load: {spec!r} names no network. Pass {', '.join(_forms())}, or a torch.nn.Module."
+    # A weights file passed alone is the usual mistake, and the list of forms does not say where it goes.
+    raise UnconvError(message + (hint if spec.endswith((*TORCH_FILES, ".ckpt", ".h5")) else ""))
 
 
 def model_help() -> str:
@@ -134,17 +135,17 @@ def model_help() -> str:
 
 def weights_help() -> str:
     """List what may be passed as weights, for `--help`."""
-    usual = OPENERS[0].files
+    torch_files = OPENERS[0].files
     others: dict[tuple[str, ...], list[str]] = {}
     for opener in OPENERS:
-        if opener.files and opener.files != usual:
+        if opener.files and opener.files != torch_files:
             others.setdefault(opener.files, []).append(opener.form)
     exceptions = "".join(f"; {_either(files)} for {' and '.join(forms)}" for files, forms in others.items())
-    return f"A file {_either(usual)}{exceptions}; or DEFAULT, which downloads."
+    return f"A file {_either(torch_files)}{exceptions}; or DEFAULT, which downloads."
 
 
 def lists_openers(function: _Documented) -> _Documented:
-    """Add the whole table to a function's docstring, where `help()` and a notebook show it."""
+    """Add the table of forms to a function's docstring, where `help()` and a notebook show it."""
     width = max(len(opener.form) for opener in OPENERS) + 2
     lines = [f"    {opener.form:{width}}{opener.help}" for opener in OPENERS]
     function.__doc__ = "\n".join([inspect.getdoc(function) or "", "", "Networks:", *lines])

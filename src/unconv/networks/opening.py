@@ -1,7 +1,6 @@
-"""Opening a network: by a name, which a row of the table of openers takes, or live.
+"""Opening a network: by name, through the table of openers, or live.
 
-Weights load as safetensors, or with torch's `weights_only=True`: no code in a file ever runs, except that of a
-`FILE.py:factory` that the user names.
+Weights are read as data: no code in a file ever runs, except in a `FILE.py:factory` that the user names.
 """
 
 from __future__ import annotations
@@ -22,14 +21,14 @@ def open_network(spec: str | Path | nn.Module, weights: str | Path | WeightsEnum
 
     Args:
         spec: a name in one of the forms of `unconv.networks.openers.OPENERS`, such as "torchvision:vgg16"; or a live
-            module or Keras model, which is taken as it is.
-        weights: "DEFAULT", or another name that the library has for its trained weights, which downloads; or a
-            file .safetensors, .pth or .pt, for Keras .keras or .weights.h5. None: random for a library's
-            architecture, the model's own otherwise.
+            module or Keras model, which is used as it is.
+        weights: "DEFAULT" or another of the library's names for trained weights, which downloads them; or a file:
+            .safetensors, .pth or .pt, and for Keras .keras or .weights.h5. None: random weights for a library's
+            architecture, otherwise the model's own.
 
     Raises:
         UnconvError: there is no such model, or the library that opens it is not installed.
-        WeightsError: the weights cannot be had, are damaged, or fit another architecture.
+        WeightsError: the weights are missing, damaged, or made for another architecture.
     """
     name = weights.name if isinstance(weights, WeightsEnum) else None if weights is None else str(weights)
     if is_live(spec):

@@ -1,7 +1,7 @@
-"""The header of a .safetensors file: what it announces must be what the file holds, byte for byte.
+"""The header of a .safetensors file, which must describe the file's bytes exactly.
 
 Source:
-    The format as safetensors 0.4 documents it: 8 bytes for the header's length, the header in JSON, the samples.
+    The format documented by safetensors 0.4: the header's length in 8 bytes, the header in JSON, the samples.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 from unconv.networks.model_files import Unfit, shown, size_of
 from unconv.networks.stored import Extent, Stored, contiguous
 
-_MOST_HEADER = 1 << 24  # bytes; a hundred thousand tensors take half of it
+_MOST_HEADER = 1 << 24  # bytes; a hundred thousand tensors take half of that
 
 _TYPES = {
     "F64": "float64",
@@ -36,10 +36,10 @@ _BITS = {"F64": 64, "F32": 32, "F16": 16, "BF16": 16, "C64": 64, "BOOL": 8, "F4"
 
 
 def describe_safetensors(file: BinaryIO) -> dict[str, Stored]:
-    """Read which tensors a .safetensors file holds, and where.
+    """Return the tensors that a .safetensors file lists, with their byte ranges.
 
     Raises:
-        Unfit: the header is damaged, or its tensors do not cover the file's samples exactly and once.
+        Unfit: the header is damaged, or its tensors do not cover the file's bytes exactly once.
     """
     total = size_of(file)
     length = int.from_bytes(file.read(8), "little")
@@ -53,26 +53,26 @@ def describe_safetensors(file: BinaryIO) -> dict[str, Stored]:
         raise Unfit("its header lists no tensors")
     header.pop("__metadata__", None)
     state = {key: _stored(key, entry, 8 + length) for key, entry in header.items()}
-    # In the order of their bytes, each tensor must begin where the one before ends: no byte is shared, none left over.
-    at = 8 + length
-    for key, stored in sorted(state.items(), key=lambda item: _place(item[1])):
+    # In order of their bytes, each tensor must begin where the one before ends: no byte is shared, none left over.
+    position = 8 + length
+    for key, stored in sorted(state.items(), key=lambda item: _byte_range(item[1])):
         assert stored.extent is not None
-        if stored.extent.start != at:
-            raise Unfit(f"{shown(key)} begins at byte {stored.extent.start:,}, but the one before it ends at {at:,}")
-        at += stored.extent.size
-    if at != total:
-        raise Unfit(f"its tensors end at byte {at:,}, but the file at {total:,}")
+        if stored.extent.start != position:
+            raise Unfit(f"{shown(key)} begins at byte {stored.extent.start:,}, but the one before it ends at {position:,}")
+        position += stored.extent.size
+    if position != total:
+        raise Unfit(f"its tensors end at byte {position:,}, but the file at {total:,}")
     return state
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    made = dict(pairs)
-    if len(made) != len(pairs):
-        raise ValueError("a name stands there twice")
-    return made
+    entries = dict(pairs)
+    if len(entries) != len(pairs):
+        raise ValueError("a name occurs twice")
+    return entries
 
 
-def _place(stored: Stored) -> tuple[int, int]:
+def _byte_range(stored: Stored) -> tuple[int, int]:
     assert stored.extent is not None
     return stored.extent.start, stored.extent.size
 
@@ -81,8 +81,8 @@ def _stored(key: str, entry: Any, base: int) -> Stored:
     if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
         raise Unfit(f"its entry for {shown(key)} is damaged")
     dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
-    known = isinstance(dtype, str) and dtype in _TYPES
-    if not known or not _are_counts(shape, 64) or not _are_counts(offsets, 2) or len(offsets) < 2:
+    is_known = isinstance(dtype, str) and dtype in _TYPES
+    if not is_known or not _are_counts(shape, 64) or not _are_counts(offsets, 2) or len(offsets) < 2:
         raise Unfit(f"its entry for {shown(key)} is damaged, or of a type that torch does not have")
     bits = _BITS.get(dtype) or int("".join(digit for digit in dtype.split("_")[0] if digit.isdigit()))
     size = offsets[1] - offsets[0]

@@ -1,4 +1,4 @@
-"""Tensors as they lie in a file: described first, and read only once what they would take was looked at."""
+"""Tensors in a file: described first, and read only after their sizes have been checked."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ DTYPES = {
         *(torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.uint16, torch.uint32, torch.uint64),
     )
 }
-"""The types that are read, by torch's names."""
+"""The number types that are read, by torch's names."""
 
 
 @dataclass(frozen=True)
 class Extent:
-    """Bytes of a file: where they begin and how many they are."""
+    """A run of bytes in a file: its start and its length."""
 
     start: int
     size: int
@@ -32,13 +32,13 @@ class Extent:
 
 @dataclass(frozen=True)
 class Stored:
-    """A tensor in a file.
+    """The description of a tensor in a file.
 
     Args:
-        what: its type in words: torch's name, or that of another kind, such as "a sparse tensor".
-        extent: the bytes of its storage; None if it is of another kind.
-        offset: where in its storage it begins, in samples.
-        stride: from one sample to the next along each axis, in samples.
+        what: torch's name of its number type, or what else it is, such as "a sparse tensor".
+        extent: the bytes of its storage; None if it is not a dense tensor.
+        offset: index of its first sample in the storage.
+        stride: step from one sample to the next along each axis, in samples.
     """
 
     what: str
@@ -49,29 +49,30 @@ class Stored:
 
     @property
     def dtype(self) -> torch.dtype:
-        """The type of its samples."""
+        """The number type of its samples."""
         return DTYPES[self.what]
 
     @property
     def last(self) -> int:
-        """Where in its storage its last sample is; one before the first if there are none."""
+        """Index of its last sample in the storage; `offset` - 1 if it has no samples."""
         steps = sum((length - 1) * step for length, step in zip(self.shape, self.stride, strict=True))
         return self.offset + steps if 0 not in self.shape else self.offset - 1
 
 
 def contiguous(shape: Iterable[int]) -> tuple[int, ...]:
-    """Return the strides of a tensor without gaps."""
+    """Return the strides of a contiguous tensor."""
     lengths = tuple(shape)
     return tuple(math.prod(lengths[axis + 1 :]) for axis in range(len(lengths)))
 
 
 def read_stored(file: BinaryIO, state: Mapping[str, Stored]) -> dict[str, Tensor]:
-    """Read tensors; no more memory is taken than the file has bytes.
+    """Read tensors, allocating no more memory than the file has bytes.
 
     Raises:
-        Unfit: a tensor is larger than its storage, or its samples, or those of two tensors, share bytes. Two that are
-            one and the same are read as such.
+        Unfit: a tensor is larger than its storage, two of its samples share bytes, or two different tensors do. Two
+            names for the same tensor (tied weights) are allowed.
     """
+    # Everything is checked before samples are read: a stride of 0 lets a few bytes announce a tensor of any size.
     views: dict[Extent, dict[Stored, str]] = {}
     for key, stored in state.items():
         assert stored.extent is not None
@@ -88,7 +89,8 @@ def _refuse_overlap(key: str, stored: Stored) -> None:
     assert stored.extent is not None
     if (stored.last + 1) * stored.dtype.itemsize > stored.extent.size:
         raise Unfit(f"{shown(key)} of {stored.shape} needs more bytes than its {stored.extent.size:,}")
-    reach = 0  # of the axes with smaller strides
+    # From the smallest stride up: samples are distinct if each axis steps beyond all that the axes before it reach.
+    reach = 0
     for step, length in sorted(zip(stored.stride, stored.shape, strict=True)):
         if length > 1 and 0 not in stored.shape:
             if step <= reach:
@@ -97,15 +99,15 @@ def _refuse_overlap(key: str, stored: Stored) -> None:
 
 
 def _refuse_sharing(extent: Extent, tensors: Mapping[Stored, str]) -> None:
-    """Refuse tensors that share a part of one storage; views without a common sample are parts of a larger tensor."""
-    taken = torch.zeros(extent.size, dtype=torch.bool)
+    """Refuse tensors that share some samples of one storage; disjoint views of a larger tensor are allowed."""
+    occupied = torch.zeros(extent.size, dtype=torch.bool)
     for stored, key in tensors.items():
         width = stored.dtype.itemsize
         size, stride = (*stored.shape, width), (*(step * width for step in stored.stride), 1)
-        mine = taken.as_strided(size, stride, stored.offset * width)
-        if mine.any():
+        samples = occupied.as_strided(size, stride, stored.offset * width)
+        if samples.any():
             raise Unfit(f"{shown(key)} shares bytes with another tensor")
-        mine.fill_(True)
+        samples.fill_(True)
 
 
 def _bytes(file: BinaryIO, extent: Extent) -> Tensor:
@@ -115,7 +117,7 @@ def _bytes(file: BinaryIO, extent: Extent) -> Tensor:
     while done < extent.size and (count := file.readinto(view[done:])):  # type: ignore[attr-defined]
         done += count
     if done < extent.size:
-        raise Unfit("it ended while it was read")
+        raise Unfit("it ended while it was being read")
     return samples
 
 

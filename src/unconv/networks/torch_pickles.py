@@ -1,10 +1,10 @@
-"""The pickles inside torch's files as data: a list of tensors comes out, and nothing that a pickle names is imported or called.
+"""Pickles inside torch's files, read as data: the result lists tensors, and nothing that a pickle names is imported or called.
 
-Each instruction is looked at first; only those that torch writes for tensors are let through. Then names stand for
-themselves: calling one gives a note of the call.
+Each instruction is checked first, and only those that torch writes for tensors are allowed. A name that the pickle refers to
+becomes a `Name`; calling it only records a `Call`.
 
 Source:
-    torch 2.6 to 2.14, `torch._utils._rebuild_*`, and what `torch.load` unpickles by default.
+    torch 2.6 to 2.14: `torch._utils._rebuild_*`, and the globals that `torch.load` allows by default.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _INSTRUCTIONS = frozenset(
     "BINGET LONG_BINGET BINPUT LONG_BINPUT LONG1 NEWOBJ".split()
 )
 _FILLING = ("APPEND", "APPENDS", "BUILD", "SETITEM", "SETITEMS")
-_DEEPEST, _LARGEST = 100, 100_000  # of tuples in tuples
+_DEEPEST, _LARGEST = 100, 100_000  # levels and items of nested tuples
 _MODULES = ("torch", "torch._utils", "torch._tensor", "torch.storage", "torch.serialization", "torch.nn.parameter")
 _NAMES = {
     "collections": ("OrderedDict", "Counter"),
@@ -55,96 +55,96 @@ _SETTINGS = {
     "builtins": ("bool", "dict", "float", "int", "list", "str", "tuple"),
     "__builtin__": ("bool", "dict", "float", "int", "list", "long", "str", "tuple", "unicode"),
 }
-"""Settings and scores that trainings save beside the weights: empty dictionaries stand for them."""
+"""Types of settings and scores that trainings save beside the weights; each is read as an empty dictionary."""
 
 
 @dataclass(frozen=True)
 class Name:
-    """Something that a pickle names; calling it only notes the call."""
+    """Something that a pickle names; calling it only records the call."""
 
     module: str
     name: str
 
     def __call__(self, *args: Any) -> Call:
-        """Note a call."""
+        """Record a call."""
         return Call(self.name, args)
 
     def __setstate__(self, state: Any) -> None:
-        """Take no state."""
+        """Ignore the state."""
 
 
 class Call:
-    """The note of a call. What a pickle would do to the result is not done."""
+    """The record of a call; whatever a pickle does to the result is ignored."""
 
     def __init__(self, name: str, args: tuple[Any, ...]):
         self.name, self.args = name, args
 
     def __setstate__(self, state: Any) -> None:
-        """Take no state."""
+        """Ignore the state."""
 
     def __setitem__(self, key: Any, value: Any) -> None:
-        """Take no item."""
+        """Ignore the item."""
 
     def append(self, item: Any) -> None:
-        """Take no item."""
+        """Ignore the item."""
 
     def extend(self, items: Any) -> None:
-        """Take no items."""
+        """Ignore the items."""
 
 
 @dataclass(frozen=True)
 class Storage:
-    """A storage that a pickle refers to: its type, the key of its bytes, and how many samples it has."""
+    """A storage that a pickle refers to: its type, the key of its bytes, and its number of samples."""
 
     kind: str
     key: str
     count: int
 
     def __setstate__(self, state: Any) -> None:
-        """Take no state."""
+        """Ignore the state."""
 
 
 class _Ordered(dict[Any, Any]):
-    """What stands for an ordered dictionary; attributes that a pickle would give it are dropped."""
+    """Stands in for an ordered dictionary; attributes that a pickle sets on it are dropped."""
 
     def __setstate__(self, state: Any) -> None:
-        """Take no state."""
+        """Ignore the state."""
 
 
 class _Settings(dict[Any, Any]):
-    """What stands for settings; whatever a pickle would make them of is dropped."""
+    """Stands in for settings; everything that a pickle builds them from is dropped."""
 
     def __new__(cls, *_args: Any) -> _Settings:
-        """Make an empty one."""
+        """Return an empty dictionary."""
         return super().__new__(cls)
 
     def __init__(self, *_args: Any) -> None:
         super().__init__()
 
     def __setstate__(self, state: Any) -> None:
-        """Take no state."""
+        """Ignore the state."""
 
     def __setitem__(self, key: Any, value: Any) -> None:
-        """Take no item."""
+        """Ignore the item."""
 
     def append(self, item: Any) -> None:
-        """Take no item."""
+        """Ignore the item."""
 
     def extend(self, items: Any) -> None:
-        """Take no items."""
+        """Ignore the items."""
 
 
 class _Reader(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
-        """Return a note of the name; ordered dictionaries hold the tensors and are made."""
+        """Return a record of the name; only ordered dictionaries, which hold the tensors, are really created."""
         if name in _SETTINGS.get(module, ()):
             return _Settings
         return _Ordered if (module, name) == ("collections", "OrderedDict") else Name(module, name)
 
     def persistent_load(self, reference: Any) -> Storage:
-        """Return a note of the storage; a whole model's source, which has the same form, is refused."""
+        """Return a record of the storage; the source code of a pickled model, which has the same form, is refused."""
         if not isinstance(reference, tuple) or len(reference) < 5 or reference[0] != "storage":
-            raise Unfit("it refers to more than the bytes of tensors")
+            raise Unfit("it refers to something other than the bytes of tensors")
         _, kind, key, _, count, *view = reference
         if not isinstance(kind, Name) or type(count) is not int or count < 0 or not isinstance(key, str) or any(view):
             raise Unfit("it refers to the bytes of a tensor in an unknown way")
@@ -152,41 +152,42 @@ class _Reader(pickle.Unpickler):
 
 
 def read_pickle(file: io.BytesIO) -> Any:
-    """Read the pickle at which a file stands, and leave it behind its end.
+    """Read the pickle at a file's position, and leave the position at its end.
 
     Raises:
-        Unfit: it is damaged, or holds more than torch writes for tensors, numbers and words.
+        Unfit: it is damaged, or contains more than torch writes for tensors, numbers and strings.
     """
+    # Twice: first the instructions alone, which build nothing, and only if all are allowed the objects.
     start, tuples = file.tell(), _Tuples()
     try:
         for count, (instruction, argument, _) in enumerate(pickletools.genops(file)):
             _refuse_instruction(count, instruction.name, argument)
-            tuples.take(instruction, argument)
+            tuples.follow(instruction, argument)
         end = file.tell()
         file.seek(start)
-        found = _Reader(io.BytesIO(file.read(end - start)), encoding="utf-8").load()
+        content = _Reader(io.BytesIO(file.read(end - start)), encoding="utf-8").load()
     except Unfit:
         raise
-    except Exception as error:  # of a damaged pickle anything can come up, and all of it means that
+    except Exception as error:  # a damaged pickle can raise anything
         raise Unfit("its pickle is damaged") from error
     file.seek(end)
-    return found
+    return content
 
 
 class _Tuples:
-    """How deep tuples lie in each other, and how much they hold, told from the instructions alone.
+    """The depth and size of nested tuples, computed from the instructions alone.
 
-    A tuple may be a key, and a key is hashed: one that is too deep ends the process, and one that holds another twice, which
-    holds another twice, takes for ever.
+    A tuple may be a dictionary's key, and a key is hashed: a very deep one crashes the process, and one that contains
+    another twice, which contains another twice, and so on, takes forever.
     """
 
     def __init__(self) -> None:
-        self.stack: list[tuple[int, int] | None] = []  # of each value, its depth and all that it holds; None is a mark
+        self.stack: list[tuple[int, int] | None] = []  # depth and size of each value; None is a mark
         self.memo: dict[int, tuple[int, int] | None] = {}
 
-    def take(self, instruction: pickletools.OpcodeInfo, argument: Any) -> None:
-        """Do what an instruction does, with depths and sizes in the place of values."""
-        name, before = instruction.name, instruction.stack_before
+    def follow(self, instruction: pickletools.OpcodeInfo, argument: Any) -> None:
+        """Follow an instruction, with depths and sizes in place of values."""
+        name, inputs = instruction.name, instruction.stack_before
         if name.endswith("BINPUT"):
             self.memo[argument] = self.stack[-1]
         elif name.endswith("BINGET"):
@@ -194,20 +195,20 @@ class _Tuples:
         elif name == "MARK":
             self.stack.append(None)
         else:
-            marked = pickletools.markobject in before
-            held = list(iter(self.stack.pop, None)) if marked else []
-            taken = [self.stack.pop() for _ in range(before.index(pickletools.markobject) if marked else len(before))]
+            has_mark = pickletools.markobject in inputs
+            items = list(iter(self.stack.pop, None)) if has_mark else []
+            operands = [self.stack.pop() for _ in range(inputs.index(pickletools.markobject) if has_mark else len(inputs))]
             if not instruction.stack_after:
                 return
             if "TUPLE" in name:
-                self.stack.append(_around([value for value in (*held, *taken) if value]))
-            else:  # what is filled stays; all else is new
-                self.stack.append(taken[-1] if name in _FILLING else (0, 1))
+                self.stack.append(_tuple_of([value for value in (*items, *operands) if value]))
+            else:  # an instruction that fills a container leaves it on the stack; any other pushes a new value
+                self.stack.append(operands[-1] if name in _FILLING else (0, 1))
 
 
-def _around(held: list[tuple[int, int]]) -> tuple[int, int]:
-    depth = 1 + max((depth for depth, _ in held), default=0)
-    size = 1 + sum(size for _, size in held)
+def _tuple_of(items: list[tuple[int, int]]) -> tuple[int, int]:
+    depth = 1 + max((depth for depth, _ in items), default=0)
+    size = 1 + sum(size for _, size in items)
     if depth > _DEEPEST or size > _LARGEST:
         raise Unfit("its pickle nests tuples deeper than torch does for tensors")
     return depth, size

@@ -1,4 +1,4 @@
-"""Commands on networks: list their places, project pictures, check a network, time it."""
+"""Commands on networks: list places, project pictures, check a network, measure its speed."""
 
 from __future__ import annotations
 
@@ -61,14 +61,14 @@ def places(
     from dataclasses import asdict
 
     network = open_network(model, quiet, **opening)
-    found = network.places()
+    all_places = network.places()
     if as_json:
-        print(json.dumps([asdict(place) for place in found], indent=1))
+        print(json.dumps([asdict(place) for place in all_places], indent=1))
         return
     title = f"{network.name}, weights {network.weights}, input {times(network.input_size)}"
     rows = [
         (place.name, place.operation, str(place.channels), times(place.size), times(place.receptive_field), times(place.stride))
-        for place in found
+        for place in all_places
     ]
     print_table(("place", "operation", "channels", "map", "sees", "stride"), rows, title)
 
@@ -107,21 +107,22 @@ def project(
     request = Request(
         tuple(at or ()), read_channels(channels), read_unit(unit), read_rules(method, activations, gates), dtype, trust
     )
-    refuse_folder(out)  # now, and not after the network is loaded
+    refuse_folder(out)  # now, not after the network has been loaded
     network = open_network(model, quiet, **opening)
     if network.weights == "random":
         remark("the weights are random, and so are the pictures; pass --weights DEFAULT or a file.", as_json or quiet)
     with leading_to(out), show_progress(as_json or quiet) as progress:
-        told = saying(network.preparation, as_json or quiet, progress)
+        callback = saying(network.preparation, as_json or quiet, progress)
         if len(images) == 1:
-            found = [report(network, images[0], out, request, told)]
+            results = [report(network, images[0], out, request, callback)]
         else:
-            found = reports(network, images, out, request, told, _told_of if skip_damaged else None)
-    _finish(out, found[0] if len(images) == 1 else found, as_json)
+            results = reports(network, images, out, request, callback, _report_skipped if skip_damaged else None)
+    # One picture prints one JSON object, several print a list.
+    _finish(out, results[0] if len(images) == 1 else results, as_json)
     if not as_json:
-        for line in _top_classes(found):
+        for line in _top_classes(results):
             print(printable(line))
-    for line in dict.fromkeys(line for numbers in found for line in _remarks(numbers)):
+    for line in dict.fromkeys(line for numbers in results for line in _remarks(numbers)):
         remark(line, quiet)
 
 
@@ -139,9 +140,9 @@ def check(
 ) -> None:
     """Check whether a network can be run backwards, and prove it with tests on this network. Exit status 1 if not."""
 
-    found = open_network(model, quiet, **opening).check(image, read_rules(method, activations, gates))
-    print(json.dumps(found.numbers(), indent=1) if as_json else found.text())
-    if not found.reversible:
+    coverage = open_network(model, quiet, **opening).check(image, read_rules(method, activations, gates))
+    print(json.dumps(coverage.numbers(), indent=1) if as_json else coverage.text())
+    if not coverage.reversible:
         raise typer.Exit(1)
 
 
@@ -151,7 +152,7 @@ def bench(
     model: Model,
     opening: dict[str, Any],
     image: Annotated[
-        Path | None, typer.Argument(help="A picture or an array (.npy). Default: noise, which costs as much.")
+        Path | None, typer.Argument(help="A picture or an array (.npy). Default: noise, which takes as long.")
     ] = None,
     at: At = None,
     channels: Channels = "all",
@@ -163,67 +164,67 @@ def bench(
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Measure how fast this machine projects every unit of every place, compared with the convolution itself."""
-    import torch
+    """Measure how fast this machine projects every unit of every place, relative to torch's convolutions."""
+    import torch  # only when the command runs: `unconv --help` does not load torch
 
     from unconv.reverse.bench import bench as timed
 
     network = open_network(model, quiet, **opening)
     noise = torch.randn(network.input_size, generator=torch.Generator().manual_seed(0))
     with show_progress(as_json or quiet) as progress:
-        asked = (tuple(at or ()), read_channels(channels), read_unit(unit), read_rules(method, activations, gates), dtype)
-        told = progress if image is None else saying(network.preparation, as_json or quiet, progress)
-        numbers = timed(network, noise if image is None else image, *asked, told)
+        selection = (tuple(at or ()), read_channels(channels), read_unit(unit), read_rules(method, activations, gates), dtype)
+        callback = progress if image is None else saying(network.preparation, as_json or quiet, progress)
+        numbers = timed(network, noise if image is None else image, *selection, callback)
     if as_json:
         print(json.dumps(numbers, indent=1))
         return
-    made = f"{network.name}, {times(numbers['image'])}, {method}, {numbers['dtype']}, on {numbers['device']}"
-    title, rows = f"{made}, {counted(numbers['threads'], 'thread')}, torch {numbers['torch']}", []
+    run = f"{network.name}, {times(numbers['image'])}, {method}, {numbers['dtype']}, on {numbers['device']}"
+    title, rows = f"{run}, {counted(numbers['threads'], 'thread')}, torch {numbers['torch']}", []
     for row in (*numbers["places"], numbers["total"]):
         error = "" if row["error"] is None else f"{row['error']:.1e}"
         counts = (f"{row['units']:,}", f"{row['seconds']:.2f}", f"{row['units_per_second']:,.0f}", f"{row['gflop']:,.1f}")
         rows.append((row["place"], *counts, f"{row['rate']:,.0f}", f"{row['share']:.0%}", error))
     print_table(("place", "units", "seconds", "units/s", "GFLOP", "GFLOP/s", "share", "error"), rows, title, right=True)
     print(
-        f"share: of {numbers['convolution_rate']:,.0f} GFLOP/s, what torch's convolutions reach in this run; the operations\n"
-        "are those of direct convolutions over the units' windows, so that more than 100 % is possible. error: of half\n"
-        "precision against float32, the largest in a few units, as a share of the projection's largest.\n"
+        f"share: relative to {numbers['convolution_rate']:,.0f} GFLOP/s, which torch's convolutions reach in this run. The\n"
+        "operations are those of direct convolutions over the units' windows, so that more than 100 % is possible.\n"
+        "error: the largest difference of half precision from float32, in a few units, relative to the largest value there.\n"
         f"Recording took {numbers['seconds_recording']:.2f} s."
     )
 
 
 def times(lengths: Iterable[int | float]) -> str:
-    """Return "224 × 224"."""
+    """Return lengths as "224 × 224"."""
     return " × ".join(map(str, lengths))
 
 
 def _converted(numbers: dict[str, Any]) -> Iterator[str]:
-    """Yield what became of a picture whose colours are not those that the network takes, and of an array."""
-    came = numbers["preprocess"]["picture"]
-    if came not in ("colour picture", "grey picture"):
-        yield f"{numbers['picture']}: {came}."
+    """Yield how a picture was converted to the network's channels, and how an array was read."""
+    conversion = numbers["preprocess"]["picture"]
+    if conversion not in ("colour picture", "grey picture"):
+        yield f"{numbers['picture']}: {conversion}."
 
 
 def _notes(numbers: dict[str, Any]) -> Iterator[str]:
-    """Yield what was done where the paper says nothing, on the way from the deepest place."""
+    """Yield what was done at operations that the paper does not cover, on the way back from the deepest place."""
     deepest = numbers["layers"][-1] if numbers["layers"] else {"notes": []}
     if deepest["notes"]:
         yield f"on the way from {deepest['place']}: {'; '.join(deepest['notes'])}."
 
 
 def _remarks(numbers: dict[str, Any]) -> tuple[str, ...]:
-    """Return what is worth saying of one picture besides its pages."""
+    """Return the remarks on one picture to print besides its pages."""
     return (*_converted(numbers), *_notes(numbers), *_errors(numbers))
 
 
-def _told_of(image: Path, error: Exception) -> None:
-    """Say which picture is left out, and why."""
-    remark(f"left out {image.name}: {error}", False)
+def _report_skipped(image: Path, error: Exception) -> None:
+    """Print which picture is skipped, and why."""
+    remark(f"skipped {image.name}: {error}", False)
 
 
-def _top_classes(found: Sequence[dict[str, Any]]) -> Iterator[str]:
-    """Yield what the network says of each picture, where it gives scores; what random weights say is nothing."""
-    for numbers in found:
+def _top_classes(results: Sequence[dict[str, Any]]) -> Iterator[str]:
+    """Yield each picture's strongest classes if the network returns scores; with random weights they mean nothing."""
+    for numbers in results:
         top = numbers["top_classes"]
         if top and numbers["weights"] != "random":
             classes = ", ".join(
@@ -233,7 +234,7 @@ def _top_classes(found: Sequence[dict[str, Any]]) -> Iterator[str]:
 
 
 def _errors(numbers: dict[str, Any]) -> Iterator[str]:
-    """Yield what half precision cost."""
+    """Yield the largest error of half precision."""
     errors = {layer["place"]: layer["error"] for layer in numbers["layers"] if layer["error"] is not None}
     if errors:
         worst = max(errors, key=lambda place: errors[place])

@@ -1,1 +1,1 @@
-"""Keras models on its torch backend, written anew as modules that torch can follow."""
+"""Keras models on the torch backend, rewritten as torch modules with channels first."""

@@ -1,7 +1,7 @@
-"""What a Keras file may name: Keras' own layers, and what belongs to them. All that is not here is refused.
+"""The names that a Keras file may contain: Keras' own layers and their parts. Everything else is refused.
 
-Left out are the layers that run code from the file or wrap another library's module (TorchModuleWrapper, JaxLayer, FlaxLayer,
-TFSMLayer), those that read files (the lookups and TextVectorization), and everything that is registered by a program.
+Missing on purpose are layers that run code from the file or wrap another library's module (TorchModuleWrapper, JaxLayer,
+FlaxLayer, TFSMLayer), layers that read files (the lookups and TextVectorization), and everything that a program registers.
 """
 
 from __future__ import annotations
@@ -53,8 +53,8 @@ ACTIVATIONS = frozenset(
     """.split()
 )
 
-# Where Keras keeps the classes of each kind, by the public names and by those of its own modules; older files have the latter.
-_HOMES = [
+# The modules in which Keras keeps each kind of class: public ones, and internal ones, which older files name.
+_CLASS_MODULES = [
     (r"keras\.layers|keras\.src\.layers(\.\w+)+", LAYERS),
     (r"keras|keras\.models|keras\.(src\.)?(engine|models)(\.\w+)+", _MODELS),
     (r"keras|keras\.initializers|keras\.src\.initializers(\.\w+)*", _INITIALIZERS),
@@ -65,18 +65,18 @@ _HOMES = [
     (r"keras\.src\.applications\.convnext", frozenset({"LayerScale", "StochasticDepth"})),
     (r"keras\.src\.applications\.inception_resnet_v2", frozenset({"CustomScaleLayer"})),
 ]
-_NAMES = frozenset().union(*(names for _, names in _HOMES))
-# A class of these rooms takes tensors or numbers, whatever its name: operations in a graph, and how a model was trained.
-_ROOMS = re.compile(
+_NAMES = frozenset().union(*(names for _, names in _CLASS_MODULES))
+# Any class in these modules takes only tensors or numbers: operations in a graph, and settings of the training.
+_NUMERIC_MODULES = re.compile(
     r"keras\.src\.ops\.(numpy|nn|math|image|linalg|einops)|keras\.(optimizers(\.schedules)?|losses|metrics)"
     r"|keras\.src\.(optimizers|losses|metrics)(\.\w+)*|keras\.src\.backend\.torch\.optimizers\.\w+"
 )
 _OPERATIONS = ("Cast", "ConvertToTensor", "SaturateCast", "Slice", "StopGradient", "Unstack")
-_LISTS = re.compile(r"bool|u?int(8|16|32|64)|b?float(16|32|64)")
+_PLAIN_DTYPES = re.compile(r"bool|u?int(8|16|32|64)|b?float(16|32|64)")
 
 
 def is_allowed(entry: dict[str, Any]) -> bool:
-    """Say whether a configuration with a `class_name` names one of Keras' own classes or activations."""
+    """Say whether an entry with a `class_name` names one of Keras' own classes or activations."""
     name, module, registered = entry["class_name"], entry.get("module"), entry.get("registered_name")
     if name in _VALUES:
         return _VALUES[name](entry.get("config"))
@@ -84,10 +84,10 @@ def is_allowed(entry: dict[str, Any]) -> bool:
         return False
     if name == "function":
         function = entry.get("config")
-        home = module in (None, "builtins", "keras.activations") or bool(
+        is_keras = module in (None, "builtins", "keras.activations") or bool(
             re.fullmatch(r"keras\.src\.activations(\.\w+)*", module)
         )
-        return home and isinstance(function, str) and function in ACTIVATIONS and registered in (None, "function", function)
+        return is_keras and isinstance(function, str) and function in ACTIVATIONS and registered in (None, "function", function)
     if registered not in (None, name):
         return False
     return _is_known(name, module) and (name != "Lambda" or _is_named_function(entry.get("config")))
@@ -95,16 +95,16 @@ def is_allowed(entry: dict[str, Any]) -> bool:
 
 def _is_known(name: str, module: str | None) -> bool:
     if module is None:
-        return name in _NAMES  # what a layer writes of its initializers; Keras looks in its own lists
-    if any(name in names and re.fullmatch(home, module) for home, names in _HOMES):
+        return name in _NAMES  # an initializer as a layer writes it; Keras looks it up in its own lists
+    if any(name in names and re.fullmatch(pattern, module) for pattern, names in _CLASS_MODULES):
         return True
     if module == "keras.src.ops.core":
         return name in _OPERATIONS
-    return bool(_ROOMS.fullmatch(module)) and bool(re.fullmatch(r"[A-Z]\w*", name))
+    return bool(_NUMERIC_MODULES.fullmatch(module)) and bool(re.fullmatch(r"[A-Z]\w*", name))
 
 
 def _is_named_function(config: Any) -> bool:
-    """Say whether a Lambda layer has an activation of Keras, and nothing that could be code."""
+    """Say whether a Lambda layer only names an activation of Keras, with nothing that could be code."""
     if not isinstance(config, dict):
         return False
     entry, others = config.get("function"), [config.get("mask"), config.get("output_shape")]
@@ -112,10 +112,10 @@ def _is_named_function(config: Any) -> bool:
     return named and not any(isinstance(other, str | dict) for other in others)
 
 
-def _is_list(config: Any) -> bool:
-    """Say whether a constant is of plain numbers: a type with a length would take memory for each of them."""
+def _is_plain_array(config: Any) -> bool:
+    """Say whether a constant has plain numbers; a type with a length, as of strings, could take any amount of memory."""
     dtype = config.get("dtype") if isinstance(config, dict) else None
-    return isinstance(dtype, str) and bool(_LISTS.fullmatch(dtype))
+    return isinstance(dtype, str) and bool(_PLAIN_DTYPES.fullmatch(dtype))
 
 
 def _is_anything(_config: Any) -> bool:
@@ -126,6 +126,6 @@ _VALUES: dict[str, Callable[[Any], bool]] = {
     "__keras_tensor__": _is_anything,
     "__slice__": _is_anything,
     "__ellipsis__": _is_anything,
-    "__tensor__": _is_list,
-    "__numpy__": _is_list,
+    "__tensor__": _is_plain_array,
+    "__numpy__": _is_plain_array,
 }

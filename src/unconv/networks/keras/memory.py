@@ -1,4 +1,4 @@
-"""How much memory Keras may take while it makes a model that a file describes: no more than fits the numbers in the file."""
+"""A limit on the memory that Keras may allocate while it builds a model from a file, set by the file's own weights."""
 
 from __future__ import annotations
 
@@ -10,39 +10,39 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from unconv.networks.model_files import Unfit
 
-# Initial values are drawn in float32, also for weights of 8 or 16 bits, and some are drawn anew or decomposed.
+# Initial values are drawn in float32 even for weights of 8 or 16 bits, and some are drawn again or decomposed.
 _TIMES, _MORE = 4, 1 << 26
 _TIMES_ALL, _MORE_ALL = 16, 1 << 28
 
 
 class Allowance(TorchDispatchMode):
-    """Refuses a tensor before it is made if it is larger than any that the file's numbers could fill, or all of them are.
+    """Refuse a tensor before its allocation if it, or the sum of all so far, exceeds what the file's weights could fill.
 
-    Only this thread is watched, and only while the mode is entered.
+    This applies only to the current thread, and only while the mode is active.
 
     Args:
-        held: how many bytes of numbers the file holds.
+        stored: the bytes of weights in the file.
     """
 
-    def __init__(self, held: int):
+    def __init__(self, stored: int):
         super().__init__()  # type: ignore[no-untyped-call]
-        self.held, self.taken = held, 0
+        self.stored, self.allocated = stored, 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Run an operation; one that makes a tensor from lengths alone is looked at first."""
+        """Run an operation, after checking the size if it creates a tensor from lengths alone."""
         kwargs = kwargs or {}
         name, device = func.overloadpacket.__name__, kwargs.get("device") or "cpu"
-        drawn = name.startswith("new_") or not any(isinstance(arg, torch.Tensor) for arg in args)
-        if drawn and torch.device(device).type != "meta":
+        creates = name.startswith("new_") or not any(isinstance(arg, torch.Tensor) for arg in args)
+        if creates and torch.device(device).type != "meta":
             size = _samples(name, args) * (kwargs.get("dtype") or torch.float32).itemsize
-            self.taken += size
-            if size > _TIMES * self.held + _MORE or self.taken > _TIMES_ALL * self.held + _MORE_ALL:
-                raise Unfit(f"its layers need weights of {self.taken:,} bytes and more, but it holds {self.held:,}")
+            self.allocated += size
+            if size > _TIMES * self.stored + _MORE or self.allocated > _TIMES_ALL * self.stored + _MORE_ALL:
+                raise Unfit(f"its layers need weights of {self.allocated:,} bytes or more, but it contains {self.stored:,}")
         return func(*args, **kwargs)
 
 
 def _samples(name: str, args: tuple[Any, ...]) -> int:
-    """Return how many samples an operation makes, from the lengths that it is called with."""
+    """Return the number of samples that an operation creates, from the lengths in its arguments."""
     shapes = [math.prod(arg) for arg in args if isinstance(arg, list | tuple) and all(isinstance(n, int) for n in arg)]
     numbers = [arg for arg in args if isinstance(arg, int | float) and math.isfinite(arg)]
     if shapes or not numbers:

@@ -1,4 +1,4 @@
-"""Keras 3 on its torch backend: its applications, `.keras` files, live models."""
+"""Keras 3 on the torch backend: its applications, `.keras` files, live models."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from torch import nn
 
 from unconv.errors import UnconvError, WeightsError, nearest
 from unconv.networks.keras.files import fill, read_model
-from unconv.networks.keras.graph import adapted, built_shape, graph_of
+from unconv.networks.keras.graph import as_torch_module, built_shape, graph_of
 from unconv.networks.keras.layout import Layout
 from unconv.networks.model_files import reason
 from unconv.networks.opened import Opened, library
 from unconv.pictures.preprocess import Preprocess
 
-_LEAST = 3, 15  # the oldest Keras that was tried
-_SIDE = 224  # samples along an axis whose length the model leaves open
+_LEAST = 3, 15  # the oldest Keras that unconv was tested with
+_SIDE = 224  # samples along an axis whose length is not fixed by the model
 
-# What each of `keras.applications` does to a picture before its model; those not here do it inside, from 0..255.
+# The preprocessing of `keras.applications`, by family; those that are missing here take 0..255 and rescale in the model.
 _MODES = {
     "caffe": ("vgg16", "vgg19", "resnet"),
     "tf": ("inception_resnet_v2", "inception_v3", "mobilenet", "mobilenet_v2", "nasnet", "resnet_v2", "xception"),
@@ -31,28 +31,29 @@ _MODES = {
 
 
 def open_keras(name: str, weights: str | None) -> Opened:
-    """Open Keras' application called `name` ("VGG16"), random if `weights` is None; or a file, if that ends in .keras.
+    """Open Keras' application `name` ("VGG16"), with random weights if `weights` is None; or a file, if it ends in .keras.
 
     Args:
-        weights: "DEFAULT" or "imagenet", which download; or a file `.keras` or `.weights.h5`.
+        weights: "DEFAULT" or "imagenet", which download; or a `.keras` or `.weights.h5` file.
     """
     if name.endswith(".keras"):
         return open_keras_file(name, weights)
     keras = _keras()
-    models = {known: make for known, make in vars(keras.applications).items() if known[0].isupper() and callable(make)}
+    models = {key: make for key, make in vars(keras.applications).items() if key[0].isupper() and callable(make)}
     if name not in models:
         raise UnconvError(f"load: keras.applications has no model {name!r}. Did you mean {nearest(name, models)}?")
+    # Keras downloads and loads its own weights while it builds the model; a file is checked here and filled in afterwards.
     if weights in ("DEFAULT", "imagenet"):
-        model, origin = _downloaded(models[name], name), "keras imagenet"
+        model, origin = _download(models[name], name), "keras imagenet"
     else:
         model, origin = _random(models[name], name), "random"
     if weights is not None and origin == "random":
         origin = fill(keras, model, Path(weights))
     size = input_size(model)
     family = models[name].__module__.rpartition(".")[2]
-    opened = Opened(adapted(model), f"keras:{name}", origin, _preprocess(family, size), size, _classes(model))
-    whose = f"as keras.applications.{family}.preprocess_input does"
-    return replace(opened, trained_with=whose if weights in ("DEFAULT", "imagenet") else "", guess=whose)
+    opened = Opened(as_torch_module(model), f"keras:{name}", origin, _preprocess(family, size), size, _classes(model))
+    source = f"as keras.applications.{family}.preprocess_input does"
+    return replace(opened, trained_with=source if weights in ("DEFAULT", "imagenet") else "", guess=source)
 
 
 def open_keras_file(file: str, weights: str | None) -> Opened:
@@ -61,23 +62,23 @@ def open_keras_file(file: str, weights: str | None) -> Opened:
     model, origin = read_model(keras, path), path.name
     if weights is not None:
         origin = fill(keras, model, Path(weights))
-    return Opened(adapted(model), path.name, origin, None, input_size(model))
+    return Opened(as_torch_module(model), path.name, origin, None, input_size(model))
 
 
 def open_keras_live(model: Any, weights: str | None) -> Opened:
-    """Open a live Keras model; weights from a file `.keras` or `.weights.h5` are written into it."""
+    """Open a live Keras model; weights from a `.keras` or `.weights.h5` file are written into it."""
     origin = "as given" if weights is None else fill(_keras(), model, Path(weights))
-    return Opened(adapted(model), model.name, origin, None, input_size(model))
+    return Opened(as_torch_module(model), model.name, origin, None, input_size(model))
 
 
 def is_keras(module: Any) -> bool:
-    """Say whether this is a live Keras model or layer; Keras is not imported for it.
+    """Say whether this is a live Keras model or layer; Keras is not imported to find out.
 
     Raises:
-        UnconvError: it is one on another backend than torch, or of a Keras that is too old.
+        UnconvError: it is one, but Keras runs on another backend than torch, or is too old.
     """
     keras = sys.modules.get("keras")
-    layer = getattr(keras, "Layer", None)  # Keras 2 has none there
+    layer = getattr(keras, "Layer", None)  # Keras 2 has none
     if layer is None or not isinstance(module, layer):
         return False
     _refuse_unsuited(keras)
@@ -85,10 +86,10 @@ def is_keras(module: Any) -> bool:
 
 
 def input_size(model: Any) -> tuple[int, ...]:
-    """Return (C, samples..) of a Keras model; 224 samples along an axis that it leaves open."""
+    """Return (C, samples..) of a Keras model; 224 samples along an axis whose length it does not fix."""
     function = graph_of(model)
-    built = function.inputs[0].shape if function is not None else built_shape(model)
-    shape = tuple(built[1:]) if built else (None, None, 3)
+    full_shape = function.inputs[0].shape if function is not None else built_shape(model)
+    shape = tuple(full_shape[1:]) if full_shape else (None, None, 3)
     channels, sides = (shape[-1], shape[:-1]) if Layout.of(model).last else (shape[0], shape[1:])
     return (channels or 3, *(side or _SIDE for side in sides))
 
@@ -102,22 +103,22 @@ def _keras() -> Any:
 
 
 def _refuse_unsuited(keras: Any) -> None:
-    """Refuse a Keras older than was tried, and one on another backend.
+    """Refuse a Keras older than `_LEAST`, and one on another backend than torch.
 
-    Up to 3.11 Keras unpickles what a file's configuration wraps before its safe mode looks at it. Up to 3.14 its
-    transposed convolution on torch pads "same" on both sides alike, as no other backend does, so that we would disagree.
+    Up to 3.11, Keras unpickles code wrapped in a file's configuration before safe mode checks it. Up to 3.14, its
+    transposed convolution on torch pads "same" equally on both sides, unlike its other backends and unconv.
     """
     numbers = re.match(r"(\d+)\.(\d+)", str(getattr(keras, "__version__", "")))
     if numbers is None or (int(numbers[1]), int(numbers[2])) < _LEAST:
         raise UnconvError(
             f"load: Keras {getattr(keras, '__version__', 'of unknown version')} is installed, but "
-            f"{'.'.join(map(str, _LEAST))} or later was needed: the oldest that unconv was tried with. "
+            f"{'.'.join(map(str, _LEAST))} or later was needed, the oldest that unconv was tested with. "
             'Install it with pip install --upgrade "unconv[keras]", on Python 3.11 or later.'
         )
     if keras.backend.backend() != "torch":
         raise UnconvError(
             f"load: Keras runs on its {keras.backend.backend()} backend, but torch was needed. "
-            "Set the environment variable KERAS_BACKEND=torch before Keras is imported first."
+            "Set the environment variable KERAS_BACKEND=torch before the first import of Keras."
         )
 
 
@@ -125,21 +126,21 @@ def _random(make: Any, name: str) -> Any:
     try:
         return make(weights=None)
     except ValueError as error:
-        raise UnconvError(f"load: Keras does not make {name}: {reason(error)} Pass another of its models.") from error
+        raise UnconvError(f"load: Keras cannot build {name}: {reason(error)} Pass another of its models.") from error
 
 
-def _downloaded(make: Any, name: str) -> Any:
+def _download(make: Any, name: str) -> Any:
     try:
         return make(weights="imagenet")
-    except Exception as error:  # Keras raises a bare Exception where a download fails
+    except Exception as error:  # Keras raises a bare Exception if a download fails
         raise WeightsError(
             f"load: cannot download Keras' weights for {name}: {reason(error)}. "
-            "Fetch them where there is a network and pass the file as weights."
+            "Download them on a connected machine and pass the file as weights."
         ) from error
 
 
 def _preprocess(family: str, size: tuple[int, ...]) -> Preprocess:
-    """Return what `keras.applications.<family>.preprocess_input` does.
+    """Return the preprocessing of `keras.applications.<family>.preprocess_input`.
 
     Source:
         Keras 3.15, `keras.applications.imagenet_utils.preprocess_input`.
@@ -156,7 +157,7 @@ def _preprocess(family: str, size: tuple[int, ...]) -> Preprocess:
 
 
 def _classes(model: Any) -> tuple[str, ...]:
-    """Name the channels of a last layer of ImageNet's size; all of Keras' applications keep its order."""
+    """Return ImageNet's class names if the last layer has 1000 channels; all of Keras' applications keep that order."""
     from torchvision.models import VGG16_Weights
 
     shapes = [tuple(tensor.shape) for tensor in model.outputs]

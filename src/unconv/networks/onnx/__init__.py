@@ -1,1 +1,1 @@
-"""ONNX files: read as data, and run node by node by functions of torch, under the names that the nodes have."""
+"""ONNX files: read as data, and run node by node with functions of torch; places have the names of the nodes."""

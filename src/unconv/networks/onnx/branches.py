@@ -1,4 +1,4 @@
-"""The nodes within an If, as nodes of the graph that it stands in."""
+"""The nodes within an If, moved into the graph around it."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ from unconv.networks.opened import library
 
 
 def branch_nodes(graph: Any, step: OnnxStep, number: int, file: OnnxFile) -> tuple[dict[str, Tensor], list[Any]]:
-    """The tensors and nodes of a branch, whose values get names of their own; its outputs become those of the If.
+    """Return the tensors and nodes of a branch under new names of their values; its outputs become those of the If.
 
     Args:
-        number: what tells the names of this branch from all others.
+        number: makes the names of this branch different from all others.
     """
     onnx = library("onnx", "onnx")
-    inner = {name for node in graph.node for name in node.output if name} | {proto.name for proto in graph.initializer}
-    names = {name: f"{step.outputs[0]}\0{number}\0{name}" for name in inner}
+    inner_names = {name for node in graph.node for name in node.output if name} | {proto.name for proto in graph.initializer}
+    names = {name: f"{step.outputs[0]}\0{number}\0{name}" for name in inner_names}
     weights = {names[proto.name]: read_tensor(proto, file.files) for proto in graph.initializer}
     nodes = []
     for node in live_nodes(graph.node, [output.name for output in graph.output]):
-        copied = onnx.NodeProto()
-        copied.CopyFrom(node)
-        _rename(copied, names)
-        if not copied.name:  # a place is called what the file calls it, not what we do
-            copied.name = next((output for output in node.output if output), "")
-        nodes.append(copied)
-    for inside, outside in zip(graph.output, step.outputs, strict=True):
-        source = names.get(inside.name, inside.name)
-        if outside:
-            nodes.append(onnx.helper.make_node("Identity", [source], [outside], name=step.name))
+        copy = onnx.NodeProto()
+        copy.CopyFrom(node)
+        _rename(copy, names)
+        if not copy.name:  # the place keeps the file's name, not the new one
+            copy.name = next((output for output in node.output if output), "")
+        nodes.append(copy)
+    for inner_output, outer_name in zip(graph.output, step.outputs, strict=True):
+        source = names.get(inner_output.name, inner_output.name)
+        if outer_name:
+            nodes.append(onnx.helper.make_node("Identity", [source], [outer_name], name=step.name))
     return weights, nodes
 
 

@@ -1,4 +1,4 @@
-"""An ONNX file as data: parsed, checked, and its tensors read. Nothing in it is run, and no name in it is believed."""
+"""An ONNX file as data: parsed, checked, and its tensors read. Nothing in it is run, and no name in it is trusted."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from unconv.networks.onnx.external import DataFiles
 from unconv.networks.onnx.tensors import read_tensor
 from unconv.networks.opened import library
 
-_MOST_NODES = 200_000  # of a file whose functions were put in place
+_MOST_NODES = 200_000  # in a file, once its functions are inlined
 
 
 @dataclass(frozen=True)
 class OnnxFile:
-    """What a file holds.
+    """The content of a file.
 
     Args:
         nodes: the graph's nodes, in order.
         weights: its tensors, by name.
-        inputs: what it takes, as a ValueInfoProto each.
-        outputs: the names of what it returns.
+        inputs: its inputs, each a ValueInfoProto.
+        outputs: the names of its outputs.
         opset: the version of ONNX' own operators.
-        files: where tensors in its nodes may keep their data.
+        files: the data files in which tensors of its nodes may be kept.
     """
 
     path: Path
@@ -41,49 +41,50 @@ class OnnxFile:
 
 
 def shown(name: str) -> str:
-    """A name in the file as it may stand in an error: cut short, and what a terminal would obey is written out."""
+    """Return a name from the file fit for an error: shortened, with unprintable characters escaped."""
     printable = "".join(c if c.isprintable() else repr(c)[1:-1] for c in name[:100])
     return printable if len(name) <= 100 else f"{printable}.."
 
 
 def read_onnx(path: Path) -> OnnxFile:
-    """The graph in an ONNX file.
+    """Read the graph in an ONNX file.
 
     Raises:
         WeightsError: there is no such file, or it is damaged, or its tensors and their data do not agree.
-        ModelError: it is valid, but holds what no network that can be run backwards does.
+        ModelError: it is valid, but contains something that cannot be run backwards.
     """
     onnx = library("onnx", "onnx")
     if not os.path.isfile(path):
         raise WeightsError(f"load: there is no file {path}. Pass onnx:FILE.")
-    model = _parsed(onnx, path)
+    model = _parse(onnx, path)
     if model.functions:
-        model = _functions_in_place(onnx, model, path)
+        model = _inline_functions(onnx, model, path)
     _check(onnx, model, path)
     graph, files = model.graph, DataFiles(path)
     if graph.sparse_initializer:
-        raise ModelError(f"load: {path} holds sparse tensors, which cannot be read. Export it with dense ones.")
+        raise ModelError(f"load: {path} contains sparse tensors, which cannot be read. Export the model with dense ones.")
     weights = {proto.name: read_tensor(proto, files) for proto in graph.initializer}
     opset = next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 1)
+    # Up to version 3 of the format every weight was listed as an input, too; what is left must be the image.
     inputs = tuple(value for value in graph.input if value.name not in weights)
     return OnnxFile(path, tuple(graph.node), weights, inputs, tuple(out.name for out in graph.output), opset, files)
 
 
-def _parsed(onnx: Any, path: Path) -> Any:
+def _parse(onnx: Any, path: Path) -> Any:
     try:
-        # The format is said, as a name ending in .json or .txt would choose another; data beside it is read by us.
+        # Name the format: a file name ending in .json or .txt would choose another. Data files are read by `DataFiles`.
         model = onnx.load(str(path), format="protobuf", load_external_data=False)
-    except Exception as error:  # protobuf raises its own, and others for what is no protobuf
+    except Exception as error:  # protobuf raises its own error, and others for a file that is no protobuf
         raise damaged(path, error) from error
-    if any(isinstance(text, bytes) for text in _texts(model)):  # what is no text is given out as bytes
-        raise damaged(path, ValueError("a name in it is no text"))
+    if any(isinstance(text, bytes) for text in _texts(model)):  # protobuf returns invalid text as bytes
+        raise damaged(path, ValueError("a name in it is not valid text"))
     if not model.graph.node or not model.opset_import:
-        raise WeightsError(f"load: {path} holds no whole graph. Export the model again.")
+        raise WeightsError(f"load: {path} contains no complete graph. Export the model again.")
     return model
 
 
 def _texts(message: Any) -> Iterator[str | bytes]:
-    """All names and other words in a message of protobuf."""
+    """Yield all strings in a protobuf message."""
     for field, value in message.ListFields():
         if field.type == field.TYPE_STRING:
             yield from [value] if isinstance(value, str | bytes) else value
@@ -93,7 +94,7 @@ def _texts(message: Any) -> Iterator[str | bytes]:
 
 
 def damaged(path: Path, error: Exception) -> WeightsError:
-    """The error of a file that is no ONNX, or no longer whole."""
+    """Return the error for a file that is not ONNX, or is damaged."""
     return WeightsError(
         f"load: {path} cannot be read as ONNX; it is damaged or cut off: {' '.join(str(error).split())[:300]}. "
         "Export the model again."
@@ -101,7 +102,10 @@ def damaged(path: Path, error: Exception) -> WeightsError:
 
 
 def _check(onnx: Any, model: Any, path: Path) -> None:
-    """Have ONNX' checker look at the graph, whose tensors stand there as inputs: their data is checked where it is read."""
+    """Check the graph with ONNX' own checker.
+
+    Its tensors are declared as inputs, because their data is checked where it is read.
+    """
     bare = onnx.ModelProto(ir_version=model.ir_version, opset_import=model.opset_import)
     graph = bare.graph
     graph.name = model.graph.name or "graph"
@@ -111,18 +115,18 @@ def _check(onnx: Any, model: Any, path: Path) -> None:
             _without_data(tensor)
     graph.output.extend(model.graph.output)
     graph.input.extend(model.graph.input)
-    for value in (*graph.input, *graph.output):  # whose shapes may be left out: nothing hangs on them
+    for value in (*graph.input, *graph.output):  # their shapes may be missing in the file, which does not matter here
         if value.type.WhichOneof("value") in (None, "tensor_type"):
             value.type.tensor_type.shape.SetInParent()
             value.type.tensor_type.elem_type = value.type.tensor_type.elem_type or 1
-    known = {value.name for value in graph.input}
+    declared = {value.name for value in graph.input}
     for proto in model.graph.initializer:
-        if proto.name not in known:
+        if proto.name not in declared:
             graph.input.append(onnx.helper.make_tensor_value_info(proto.name, proto.data_type or 1, list(proto.dims)))
-            known.add(proto.name)
+            declared.add(proto.name)
     try:
         onnx.checker.check_model(bare)
-    except Exception as error:  # ValidationError, and what protobuf raises of a model above 2 GiB
+    except Exception as error:  # ValidationError, and what protobuf raises for a model above 2 GiB
         raise damaged(path, error) from error
 
 
@@ -142,7 +146,7 @@ def _without_data(tensor: Any) -> None:
 
 
 def _with_branches(nodes: Any) -> Iterator[Any]:
-    """The nodes, and those of the graphs that they hold."""
+    """Yield the nodes, and those of the graphs within them."""
     for node in nodes:
         yield node
         for attribute in node.attribute:
@@ -151,8 +155,9 @@ def _with_branches(nodes: Any) -> Iterator[Any]:
                 yield from _with_branches(graph.node)
 
 
-def _functions_in_place(onnx: Any, model: Any, path: Path) -> Any:
-    """The model with what its own functions hold in place of each call of them, if that is not too much."""
+def _inline_functions(onnx: Any, model: Any, path: Path) -> Any:
+    """Return the model with every call of its own functions inlined, unless that makes too many nodes."""
+    # Count first: 30 functions that each call the next one twice would expand to a billion nodes.
     functions = {(function.domain, function.name): function for function in model.functions}
     counts: dict[tuple[str, str], int] = {}
 
@@ -168,11 +173,13 @@ def _functions_in_place(onnx: Any, model: Any, path: Path) -> Any:
         return total
 
     if count(model.graph.node, ()) > _MOST_NODES:
-        raise ModelError(f"load: {path} comes to more than {_MOST_NODES:,} nodes. Export the model without functions.")
+        raise ModelError(
+            f"load: {path} has more than {_MOST_NODES:,} nodes once functions are inlined. Export the model without functions."
+        )
     try:
-        made = library("onnx.inliner", "onnx").inline_local_functions(model)
-    except Exception as error:  # the inliner is C++ and raises what it likes
+        inlined = library("onnx.inliner", "onnx").inline_local_functions(model)
+    except Exception as error:  # the inliner is written in C++ and can raise anything
         raise damaged(path, error) from error
-    if made.functions:
-        raise UnconvError(f"load: {path} holds functions that cannot be put in place. Export the model without functions.")
-    return made
+    if inlined.functions:
+        raise UnconvError(f"load: {path} has functions that cannot be inlined. Export the model without functions.")
+    return inlined

@@ -1,4 +1,4 @@
-"""The nodes of an ONNX graph as steps: the row of their operator, their attributes, and what they read and make."""
+"""The nodes of an ONNX graph as steps: their operator's row, their attributes, their inputs and outputs."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ class OnnxStep:
     """One node.
 
     Args:
-        name: what it is called: the node's own name, or that of its first output, as it stands in the file.
-        operator: ONNX' name for what it does.
+        name: the node's own name in the file, or that of its first output.
+        operator: ONNX' name of the operator.
         title: the operator, opset and node, in words, for errors.
-        inputs: the names of the values that it reads; "" where an optional one is left out.
-        outputs: the names of those it makes; "" where nothing reads one.
-        options: what its function gets by keyword.
-        branches: of an If, both graphs.
+        inputs: the names of the values that it reads; "" for an optional one that is missing.
+        outputs: the names of the values that it returns; "" for one that nothing reads.
+        options: the keyword arguments of its function.
+        branches: both graphs of an If.
     """
 
     name: str
@@ -42,17 +42,17 @@ class OnnxStep:
 
 
 def live_nodes(nodes: Sequence[Any], outputs: Iterable[str]) -> list[Any]:
-    """The nodes that the outputs come from."""
-    needed, found = set(outputs), []
+    """Return the nodes that the outputs depend on, in order."""
+    needed, live = set(outputs), []
     for node in reversed(nodes):
         if needed.intersection(node.output):
             needed.update(read_by(node))
-            found.append(node)
-    return found[::-1]
+            live.append(node)
+    return live[::-1]
 
 
 def read_by(node: Any) -> set[str]:
-    """The names of all values that a node may read, also within the graphs that it holds."""
+    """Return the names of all values that a node may read, also in the graphs within it."""
     names = {name for name in node.input if name}
     for attribute in node.attribute:
         graphs = [*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs]
@@ -64,34 +64,35 @@ def read_by(node: Any) -> set[str]:
 
 
 def step_of(node: Any, file: OnnxFile) -> OnnxStep:
-    """The node as a step.
+    """Return a node as a step.
 
     Raises:
-        UnconvError: nobody wrote its operator, or this form of it.
+        UnconvError: its operator is not supported, or not with these attributes.
     """
     name = node.name or next((output for output in node.output if output), "") or node.op_type
-    plain = node.domain in ("", "ai.onnx")
-    operator = node.op_type if plain else f"{node.domain}.{node.op_type}"
+    is_standard = node.domain in ("", "ai.onnx")
+    operator = node.op_type if is_standard else f"{node.domain}.{node.op_type}"
     title = (
         f"the operator {operator} (opset {file.opset}) at {shown(name)}"
-        if plain
+        if is_standard
         else f"the operator {shown(operator)} at {shown(name)}"
     )
     attributes = {attribute.name: attribute for attribute in node.attribute}
     inputs, outputs = tuple(node.input), tuple(node.output)
-    if plain and node.op_type == "If":
+    if is_standard and node.op_type == "If":
         branches = {"True": attributes["then_branch"].g, "False": attributes["else_branch"].g}
         return OnnxStep(name, operator, title, None, inputs, outputs, {}, branches)
-    row = OPERATORS.get(node.op_type) if plain else None
+    row = OPERATORS.get(node.op_type) if is_standard else None
     if row is None:
-        raise UnconvError(f"load: {file.path} has {title}, which unconv does not run. {_instead(node.op_type, plain)}")
+        raise UnconvError(f"load: {file.path} has {title}, which unconv does not run. {_instead(node.op_type, is_standard)}")
     options = {}
     for key, attribute in attributes.items():
-        if key == "consumed_inputs":  # said up to opset 5 what may be overwritten
+        if key == "consumed_inputs":  # up to opset 5 it listed the inputs that may be overwritten
             continue
         if key not in row.attributes:
             raise UnconvError(
-                f"load: {file.path} has {title} with the attribute {shown(key)}, which unconv does not know. Export it without."
+                f"load: {file.path} has {title} with the attribute {shown(key)}, which unconv does not know. "
+                "Export the model without it."
             )
         options[key] = _value(attribute, file, title, key in row.types)
     for key, value in {"opset": file.opset, "outputs": len(outputs), "constant": False}.items():
@@ -100,24 +101,25 @@ def step_of(node: Any, file: OnnxFile) -> OnnxStep:
     return OnnxStep(name, operator, title, row, inputs, outputs, options)
 
 
-def _instead(operator: str, plain: bool) -> str:
-    if not plain:
-        return "Export it for ONNX' own operators, without those of one program."
+def _instead(operator: str, is_standard: bool) -> str:
+    if not is_standard:
+        return "Export the model with ONNX' own operators only."
     if operator in ("Loop", "Scan") or operator.startswith(_SEQUENCES):
-        return "Export it without loops and sequences, for a fixed input size."
+        return "Export the model without loops and sequences, for a fixed input size."
     if "Quantize" in operator or operator.startswith("QLinear") or operator.endswith("Integer"):
-        return "Export it without quantisation, in float32."
+        return "Export the model without quantisation, in float32."
     if operator in ("NonMaxSuppression", "RoiAlign"):
-        return "Export it without its post-processing."
-    return "Export it without."
+        return "Export the model without its post-processing."
+    return "Export the model without this operator."
 
 
 def constant_of(node: Any, file: OnnxFile) -> Tensor:
-    """The tensor that a Constant node holds.
+    """Return the tensor of a Constant node.
 
     Raises:
-        UnconvError: it holds none.
+        UnconvError: it has none.
     """
+    # The value is in one of several attributes, each for one type; strings and sparse tensors are refused below.
     (attribute,) = [a for a in node.attribute if a.name.startswith(("value", "sparse_value"))][:1] or [None]
     title = f"the operator Constant (opset {file.opset}) at {shown(node.name or node.output[0])}"
     kinds: dict[str, torch.dtype] = {
@@ -129,16 +131,18 @@ def constant_of(node: Any, file: OnnxFile) -> Tensor:
     if attribute is not None and attribute.name == "value":
         return read_tensor(attribute.t, file.files)
     if attribute is None or attribute.name not in kinds:
-        held = "nothing" if attribute is None else attribute.name
-        raise UnconvError(f"load: {file.path} has {title}, which holds {held}, but numbers were needed. Export it without.")
+        content = "nothing" if attribute is None else attribute.name
+        raise UnconvError(
+            f"load: {file.path} has {title}, which contains {content}, but numbers were needed. Export the model without it."
+        )
     return torch.tensor(_value(attribute, file, title, False), dtype=kinds[attribute.name], device="cpu")
 
 
 def _value(attribute: Any, file: OnnxFile, title: str, is_type: bool) -> Any:
-    """An attribute's value: a number, words, a list of numbers, or a tensor."""
+    """Return an attribute's value: a number, a string, a list of numbers, or a tensor."""
     if attribute.ref_attr_name:
         raise UnconvError(
-            f"load: {file.path} has {title} with the attribute of a function outside one. Export the model again."
+            f"load: {file.path} has {title} with an attribute of a function, but outside any function. Export the model again."
         )
     kinds: dict[int, Any] = {
         1: lambda: attribute.f,
@@ -150,9 +154,9 @@ def _value(attribute: Any, file: OnnxFile, title: str, is_type: bool) -> Any:
     }
     if attribute.type not in kinds:
         raise DtypeError(
-            f"load: {file.path} has {title} with the attribute {shown(attribute.name)}, which holds neither numbers nor words. "
+            f"load: {file.path} has {title} with the attribute {shown(attribute.name)}, which is neither numbers nor a string. "
             "Export the model without it."
         )
     value = kinds[attribute.type]()
-    # A type is passed on as an empty tensor of it, which follows the module into another precision.
+    # A number type is passed as an empty tensor of it, which is converted with the module, as by `module.double()`.
     return torch.empty(0, dtype=torch_type(value, f"load: {file.path}: {title}"), device="cpu") if is_type else value

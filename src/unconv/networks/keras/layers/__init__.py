@@ -1,4 +1,4 @@
-"""Keras' layers in torch's operations, by kind: `keras_layer` puts a function into the table, and all are read here."""
+"""Keras' layers in torch's operations, by kind: `keras_layer` fills the table, and all modules are imported here."""
 
 from unconv.networks.keras.layers import activations, convolutions, joins, norms, pools, shapes
 from unconv.networks.keras.layers.table import LAYERS, OPERATIONS

@@ -1,4 +1,4 @@
-"""Activations: within other layers, and layers of their own."""
+"""Activations, as part of other layers and as layers of their own."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 def activation_of(function: Any, layout: Layout) -> Callable[[Tensor], Tensor] | None:
-    """One of Keras' activations in torch; None if it is another's, or has no row."""
+    """Return Keras' activation as a function of torch; None if it is not Keras' own or has no row."""
     name = getattr(function, "__name__", "linear" if function is None else "")
     if function is not None and not getattr(function, "__module__", "").startswith("keras.src.activations"):
         return None
@@ -42,7 +42,7 @@ def activation_of(function: Any, layout: Layout) -> Callable[[Tensor], Tensor] |
 
 
 @keras_layer("Activation")
-def _activated(layer: Any, facts: Facts) -> Layer | None:
+def _activation(layer: Any, facts: Facts) -> Layer | None:
     activation = activation_of(layer.activation, facts.layout)
     return None if activation is None else Layer(lambda _, x: activation(x), {})
 
@@ -65,7 +65,7 @@ def _leaky_relu(layer: Any, _facts: Facts) -> Layer:
 
 @keras_layer("PReLU")
 def _prelu(layer: Any, facts: Facts) -> Layer | None:
-    """With one slope for each channel, as torch has it; Keras runs one with slopes for each position."""
+    """Translate one slope per channel, as in torch; a layer with a slope per position is left to Keras."""
     slopes = tuple(layer.alpha.shape)
     if not facts.layout.last or any(n != 1 for n in slopes[:-1]):
         return None

@@ -1,4 +1,4 @@
-"""Convolutions, dense layers among them, and transposed convolutions."""
+"""Convolutions, dense layers, and transposed convolutions."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def _conv(layer: Any, facts: Facts) -> Layer | None:
 
     def run(w: Any, x: Tensor) -> Tensor:
         assert activation is not None
-        return activation(_convolved(x, _dense_kernel(w.kernel), w.bias, axes, groups))
+        return activation(_convolve(x, _dense_kernel(w.kernel), w.bias, axes, groups))
 
     return Layer(run, {"kernel": layer.kernel, "bias": layer.bias}) if activation else None
 
@@ -41,7 +41,7 @@ def _depthwise(layer: Any, facts: Facts) -> Layer | None:
 
     def run(w: Any, x: Tensor) -> Tensor:
         assert activation is not None
-        return activation(_convolved(x, _deep_kernel(w.kernel), w.bias, axes, x.shape[1]))
+        return activation(_convolve(x, _depthwise_kernel(w.kernel), w.bias, axes, x.shape[1]))
 
     return Layer(run, {"kernel": layer.kernel, "bias": layer.bias}) if activation else None
 
@@ -50,12 +50,12 @@ def _depthwise(layer: Any, facts: Facts) -> Layer | None:
 def _separable(layer: Any, facts: Facts) -> Layer | None:
     activation = activation_of(layer.activation, facts.layout)
     axes = windows(layer, layer.kernel_size, layer.dilation_rate)
-    point = [Axis(1)] * len(axes)
+    point_axes = [Axis(1)] * len(axes)
 
     def run(w: Any, x: Tensor) -> Tensor:
         assert activation is not None
-        deep = _convolved(x, _deep_kernel(w.deep), None, axes, x.shape[1])
-        return activation(_convolved(deep, _dense_kernel(w.point), w.bias, point, 1))
+        depthwise = _convolve(x, _depthwise_kernel(w.deep), None, axes, x.shape[1])
+        return activation(_convolve(depthwise, _dense_kernel(w.point), w.bias, point_axes, 1))
 
     weights = {"deep": layer.depthwise_kernel, "point": layer.pointwise_kernel, "bias": layer.bias}
     return Layer(run, weights) if activation else None
@@ -64,14 +64,14 @@ def _separable(layer: Any, facts: Facts) -> Layer | None:
 @keras_layer("Dense")
 def _dense(layer: Any, facts: Facts) -> Layer | None:
     activation = activation_of(layer.activation, facts.layout)
-    samples = facts.ranks[0] - 2 if facts.layout.last else 0
-    if activation is None or samples > 3:
+    sample_axes = facts.ranks[0] - 2 if facts.layout.last else 0
+    if activation is None or sample_axes > 3:
         return None
 
     def run(w: Any, x: Tensor) -> Tensor:
         assert activation is not None
-        if samples:
-            return activation(_convolved(x, _dense_kernel(w.kernel[(None,) * samples]), w.bias, [Axis(1)] * samples, 1))
+        if sample_axes:
+            return activation(_convolve(x, _dense_kernel(w.kernel[(None,) * sample_axes]), w.bias, [Axis(1)] * sample_axes, 1))
         return activation(F.linear(x, w.kernel.t(), w.bias))
 
     return Layer(run, {"kernel": layer.kernel, "bias": layer.bias})
@@ -84,32 +84,34 @@ def _conv_transpose(layer: Any, facts: Facts) -> Layer | None:
 
     def run(w: Any, x: Tensor) -> Tensor:
         assert activation is not None
+        # Keras' output length: n * stride for "same"; for "valid" also the part of the last window beyond its stride.
         sizes = [
             n * a.stride + (max(a.extent - a.stride, 0) if a.padding else 0) for a, n in zip(axes, x.shape[2:], strict=True)
         ]
         settings = [axis.torch_settings(size) for axis, size in zip(axes, sizes, strict=True)]
-        padding, more, firsts = ([setting[index] for setting in settings] for index in range(3))
+        padding, output_padding, firsts = ([setting[index] for setting in settings] for index in range(3))
         strides, dilations = [axis.stride for axis in axes], [axis.dilation for axis in axes]
-        x = _TRANSPOSED[len(axes)](x, _dense_kernel(w.kernel), w.bias, strides, padding, more, 1, dilations)
+        # torch pads equally on both sides: where Keras does not, compute more and cut out `size` samples from `first` on.
+        x = _TRANSPOSED[len(axes)](x, _dense_kernel(w.kernel), w.bias, strides, padding, output_padding, 1, dilations)
         for index, (first, size) in enumerate(zip(firsts, sizes, strict=True), 2):
             x = x.narrow(index, first, size)
         return activation(x)
 
-    known = activation is not None and layer.output_padding is None
-    return Layer(run, {"kernel": layer.kernel, "bias": layer.bias}) if known else None
+    supported = activation is not None and layer.output_padding is None
+    return Layer(run, {"kernel": layer.kernel, "bias": layer.bias}) if supported else None
 
 
-def _convolved(x: Tensor, kernel: Tensor, bias: Tensor | None, axes: list[Axis], groups: int) -> Tensor:
+def _convolve(x: Tensor, kernel: Tensor, bias: Tensor | None, axes: list[Axis], groups: int) -> Tensor:
     x, padding = padded(x, axes)
     strides, dilations = [axis.stride for axis in axes], [axis.dilation for axis in axes]
     return _CONVS[len(axes)](x, kernel, bias, strides, padding, dilations, groups)
 
 
 def _dense_kernel(kernel: Tensor) -> Tensor:
-    """Keras' (samples.., in, out) as torch's (out, in, samples..)."""
+    """Return Keras' kernel (samples.., in, out) as torch's (out, in, samples..)."""
     return kernel.movedim((-1, -2), (0, 1)).contiguous()
 
 
-def _deep_kernel(kernel: Tensor) -> Tensor:
-    """Keras' (samples.., channels, multiplier) as torch's (channels * multiplier, 1, samples..)."""
+def _depthwise_kernel(kernel: Tensor) -> Tensor:
+    """Return Keras' kernel (samples.., channels, multiplier) as torch's (channels * multiplier, 1, samples..)."""
     return kernel.movedim((-2, -1), (0, 1)).flatten(0, 1).unsqueeze(1)

@@ -14,8 +14,8 @@ from unconv.networks.keras.layers.table import Row, keras_layer, keras_operation
 from unconv.networks.keras.layout import Facts, Layer
 
 
-def _combined(combine: Callable[[Any, Any], Any]) -> Row:
-    """Make the row of a layer that joins tensors, or numbers, sample by sample."""
+def _combine_row(combine: Callable[[Any, Any], Any]) -> Row:
+    """Return the row of a layer that combines tensors or numbers sample by sample."""
 
     def row(_layer: Any, facts: Facts) -> Layer | None:
         return Layer(lambda _, *args: reduce(combine, tree_leaves(args)), {}) if len(set(facts.ranks)) == 1 else None
@@ -25,8 +25,8 @@ def _combined(combine: Callable[[Any, Any], Any]) -> Row:
 
 @keras_layer("Average")
 def _average(_layer: Any, facts: Facts) -> Layer | None:
-    alike = len(set(facts.ranks)) == 1
-    return Layer(lambda _, tensors: reduce(operator.add, tensors) / len(tensors), {}) if alike else None
+    same_rank = len(set(facts.ranks)) == 1
+    return Layer(lambda _, tensors: reduce(operator.add, tensors) / len(tensors), {}) if same_rank else None
 
 
 @keras_layer("Concatenate")
@@ -42,9 +42,9 @@ def _scaled_sum(layer: Any, _facts: Facts) -> Layer:
     return Layer(lambda _, pair: pair[0] + pair[1] * scale, {})
 
 
-keras_layer("Add")(keras_operation("Add")(_combined(operator.add)))
-keras_layer("Subtract")(keras_operation("Subtract")(_combined(operator.sub)))
-keras_layer("Multiply")(keras_operation("Multiply")(_combined(operator.mul)))
-keras_operation("Divide")(_combined(operator.truediv))
-keras_layer("Maximum")(_combined(torch.maximum))
-keras_layer("Minimum")(_combined(torch.minimum))
+keras_layer("Add")(keras_operation("Add")(_combine_row(operator.add)))
+keras_layer("Subtract")(keras_operation("Subtract")(_combine_row(operator.sub)))
+keras_layer("Multiply")(keras_operation("Multiply")(_combine_row(operator.mul)))
+keras_operation("Divide")(_combine_row(operator.truediv))
+keras_layer("Maximum")(_combine_row(torch.maximum))
+keras_layer("Minimum")(_combine_row(torch.minimum))

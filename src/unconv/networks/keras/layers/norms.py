@@ -1,4 +1,4 @@
-"""Norms and scales: a factor and a number to add, learned, measured or set."""
+"""Norms and scales: a factor and an offset, learned, measured or set."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ def _layer_norm(layer: Any, facts: Facts) -> Layer | None:
     def run(w: Any, x: Tensor) -> Tensor:
         return F.layer_norm(x.movedim(1, -1), x.shape[1:2], w.gamma, w.beta, epsilon).movedim(-1, 1)
 
-    known = facts.over_channels(layer.axis) and not getattr(layer, "rms_scaling", False)
+    supported = facts.over_channels(layer.axis) and not getattr(layer, "rms_scaling", False)
     weights = {name: getattr(layer, name, None) for name in ("gamma", "beta")}
-    return Layer(run, weights) if known else None
+    return Layer(run, weights) if supported else None
 
 
 @keras_layer("GroupNormalization")
@@ -67,7 +67,7 @@ def _rescaling(layer: Any, _facts: Facts) -> Layer | None:
 
 
 def _rescaling_channels(layer: Any, facts: Facts) -> Layer | None:
-    """As `_rescaling`, with a number for each channel."""
+    """Rescale as `_rescaling`, with a factor and an offset for each channel."""
     scale, offset = (torch.as_tensor(value, dtype=torch.float32).flatten() for value in (layer.scale, layer.offset))
     if not facts.layout.last:
         return None

@@ -1,4 +1,4 @@
-"""Pools, over windows and over whole maps."""
+"""Pools, over windows and over entire maps."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def _max_pool(layer: Any, _facts: Facts) -> Layer:
 
 @keras_layer("AveragePooling1D", "AveragePooling2D", "AveragePooling3D")
 def _average_pool(layer: Any, _facts: Facts) -> Layer:
-    """A SAME average counts no padding, except where one side has more of it: there the edge is repeated, and counted.
+    """Average without counting SAME padding; if one side has more of it, the edge is repeated there and counted.
 
     Source:
         Keras 3.15, torch backend; its TensorFlow backend never counts padding.

@@ -1,4 +1,4 @@
-"""Layers that move samples and compute nothing."""
+"""Layers that only move samples."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from unconv.networks.keras.layout import Facts, Layer
 
 @keras_layer("Flatten")
 def _flatten(_layer: Any, _facts: Facts) -> Layer:
-    """Keras flattens with the channels last, wherever they are."""
+    """Flatten with the channels last, as Keras does in either layout."""
     return Layer(lambda _, x: x.movedim(1, -1).flatten(1) if x.ndim > 2 else x.reshape(len(x), -1), {})
 
 
@@ -48,7 +48,7 @@ def _cropping(layer: Any, _facts: Facts) -> Layer:
 
 
 def _pairs(setting: Any) -> list[tuple[int, int]]:
-    """(before, after) of each axis; Keras writes that of one axis as a bare pair."""
+    """Return (before, after) for each axis; for a single axis Keras has a bare pair."""
     pairs = list(setting)
     return [tuple(pairs)] if isinstance(pairs[0], int) else [tuple(pair) for pair in pairs]
 
@@ -66,5 +66,5 @@ def _up_sampling(layer: Any, _facts: Facts) -> Layer | None:
 @keras_layer("Dropout", "SpatialDropout1D", "SpatialDropout2D", "SpatialDropout3D", "GaussianDropout", "GaussianNoise")
 @keras_layer("Identity", "ActivityRegularization", "StochasticDepth")
 def _same(_layer: Any, _facts: Facts) -> Layer:
-    """What only training changes passes through."""
+    """Return the input: these layers change it only during training."""
     return Layer(lambda _, x: x, {})

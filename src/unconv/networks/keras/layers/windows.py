@@ -1,4 +1,4 @@
-"""Where the windows of Keras' convolutions and pools lie, and the padding that torch cannot express."""
+"""The windows of Keras' convolutions and pools, and padding that torch cannot express."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from unconv.axis import Axis
 
 
 def windows(layer: Any, sizes: Any, dilations: Any) -> list[Axis]:
-    """Read the windows of a convolution or pool along each axis."""
+    """Return the windows of a convolution or pool along each axis."""
     axes = []
     for size, stride, dilation in zip(sizes, layer.strides, dilations, strict=True):
         causal = (dilation * (size - 1), 0)
@@ -21,7 +21,7 @@ def windows(layer: Any, sizes: Any, dilations: Any) -> list[Axis]:
 
 
 def padded(x: Tensor, axes: list[Axis], mode: str = "constant", value: float | None = None) -> tuple[Tensor, list[int]]:
-    """Return (x, padding): padding by hand where torch's own, which is the same on both sides, cannot express it."""
+    """Return (x, padding): x is padded here if torch's own padding, equal on both sides, cannot express it."""
     pairs = [axis.pads(n) for axis, n in zip(axes, x.shape[2:], strict=True)]
     if all(before == after and 2 * before <= axis.kernel for (before, after), axis in zip(pairs, axes, strict=True)):
         return x, [before for before, _ in pairs]

@@ -1,4 +1,4 @@
-"""ONNX' operators, as functions of torch tensors: one row for each, by kind."""
+"""ONNX' operators as functions of torch tensors, one row each, by kind."""
 
 from unconv.networks.onnx.operators import (
     arithmetic,

@@ -1,4 +1,4 @@
-"""Two or more tensors, sample by sample: arithmetic, comparisons, and choices."""
+"""Arithmetic, comparisons and choices of two or more tensors, sample by sample."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from unconv.networks.onnx.operators.table import axis_of, numbers, operator
 
 
 def _aligned(x: Tensor, y: Tensor, axis: int | None) -> Tensor:
-    """y with the axes that opset 6 and older let it stand at."""
+    """Return y aligned with the axes of x from `axis` on, as up to opset 6, which did not broadcast as numpy does."""
     if axis is None or y.ndim == 0:
         return y
     return y.reshape([*y.shape, *[1] * (x.ndim - axis_of(axis, x.ndim) - y.ndim)])
 
 
-def _of_two(name: str, function: Callable[[Tensor, Tensor], Tensor]) -> None:
+def _register(name: str, function: Callable[[Tensor, Tensor], Tensor]) -> None:
     def run(x: Tensor, y: Tensor, *, axis: int | None = None, broadcast: int = 0) -> Tensor:
         return function(x, _aligned(x, y, axis))
 
@@ -44,50 +44,50 @@ _ROWS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "Xor": torch.logical_xor,
 }
 for _name, _function in _ROWS.items():
-    _of_two(_name, _function)
+    _register(_name, _function)
 
 
 @operator("Pow", scalars=("y",))
 def power(x: Tensor, y: Tensor | Sequence[float] | float, *, axis: int | None = None, broadcast: int = 0) -> Tensor:
-    """x to the power of y, in the type of x."""
+    """Return x to the power of y, in the type of x."""
     if not isinstance(y, Tensor):
         (y,) = numbers(y)
-        whole = not x.is_floating_point() and y == int(y) and y >= 0
-        return x.pow(int(y) if whole else y).to(x.dtype)
+        exact = not x.is_floating_point() and y == int(y) and y >= 0
+        return x.pow(int(y) if exact else y).to(x.dtype)
     return x.pow(_aligned(x, y, axis)).to(x.dtype)
 
 
 @operator("Mod")
 def modulo(x: Tensor, y: Tensor, *, fmod: int = 0) -> Tensor:
-    """The rest of a division: with the sign of y, or, if `fmod`, of x."""
+    """Return the remainder of a division, with the sign of y, or of x if `fmod`."""
     return torch.fmod(x, y) if fmod else torch.remainder(x, y)
 
 
 @operator("Max")
 def maximum(*inputs: Tensor) -> Tensor:
-    """The largest of all."""
+    """Return the largest of the inputs."""
     return reduce(torch.maximum, inputs)
 
 
 @operator("Min")
 def minimum(*inputs: Tensor) -> Tensor:
-    """The smallest of all."""
+    """Return the smallest of the inputs."""
     return reduce(torch.minimum, inputs)
 
 
 @operator("Sum")
 def total(*inputs: Tensor) -> Tensor:
-    """The sum of all."""
+    """Return the sum of the inputs."""
     return reduce(torch.add, inputs)
 
 
 @operator("Mean")
 def mean(*inputs: Tensor) -> Tensor:
-    """The mean of all."""
+    """Return the mean of the inputs."""
     return reduce(torch.add, inputs) / len(inputs)
 
 
 @operator("Where")
 def where(condition: Tensor, x: Tensor, y: Tensor) -> Tensor:
-    """x where the condition holds, y elsewhere."""
+    """Return x where the condition is true, y elsewhere."""
     return torch.where(condition.bool(), x, y)

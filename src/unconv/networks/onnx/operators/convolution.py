@@ -29,14 +29,14 @@ def conv(
     pads: Sequence[int] | None = None,
     strides: Sequence[int] | None = None,
 ) -> Tensor:
-    """A convolution; padding that is not the same on both sides is put on first."""
+    """Return a convolution; padding that differs between the two sides is added first."""
     over = windows(x, _kernel(weight, kernel_shape), strides, dilations, pads, auto_pad)
     x, padding = evenly_padded(x, over)
     return _CONVOLUTIONS[x.ndim - 2](x, weight, bias, over.stride, padding, over.dilation, group)
 
 
 def evenly_padded(x: Tensor, over: Windows, value: float = 0.0) -> tuple[Tensor, tuple[int, ...]]:
-    """x and the padding that torch is to add on both sides: all of it, or, where the sides differ, none."""
+    """Return x and the padding left for torch, which pads both sides equally: if they differ, x is padded here."""
     if over.symmetric:
         return x, tuple(before for before, _ in over.pads)
     return padded(x, over.pads, value), (0,) * len(over.pads)
@@ -57,10 +57,10 @@ def conv_transpose(
     pads: Sequence[int] | None = None,
     strides: Sequence[int] | None = None,
 ) -> Tensor:
-    """A transposed convolution: from its whole result, padding is cut off.
+    """Return a transposed convolution: its full result, with the padding cut off.
 
     Source:
-        ONNX, ConvTranspose of opset 22: total_padding and how it is shared between both sides.
+        ONNX, ConvTranspose of opset 22: total_padding, and how it is divided between the two sides.
     """
     axes = x.ndim - 2
     over = windows(x, _kernel(weight, kernel_shape), strides, dilations, pads, "NOTSET")
@@ -78,18 +78,19 @@ def conv_transpose(
     bounded([len(x), weight.shape[1] * group, *size])
     bounded([len(x), weight.shape[1] * group, *full])
     transposed = _TRANSPOSED[axes]
-    rest = [out - n + 2 * before for out, n, (before, _) in zip(size, full, pairs, strict=True)]
-    if all(before >= 0 for before, _ in pairs) and all(0 <= r < max(s, 1) for r, s in zip(rest, over.stride, strict=True)):
-        # What the end keeps more than the beginning is torch's output padding.
-        return transposed(x, weight, bias, over.stride, [before for before, _ in pairs], rest, group, over.dilation)
-    made = transposed(x, weight, None, over.stride, 0, 0, group, over.dilation)
+    surplus = [out - n + 2 * before for out, n, (before, _) in zip(size, full, pairs, strict=True)]
+    if all(before >= 0 for before, _ in pairs) and all(0 <= r < max(s, 1) for r, s in zip(surplus, over.stride, strict=True)):
+        # If the end keeps more than the beginning, by less than a stride, it is torch's output padding.
+        return transposed(x, weight, bias, over.stride, [before for before, _ in pairs], surplus, group, over.dilation)
+    # Otherwise compute the full result and cut it; the bias comes last, as the cut may also add zeros.
+    result = transposed(x, weight, None, over.stride, 0, 0, group, over.dilation)
     ends = [(-before, out - n + before) for out, n, (before, _) in zip(size, full, pairs, strict=True)]
-    made = padded(made, ends)
-    return made if bias is None else made + bias.view(-1, *[1] * axes)
+    result = padded(result, ends)
+    return result if bias is None else result + bias.view(-1, *[1] * axes)
 
 
-def _kernel(weight: Tensor, said: Sequence[int] | None) -> list[int]:
+def _kernel(weight: Tensor, kernel_shape: Sequence[int] | None) -> list[int]:
     kernel = list(weight.shape[2:])
-    if said is not None and list(said) != kernel:
-        raise ShapeError(f"its kernel_shape is {tuple(said)}, but its weight is {tuple(weight.shape)}")
+    if kernel_shape is not None and list(kernel_shape) != kernel:
+        raise ShapeError(f"its kernel_shape is {tuple(kernel_shape)}, but its weight is {tuple(weight.shape)}")
     return kernel

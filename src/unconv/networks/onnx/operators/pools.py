@@ -1,4 +1,4 @@
-"""Pools: the largest, the mean or a power mean of each window, or of a whole map; and putting maxima back."""
+"""Pools: the maximum, mean or p-norm of each window or of an entire map; and max unpooling."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor
 from unconv.errors import ShapeError, UnconvError
 from unconv.networks.onnx.operators.padding import padded
 from unconv.networks.onnx.operators.table import Setting, bounded, integers, operator
-from unconv.networks.onnx.operators.windows import Windows, counted, windows
+from unconv.networks.onnx.operators.windows import Windows, window_count, windows
 
 _MAX = {1: F.max_pool1d, 2: F.max_pool2d, 3: F.max_pool3d}
 _MEAN = {1: F.avg_pool1d, 2: F.avg_pool2d, 3: F.avg_pool3d}
@@ -33,19 +33,21 @@ def max_pool(
     storage_order: int = 0,
     strides: Sequence[int] | None = None,
 ) -> Tensor | tuple[Tensor, Tensor]:
-    """The largest sample of each window; and, if asked for, where in the whole tensor it stood."""
+    """Return the largest sample of each window, and its index in the entire tensor if the node names that output."""
     over = windows(x, kernel_shape, strides, dilations, pads, auto_pad)
     if not x.is_floating_point():
-        made = max_pool(
+        pooled_floats = max_pool(
             x.float(), auto_pad=auto_pad, ceil_mode=ceil_mode, dilations=dilations, kernel_shape=kernel_shape,
             outputs=outputs, pads=pads, storage_order=storage_order, strides=strides,
         )  # fmt: skip
-        return made.to(x.dtype) if isinstance(made, Tensor) else (made[0].to(x.dtype), made[1])
+        if isinstance(pooled_floats, Tensor):
+            return pooled_floats.to(x.dtype)
+        return pooled_floats[0].to(x.dtype), pooled_floats[1]
     size, ceil = x.shape[2:], bool(ceil_mode) and not auto_pad.startswith("SAME")
     padding: tuple[int, ...] = tuple(before for before, _ in over.pads)
     if not over.symmetric or any(2 * pad > k for pad, k in zip(padding, over.kernel, strict=True)):
-        # torch pads both sides alike, by half a window at most. So pad first, with a value that is never the largest.
-        x, padding = padded(x, _fitting(x, over, ceil), float("-inf")), (0,) * len(padding)
+        # torch pads both sides equally, by at most half a window. Otherwise pad first, with a value that is never the largest.
+        x, padding = padded(x, _fitting_pads(x, over, ceil), float("-inf")), (0,) * len(padding)
         ceil = False
     settings = (over.kernel, over.stride, padding, over.dilation, ceil)
     pool = _MAX[x.ndim - 2]
@@ -53,26 +55,29 @@ def max_pool(
         pooled: Tensor = pool(x, *settings)
         return pooled
     pooled, indices = pool(x, *settings, return_indices=True)
-    moved = [0] * len(size) if any(padding) else [before for before, _ in over.pads]
-    return pooled, _in_tensor(indices, x.shape[2:], size, moved, storage_order)
+    # torch counts within the map that it was passed, which may be padded by now; ONNX within the original tensor.
+    offsets = [0] * len(size) if any(padding) else [before for before, _ in over.pads]
+    return pooled, _onnx_indices(indices, x.shape[2:], size, offsets, storage_order)
 
 
-def _fitting(x: Tensor, over: Windows, ceil: bool) -> list[tuple[int, int]]:
-    """The padding with which the last windows just fit."""
+def _fitting_pads(x: Tensor, over: Windows, ceil: bool) -> list[tuple[int, int]]:
+    """Return the padding with which the last windows just fit."""
     rows = zip(x.shape[2:], over.extent, over.stride, over.pads, strict=True)
-    return [(pads[0], counted(n, e, s, pads, ceil)[1]) for n, e, s, pads in rows]
+    return [(pads[0], window_count(n, e, s, pads, ceil)[1]) for n, e, s, pads in rows]
 
 
-def _in_tensor(indices: Tensor, within: Sequence[int], size: Sequence[int], moved: Sequence[int], order: int) -> Tensor:
-    """Indices into a padded map as ONNX counts: through batch and channels, along rows or columns first."""
-    spots: list[Tensor] = []
+def _onnx_indices(
+    indices: Tensor, padded_size: Sequence[int], size: Sequence[int], offsets: Sequence[int], order: int
+) -> Tensor:
+    """Return indices into a padded map as ONNX counts them: through batch and channels, along rows or columns first."""
+    coordinates: list[Tensor] = []
     rest = indices
-    for n, before in zip(reversed(within), reversed(moved), strict=True):
-        spots.insert(0, rest % n - before)
+    for n, before in zip(reversed(padded_size), reversed(offsets), strict=True):
+        coordinates.insert(0, rest % n - before)
         rest = rest // n
     index, pitch = torch.zeros_like(indices), 1
     for axis in range(len(size)) if order else reversed(range(len(size))):
-        index, pitch = index + spots[axis] * pitch, pitch * size[axis]
+        index, pitch = index + coordinates[axis] * pitch, pitch * size[axis]
     planes = torch.arange(prod(indices.shape[:2]), device=indices.device)
     return index + planes.view(*indices.shape[:2], *[1] * len(size)) * pitch
 
@@ -89,20 +94,21 @@ def average_pool(
     pads: Sequence[int] | None = None,
     strides: Sequence[int] | None = None,
 ) -> Tensor:
-    """The mean of each window: of its samples on the map, or, if padding is counted, on the padded map."""
+    """Return the mean of each window, over its samples on the map or, with `count_include_pad`, on the padded map."""
     over = windows(x, kernel_shape, strides, dilations, pads, auto_pad)
     ceil = bool(ceil_mode) and not auto_pad.startswith("SAME")
     halves = all(2 * before <= k for (before, _), k in zip(over.pads, over.kernel, strict=True))
     if over.symmetric and halves and max(over.dilation) == 1:
         padding = tuple(before for before, _ in over.pads)
-        made: Tensor = _MEAN[x.ndim - 2](x, over.kernel, over.stride, padding, ceil, bool(count_include_pad))
-        return made
+        means: Tensor = _MEAN[x.ndim - 2](x, over.kernel, over.stride, padding, ceil, bool(count_include_pad))
+        return means
+    # torch has no dilation here, and pads both sides equally: divide sums by counts instead.
     counts = _counts(x, over, ceil, bool(count_include_pad))
-    return _sums(padded(x, _fitting(x, over, ceil)), over) / counts
+    return _sums(padded(x, _fitting_pads(x, over, ceil)), over) / counts
 
 
 def _sums(x: Tensor, over: Windows) -> Tensor:
-    """The sum of each window of a padded map."""
+    """Return the sum of each window of a padded map."""
     axes = x.ndim - 2
     if max(over.dilation) == 1:
         means: Tensor = _MEAN[axes](x, over.kernel, over.stride)
@@ -112,10 +118,11 @@ def _sums(x: Tensor, over: Windows) -> Tensor:
 
 
 def _counts(x: Tensor, over: Windows, ceil: bool, padding: bool) -> Tensor:
-    """How many samples each window holds: on the map, or on the map and its padding."""
+    """Return the number of samples of each window on the map, or on the map and its padding."""
+    # Counts along the axes are independent, so that those of a window are their outer product.
     counts = torch.ones((), dtype=torch.float64, device="cpu")
     for n, k, s, d, e, pads in zip(x.shape[2:], over.kernel, over.stride, over.dilation, over.extent, over.pads, strict=True):
-        windows_along, _ = counted(n, e, s, pads, ceil)
+        windows_along, _ = window_count(n, e, s, pads, ceil)
         low, high = (-pads[0], n + pads[1]) if padding else (0, n)
         starts = torch.arange(bounded([windows_along, k], 2**24)[0], device="cpu") * s - pads[0]
         taps = starts[:, None] + torch.arange(k, device="cpu") * d
@@ -135,35 +142,35 @@ def lp_pool(
     pads: Sequence[int] | None = None,
     strides: Sequence[int] | None = None,
 ) -> Tensor:
-    """The p-norm of each window."""
+    """Return the p-norm of each window."""
     over = windows(x, kernel_shape, strides, dilations, pads, auto_pad)
     ceil = bool(ceil_mode) and not auto_pad.startswith("SAME")
-    return _sums(padded(x.abs().pow(p), _fitting(x, over, ceil)), over).pow(1 / p)
+    return _sums(padded(x.abs().pow(p), _fitting_pads(x, over, ceil)), over).pow(1 / p)
 
 
 @operator("GlobalAveragePool")
 def global_average_pool(x: Tensor) -> Tensor:
-    """The mean of each map."""
+    """Return the mean of each map."""
     pools = {3: F.adaptive_avg_pool1d, 4: F.adaptive_avg_pool2d, 5: F.adaptive_avg_pool3d}
-    pooled: Tensor = pools[x.ndim](x, 1) if x.ndim in pools else x.mean(_samples(x), keepdim=True)
+    pooled: Tensor = pools[x.ndim](x, 1) if x.ndim in pools else x.mean(_sample_axes(x), keepdim=True)
     return pooled
 
 
 @operator("GlobalMaxPool")
 def global_max_pool(x: Tensor) -> Tensor:
-    """The largest sample of each map."""
+    """Return the largest sample of each map."""
     pools = {4: F.adaptive_max_pool2d, 5: F.adaptive_max_pool3d}
-    pooled: Tensor = pools[x.ndim](x, 1) if x.ndim in pools else x.amax(_samples(x), keepdim=True)
+    pooled: Tensor = pools[x.ndim](x, 1) if x.ndim in pools else x.amax(_sample_axes(x), keepdim=True)
     return pooled
 
 
 @operator("GlobalLpPool")
 def global_lp_pool(x: Tensor, *, p: float = 2) -> Tensor:
-    """The p-norm of each map."""
-    return x.abs().pow(p).sum(_samples(x), keepdim=True).pow(1 / p)
+    """Return the p-norm of each map."""
+    return x.abs().pow(p).sum(_sample_axes(x), keepdim=True).pow(1 / p)
 
 
-def _samples(x: Tensor) -> list[int]:
+def _sample_axes(x: Tensor) -> list[int]:
     if x.ndim < 3:
         raise ShapeError(f"its input is {tuple(x.shape)}, but (N, C, samples..) was needed")
     return list(range(2, x.ndim))
@@ -179,7 +186,7 @@ def max_unpool(
     pads: Sequence[int] | None = None,
     strides: Sequence[int] | None = None,
 ) -> Tensor:
-    """Each sample where its index, which counts through the whole output, points at; zeros elsewhere."""
+    """Return each sample at its index in the entire output; zeros elsewhere."""
     over = windows(x, kernel_shape, strides, None, pads, "NOTSET")
     rows = zip(x.shape[2:], over.stride, over.kernel, over.pads, strict=True)
     size = [(n - 1) * s + k - sum(pair) for n, s, k, pair in rows]
@@ -187,7 +194,8 @@ def max_unpool(
         size = integers(output_shape)[-len(size) :]
     bounded([*x.shape[:2], *size])
     if prod(size) == 0 or x.numel() == 0:
-        raise UnconvError(f"it would put {tuple(x.shape)} into {tuple(size)}, but there must be samples")
-    fits = [*x.shape[:2], *size]
-    unpooled: Tensor = _UNPOOL[len(size)](x, indices % prod(size), over.kernel, over.stride, [0] * len(size), fits)
+        raise UnconvError(f"it would unpool {tuple(x.shape)} to {tuple(size)}, but neither may be empty")
+    # ONNX counts through batch and channels, torch within a map: the remainder is the index within the map.
+    full_shape = [*x.shape[:2], *size]
+    unpooled: Tensor = _UNPOOL[len(size)](x, indices % prod(size), over.kernel, over.stride, [0] * len(size), full_shape)
     return unpooled

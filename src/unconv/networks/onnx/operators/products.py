@@ -1,4 +1,4 @@
-"""Products of matrices."""
+"""Matrix products."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ def gemm(
     transB: int = 0,
     broadcast: int = 0,
 ) -> Tensor:
-    """alpha a @ weight + beta bias: a linear layer."""
+    """Return alpha a @ weight + beta bias: a linear layer."""
     a = a.mT if transA else a
     if alpha == beta == 1 and (bias is None or bias.shape == (weight.shape[0 if transB else 1],)):
         return F.linear(a, weight if transB else weight.mT, bias)
-    made = a @ (weight.mT if transB else weight)
-    made = made if alpha == 1 else made * alpha
-    return made if bias is None else made + (bias if beta == 1 else bias * beta)
+    product = a @ (weight.mT if transB else weight)
+    product = product if alpha == 1 else product * alpha
+    return product if bias is None else product + (bias if beta == 1 else bias * beta)
 
 
 @operator("MatMul")
 def matmul(x: Tensor, weight: Tensor) -> Tensor:
-    """x @ weight, as numpy's."""
+    """Return x @ weight, as in numpy."""
     if weight.ndim == 2 and x.ndim > 2:
-        return F.linear(x, weight.mT)  # which is recorded whole: a linear layer at each position
+        return F.linear(x, weight.mT)  # recorded as one operation: a linear layer at each position
     return torch.matmul(x, weight)
 
 
 @operator("Einsum")
 def einsum(*inputs: Tensor, equation: str) -> Tensor:
-    """A sum of products, as Einstein wrote it."""
+    """Return a sum of products in Einstein's notation."""
     return torch.einsum(equation, *inputs)

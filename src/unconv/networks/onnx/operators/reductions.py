@@ -1,4 +1,4 @@
-"""Sums, means and maxima along axes; where the largest stand; softmax; running sums."""
+"""Sums, means and maxima along axes; positions of the largest; softmax; running sums."""
 
 from __future__ import annotations
 
@@ -8,21 +8,22 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from unconv.errors import ShapeError
+from unconv.errors import ShapeError, counted
 from unconv.networks.onnx.operators.table import Setting, axis_of, integers, known, operator
 
 
-def _extreme(x: Tensor, axes: list[int], keep: bool, function: Callable[..., Tensor], none: float) -> Tensor:
+def _extreme(x: Tensor, axes: list[int], keep: bool, function: Callable[..., Tensor], empty: float) -> Tensor:
     if all(x.shape[axis] for axis in axes):
         return function(x, axes, keep)
     shape = [1 if axis in axes else n for axis, n in enumerate(x.shape)]
-    none = none if x.is_floating_point() else (none > 0) if x.dtype == torch.bool else _end_of(x.dtype, none > 0)
-    made = torch.full(shape, none, dtype=x.dtype, device=x.device)
-    return made if keep else made.squeeze(axes)
+    empty = empty if x.is_floating_point() else (empty > 0) if x.dtype == torch.bool else _limit(x.dtype, empty > 0)
+    # An empty maximum is the smallest number of its type, an empty minimum the largest; torch refuses both.
+    result = torch.full(shape, empty, dtype=x.dtype, device=x.device)
+    return result if keep else result.squeeze(axes)
 
 
-def _end_of(kind: torch.dtype, upper: bool) -> int:
-    return torch.iinfo(kind).max if upper else torch.iinfo(kind).min
+def _limit(dtype: torch.dtype, upper: bool) -> int:
+    return torch.iinfo(dtype).max if upper else torch.iinfo(dtype).min
 
 
 def _product(x: Tensor, axes: list[int], keep: bool) -> Tensor:
@@ -36,11 +37,11 @@ def _reduction(name: str, function: Callable[[Tensor, list[int], bool], Tensor])
         along = [] if axes is None else [axis_of(axis, x.ndim) for axis in integers(axes)]
         if not along and noop_with_empty_axes:
             return alone(x)
-        made = function(x, along or list(range(x.ndim)), bool(keepdims)) if x.ndim else alone(x)
-        return made.to(x.dtype)
+        result = function(x, along or list(range(x.ndim)), bool(keepdims)) if x.ndim else alone(x)
+        return result.to(x.dtype)
 
     def alone(x: Tensor) -> Tensor:
-        """What the reduction makes of samples that each stand by themselves."""
+        """Return the reduction of each sample by itself."""
         return function(x[..., None], [-1], False)
 
     operator(name, settings=("axes",))(run)
@@ -77,11 +78,12 @@ _index_of("ArgMin", torch.argmin)
 
 @operator("TopK", settings=("k",))
 def top_k(x: Tensor, k: Setting, *, axis: int = -1, largest: int = 1, sorted: int = 1, outputs: int = 2) -> tuple[Tensor, ...]:
-    """The k largest along an axis, and where they stand; of equal ones the first."""
+    """Return the k largest along an axis, and their positions; equal samples keep their order."""
+    # By a stable sort: `torch.topk` does not say which of equal samples it returns.
     axis, (count,) = axis_of(axis, x.ndim), integers(k)
     values, indices = torch.sort(x, stable=True, dim=axis, descending=bool(largest))
     if not 0 <= count <= x.shape[axis]:
-        raise ShapeError(f"it takes the {count} largest of {x.shape[axis]}")
+        raise ShapeError(f"its k is {count}, but its axis has {counted(x.shape[axis], 'sample')}")
     return (values.narrow(axis, 0, count), indices.narrow(axis, 0, count))[:outputs]
 
 
@@ -92,24 +94,24 @@ def _along_axis(name: str, function: Callable[[Tensor, int], Tensor]) -> None:
         first = axis_of(1 if axis is None else axis, x.ndim) if axis != x.ndim else x.ndim
         if first == x.ndim - 1:
             return function(x, first)
-        # Up to opset 12 all axes from `axis` on were one.
+        # Up to opset 12, all axes from `axis` on were flattened into one.
         return function(x.reshape([*x.shape[:first], -1]), first).reshape(x.shape)
 
     operator(name)(run)
 
 
-def _one_at_largest(x: Tensor, axis: int) -> Tensor:
+def _hardmax(x: Tensor, axis: int) -> Tensor:
     return torch.zeros_like(x).scatter(axis, x.argmax(axis, True), 1)
 
 
 _along_axis("Softmax", torch.softmax)
 _along_axis("LogSoftmax", F.log_softmax)
-_along_axis("Hardmax", _one_at_largest)
+_along_axis("Hardmax", _hardmax)
 
 
 @operator("CumSum", settings=("axis",))
 def running_sum(x: Tensor, axis: Setting, *, exclusive: int = 0, reverse: int = 0) -> Tensor:
-    """The sum of the samples up to each along an axis, itself among them unless `exclusive`."""
+    """Return running sums along an axis, each including its own sample unless `exclusive`."""
     (along,) = (axis_of(number, x.ndim) for number in integers(axis))
     if reverse:
         x = x.flip(along)
@@ -122,5 +124,5 @@ def running_sum(x: Tensor, axis: Setting, *, exclusive: int = 0, reverse: int = 
 
 @operator("NonZero")
 def nonzero(x: Tensor) -> Tensor:
-    """Where the samples stand that are not zero: a row for each axis."""
+    """Return the positions of the samples that are not zero: a row for each axis."""
     return known(x).nonzero().mT

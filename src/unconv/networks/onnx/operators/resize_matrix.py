@@ -1,4 +1,4 @@
-"""Resizing along one axis, as ONNX defines it: where each new sample lies, and what it is made of.
+"""Resizing along one axis, as ONNX defines it: the position of each new sample, and its weights.
 
 Source:
     ONNX, Resize of opset 19.
@@ -13,7 +13,7 @@ from math import ceil, floor
 import torch
 from torch import Tensor
 
-from unconv.networks.onnx.operators.table import bounded, chosen
+from unconv.networks.onnx.operators.table import bounded, choose
 
 _LONGEST = 2**20  # samples along an axis that is resized
 
@@ -26,8 +26,8 @@ class Stretch:
         coordinates: coordinate_transformation_mode.
         rounding: nearest_mode.
         cubic: cubic_coeff_a.
-        exclude: samples beyond the ends count nothing; they are the end's otherwise.
-        extrapolation: what stands outside a crop.
+        exclude: whether samples beyond the ends have no weight; otherwise the end sample is repeated there.
+        extrapolation: the value outside a crop.
     """
 
     mode: str
@@ -40,10 +40,10 @@ class Stretch:
 
 
 def positions(n: int, out: int, scale: float, crop: tuple[float, float], how: Stretch) -> Tensor:
-    """Where each of `out` new samples lies among the n old ones."""
+    """Return the position of each of `out` new samples among the n old ones."""
     bounded([out], _LONGEST)
     y = torch.arange(out, dtype=torch.float64, device="cpu")
-    width = scale * n  # before it was rounded to `out`
+    width = scale * n  # the new length before it was rounded to `out`
     start, end = crop
 
     def crop_and_resize() -> Tensor:
@@ -60,24 +60,25 @@ def positions(n: int, out: int, scale: float, crop: tuple[float, float], how: St
         "tf_half_pixel_for_nn": lambda: (y + 0.5) / scale,
         "tf_crop_and_resize": crop_and_resize,
     }
-    made: Tensor = chosen("coordinate_transformation_mode", how.coordinates, rows)()
-    return made
+    result: Tensor = choose("coordinate_transformation_mode", how.coordinates, rows)()
+    return result
 
 
 def nearest_samples(at: Tensor, n: int, how: Stretch) -> list[int]:
-    """Which old sample each new one is."""
+    """Return the old sample that each new one copies."""
     rows: dict[str, Callable[[], Tensor]] = {
         "round_prefer_floor": lambda: (at - 0.5).ceil(),
         "round_prefer_ceil": lambda: (at + 0.5).floor(),
         "floor": at.floor,
         "ceil": at.ceil,
     }
-    rounded: Tensor = chosen("nearest_mode", how.rounding, rows)()
+    rounded: Tensor = choose("nearest_mode", how.rounding, rows)()
     return [int(sample) for sample in rounded.clamp(0, n - 1).tolist()]
 
 
 def weights(at: Tensor, n: int, scale: float, how: Stretch) -> Tensor:
-    """(out, n): what each old sample gives to each new one."""
+    """Return a matrix (out, n): the weight of each old sample in each new one."""
+    # With antialias, a smaller grid widens the kernel by the same factor.
     shrunk = min(scale, 1.0) if how.antialias else 1.0
     reach = {"linear": 1, "cubic": 2}[how.mode] / shrunk
     bounded([len(at) + 1, n + 2 * ceil(reach) + 2], 2**26)
@@ -92,8 +93,9 @@ def weights(at: Tensor, n: int, scale: float, how: Stretch) -> Tensor:
         shares = shares.where((sources >= 0) & (sources < n), torch.zeros_like(shares))
         total = shares.sum(1, keepdim=True)
         shares = shares / torch.where(total == 0, torch.ones_like(total), total)
-    made = torch.zeros(len(at), n, dtype=torch.float64, device="cpu")
-    return made.scatter_add_(1, sources.clamp(0, n - 1), shares)
+    # Samples beyond the ends are the end sample: several weights may add up in one entry.
+    matrix = torch.zeros(len(at), n, dtype=torch.float64, device="cpu")
+    return matrix.scatter_add_(1, sources.clamp(0, n - 1), shares)
 
 
 def _linear(distance: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""The table of ONNX' operators, each a function of torch tensors, and what the functions need to read their settings."""
+"""The table of ONNX' operators, each a function of torch tensors, and helpers to read their settings."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from torch import Tensor
 from unconv.errors import ShapeError, UnconvError
 
 LARGEST = 2**28
-"""Samples of the largest tensor that a file may ask for: 1 GiB in float32."""
+"""The most samples of a tensor that a file may ask for: 1 GiB in float32."""
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 Setting = Sequence[int] | int | Tensor
-"""Whole numbers: of an attribute, a constant, or computed in the graph."""
+"""Integers: an attribute, a constant, or computed in the graph."""
 
 
 class Unknown(Exception):
-    """The answer depends on the picture's values, and so far there is only its shape."""
+    """The result depends on the picture's values, but only its shape is known so far."""
 
 
 @dataclass(frozen=True)
@@ -32,17 +32,17 @@ class Operator:
     """One row.
 
     Args:
-        function: takes the node's inputs by position, its attributes by keyword; and, if it has arguments called so,
-            `opset`, `outputs`, how many results the node names, and `constant`, whether no input comes from the image.
-            It returns a tensor, or a tuple of them.
+        function: takes the node's inputs by position and its attributes by keyword. If it has arguments of these names,
+            it also gets `opset`; `outputs`, the number of results that the node names; and `constant`, whether no input
+            comes from the image. It returns a tensor or a tuple of tensors.
         inputs: the names of its positional arguments.
-        variadic: whether any number of inputs follows.
+        variadic: whether any number of inputs may follow.
         attributes: the names of the attributes that it takes.
         asks: which of `opset`, `outputs` and `constant` it takes.
-        settings: inputs that are numbers to it, not signals: a constant is passed as a number or a list.
-        scalars: inputs that are passed as a number if they are a constant of no axes, or of one sample.
+        settings: inputs that are numbers, not signals; a constant one is passed as a number or a list.
+        scalars: inputs that are passed as a number if they are a constant without axes or with one sample.
         statistics: inputs that were measured, not learned.
-        types: attributes that name a type of numbers; the function gets an empty tensor of that type.
+        types: attributes that name a number type; the function gets an empty tensor of that type.
     """
 
     function: Callable[..., Any]
@@ -56,7 +56,7 @@ class Operator:
     types: frozenset[str]
 
     def name_of_input(self, position: int) -> str:
-        """The name of the argument that the node's input at `position` is."""
+        """Return the argument's name for the node's input at `position`."""
         if position < len(self.inputs):
             return self.inputs[position]
         return f"inputs_{position - len(self.inputs)}"
@@ -67,7 +67,7 @@ _ASKED = {"opset", "outputs", "constant"}
 _ROWS: dict[str, Operator] = {}
 
 OPERATORS: Mapping[str, Operator] = MappingProxyType(_ROWS)
-"""Every operator that can be run, by ONNX' name for it."""
+"""All operators that can be run, by their ONNX names."""
 
 
 def operator(
@@ -77,9 +77,10 @@ def operator(
     statistics: Collection[str] = (),
     types: Collection[str] = (),
 ) -> Callable[[_F], _F]:
-    """Make a function the row of the operators called `names`; all that is known of them is said here."""
+    """Register a function as the row of the operators `names`; its signature says the rest."""
 
     def register(function: _F) -> _F:
+        # Positional parameters are inputs and keyword-only ones attributes, so that a row needs no second list of either.
         parameters = inspect.signature(function).parameters.values()
         inputs = tuple(p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD)
         options = {p.name for p in parameters if p.kind is p.KEYWORD_ONLY}
@@ -98,29 +99,29 @@ def operator(
 
 
 def integers(setting: Setting) -> list[int]:
-    """A setting as whole numbers.
+    """Return a setting as integers.
 
     Raises:
-        Unknown: the picture's values make it.
+        Unknown: it depends on the picture's values.
     """
     if isinstance(setting, Tensor):
-        found: list[int] = known(setting).reshape(-1).tolist()
-        return [int(number) for number in found]
+        values: list[int] = known(setting).reshape(-1).tolist()
+        return [int(number) for number in values]
     return [int(setting)] if isinstance(setting, int | float) else [int(number) for number in setting]
 
 
 def numbers(setting: Sequence[float] | float | Tensor) -> list[float]:
-    """A setting as numbers; as `integers`."""
+    """Return a setting as numbers; otherwise as `integers`."""
     if isinstance(setting, Tensor):
         return [float(number) for number in known(setting).reshape(-1).tolist()]
     return [float(setting)] if isinstance(setting, int | float) else [float(number) for number in setting]
 
 
 def known(tensor: Tensor) -> Tensor:
-    """The tensor, whose values are about to be read.
+    """Return the tensor if its values can be read.
 
     Raises:
-        Unknown: it has none, only a shape.
+        Unknown: it has no values, only a shape.
     """
     if tensor.is_meta:
         raise Unknown
@@ -128,7 +129,7 @@ def known(tensor: Tensor) -> Tensor:
 
 
 def bounded(shape: Iterable[int], most: int = LARGEST) -> list[int]:
-    """The shape of a tensor about to be made, in whole numbers.
+    """Return the shape of a tensor about to be created, as a list, if it is not too large.
 
     Raises:
         ShapeError: it has a negative length, or more than `most` samples.
@@ -140,32 +141,32 @@ def bounded(shape: Iterable[int], most: int = LARGEST) -> list[int]:
 
 
 def axis_of(axis: int, rank: int) -> int:
-    """The axis counted from the first.
+    """Return an axis counted from the first; a negative one counts from the last.
 
     Raises:
-        ShapeError: there is none.
+        ShapeError: there is no such axis.
     """
     if not -rank <= axis < max(rank, 1):
-        raise ShapeError(f"it works along axis {axis}, but its input has {rank} axes")
+        raise ShapeError(f"its axis is {axis}, but its input has {rank} {'axis' if rank == 1 else 'axes'}")
     return axis % max(rank, 1)
 
 
-def chosen(what: str, value: str, choices: Mapping[str, Any]) -> Any:
-    """What stands for `value` in the table of `choices`.
+def choose(what: str, value: str, choices: Mapping[str, Any]) -> Any:
+    """Return the entry of `value` in the table `choices`.
 
     Raises:
-        UnconvError: nothing does.
+        UnconvError: there is none.
     """
     if value not in choices:
         raise UnconvError(f"its {what} is {value!r}, but {', '.join(choices)} was expected")
     return choices[value]
 
 
-def at_place(tensor: Tensor, x: Tensor) -> Tensor:
-    """A tensor made on the processor, where `x` is."""
+def on_device_of(tensor: Tensor, x: Tensor) -> Tensor:
+    """Return a tensor that was created on the CPU, on the device of `x`."""
     return tensor if tensor.device == x.device else tensor.to(x.device)
 
 
-def whole_numbers(values: Iterable[int], x: Tensor) -> Tensor:
-    """Whole numbers as a tensor that can index `x`."""
+def index_tensor(values: Iterable[int], x: Tensor) -> Tensor:
+    """Return integers as a tensor that can index `x`."""
     return torch.tensor(list(values), dtype=torch.int64, device="cpu").to(x.device)

@@ -1,4 +1,4 @@
-"""How the windows of a convolution or a pool lie: settings left out, padding that the lengths decide."""
+"""The windows of a convolution or a pool: default settings, and padding that depends on the lengths."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from torch import Tensor
 
 from unconv.axis import Axis
 from unconv.errors import ShapeError
-from unconv.networks.onnx.operators.table import bounded, chosen
+from unconv.networks.onnx.operators.table import bounded, choose
 
 
 @dataclass(frozen=True)
 class Windows:
-    """The settings along each axis.
+    """The settings of windows along each axis.
 
     Args:
         pads: samples before and after, along each axis.
@@ -27,12 +27,12 @@ class Windows:
 
     @property
     def extent(self) -> tuple[int, ...]:
-        """Samples from a window's first to its last, along each axis."""
+        """The samples that a window spans along each axis, gaps of dilation included."""
         return tuple(d * (k - 1) + 1 for k, d in zip(self.kernel, self.dilation, strict=True))
 
     @property
     def symmetric(self) -> bool:
-        """Whether there is as much padding before as after, and none is negative."""
+        """Whether padding is the same before and after along each axis, and none is negative."""
         return all(before == after >= 0 for before, after in self.pads)
 
 
@@ -44,33 +44,36 @@ def windows(
     pads: Sequence[int] | None,
     auto_pad: str,
 ) -> Windows:
-    """The windows over `x`, (N, C, samples..).
+    """Return the windows over `x`, (N, C, samples..).
 
     Raises:
-        ShapeError: the settings are for another number of axes, or no window can be of them.
+        ShapeError: the settings have another number of axes than `x`, or are out of range.
     """
     axes = x.ndim - 2
     stride, dilation = (list(setting or [1] * axes) for setting in (strides, dilations))
-    given = list(pads or [0] * 2 * axes)
-    if not 1 <= axes <= 3 or {len(kernel), len(stride), len(dilation), len(given) / 2} != {axes}:
-        raise ShapeError(f"its input is {tuple(x.shape)}, but its windows have {len(kernel)} axes, of 1 to 3")
+    edges = list(pads or [0] * 2 * axes)
+    if not 1 <= axes <= 3 or {len(kernel), len(stride), len(dilation), len(edges) / 2} != {axes}:
+        raise ShapeError(
+            f"its input is {tuple(x.shape)}, but its windows have {len(kernel)} axes; both must agree, with 1 to 3"
+        )
     if min(*kernel, *stride, *dilation) < 1:
         raise ShapeError(f"its kernel {tuple(kernel)}, strides and dilations must each be at least 1")
-    turned = chosen("auto_pad", auto_pad, {"NOTSET": None, "": None, "VALID": 0, "SAME_UPPER": 1, "SAME_LOWER": -1})
-    pairs = [(0, 0)] * axes if turned is not None else list(zip(given[:axes], given[axes:], strict=True))
-    if turned:
+    same = choose("auto_pad", auto_pad, {"NOTSET": None, "": None, "VALID": 0, "SAME_UPPER": 1, "SAME_LOWER": -1})
+    pairs = [(0, 0)] * axes if same is not None else list(zip(edges[:axes], edges[axes:], strict=True))
+    if same:
+        # SAME pads evenly; an odd sample goes after for UPPER, which is what `Axis` does, and before for LOWER.
         rows = zip(kernel, stride, dilation, x.shape[2:], strict=True)
-        evened = [Axis(k, s, None, d).pads(n) for k, s, d, n in rows]
-        pairs = [(before, after) if turned > 0 else (after, before) for before, after in evened]
+        even_pads = [Axis(k, s, None, d).pads(n) for k, s, d, n in rows]
+        pairs = [(before, after) if same > 0 else (after, before) for before, after in even_pads]
     bounded(max(n + sum(pair), 0) for n, pair in zip(x.shape, [(0, 0), (0, 0), *pairs], strict=True))
     return Windows(tuple(kernel), tuple(stride), tuple(dilation), tuple(pairs))
 
 
-def counted(n: int, extent: int, stride: int, pads: tuple[int, int], ceil: bool) -> tuple[int, int]:
-    """How many windows there are along one axis, and the padding after with which they just fit.
+def window_count(n: int, extent: int, stride: int, pads: tuple[int, int], ceil: bool) -> tuple[int, int]:
+    """Return the number of windows along one axis, and the padding after it with which they just fit.
 
     Source:
-        ONNX, AveragePool of opset 22: a last window may hang over the end, unless it begins in the padding there.
+        ONNX, AveragePool of opset 22: with `ceil`, a last window may reach beyond the end unless it begins in the padding.
     """
     room = n + sum(pads) - extent
     count = (-(-room // stride) if ceil else room // stride) + 1
