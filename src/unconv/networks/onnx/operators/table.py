@@ -162,11 +162,6 @@ def choose(what: str, value: str, choices: Mapping[str, Any]) -> Any:
     return choices[value]
 
 
-def on_device_of(tensor: Tensor, x: Tensor) -> Tensor:
-    """Return a tensor that was created on the CPU, on the device of `x`."""
-    return tensor if tensor.device == x.device else tensor.to(x.device)
-
-
 def index_tensor(values: Iterable[int], x: Tensor) -> Tensor:
     """Return integers as a tensor that can index `x`."""
     return torch.tensor(list(values), dtype=torch.int64, device="cpu").to(x.device)
