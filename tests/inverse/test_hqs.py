@@ -166,7 +166,7 @@ def test_a_start_is_where_it_starts():
 
 def test_odd_requests_are_refused():
     operator, y = problem("circular")
-    with pytest.raises(ShapeError, match=r"the denoiser made \(6, 6\) of \(7, 6\); it must keep the shape"):
+    with pytest.raises(ShapeError, match=r"the denoiser made \(6, 6\) of \(7, 6\), but the same shape was needed"):
         last(hqs(operator, y, lambda x, _: x[1:], noise=0.1))
     for noise in (0.0, -1.0, float("nan")):
         with pytest.raises(ShapeError, match=r"noise is .* but a positive standard deviation was needed"):

@@ -224,9 +224,9 @@ def test_what_does_not_fit_is_refused():
         last(richardson_lucy(operator, y.to(torch.complex128)))
     with pytest.raises(ShapeError, match=r"the mask is \(2,\), but \(24, 21\)"):
         last(richardson_lucy(operator, y, mask=torch.ones(2)))
-    with pytest.raises(ShapeError, match="stop 'soon'"):
+    with pytest.raises(ShapeError, match="stop is 'soon'"):
         last(richardson_lucy(operator, y, stop="soon"))
-    with pytest.raises(ShapeError, match="noise -1"):
+    with pytest.raises(ShapeError, match="noise is -1"):
         last(richardson_lucy(operator, y, stop="discrepancy", noise=-1.0))
     with pytest.raises(ShapeError, match="the adjoint of ones is at most"):
         last(richardson_lucy(Convolution(-kernel(3, 3), SHAPE), y))

@@ -174,7 +174,7 @@ def test_wiener_estimates_the_noise_where_it_is_not_told_and_a_mask_hides_sample
 @pytest.mark.parametrize(
     ("run", "message"),
     [
-        (lambda a, y: wiener(a, y, strength="whittle"), "reads the spectrum of all samples.*Use 'upre'"),
+        (lambda a, y: wiener(a, y, strength="whittle"), "needs the spectrum of all samples.*Use 'upre'"),
         (lambda a, y: wiener(a, y, strength="most"), "strength is 'most', but 'whittle', 'upre' or a number"),
         (lambda a, y: wiener(a, y, strength=0.1, nsr=0.1), "strength came with nsr or signal"),
         (lambda a, y: wiener(a, y, noise=0.0), "UPRE needs noise as one positive standard deviation"),
