@@ -13,7 +13,7 @@ from torch.testing import assert_close
 from unconv.errors import DtypeError, NonFinite, ShapeError
 from unconv.inverse import Convolution, blind, estimate_and_judge, estimate_kernel, inner, last, richardson_lucy_blind
 from unconv.inverse.operators.by_kernel import ByKernel
-from unconv.inverse.solvers.blind.judged import _judged, _lost
+from unconv.inverse.solvers.blind.judged import _confidence, _jpeg_error
 from unconv.inverse.solvers.blind.picture import hard_threshold, noise_level, soft_threshold, wrap_around
 
 
@@ -202,20 +202,22 @@ def test_noise_alone_is_not_trusted():
 
 def test_the_less_noise_there_is_the_more_alike_estimates_must_be():
     kernel = torch.nn.functional.pad(torch.full((5, 5), 1 / 25), (1, 1, 1, 1))
-    confidence = [_judged(kernel, likeness, clear, 0.0, 10**4)[0] for likeness, clear in ((0.8, 5), (0.8, 50), (0.99, 50))]
+    confidence = [_confidence(kernel, likeness, clear, 0.0, 10**4)[0] for likeness, clear in ((0.8, 5), (0.8, 50), (0.99, 50))]
     assert confidence[0] > 0.75 > confidence[1] and confidence[2] > 0.75
-    assert _judged(kernel, 0.6, 1, 0.0, 10**4)[0] < 0.75  # noise alone
-    assert _judged(kernel, 1.0, 5, 0.5, 10**4)[0] < 0.75 < _judged(kernel, 1.0, 5, 0.1, 10**4)[0]
-    confidence, against = _judged(kernel, 0.8, 50, 0.0, 10**4)
-    assert "their likeness is 0.80; 0.94 was needed" in against[0] and len(against) == 1
+    assert _confidence(kernel, 0.6, 1, 0.0, 10**4)[0] < 0.75  # noise alone
+    assert _confidence(kernel, 1.0, 5, 0.5, 10**4)[0] < 0.75 < _confidence(kernel, 1.0, 5, 0.1, 10**4)[0]
+    confidence, against = _confidence(kernel, 0.8, 50, 0.0, 10**4)
+    assert "their likeness is 0.80, but 0.94 was needed" in against[0] and len(against) == 1
 
 
 def test_what_jpeg_lost_is_seen_in_samples():
     file = io.BytesIO()
     Image.fromarray((255 * drawn().clamp(0, 1)).byte().numpy()).save(file, "JPEG", quality=70)
     compressed = torch.from_numpy(np.asarray(Image.open(file)).astype(np.float32))
-    assert _lost(compressed) > 1 and _lost(compressed.expand(3, -1, -1)) > 1
-    assert _lost(compressed / 255) == _lost((255 * drawn()).round()) == _lost(compressed.expand(2, -1, -1)) == 0
+    assert _jpeg_error(compressed) > 1 and _jpeg_error(compressed.expand(3, -1, -1)) > 1
+    assert (
+        _jpeg_error(compressed / 255) == _jpeg_error((255 * drawn()).round()) == _jpeg_error(compressed.expand(2, -1, -1)) == 0
+    )
 
 
 def test_missing_samples_are_filled_and_infinite_ones_refused():
