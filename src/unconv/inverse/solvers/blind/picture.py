@@ -47,8 +47,7 @@ def wrap_around(picture: Tensor, size: Sequence[int]) -> Tensor:
     """Return (..., H, W) extended below and to the right, so that its end runs smoothly into its beginning.
 
     The margin blends the mirrored end into the mirrored beginning. It is at least twice as long as the kernel, if the picture
-    is long enough. Without it, the periodic FFT would have
-    an edge at the border that is not in the picture.
+    is long enough. Without it, the periodic FFT would have an edge at the border that is not in the picture.
     """
     for axis, k in zip((-2, -1), size, strict=True):
         n = picture.shape[axis]
