@@ -116,13 +116,13 @@ def test_refusals_of_levinson():
 
 
 def test_refusals_of_reflections_and_minimum_phase():
-    with pytest.raises(ShapeError, match="magnitude 1 came"):
+    with pytest.raises(ShapeError, match="magnitude 1 came, but another"):
         reflection_of(torch.tensor([1.0, 0.0, 1.0]))
     with pytest.raises(ShapeError, match="begins with zero"):
         reflection_of(torch.tensor([0.0, 1.0]))
     with pytest.raises(ShapeError, match="got one number"):
         from_reflection(torch.tensor(0.5))
-    with pytest.raises(ShapeError, match="either wavelet or autocorrelation"):
+    with pytest.raises(ShapeError, match="neither came, but either wavelet or autocorrelation"):
         minimum_phase_of()
     with pytest.raises(ShapeError, match="power spectrum is zero or falls below zero"):
         minimum_phase_of(autocorrelation=torch.tensor([1.0, 2.0]))
