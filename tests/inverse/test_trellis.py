@@ -11,7 +11,7 @@ from oracles import trellis as oracle
 from unconv.errors import DtypeError, NonFinite, ShapeError
 from unconv.inverse.solvers.forward_backward import bcjr, posterior_costs
 from unconv.inverse.solvers.trellis import most_likely, viterbi
-from unconv.inverse.solvers.trellis_blocks import make_trellis, make_walk
+from unconv.inverse.solvers.trellis_blocks import lay_out, make_trellis
 
 BPSK = np.array([-1.0, 1.0])
 PROAKIS_B, PROAKIS_C = np.array([[0.407, 0.815, 0.407]]), np.array([[0.227, 0.46, 0.688, 0.46, 0.227]])
@@ -65,7 +65,7 @@ def test_viterbi_in_blocks_is_viterbi_one_symbol_after_another(taps, points, noi
 
 def walked(y, taps, points, block, overlap, most=None, monkeypatch=None):
     trellis = make_trellis("here", torch.tensor(taps)[None], torch.tensor(points), torch.float64, 4096)
-    walk = make_walk("here", torch.tensor(y)[None] if y.ndim == 2 else torch.tensor(y), trellis, "unknown", "unknown")
+    walk = lay_out("here", torch.tensor(y)[None] if y.ndim == 2 else torch.tensor(y), trellis, "unknown", "unknown")
     if most is not None:
         monkeypatch.setattr("unconv.inverse.solvers.trellis_blocks._CACHE", 0)
         monkeypatch.setattr("unconv.inverse.solvers.trellis_blocks._ROOM", most * block * trellis.states)
@@ -214,7 +214,7 @@ def test_posteriors_in_blocks_are_those_of_one_walk_forwards_and_one_back(noise)
 def test_no_block_and_no_overlap_changes_the_posteriors(block, overlap, most, monkeypatch):
     y = torch.tensor(np.stack([draw(PROAKIS_C, BPSK, 301, 0.6, seed)[1] for seed in range(3)]))
     trellis = make_trellis("here", torch.tensor(PROAKIS_C)[None], torch.tensor(BPSK), torch.float64, 4096, 0.72)
-    walk = make_walk("here", y, trellis, "unknown", "silence")
+    walk = lay_out("here", y, trellis, "unknown", "silence")
     whole = posterior_costs(trellis, walk, 301, 0)
     if most is not None:
         monkeypatch.setattr("unconv.inverse.solvers.trellis_blocks._CACHE", 0)
@@ -257,10 +257,10 @@ def test_noise_of_each_sub_channel_weighs_it():
 @pytest.mark.parametrize(
     "given, options, words",
     [
-        ((0.0,), {}, "noise is 0.0, but its standard deviation"),
+        ((0.0,), {}, "noise is 0.0, but a standard deviation above zero"),
         (([1.0, 1, 1],), {}, r"noise is \[1.0, 1, 1\], but"),
         ((1.0,), {"prior": np.zeros((5, 2))}, r"prior is \(5, 2\), but log probabilities \(2,\), \(20, 2\) or \(20, 2\)"),
-        ((1.0,), {"prior": [np.nan, 0]}, "prior is .* below infinity"),
+        ((1.0,), {"prior": [np.nan, 0]}, "prior is .* without NaN or plus infinity"),
         ((1.0,), {"prior": [[0.0], [1, 2]]}, "prior is a ragged list"),
     ],
 )
@@ -289,7 +289,7 @@ REFUSED = {
     "other sub-channels": ((Y, np.ones((2, 3)), BPSK), {}, ShapeError, r"observed is \(1, 20\) and taps \(2, 3\)"),
     "one axis": ((Y[0], PROAKIS_B, BPSK), {}, ShapeError, r"observed is \(20,\), but \(..., P, N\)"),
     "another word": ((Y, PROAKIS_B, BPSK), {"before": "zeros"}, ShapeError, "before is 'zeros', but 'unknown', 'silence'"),
-    "few known symbols": ((Y, PROAKIS_B, BPSK), {"before": [1]}, ShapeError, "before has 1 symbols, but taps reach 2 back"),
+    "few known symbols": ((Y, PROAKIS_B, BPSK), {"before": [1]}, ShapeError, "before has 1 symbol, but taps reach 2 back"),
     "an index outside": ((Y, PROAKIS_B, BPSK), {"after": [2]}, ShapeError, "after is .*, but indices 0 to 1"),
     "words for indices": ((Y, PROAKIS_B, BPSK), {"before": ["a", "b"]}, DtypeError, "before is .*, but numbers"),
     "None": ((Y, PROAKIS_B, BPSK), {"before": None}, DtypeError, "before is None"),

@@ -51,6 +51,7 @@ def least_dispersion(windows: Tensor, taps: Tensor, radius: float, kind: Dispers
         gradient = torch.einsum("skl,sk->sl", windows.conj(), _error(y, radius, kind)) / windows.shape[1]
         steepest = torch.einsum("slm,sm->sl", preconditioner, gradient)
         norm = _inner(gradient, steepest)
+        # Polak & Ribière, not below zero: then a direction that has lost its use is dropped for the steepest.
         beta = ((norm - _inner(last_gradient, steepest)) / last_norm.clamp(min=1e-300)).clamp(min=0)
         direction = steepest + beta[:, None] * direction
         # A direction along which the dispersion does not fall is replaced by the steepest: a restart.
