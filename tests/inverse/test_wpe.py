@@ -183,7 +183,7 @@ def test_refusals_of_wpe():
         wpe(y[0])
     with pytest.raises(ShapeError, match=r"spectra are \(3, 2, 0\)"):
         wpe(y[..., :0])
-    with pytest.raises(NonFinite, match="wpe: spectra are NaN"):
+    with pytest.raises(NonFinite, match="wpe: spectra are NaN or infinite"):
         wpe(y * torch.nan)
     for name, value in (("taps", 0), ("delay", 0), ("iterations", -1), ("context", -1)):
         with pytest.raises(ShapeError, match=f"wpe: {name} is {value}, but {0 if name in ('iterations', 'context') else 1}"):
