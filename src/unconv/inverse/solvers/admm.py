@@ -72,10 +72,11 @@ def admm_tv(
         raise ShapeError(
             f"admm_tv: noise is {noise} and strength {strength}, but exactly one of them was needed. Leave one out."
         )
-    circular, chosen = split(operator)
+    circular, selection = split(operator)
     if start is not None:
         fits("admm_tv: start", start, operator.shape_in)
-    state = _State(circular, chosen, observed, noise, strength, start)
+    # Penalties change rarely and only after the start; convergence is not accepted in the first steps, which may be short.
+    state = _State(circular, selection, observed, noise, strength, start)
     for step in range(1, steps + 1):
         change = state.advance()
         if step % _PERIOD == 0:
@@ -95,7 +96,7 @@ class _State:
     def __init__(
         self,
         circular: Convolution,
-        chosen: Selection,
+        selection: Selection,
         y: Tensor,
         noise: float | None,
         strength: float | None,
@@ -104,7 +105,7 @@ class _State:
         self.axes = circular.axes
         self.lengths = circular.shape_in[-self.axes :]
         self.dims = tuple(range(-self.axes, 0))
-        self.seen, self.weights = chosen.adjoint(y), chosen.weights(y)
+        self.seen, self.weights = selection.adjoint(y), selection.weights(y)
         self.response = circular.spectrum(y)
         self.adjoint, self.power = circular.conjugate(y), circular.power(y)
         self._smooth = laplacian(self.lengths, y)
@@ -117,7 +118,7 @@ class _State:
         self.rho_u = torch.full_like(self.strength, 0.1)
         self._least_length = 0.0 if noise is None else observed_slope(self.seen, self.weights, noise, self.axes)
         self.set_strength(self.d)
-        self.rho_d = self.rho_u * 0.1
+        self.rho_d = self.rho_u * 0.1  # only first values: `balance` finds those of the picture's scale
         self.set_factors()
 
     def set_strength(self, slopes: Tensor) -> None:
@@ -140,9 +141,9 @@ class _State:
     def advance(self) -> Tensor:
         """Make one ADMM step, and return the estimate's relative change for each picture."""
         before = self.x
-        # Almeida & Figueiredo (2013): the mask goes with u and the blur with x, since only their product is not diagonal to
-        # anything. x solves (rho_u C*C + rho_d D*D) x = rho_u C*(u - eta_u) + rho_d D*(d - eta_d),
-        # which is diagonal to the FFT.
+        # Almeida & Figueiredo (2013): u carries the mask, which is diagonal in the samples, and x the blur, which is diagonal
+        # in the Fourier domain. Their product is diagonal in neither, and would need inner conjugate gradients.
+        # x solves (rho_u C*C + rho_d D*D) x = rho_u C*(u - eta_u) + rho_d D*(d - eta_d).
         spectrum = rfftn(self.u - self.eta_u, self.lengths, self.dims).mul_(self._weighted_adjoint)
         spectrum += rfftn(gradient_adjoint((self.d - self.eta_d).mul_(self.rho_d), self.axes), self.lengths, self.dims)
         spectrum.mul_(self._inverse)
@@ -164,7 +165,7 @@ class _State:
         return sizes(self.x - before, self.axes) / sizes(self.x, self.axes).clamp(min=torch.finfo(length.dtype).tiny)
 
     def balance(self, settled: bool) -> None:
-        """Change each penalty so that its relative primal and dual residuals become equal (Wohlberg 2017, sec. IV)."""
+        """Change each penalty so that its relative primal and dual residuals become equal (Wohlberg 2017)."""
         self.set_strength(self.slopes)
         if not settled:
             return

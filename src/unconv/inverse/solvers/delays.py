@@ -69,7 +69,8 @@ def refine_delays(
     table = Correlations(observed.reshape(-1, n), pulse, len(pulse) // 2 if centre is None else centre)
     rows = torch.arange(len(table.energy), device=observed.device)
     real = torch.isfinite(delays.reshape(-1, count))
-    fit = fitted(table, rows, torch.where(real, delays.reshape(-1, count).to(table.energy), 0), real)
+    fit = fit_delays(table, rows, torch.where(real, delays.reshape(-1, count).to(table.energy), 0), real)
+    # Each pulse takes two degrees of freedom from the residual: a delay and an amplitude.
     degrees_of_freedom = (n - 2 * real.sum(1)).clamp(min=1)
     variance = (
         fit.residual / degrees_of_freedom
@@ -184,7 +185,7 @@ def _amplitudes(table: Correlations, rows: Tensor, delays: Tensor, real: Tensor)
     return a, residual.clamp(min=0)
 
 
-def fitted(table: Correlations, rows: Tensor, delays: Tensor, real: Tensor, steps: int = _STEPS) -> Fitted:
+def fit_delays(table: Correlations, rows: Tensor, delays: Tensor, real: Tensor, steps: int = _STEPS) -> Fitted:
     """Return the fit at the delays (B, K) of least residual, by Levenberg-Marquardt; `rows`: the trace of each."""
     count = delays.shape[1]
     if not count or not len(rows):

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from unconv.inverse.solvers.delays import Correlations, Fitted, fitted
+from unconv.inverse.solvers.delays import Correlations, Fitted, fit_delays
 
 _TRIAL, _FINAL = 8, 60  # steps of a fit for comparison, and of the final one
 _PRICE = 3.0  # times log n, for a pulse: its amplitude, its delay, and that the delay was searched for
@@ -59,7 +59,7 @@ def counted(table: Correlations, most: int, misfit: float = 0.0, start: Tensor |
         columns = min(most, start.shape[1])
         real[:, :columns] = torch.isfinite(start[:, :columns])
         delays[:, :columns] = torch.where(real[:, :columns], start[:, :columns].to(delays), 0)
-    best = fitted(table, rows, delays, real)
+    best = fit_delays(table, rows, delays, real)
     score = _criterion(table, best, misfit)
     criteria = torch.full((count, most + 1), torch.inf, dtype=score.dtype, device=score.device)
     criteria.scatter_(1, best.real.sum(1, keepdim=True), score[:, None])
@@ -68,7 +68,7 @@ def counted(table: Correlations, most: int, misfit: float = 0.0, start: Tensor |
     for _ in range(4 * most + 4):
         best = _compact(best)
         trials, owner = _trials(table, _widened(best, min(most, best.real.shape[1] + 1)), active)
-        trials_fit = fitted(table, active[owner], *trials, _TRIAL)
+        trials_fit = fit_delays(table, active[owner], *trials, _TRIAL)
         trial_scores = _criterion(table, trials_fit, misfit)
         criteria.view(-1).scatter_reduce_(0, active[owner] * (most + 1) + trials_fit.real.sum(1), trial_scores, "amin")
         # The best trial of each trace: the one with the least criterion.
@@ -80,14 +80,14 @@ def counted(table: Correlations, most: int, misfit: float = 0.0, start: Tensor |
         active, winner = active[better], winner[better]
         if not len(active):
             break
-        fit = fitted(table, active, trials_fit.delays[winner], trials_fit.real[winner])
+        fit = fit_delays(table, active, trials_fit.delays[winner], trials_fit.real[winner])
         best = _widened(best, fit.delays.shape[1])
         for target, new in ((best.delays, fit.delays), (best.amplitudes, fit.amplitudes), (best.real, fit.real)):
             target[active] = new
         best.residual[active] = fit.residual
         score[active] = torch.minimum(_criterion(table, fit, misfit), lowest[better])
     best = _compact(best)
-    return Counted(_without_twins(table, fitted(table, rows, best.delays, best.real, _FINAL)), criteria)
+    return Counted(_without_twins(table, fit_delays(table, rows, best.delays, best.real, _FINAL)), criteria)
 
 
 def _without_twins(table: Correlations, fit: Fitted) -> Fitted:
@@ -97,7 +97,7 @@ def _without_twins(table: Correlations, fit: Fitted) -> Fitted:
         twins = (near & fit.real[:, :, None] & fit.real[:, None, :]).triu(1).any(1)
         if not bool(twins.any()):
             break
-        fit = fitted(table, fit.rows, fit.delays, fit.real & ~twins, _FINAL)
+        fit = fit_delays(table, fit.rows, fit.delays, fit.real & ~twins, _FINAL)
     return fit
 
 

@@ -51,8 +51,8 @@ def fista(
     rate = 1 / lipschitz(operator, observed) if step is None else step
     if not 0 < rate < torch.inf:
         raise ShapeError(
-            f"fista: the step is {rate}, but a finite number above zero was needed. Choose one; if you chose none, the "
-            "operator is zero."
+            f"fista: the step is {rate}, but a finite number above zero was needed. Choose one; the default needs an "
+            "operator that is not zero."
         )
     adjoint = operator.adjoint(observed)
     if start is not None:
@@ -71,6 +71,7 @@ def fista(
             t = torch.where(dots(generalised_gradient, move, axes) > 0, 1, t)
         next_t = (1 + (1 + 4 * t.square()).sqrt()) / 2
         limit = tolerance * sizes(new, axes)
+        # Both must be small: with momentum, the estimate may hardly move in a step although the gradient is still large.
         done = done | ((sizes(move, axes) <= limit) & (sizes(generalised_gradient, axes) <= limit))
         z, x, t = torch.addcmul(new, spread((t - 1) / next_t, axes), move), new, next_t
         yield Iterate(operator, observed, x, count, bool(done.all()))

@@ -224,6 +224,8 @@ class _Group:
         _backwards(self.weights, self.ahead, costs, size)
         if final is not None:
             costs[:, self.blocks - 1 :: self.blocks] = final
+        # The warm-up over the next block's first steps guesses the costs of what follows; `ends` records the guess, so that
+        # blocks whose guess was wrong can be processed again.
         ends = costs.clone()
         posteriors = costs.new_empty(self.blocking.length, len(self.trellis.points), costs.shape[1])
         _backwards(self.weights, self.samples, costs, size, self.after, posteriors)

@@ -62,6 +62,7 @@ def matching_pursuit(
     y = observed.detach().reshape(-1, *operator.shape_out)
     correlation = operator.adjoint(y).detach()
     searches = _searches(correlation, _neighbour_products(Gram(operator, y)), y.square().sum(-1), rules)
+    # Mallat & Zhang (1993): by the inner products of atoms, the correlations are updated without computing a residual.
     for number in range(1, spikes + 1):
         for search in searches:
             search.add(1)

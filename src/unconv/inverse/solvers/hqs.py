@@ -66,8 +66,8 @@ def hqs(
         raise ShapeError(
             f"hqs: noise is {noise}, but a positive standard deviation was needed. Pass a small one, such as 1e-4."
         )
-    circular, chosen = split(operator)
-    fit = Fit(circular, chosen, observed)
+    circular, selection = split(operator)
+    fit = Fit(circular, selection, observed)
     if start is not None:
         fits("hqs: start", start, operator.shape_in)
     x, effort = fit.filled() if start is None else start, _effort(noise / max(float(observed.std()), noise))

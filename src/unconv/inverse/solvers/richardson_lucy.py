@@ -145,15 +145,15 @@ class Problem:
         """Return problem and estimate on the FFT's grid, where that saves copies; zeros around them stay zeros."""
         if self.grid is None or self.gain is None or self.unseen is None:
             return self, x
-        circular, chosen, crop = self.grid
+        circular, selection, crop = self.grid
         background = self.background
         if isinstance(background, Tensor):
-            background = chosen.adjoint(background.expand(self.counts.shape))
+            background = selection.adjoint(background.expand(self.counts.shape))
         embedded = replace(
             self,
             operator=circular,
-            counts=chosen.adjoint(self.counts),
-            brightness=chosen.adjoint(self.brightness),
+            counts=selection.adjoint(self.counts),
+            brightness=selection.adjoint(self.brightness),
             gain=crop.adjoint(self.gain),
             unseen=crop.adjoint(self.unseen),
             background=background,
@@ -274,8 +274,8 @@ def _sensitivity(masked: Operator, grid: tuple[Convolution, Selection, Crop] | N
     """Return A*(m), by way of the grid if there is one, so that the kernel's FFT is computed once."""
     if grid is None:
         return masked.adjoint(ones)
-    circular, chosen, crop = grid
-    return crop.forward(circular.adjoint(chosen.adjoint(ones)))
+    circular, selection, crop = grid
+    return crop.forward(circular.adjoint(selection.adjoint(ones)))
 
 
 def _check(

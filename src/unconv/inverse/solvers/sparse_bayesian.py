@@ -66,6 +66,7 @@ def sparse_bayesian(
     shape = observed.shape[: observed.ndim - axes]
     for step in range(1, steps + 1):
         done = search.step(tolerance, careful=step <= _CAREFUL)
+        # Of the runs from several starts, the one with the largest evidence is the estimate at every step.
         best = search.evidence.argmax(0)
         selected = [each[best, torch.arange(len(y), device=y.device)] for each in (search.mean, search.deviation)]
         mean, deviation = (each[:, : search.n].reshape(*shape, -1) for each in selected)

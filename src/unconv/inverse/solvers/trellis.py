@@ -92,6 +92,7 @@ def viterbi(
     shape = y.shape[:-2]
     dtype = torch.float64 if y.dtype in (torch.float64, torch.complex128) else torch.float32
     numbers, indices, costs, states = [], [], [], 0
+    # Signals whose channels have the same zero taps share the states of a trellis, and are processed together.
     for which, rows, channels in by_channel(y, h):
         trellis = make_trellis("viterbi", channels, alphabet, dtype, most_states)
         observation = lay_out("viterbi", rows, trellis, known_of_signals(before, which), known_of_signals(after, which))

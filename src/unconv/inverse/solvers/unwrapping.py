@@ -85,6 +85,7 @@ def _by_halving(rows: Tensor, centred: Tensor, row: Tensor, begin: Tensor, step:
             raise _zero_at(float(middle[0]))
         x, dx = _direct_sum(rows, centred, row, middle)
         _refuse_zeros(rows, x[:, None], middle[:, None], row)
+        # Both halves of every step go on as steps of their own; `owner` says to which of the first steps they belong.
         begin = torch.cat([begin, middle])
         value, slope = (
             torch.stack([torch.cat([value[0], x]), torch.cat([x, value[1]])]),

@@ -9,7 +9,7 @@ from math import hypot
 import torch
 from torch import Tensor
 
-from unconv.errors import NonFinite
+from unconv.errors import NonFinite, counted
 from unconv.inverse.compression import compression
 from unconv.inverse.noise import estimate_noise
 from unconv.inverse.psf.evidence import Spectrum, misfit, spectrum_of
@@ -131,7 +131,8 @@ def _confidence(
     reasons = [
         (
             _TRUSTED * edges / kernel.numel(),
-            f"blind: {edges} samples on edges are few for a kernel of {size}. Pass a larger picture or a smaller size.",
+            f"blind: {counted(edges, 'sample')} on edges came for a kernel of {size}, but {kernel.numel():,} or more were needed. "
+            "Pass a larger picture or a smaller size.",
         ),
         (
             0.0 if point else 1.0,
@@ -152,6 +153,7 @@ def _confidence(
             f"{_UNEXPLAINED} is usual).",
         ),
     ]
+    # Any criterion alone can make the kernel untrusted, so the least one counts.
     confidence = max(0.0, min(1.0, *(allowed for allowed, _ in reasons)))
     return confidence, [words for allowed, words in reasons if allowed < _TRUSTED]
 
