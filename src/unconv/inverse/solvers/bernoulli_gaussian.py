@@ -237,7 +237,7 @@ def _best(s: Tensor, q: Tensor, on: Tensor, odds: Tensor, power: Tensor, real: T
     single = _gain(q, diagonal, change, odds).masked_fill(~real, -torch.inf)
     best, first = single.max(1)
     # Double replacements: remove a spike and change another candidate with it. If that is a neighbour, the spike moves, which
-    # two single changes cannot do: the first of them would lower the probability.
+    # two single changes often cannot do, since the first of them would lower the probability.
     most = max(1, int(on.sum(1).max()))
     spikes = on.to(torch.uint8).topk(most, dim=1).indices
     share = 1 / (change + diagonal)

@@ -135,7 +135,7 @@ def _searches(correlation: Tensor, products: Tensor, energy: Tensor, rules: _Rul
     change lie far apart in memory. A single trace takes 13 times as long, since torch's calls cost more than its sums.
 
     Args:
-        around: (1 or B, 1 or n, 2 k - 1), inner products of a copy with its neighbours.
+        products: (1 or B, 1 or n, 2 k - 1), inner products of a copy with its neighbours.
     """
     if correlation.device.type != "cpu":
         return [_Many(*_limits(correlation, products, energy, rules))]

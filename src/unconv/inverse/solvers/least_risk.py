@@ -41,7 +41,8 @@ def richardson_lucy_of_least_risk(
         noise: its standard deviation; by default that of counts, the square root of A x + b.
 
     Yields:
-        The estimate after each step, and last that of least risk, which has converged; without a minimum, not converged.
+        The estimate after each step, then once more that of least risk, converged. None is converged if the steps end before
+        the risk has passed a minimum.
 
     Source:
         Mallows, "Some comments on C_p" (1973); Ramani, Blu & Unser, "Monte-Carlo SURE" (2008) for the trace; Bardsley &

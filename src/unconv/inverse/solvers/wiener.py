@@ -46,8 +46,8 @@ def wiener(
     the filter is the minimum of the same sum.
 
     A power spectrum is E|X|^2 / n, where X is the unnormalised FFT along the convolved axes and n the number of its
-    samples: white noise has its variance at every frequency. A spectrum is given on the grid of `torch.fft.fftn` or,
-    where kernel and observed are real, on that of `rfftn`; leading axes, if any, are those of `observed`.
+    samples: white noise has its variance at every frequency. A spectrum is given on the grid of `torch.fft.fftn`; where
+    kernel and observed are real, that of `rfftn` will do as well. Leading axes, if any, are those of `observed`.
 
     Args:
         noise: N, as a number (the standard deviation of white noise) or as a power spectrum. By default

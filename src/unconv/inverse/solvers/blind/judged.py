@@ -131,8 +131,8 @@ def _confidence(
     reasons = [
         (
             _TRUSTED * edges / kernel.numel(),
-            f"blind: {counted(edges, 'sample')} on edges came for a kernel of {size}, but {kernel.numel():,} or more were needed. "
-            "Pass a larger picture or a smaller size.",
+            f"blind: {counted(edges, 'sample')} on edges came for a kernel of {size}, but {kernel.numel():,} or more were "
+            "needed. Pass a larger picture or a smaller size.",
         ),
         (
             0.0 if point else 1.0,
