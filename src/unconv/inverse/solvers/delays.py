@@ -110,16 +110,16 @@ class Correlations:
 
     def trace(self, rows: Tensor, delays: Tensor) -> tuple[Tensor, Tensor]:
         """Return the product of traces with pulses at delays (B, K), and its derivative."""
-        c, slope, second = (_neighbours(each, rows, delays) for each in self._with_trace)
-        return _hermite(c, slope, delays), _hermite(slope, second, delays)
+        c, slope, curvature = (_neighbours(each, rows, delays) for each in self._with_trace)
+        return _hermite(c, slope, delays), _hermite(slope, curvature, delays)
 
     def pulses(self, lags: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return the product of two pulses that are `lags` apart, and its first and second derivative."""
-        # The table is periodic: beyond the pulse's length the true product is zero, and the table holds wrapped values.
+        # Beyond the pulse's length the product is zero; the band-limited table is zero there at integer lags only.
         row = torch.zeros(len(lags), dtype=torch.long, device=lags.device)
         flat = lags.flatten(1)
-        r, slope, second, jerk = (_neighbours(each, row, flat) for each in self._with_itself)
-        values = _hermite(r, slope, flat), _hermite(slope, second, flat), _hermite(second, jerk, flat)
+        r, slope, curvature, jerk = (_neighbours(each, row, flat) for each in self._with_itself)
+        values = _hermite(r, slope, flat), _hermite(slope, curvature, flat), _hermite(curvature, jerk, flat)
         near = flat.abs() < self.k
         first, second, third = (torch.where(near, each, 0).view_as(lags) for each in values)
         return first, second, third
