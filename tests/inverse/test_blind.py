@@ -182,8 +182,10 @@ def shaken(kernel: torch.Tensor, height: int = 140, width: int = 150, noise: flo
 @pytest.mark.slow
 def test_a_kernel_that_is_found_is_trusted_and_one_cut_off_is_not():
     y = shaken(motion())
-    whole, cut = estimate_and_judge(y, 15), estimate_and_judge(y, 5)
-    assert likeness(whole.kernel, motion()) > 0.85 and whole.trusted and whole.confidence >= 0.75 and whole.notes == ()
+    complete, cut = estimate_and_judge(y, 15), estimate_and_judge(y, 5)
+    assert (
+        likeness(complete.kernel, motion()) > 0.85 and complete.trusted and complete.confidence >= 0.75 and complete.notes == ()
+    )
     assert not cut.trusted and cut.confidence < 0.75
     assert any("reaches its border. If it looks cut off there" in note for note in cut.notes)
     assert any(note.startswith("blind: do not trust this kernel") for note in cut.notes)
