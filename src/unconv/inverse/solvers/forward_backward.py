@@ -183,6 +183,7 @@ class _Group:
         costs = rows.new_zeros(trellis.states, columns)
         self.after = rows.new_empty(blocking.length, trellis.states, columns)
         pad, size = blocking.pad if first == 0 else 0, len(trellis.points)
+        # A warm-up from equal costs guesses the costs at the start of each block; `_mend` checks the guess.
         _forwards(self.weights, samples[: blocking.overlap], costs, size)
         self.starts = costs.clone()
         _forwards(self.weights, self.samples[:pad], costs, size, self.after)

@@ -264,7 +264,7 @@ def _geometric_mean(strengths: Tensor) -> float:
 
 def _check(strength: float | str, noise: float | None, penalty: str, differences: str | None, steps: int) -> None:
     if steps < 1:
-        raise ShapeError(f"tikhonov: steps is {steps}, but at least 1 was needed.")
+        raise ShapeError(f"tikhonov: steps is {steps}, but at least 1 was needed. Pass a positive integer.")
     if penalty not in PENALTIES:
         raise ShapeError(
             f"tikhonov: penalty is {penalty!r}, but one of {', '.join(PENALTIES)} was needed. "

@@ -226,6 +226,7 @@ class _Group:
         kind = torch.uint8 if len(trellis.points) <= 256 else torch.int16
         self.decisions = torch.empty(blocking.length, trellis.states, columns, dtype=kind, device=rows.device)
         pad = blocking.pad if first == 0 else 0
+        # A warm-up from equal costs guesses the costs at the start of each block; `_mend` checks the guess.
         advance(self.weights, samples[: blocking.overlap], self.costs, len(trellis.points))
         self.starts = self.costs.clone()
         self.samples = samples[blocking.overlap :]
