@@ -305,7 +305,7 @@ def test_what_does_not_fit_is_refused_at_the_door(solver):
     with pytest.raises(ShapeError, match=r"the tensor is \(7, 6\), but \(..., 6, 7\) was needed"):
         last(solver(operator, y.T))
     y[0, 0] = torch.nan
-    with pytest.raises(NonFinite, match=r"1 of 42 observed samples are NaN or infinite.*Mask"):
+    with pytest.raises(NonFinite, match=r"1 of 42 observed samples is NaN or infinite.*Mask"):
         last(solver(operator, y))
 
 

@@ -122,7 +122,7 @@ def nlms(
     Args:
         step: between 0 and 2; 1 learns fastest, and a smaller one ends closer to the least error.
 
-    Other arguments and refusals are those of `lms`.
+    Other arguments and errors are those of `lms`.
 
     Source:
         Nagumo & Noda, "A learning method for system identification" (1967); Haykin, ch. 6.
@@ -193,7 +193,7 @@ def _rls_gain(weight: Array, silent: Array, size: int, dtype: Any, forgetting: f
     Args:
         weight: (signals, 1), the regularisation. silent: (signals, 1), the power of an input below which RLS does not forget.
     """
-    # Haykin (2002), table 9.1: the matrix inversion lemma turns each new input into an update of rank one, O(L^2) instead of
+    # Haykin (2002), ch. 9: the matrix inversion lemma turns each new input into an update of rank one, O(L^2) instead of
     # the O(L^3) of a new inverse.
     inverse = (np.eye(size) / weight[:, :, None]).astype(dtype)
     count, decay_if_heard = 0, np.full_like(weight, forgetting)
@@ -205,7 +205,7 @@ def _rls_gain(weight: Array, silent: Array, size: int, dtype: Any, forgetting: f
         denominator = (x * filtered).sum(1, keepdims=True).real + decay
         g = filtered / denominator
         # Verhaegen (1989): the subtracted matrix is a vector times its own conjugate, so it is Hermitian. Rounding still
-        # accumulates and would make the matrix indefinite, so it is made Hermitian every now and then.
+        # accumulates, so the matrix is made Hermitian again every `_EVERY` symbols.
         inverse -= g[:, :, None] * filtered.conj()[:, None, :]
         inverse /= decay[:, :, None]
         count += 1

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from unconv.errors import DtypeError, ShapeError
+from unconv.errors import DtypeError, ShapeError, counted
 from unconv.inverse.solvers.arrays import as_samples
 from unconv.inverse.solvers.loudness import refuse_silence
 from unconv.kinds import shown
@@ -113,7 +113,7 @@ def _training(where: str, training: Any, rows: Array, shape: tuple[int, ...], co
         )
     if known.shape[-1] > count:
         raise ShapeError(
-            f"{where}: {known.shape[-1]} training symbols came, but `received` has only {count}. Pass at most that many."
+            f"{where}: {counted(known.shape[-1], 'training symbol')} came, but `received` has only {count}. Pass fewer."
         )
     table = known.cpu().resolve_conj().numpy().reshape(-1, known.shape[-1])
     return np.broadcast_to(table, (len(rows), table.shape[1]))

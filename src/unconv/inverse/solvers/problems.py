@@ -21,8 +21,8 @@ def admit(where: str, operator: Operator, observed: Tensor) -> None:
     if not is_finite(observed):
         count = int((~torch.isfinite(observed)).sum())
         raise NonFinite(
-            f"{where}: {count} of {observed.numel()} observed samples are NaN or infinite, but numbers were needed. "
-            "Replace them by any number, and leave them out of the fit with a Mask."
+            f"{where}: {count} of {observed.numel()} observed samples {'is' if count == 1 else 'are'} NaN or infinite, but "
+            "finite ones were needed. Replace them by any number, and leave them out of the fit with a Mask."
         )
 
 

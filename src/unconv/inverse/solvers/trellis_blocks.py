@@ -190,7 +190,7 @@ def _known(where: str, name: str, argument: Any, rows: int, points: Tensor, memo
     if len(indices) not in (1, rows) or (indices.numel() and not 0 <= int(indices.min()) <= int(indices.max()) < len(points)):
         raise ShapeError(
             f"{where}: {name} is {tuple(indices.shape)}, but indices 0 to {len(points) - 1}, the same for all or for each of "
-            f"{rows} signals, were needed."
+            f"{counted(rows, 'signal')}, were needed."
         )
     return indices
 
