@@ -36,10 +36,10 @@ def link(name, n=4000, channel=PROAKIS_A, noise=NOISE, phase=0.7, seed=1, rate=1
     return sent, np.exp(1j * phase) * clean + noise / 2**0.5 * extra
 
 
-def error_of(result, sent):
+def error_of(found, sent):
     """The mean squared error against what was sent, after its delay and the nearest of the angles left open are known."""
-    both = align(sent, result.soft)
-    turn = min(np.exp(1j * np.array(result.ambiguity)), key=lambda t: abs(t - both.factor / abs(both.factor)))
+    both = align(sent, found.soft)
+    turn = min(np.exp(1j * np.array(found.ambiguity)), key=lambda t: abs(t - both.factor / abs(both.factor)))
     turn = turn if np.iscomplexobj(sent) else turn.real
     return mean_squared_error(both.sent[30:-30], (both.decided / turn)[30:-30]).value
 
@@ -48,11 +48,11 @@ def error_of(result, sent):
 @pytest.mark.parametrize("name", ["qpsk", "16qam", "8psk", "bpsk", "4pam"])
 def test_on_proakis_a_at_25_db_blind_equalisers_come_near_the_mmse(equalise, name):
     sent, received = link(name)
-    result = equalise(3 * received, name, 31)
+    found = equalise(3 * received, name, 31)
     least = least_error(PROAKIS_A, NOISE)
     assert least == pytest.approx(0.0059, abs=5e-5)
-    assert error_of(result, sent) == pytest.approx(least, rel=0.1)
-    assert result.converged and result.notes == () and result.error == pytest.approx(least, rel=0.1)
+    assert error_of(found, sent) == pytest.approx(least, rel=0.1)
+    assert found.converged and found.notes == () and found.error == pytest.approx(least, rel=0.1)
 
 
 def test_without_decisions_the_error_is_higher_and_the_eye_open_still():
@@ -64,36 +64,36 @@ def test_without_decisions_the_error_is_higher_and_the_eye_open_still():
 @pytest.mark.parametrize("name, angles", [("bpsk", 2), ("qpsk", 4), ("8psk", 8), ("8qam", 2)])
 def test_the_angles_left_open_are_the_symmetries_of_the_constellation(name, angles):
     _, received = link(name, 1000)
-    result = cma(received, name, 21)
-    assert_close(torch.tensor(result.ambiguity), 2 * pi * torch.arange(angles) / angles)
+    found = cma(received, name, 21)
+    assert_close(torch.tensor(found.ambiguity), 2 * pi * torch.arange(angles) / angles)
 
 
 def test_bpsk_behind_a_complex_channel_is_turned_upright():
     sent, received = link("bpsk", channel=np.array([0.3j, 1.0, 0.2 - 0.3j]))
-    result = cma(received.astype(complex) * np.exp(1.1j), "bpsk", 15)
-    assert np.abs(result.soft.imag).mean() < 0.1 and error_of(result, sent.astype(complex)) < 0.02
+    found = cma(received.astype(complex) * np.exp(1.1j), "bpsk", 15)
+    assert np.abs(found.soft.imag).mean() < 0.1 and error_of(found, sent.astype(complex)) < 0.02
 
 
 def test_two_samples_a_symbol_are_equalised_without_knowing_their_clock():
     pulse = np.convolve(np.hanning(7)[1:-1], [1.0, 0, 0.4j])
     sent, received = link("qpsk", channel=pulse, noise=0.05, rate=2)
-    result = cma(received, "qpsk", 20, 2)
-    assert result.soft.shape == sent.shape and result.converged and error_of(result, sent) < 0.01
+    found = cma(received, "qpsk", 20, 2)
+    assert found.soft.shape == sent.shape and found.converged and error_of(found, sent) < 0.01
 
 
 def test_the_dispersion_falls_with_each_pass_and_the_taps_give_the_soft_symbols():
     _, received = link("16qam", 1000)
-    result = cma(received, "16qam", 11)
-    assert (np.diff(result.dispersion) < 1e-9).all() and result.dispersion[-1] < result.dispersion[0]
-    assert_close(result.soft[5:-5], np.convolve(received, result.taps, "valid"))
+    found = cma(received, "16qam", 11)
+    assert (np.diff(found.dispersion) < 1e-9).all() and found.dispersion[-1] < found.dispersion[0]
+    assert_close(found.soft[5:-5], np.convolve(received, found.taps, "valid"))
 
 
 def test_an_adaptive_filter_goes_on_from_blind_taps():
     _, received = link("qpsk", 1500)
-    result = cma(received, "qpsk", 21)
-    later = lms(received, None, 21, constellation("qpsk").points, initial=result.taps, step=1e-3)
-    assert_close(later.outputs[0], result.soft[0])
-    assert np.mean(np.abs(later.errors[200:]) ** 2) == pytest.approx(float(result.error), rel=0.2)
+    found = cma(received, "qpsk", 21)
+    later = lms(received, None, 21, constellation("qpsk").points, initial=found.taps, step=1e-3)
+    assert_close(later.outputs[0], found.soft[0])
+    assert np.mean(np.abs(later.errors[200:]) ** 2) == pytest.approx(float(found.error), rel=0.2)
 
 
 def test_signals_side_by_side_are_equalised_as_each_alone():
@@ -105,8 +105,8 @@ def test_signals_side_by_side_are_equalised_as_each_alone():
 
 def test_results_come_in_the_kind_of_the_signal():
     _, received = link("qpsk", 500)
-    result = multimodulus(torch.from_numpy(received).to(torch.complex64), "qpsk", 11)
-    assert result.soft.dtype == torch.complex64 and result.dispersion.dtype == torch.float32
+    found = multimodulus(torch.from_numpy(received).to(torch.complex64), "qpsk", 11)
+    assert found.soft.dtype == torch.complex64 and found.dispersion.dtype == torch.float32
     assert cma(received.astype(np.complex64), constellation("qpsk").points.numpy(), 11).taps.dtype == np.complex64
 
 
@@ -116,8 +116,8 @@ def test_noise_alone_is_said_not_to_converge(equalise, name):
     draw = np.random.default_rng(0)
     for n in (160, 600):
         noise = draw.standard_normal(n) + (0 if name == "bpsk" else 1j * draw.standard_normal(n))
-        result = equalise(noise, name, 15)
-        assert not result.converged and "not converged: decisions are off by" in result.notes[0]
+        found = equalise(noise, name, 15)
+        assert not found.converged and "not converged: decisions are off by" in found.notes[0]
 
 
 @pytest.mark.parametrize("kind", ["modulus", "parts"])
@@ -130,8 +130,8 @@ def test_the_step_is_the_least_point_along_the_line(kind):
         parts = [z.abs()] if kind == "modulus" else [z.real, z.imag]
         return sum((p.square() - 1.3).square().mean(-1) for p in parts)
 
-    result = _step(y, v, 1.3, kind)[:, None]
-    assert (value(result) <= value(torch.linspace(-5, 5, 2001).double().expand(5, -1)).amin(1, keepdim=True) + 1e-12).all()
+    found = _step(y, v, 1.3, kind)[:, None]
+    assert (value(found) <= value(torch.linspace(-5, 5, 2001).double().expand(5, -1)).amin(1, keepdim=True) + 1e-12).all()
 
 
 def test_descent_ends_where_the_gradient_does():
@@ -139,16 +139,16 @@ def test_descent_ends_where_the_gradient_does():
     windows = torch.from_numpy(received).unfold(-1, 7, 1).flip(-1)[None]
     start = torch.zeros(1, 7, dtype=torch.complex128)
     start[0, 3] = 1
-    result = least_dispersion(windows, start, 1.0, "modulus", 400)
-    taps = result.taps.clone().requires_grad_()
+    found = least_dispersion(windows, start, 1.0, "modulus", 400)
+    taps = found.taps.clone().requires_grad_()
     ((windows[0] @ taps[0]).abs().square() - 1).square().mean().backward()
-    assert bool(result.settled) and float(taps.grad.abs().max()) < 1e-2 * float(start.abs().max())
+    assert bool(found.settled) and float(taps.grad.abs().max()) < 1e-2 * float(start.abs().max())
 
 
 @pytest.mark.parametrize("name", ["bpsk", "qpsk"])
 def test_a_constant_signal_is_not_taken_for_symbols(name):
-    result = cma(np.full(400, 1.0 if name == "bpsk" else 1 + 0j), name, 5)
-    assert not result.converged and "nearly all decisions are one point" in result.notes[-1]
+    found = cma(np.full(400, 1.0 if name == "bpsk" else 1 + 0j), name, 5)
+    assert not found.converged and "nearly all decisions are one point" in found.notes[-1]
 
 
 def test_refusals_of_blind_equalisers():
