@@ -46,15 +46,15 @@ def wiener(channel, noise, length, ahead):
 
 def test_lms_is_its_definition_in_plain_loops():
     sent, received = link(60)
-    found = lms(received, sent[:40], 5, QPSK, step=0.02)
+    result = lms(received, sent[:40], 5, QPSK, step=0.02)
     taps, outputs = np.zeros(5, complex), []
     for k, x in enumerate(windows(received, 5, 2)):
         y = x @ taps
-        wanted = sent[k] if k < 40 else QPSK[np.abs(QPSK - y).argmin()]
-        taps = taps + 0.02 * (wanted - y) * x.conj()
+        expected = sent[k] if k < 40 else QPSK[np.abs(QPSK - y).argmin()]
+        taps = taps + 0.02 * (expected - y) * x.conj()
         outputs.append(y)
-    assert_close(found.outputs, np.array(outputs))
-    assert_close(found.taps, taps)
+    assert_close(result.outputs, np.array(outputs))
+    assert_close(result.taps, taps)
 
 
 @pytest.mark.parametrize("fraction", [0.1, 0.3])
@@ -62,11 +62,11 @@ def test_the_excess_error_of_lms_is_mu_j_tr_r_over_two_minus_mu_tr_r(fraction):
     # Independent inputs, as the formula takes them: one window of five samples for each output.
     draw = np.random.default_rng(1)
     x, truth, noise = draw.standard_normal((200, 1500, 5)), draw.standard_normal(5), 0.3 * draw.standard_normal((200, 1500))
-    wanted = x @ truth + noise
+    expected = x @ truth + noise
     step = fraction / 5
     # `rate` = 5 with 4 samples ahead: window k holds samples 5 k to 5 k + 4, the latest first.
-    found = lms(x[..., ::-1].reshape(200, -1), wanted, 5, step=step, samples_per_symbol=5, ahead=4)
-    excess = float(np.mean((found.errors - noise)[:, 500:] ** 2))
+    result = lms(x[..., ::-1].reshape(200, -1), expected, 5, step=step, samples_per_symbol=5, ahead=4)
+    excess = float(np.mean((result.errors - noise)[:, 500:] ** 2))
     # With Gaussian inputs the fourth moments add a little to the textbook's formula: 1 + 2 / 5 in the second term.
     j, load = 0.09, step * 5
     assert excess == pytest.approx(load * j / (2 - load), rel=0.5 * load + 0.03)
@@ -81,18 +81,18 @@ def test_rls_without_forgetting_is_regularised_least_squares_at_each_time(feedba
     past = np.array([[sent[k - b] if k >= b else 0 for b in range(1, feedback + 1)] for k in range(stop)])
     rows = np.hstack([windows(received, 6, 3), past.reshape(stop, feedback)])
     first = np.r_[start, np.zeros(feedback)]
-    found = rls(received, sent, 6, forgetting=1.0, regularisation=0.7, feedback=feedback, initial=start)
+    result = rls(received, sent, 6, forgetting=1.0, regularisation=0.7, feedback=feedback, initial=start)
     matrix = rows.conj().T @ rows + 0.7 * np.eye(len(first))
     solution = first + np.linalg.solve(matrix, rows.conj().T @ (sent - rows @ first))
-    assert_close(np.r_[found.taps, found.feedback], solution, rtol=1e-9, atol=1e-10)
+    assert_close(np.r_[result.taps, result.feedback], solution, rtol=1e-9, atol=1e-10)
 
 
 def test_rls_with_forgetting_weighs_the_past_down():
     sent, received = link(80)
-    found = rls(received, sent, 4, forgetting=0.9, regularisation=0.5)
+    result = rls(received, sent, 4, forgetting=0.9, regularisation=0.5)
     x, weights = windows(received, 4, 2), 0.9 ** np.arange(79, -1, -1.0)
     matrix = (x.conj().T * weights) @ x + 0.9**80 * 0.5 * np.eye(4)
-    assert_close(found.taps, np.linalg.solve(matrix, (x.conj().T * weights) @ sent), rtol=1e-9, atol=1e-10)
+    assert_close(result.taps, np.linalg.solve(matrix, (x.conj().T * weights) @ sent), rtol=1e-9, atol=1e-10)
 
 
 def test_nlms_does_not_see_the_scale_of_its_input():
@@ -111,26 +111,26 @@ def test_nlms_does_not_see_the_scale_of_its_input():
 def test_adaptive_filters_reach_the_mmse_solution(learn, options, excess):
     noise = 0.2
     sent, received = link(8000, noise=noise)
-    found = learn(received, sent, 9, **options)
+    result = learn(received, sent, 9, **options)
     taps, least = wiener(CHANNEL, noise, 9, 4)
-    assert np.abs(found.taps - taps).max() < 0.03
-    assert float(np.mean(np.abs(found.errors[2000:]) ** 2)) == pytest.approx(excess * least, rel=0.1)
-    assert not found.diverged and found.notes == ()
+    assert np.abs(result.taps - taps).max() < 0.03
+    assert float(np.mean(np.abs(result.errors[2000:]) ** 2)) == pytest.approx(excess * least, rel=0.1)
+    assert not result.diverged and result.notes == ()
 
 
 def test_decisions_carry_on_where_training_ends():
     sent, received = link(3000)
-    found = rls(received, sent[:60], 9, QPSK)
-    assert symbol_error_rate(sent[60:], QPSK[np.abs(found.outputs[60:, None] - QPSK).argmin(1)]).errors == 0
+    result = rls(received, sent[:60], 9, QPSK)
+    assert symbol_error_rate(sent[60:], QPSK[np.abs(result.outputs[60:, None] - QPSK).argmin(1)]).errors == 0
     function = rls(received, sent[:60], 9, lambda y: QPSK[np.abs(y[:, None] - QPSK).argmin(1)])
-    assert_close(function.outputs, found.outputs)
+    assert_close(function.outputs, result.outputs)
 
 
 def test_without_decisions_the_taps_stay_as_training_left_them():
     sent, received = link(300)
-    found = nlms(received, sent[:200], 7)
-    assert_close(found.outputs[200:], windows(received, 7, 3)[200:] @ found.taps)
-    assert np.isnan(found.errors[200:]).all() and not np.isnan(found.errors[:200]).any()
+    result = nlms(received, sent[:200], 7)
+    assert_close(result.outputs[200:], windows(received, 7, 3)[200:] @ result.taps)
+    assert np.isnan(result.errors[200:]).all() and not np.isnan(result.errors[:200]).any()
 
 
 def test_feedback_takes_away_what_past_symbols_left():
@@ -138,8 +138,8 @@ def test_feedback_takes_away_what_past_symbols_left():
     points = np.array([1.0, -1.0])
     sent, received = link(4000, [0.0, 1.0, 1.0], 0.1, points)
     linear, fed = (rls(received, sent[:500], 11, points, ahead=5, feedback=b) for b in (0, 1))
-    left = [float(np.mean(each.errors[1000:] ** 2)) for each in (linear, fed)]
-    assert left[1] < 0.02 < 2 * left[1] + 0.02 < left[0]
+    power = [float(np.mean(each.errors[1000:] ** 2)) for each in (linear, fed)]
+    assert power[1] < 0.02 < 2 * power[1] + 0.02 < power[0]
     assert fed.feedback == pytest.approx(-1, abs=0.1) and fed.outputs.dtype == np.float64
 
 
@@ -148,8 +148,8 @@ def test_a_turning_carrier_is_followed_by_the_phase_loop(learn):
     sent, received = link(4000, noise=0.1)
     turning = received * np.exp(1j * (0.5 + 0.02 * np.arange(4000)))
     with_loop, without = (learn(turning, sent[:400], 9, QPSK, phase=band) for band in (0.02, 0.0))
-    left = [float(np.mean(np.abs(each.errors[3000:]) ** 2)) for each in (with_loop, without)]
-    assert left[0] < 0.06 < left[1]
+    power = [float(np.mean(np.abs(each.errors[3000:]) ** 2)) for each in (with_loop, without)]
+    assert power[0] < 0.06 < power[1]
     slope = np.diff(with_loop.phase[2000:]).mean()
     assert slope == pytest.approx(0.02, abs=0.001) and not without.phase.any()
 
@@ -157,9 +157,9 @@ def test_a_turning_carrier_is_followed_by_the_phase_loop(learn):
 def test_two_samples_a_symbol_are_filtered_at_their_own_rate():
     sent, fine = link(1000, noise=0.0)
     received = np.repeat(fine, 2)
-    found = rls(received, sent, 10, samples_per_symbol=2, forgetting=1.0)
-    assert found.outputs.shape == (1000,) and found.taps.shape == (10,)
-    assert_close(found.outputs[-1], windows(received, 10, 5, 2)[-1] @ found.taps, atol=1e-3, rtol=0)
+    result = rls(received, sent, 10, samples_per_symbol=2, forgetting=1.0)
+    assert result.outputs.shape == (1000,) and result.taps.shape == (10,)
+    assert_close(result.outputs[-1], windows(received, 10, 5, 2)[-1] @ result.taps, atol=1e-3, rtol=0)
 
 
 @pytest.mark.parametrize("learn", [lms, nlms, rls])
@@ -190,18 +190,18 @@ def test_results_come_in_the_kind_of_the_signal():
 
 def test_a_step_beyond_the_bound_diverges_and_says_so():
     sent, received = link(3000)
-    found = lms(received, sent, 9, step=2.0)
-    assert found.diverged and "2 / (L power): LMS is unstable there" in found.notes[0] and "diverged" in found.notes[1]
+    result = lms(received, sent, 9, step=2.0)
+    assert result.diverged and "2 / (L power): LMS is unstable there" in result.notes[0] and "diverged" in result.notes[1]
     assert lms(np.stack([received, 9 * received]), sent, 9, step=0.02).diverged.tolist() == [False, True]
 
 
 def test_rls_survives_an_input_that_stops_to_excite_it():
     sent, received = link(6000)
     received[1000:5000] = 0.0
-    found = rls(received, sent[:1000], 9, QPSK, forgetting=0.95)
+    result = rls(received, sent[:1000], 9, QPSK, forgetting=0.95)
     again = rls(received[:1000], sent[:1000], 9, QPSK, forgetting=0.95)
-    assert np.isfinite(found.taps).all() and not found.diverged
-    assert np.abs(found.errors[5100:]).mean() < 2 * np.abs(again.errors[100:]).mean()
+    assert np.isfinite(result.taps).all() and not result.diverged
+    assert np.abs(result.errors[5100:]).mean() < 2 * np.abs(again.errors[100:]).mean()
 
 
 def test_refusals_of_adaptive_filters():

@@ -13,7 +13,7 @@ from torch.testing import assert_close
 from unconv.errors import DtypeError, NonFinite, ShapeError
 from unconv.inverse import Convolution, blind, estimate_and_judge, estimate_kernel, inner, last, richardson_lucy_blind
 from unconv.inverse.operators.by_kernel import ByKernel
-from unconv.inverse.solvers.blind.judged import _judged, _lost
+from unconv.inverse.solvers.blind.judged import _confidence, _jpeg_error
 from unconv.inverse.solvers.blind.picture import hard_threshold, noise_level, soft_threshold, wrap_around
 
 
@@ -182,8 +182,10 @@ def shaken(kernel: torch.Tensor, height: int = 140, width: int = 150, noise: flo
 @pytest.mark.slow
 def test_a_kernel_that_is_found_is_trusted_and_one_cut_off_is_not():
     y = shaken(motion())
-    whole, cut = estimate_and_judge(y, 15), estimate_and_judge(y, 5)
-    assert likeness(whole.kernel, motion()) > 0.85 and whole.trusted and whole.confidence >= 0.75 and whole.notes == ()
+    complete, cut = estimate_and_judge(y, 15), estimate_and_judge(y, 5)
+    assert (
+        likeness(complete.kernel, motion()) > 0.85 and complete.trusted and complete.confidence >= 0.75 and complete.notes == ()
+    )
     assert not cut.trusted and cut.confidence < 0.75
     assert any("reaches its border. If it looks cut off there" in note for note in cut.notes)
     assert any(note.startswith("blind: do not trust this kernel") for note in cut.notes)
@@ -192,7 +194,9 @@ def test_a_kernel_that_is_found_is_trusted_and_one_cut_off_is_not():
 def test_a_flat_picture_has_no_blur():
     judged = estimate_and_judge(torch.full((40, 40), 3.0), 7)
     assert not judged.trusted and judged.confidence == 0
-    assert "0 samples on edges are few" in judged.notes[0] and any("no blur was found" in note for note in judged.notes)
+    assert "0 samples on edges came for a kernel of" in judged.notes[0] and any(
+        "no blur was found" in note for note in judged.notes
+    )
 
 
 def test_noise_alone_is_not_trusted():
@@ -202,20 +206,22 @@ def test_noise_alone_is_not_trusted():
 
 def test_the_less_noise_there_is_the_more_alike_estimates_must_be():
     kernel = torch.nn.functional.pad(torch.full((5, 5), 1 / 25), (1, 1, 1, 1))
-    confidence = [_judged(kernel, likeness, clear, 0.0, 10**4)[0] for likeness, clear in ((0.8, 5), (0.8, 50), (0.99, 50))]
+    confidence = [_confidence(kernel, likeness, clear, 0.0, 10**4)[0] for likeness, clear in ((0.8, 5), (0.8, 50), (0.99, 50))]
     assert confidence[0] > 0.75 > confidence[1] and confidence[2] > 0.75
-    assert _judged(kernel, 0.6, 1, 0.0, 10**4)[0] < 0.75  # noise alone
-    assert _judged(kernel, 1.0, 5, 0.5, 10**4)[0] < 0.75 < _judged(kernel, 1.0, 5, 0.1, 10**4)[0]
-    confidence, against = _judged(kernel, 0.8, 50, 0.0, 10**4)
-    assert "their likeness is 0.80; 0.94 was needed" in against[0] and len(against) == 1
+    assert _confidence(kernel, 0.6, 1, 0.0, 10**4)[0] < 0.75  # noise alone
+    assert _confidence(kernel, 1.0, 5, 0.5, 10**4)[0] < 0.75 < _confidence(kernel, 1.0, 5, 0.1, 10**4)[0]
+    confidence, against = _confidence(kernel, 0.8, 50, 0.0, 10**4)
+    assert "their likeness is 0.80, but 0.94 was needed" in against[0] and len(against) == 1
 
 
 def test_what_jpeg_lost_is_seen_in_samples():
     file = io.BytesIO()
     Image.fromarray((255 * drawn().clamp(0, 1)).byte().numpy()).save(file, "JPEG", quality=70)
     compressed = torch.from_numpy(np.asarray(Image.open(file)).astype(np.float32))
-    assert _lost(compressed) > 1 and _lost(compressed.expand(3, -1, -1)) > 1
-    assert _lost(compressed / 255) == _lost((255 * drawn()).round()) == _lost(compressed.expand(2, -1, -1)) == 0
+    assert _jpeg_error(compressed) > 1 and _jpeg_error(compressed.expand(3, -1, -1)) > 1
+    assert (
+        _jpeg_error(compressed / 255) == _jpeg_error((255 * drawn()).round()) == _jpeg_error(compressed.expand(2, -1, -1)) == 0
+    )
 
 
 def test_missing_samples_are_filled_and_infinite_ones_refused():

@@ -38,11 +38,11 @@ def from_roots(x, length):
 @pytest.mark.parametrize("seed", range(4))
 def test_the_cepstrum_and_its_delay_are_those_of_the_polynomials_zeros(n, seed):
     x = noise(n, seed=seed)
-    found = complex_cepstrum(x)
-    values, delay, _ = from_roots(x, found.values.shape[-1])
-    assert int(found.delay) == delay
-    assert_close(found.values, torch.from_numpy(values), rtol=0, atol=1e-10)
-    assert float(found.aliasing) < 1e-12
+    result = complex_cepstrum(x)
+    values, delay, _ = from_roots(x, result.values.shape[-1])
+    assert int(result.delay) == delay
+    assert_close(result.values, torch.from_numpy(values), rtol=0, atol=1e-10)
+    assert float(result.aliasing) < 1e-12
 
 
 # Two or three zeros together turn the phase by 2 pi or 3 pi between two samples of a coarse grid.
@@ -53,8 +53,8 @@ def test_zeros_in_one_place_near_the_circle_are_not_missed(times, near, outside)
     x = np.array([1.0])
     for _ in range(times):
         x = np.convolve(x, pair)
-    found = complex_cepstrum(torch.from_numpy(x[::-1].copy() if outside else x))
-    assert int(found.delay) == (2 * times if outside else 0)
+    result = complex_cepstrum(torch.from_numpy(x[::-1].copy() if outside else x))
+    assert int(result.delay) == (2 * times if outside else 0)
 
 
 def test_a_wavelet_with_echoes_has_peaks_at_multiples_of_the_delay():
@@ -63,53 +63,53 @@ def test_a_wavelet_with_echoes_has_peaks_at_multiples_of_the_delay():
     trace = torch.zeros(lag + 20, dtype=DOUBLE)
     trace[:20] += wavelet
     trace[lag:] += gain * wavelet
-    found = complex_cepstrum(trace)
-    alone = complex_cepstrum(wavelet, found.values.shape[-1])
-    peaks = found.values - alone.values
-    wanted = torch.zeros_like(peaks)
+    result = complex_cepstrum(trace)
+    alone = complex_cepstrum(wavelet, result.values.shape[-1])
+    peaks = result.values - alone.values
+    expected = torch.zeros_like(peaks)
     for k in range(1, 60):
-        wanted[k * lag] = (-1) ** (k + 1) * gain**k / k
-    assert_close(peaks, wanted, rtol=0, atol=1e-10)
-    assert int(found.delay) == 0
+        expected[k * lag] = (-1) ** (k + 1) * gain**k / k
+    assert_close(peaks, expected, rtol=0, atol=1e-10)
+    assert int(result.delay) == 0
     # The peaks taken out, the wavelet comes back.
-    kept = complex_cepstrum(trace)
-    kept.values[lag::lag] -= wanted[lag::lag]
-    assert_close(kept.inverse()[:20], wavelet, rtol=0, atol=1e-10)
+    cepstrum = complex_cepstrum(trace)
+    cepstrum.values[lag::lag] -= expected[lag::lag]
+    assert_close(cepstrum.inverse()[:20], wavelet, rtol=0, atol=1e-10)
 
 
 @pytest.mark.parametrize("shape", [(1,), (2,), (3, 17), (2, 3, 64), (500,), (1000,)])
 def test_the_inverse_gives_the_signal_back(shape):
     x = noise(*shape, seed=3)
-    found = complex_cepstrum(x)
-    assert_close(from_cepstrum(found), x, rtol=0, atol=1e-10)
-    assert found.values.shape[:-1] == found.delay.shape == found.sign.shape == found.aliasing.shape == shape[:-1]
+    result = complex_cepstrum(x)
+    assert_close(from_cepstrum(result), x, rtol=0, atol=1e-10)
+    assert result.values.shape[:-1] == result.delay.shape == result.sign.shape == result.aliasing.shape == shape[:-1]
     assert_close(complex_cepstrum(1e-200 * x).inverse(), 1e-200 * x, rtol=0, atol=1e-210)
 
 
 def test_a_phase_of_thousands_of_turns_costs_no_digits():
     late = torch.zeros(3000, dtype=torch.float64)
     late[1000:2000] = (noise(1000) * torch.exp(-torch.arange(1000) / 400)).flip(0)
-    found = complex_cepstrum(late)
-    assert int(found.delay) > 1700
-    assert_close(found.inverse(), late, rtol=0, atol=1e-13)
+    result = complex_cepstrum(late)
+    assert int(result.delay) > 1700
+    assert_close(result.inverse(), late, rtol=0, atol=1e-13)
 
 
 def test_a_length_that_is_given_is_kept_and_inverted_all_the_same():
     x = noise(30)
-    found = complex_cepstrum(x, 32)
-    assert found.values.shape == (32,) and float(found.aliasing) > 1e-3
-    assert_close(found.inverse(), x, rtol=0, atol=1e-10)
-    assert found.delay == complex_cepstrum(x).delay
+    result = complex_cepstrum(x, 32)
+    assert result.values.shape == (32,) and float(result.aliasing) > 1e-3
+    assert_close(result.inverse(), x, rtol=0, atol=1e-10)
+    assert result.delay == complex_cepstrum(x).delay
 
 
 def test_a_convolution_adds_cepstra():
     x, y = noise(31), noise(20, seed=1)
     both = torch.from_numpy(np.convolve(x, y))
-    whole = complex_cepstrum(both)
-    length = whole.values.shape[-1]
+    convolved = complex_cepstrum(both)
+    length = convolved.values.shape[-1]
     total = complex_cepstrum(x, length) + complex_cepstrum(y, length)
-    assert_close(total.values, whole.values, rtol=0, atol=1e-10)
-    assert (total.delay, total.sign) == (whole.delay, whole.sign)
+    assert_close(total.values, convolved.values, rtol=0, atol=1e-10)
+    assert (total.delay, total.sign) == (convolved.delay, convolved.sign)
     assert_close(total.inverse(), both, rtol=0, atol=1e-10)
     with pytest.raises(ShapeError, match="one length of 50 or more"):
         complex_cepstrum(x, 32) + complex_cepstrum(y, 32)
@@ -132,9 +132,9 @@ def test_a_minimum_phase_wavelet_has_nothing_before_zero_and_its_reverse_nothing
 
 def test_the_real_cepstrum_is_the_even_part_of_the_complex_one():
     x = noise(3, 24)
-    whole = complex_cepstrum(x)
-    real = real_cepstrum(x, whole.values.shape[-1])
-    assert_close(real, (whole.values + whole.values.roll(-1, -1).flip(-1)) / 2, rtol=0, atol=1e-12)
+    complex_one = complex_cepstrum(x)
+    real = real_cepstrum(x, complex_one.values.shape[-1])
+    assert_close(real, (complex_one.values + complex_one.values.roll(-1, -1).flip(-1)) / 2, rtol=0, atol=1e-12)
 
 
 def test_a_zero_on_the_circle_is_refused_with_its_frequency():
@@ -153,20 +153,20 @@ def test_a_zero_on_the_circle_is_refused_with_its_frequency():
 
 def test_a_lifter_keeps_low_quefrencies_on_both_sides():
     cepstrum = noise(16)
-    kept = lifter(cepstrum, 0, 3)
-    assert torch.nonzero(kept).flatten().tolist() == [0, 1, 2, 14, 15]
-    assert_close(kept + lifter(cepstrum, 3), cepstrum)
-    whole = complex_cepstrum(noise(9))
-    assert_close(lifter(whole, 0).inverse(), whole.inverse())
+    low = lifter(cepstrum, 0, 3)
+    assert torch.nonzero(low).flatten().tolist() == [0, 1, 2, 14, 15]
+    assert_close(low + lifter(cepstrum, 3), cepstrum)
+    complex_one = complex_cepstrum(noise(9))
+    assert_close(lifter(complex_one, 0).inverse(), complex_one.inverse())
     with pytest.raises(ShapeError, match="0 <= low < high"):
         lifter(cepstrum, 3, 3)
 
 
 def test_single_precision_comes_back_as_such():
     x = noise(40).float()
-    found = complex_cepstrum(x)
-    assert found.values.dtype == torch.float32 == found.inverse().dtype
-    assert_close(found.inverse(), x, rtol=0, atol=1e-5)
+    result = complex_cepstrum(x)
+    assert result.values.dtype == torch.float32 == result.inverse().dtype
+    assert_close(result.inverse(), x, rtol=0, atol=1e-5)
 
 
 def test_what_has_no_cepstrum_is_refused():

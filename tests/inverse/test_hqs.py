@@ -43,12 +43,12 @@ def test_a_fit_is_the_dense_solution(kind, axes):
     a = torch.from_numpy(oracle.matrix(lambda x: operator.forward(torch.from_numpy(x)), operator.shape_in))
     v = random(*operator.shape_in, seed=4)
     right = a.T @ (operator.forward(torch.zeros_like(v)) + y).reshape(-1) + 0.3 * v.reshape(-1)
-    wanted = torch.linalg.solve(a.T @ a + 0.3 * torch.eye(v.numel(), dtype=torch.double), right).reshape(v.shape)
-    found = Fit(*split(operator), y).solved(v, 0.3, 300, 1e-12)
+    expected = torch.linalg.solve(a.T @ a + 0.3 * torch.eye(v.numel(), dtype=torch.double), right).reshape(v.shape)
+    result = Fit(*split(operator), y).solved(v, 0.3, 300, 1e-12)
     if "masked" in kind:  # what a mask hides is not fitted
         right = a.T @ operator.outer.forward(y).reshape(-1) + 0.3 * v.reshape(-1)
-        wanted = torch.linalg.solve(a.T @ a + 0.3 * torch.eye(v.numel(), dtype=torch.double), right).reshape(v.shape)
-    assert_close(found, wanted, atol=1e-8, rtol=1e-8)
+        expected = torch.linalg.solve(a.T @ a + 0.3 * torch.eye(v.numel(), dtype=torch.double), right).reshape(v.shape)
+    assert_close(result, expected, atol=1e-8, rtol=1e-8)
 
 
 def test_where_all_was_observed_a_fit_is_the_quotient():
@@ -65,10 +65,10 @@ def test_a_fit_takes_a_penalty_for_each_frequency(kind):
     v, weights = random(7, 6, seed=4), 0.1 + random(7, 4, seed=6).square()
     weights[:, 0] = 0.5  # alike at a frequency and its opposite
     weights[:, -1] = 0.7
-    found = Fit(*split(operator), y).solved(v, weights, 300, 1e-12)
+    result = Fit(*split(operator), y).solved(v, weights, 300, 1e-12)
     seen = operator.outer.forward(y) if "masked" in kind else y
-    slope = operator.adjoint(operator.forward(found) - seen)
-    slope += torch.fft.irfft2(weights * torch.fft.rfft2(found - v), (7, 6))
+    slope = operator.adjoint(operator.forward(result) - seen)
+    slope += torch.fft.irfft2(weights * torch.fft.rfft2(result - v), (7, 6))
     assert_close(slope, torch.zeros_like(slope), atol=1e-9, rtol=0)
 
 
@@ -83,8 +83,8 @@ def test_pictures_side_by_side_are_fitted_as_one_by_one():
 def test_what_was_not_observed_is_carried_on_from_the_nearest():
     seen, weights = torch.zeros(1, 7).double(), torch.zeros(1, 7).double()
     seen[0, [0, 4]], weights[0, [0, 4]] = torch.tensor([1.0, 5.0]).double(), 1
-    found = nearest_observed(seen, weights, 2)[0]
-    assert_close(found, torch.tensor([1, 1, 3, 5, 5, 5, 1], dtype=torch.double))
+    result = nearest_observed(seen, weights, 2)[0]
+    assert_close(result, torch.tensor([1, 1, 3, 5, 5, 5, 1], dtype=torch.double))
 
 
 def test_what_was_not_observed_is_not_carried_on_from_other_colours():
@@ -118,20 +118,20 @@ def test_deviations_fall_by_one_factor_to_the_noise():
 
 
 def test_the_denoiser_is_told_the_schedule_and_the_last_word_is_its():
-    told = []
+    deviations = []
 
     def half(x, s):
-        told.append(s)
+        deviations.append(s)
         return x / 2 if s < 0.2 else x
 
     operator, y = problem("circular")
-    found = last(hqs(operator, y, half, noise=0.1, steps=5))
-    assert told == schedule(y, 0.1, 5) and found.converged and found.steps == 5
+    result = last(hqs(operator, y, half, noise=0.1, steps=5))
+    assert deviations == schedule(y, 0.1, 5) and result.converged and result.steps == 5
     fit = Fit(*split(operator), y)
     x = y
-    for s in list(told):
+    for s in list(deviations):
         x = half(fit.solved(x, penalty(fit, s / 0.1)), s)
-    assert_close(found.estimate, x)
+    assert_close(result.estimate, x)
 
 
 @pytest.mark.slow
@@ -140,8 +140,8 @@ def test_a_quadratic_denoiser_leads_to_the_point_that_both_halves_leave():
     operator, y = problem("unknown")
     fit = Fit(*split(operator), y)
     p = penalty(fit, 3.0)
-    found = last(hqs(operator, y, lambda x, s: x / (1 + s * s), noise=0.1, first=0.3, steps=1)).estimate
-    assert_close(found, fit.solved(fit.filled(), p, 30, 1e-3) / 1.09)
+    result = last(hqs(operator, y, lambda x, s: x / (1 + s * s), noise=0.1, first=0.3, steps=1)).estimate
+    assert_close(result, fit.solved(fit.filled(), p, 30, 1e-3) / 1.09)
     x = fit.filled()
     for _ in range(150):
         x = fit.solved(x, p, 30, 1e-8) / 1.09
@@ -159,20 +159,20 @@ def test_a_denoiser_that_does_nothing_fits_better_from_step_to_step():
 def test_a_start_is_where_it_starts():
     operator, y = problem("circular")
     start = random(7, 6, seed=9)
-    found = last(hqs(operator, y, lambda x, _: x, noise=0.1, steps=1, start=start)).estimate
+    result = last(hqs(operator, y, lambda x, _: x, noise=0.1, steps=1, start=start)).estimate
     fit = Fit(*split(operator), y)
-    assert_close(found, fit.solved(start, penalty(fit, schedule(y, 0.1, 1)[0] / 0.1)))
+    assert_close(result, fit.solved(start, penalty(fit, schedule(y, 0.1, 1)[0] / 0.1)))
 
 
 def test_odd_requests_are_refused():
     operator, y = problem("circular")
-    with pytest.raises(ShapeError, match=r"the denoiser made \(6, 6\) of \(7, 6\); it must keep the shape"):
+    with pytest.raises(ShapeError, match=r"the denoiser made \(6, 6\) of \(7, 6\), but the same shape was needed"):
         last(hqs(operator, y, lambda x, _: x[1:], noise=0.1))
     for noise in (0.0, -1.0, float("nan")):
         with pytest.raises(ShapeError, match=r"noise is .* but a positive standard deviation was needed"):
             last(hqs(operator, y, lambda x, _: x, noise=noise))
     with pytest.raises(ShapeError, match=r"split: .* is no circular convolution"):
         last(hqs(Convolution(kernel(2), (7, 6), "reflect"), y, lambda x, _: x, noise=0.1))
-    with pytest.raises(NonFinite, match="1 of 42 observed samples are NaN or infinite"):
+    with pytest.raises(NonFinite, match="1 of 42 observed samples is NaN or infinite"):
         last(hqs(operator, y.index_fill(0, torch.tensor([0]), 0).masked_fill(torch.arange(42).view(7, 6) == 3, float("nan")),
                  lambda x, _: x, noise=0.1))  # fmt: skip

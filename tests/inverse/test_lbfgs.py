@@ -16,8 +16,8 @@ def test_it_finds_the_least_of_a_quadratic():
     a = torch.randn(12, 12, generator=torch.Generator().manual_seed(0), dtype=torch.double)
     a = a @ a.T + torch.eye(12)
     b = torch.arange(12.0, dtype=torch.double)
-    found = lbfgs(lambda x: x @ a @ x / 2 - b @ x, torch.zeros(12, dtype=torch.double), 200)
-    assert_close(found, torch.linalg.solve(a, b), rtol=1e-5, atol=1e-6)
+    result = lbfgs(lambda x: x @ a @ x / 2 - b @ x, torch.zeros(12, dtype=torch.double), 200)
+    assert_close(result, torch.linalg.solve(a, b), rtol=1e-5, atol=1e-6)
 
 
 def rosenbrock(x):

@@ -17,43 +17,43 @@ from unconv.inverse.solvers.toeplitz import from_reflection, levinson, minimum_p
 def lags(*shape, n=12, seed=1, dtype=torch.double):
     """Autocorrelations of random samples: (*shape, n)."""
     spectrum = torch.fft.fft(random(*shape, 20, seed=seed, dtype=dtype), 64)
-    found = torch.fft.ifft(spectrum.abs().square())[..., :n].resolve_conj()
-    return found if dtype.is_complex else found.real.contiguous()
+    result = torch.fft.ifft(spectrum.abs().square())[..., :n].resolve_conj()
+    return result if dtype.is_complex else result.real.contiguous()
 
 
 @pytest.mark.parametrize("dtype", [torch.double, torch.cdouble])
 def test_levinson_is_scipys_solve_toeplitz(dtype):
     r, right = lags(3, dtype=dtype), random(3, 12, seed=2, dtype=dtype)
-    found = levinson(r, right, prewhitening=0.01).solution
-    for column, b, x in zip(r.numpy(), right.numpy(), found.numpy(), strict=True):
+    result = levinson(r, right, prewhitening=0.01).solution
+    for column, b, x in zip(r.numpy(), right.numpy(), result.numpy(), strict=True):
         column = np.concatenate([column[:1] * 1.01, column[1:]])
         assert_close(x, solve_toeplitz(column, b), atol=1e-12, rtol=1e-12)
 
 
 def test_several_right_sides_of_one_system_cost_one_recursion():
     r, right = lags(2), random(2, 5, 12, seed=3)
-    found = levinson(r[:, None], right)
-    assert found.solution.shape == (2, 5, 12) and found.reflection.shape == (2, 1, 11)
-    assert_close(found.solution[1, 4], levinson(r[1], right[1, 4]).solution)
+    result = levinson(r[:, None], right)
+    assert result.solution.shape == (2, 5, 12) and result.reflection.shape == (2, 1, 11)
+    assert_close(result.solution[1, 4], levinson(r[1], right[1, 4]).solution)
 
 
 def test_levinson_in_single_precision_is_near_that_in_double():
     r, right = lags(3), random(3, 12, seed=2)
-    found = levinson(r.float(), right.float(), prewhitening=0.01).solution
-    assert found.dtype == torch.float32
-    assert_close(found.double(), levinson(r, right, prewhitening=0.01).solution, atol=1e-4, rtol=1e-4)
+    result = levinson(r.float(), right.float(), prewhitening=0.01).solution
+    assert result.dtype == torch.float32
+    assert_close(result.double(), levinson(r, right, prewhitening=0.01).solution, atol=1e-4, rtol=1e-4)
 
 
 def test_the_prediction_error_filter_leaves_its_error_and_nothing_else():
     r = lags()
-    found = levinson(r)
+    result = levinson(r)
     matrix = r[(torch.arange(12)[:, None] - torch.arange(12)).abs()]
-    wanted = torch.zeros(12, dtype=torch.double)
-    wanted[0] = found.error[-1]
-    assert_close(matrix @ found.solution, wanted, atol=1e-11, rtol=0)
-    assert_close(found.error[1:], found.error[:-1] * (1 - found.reflection.square()))
+    expected = torch.zeros(12, dtype=torch.double)
+    expected[0] = result.error[-1]
+    assert_close(matrix @ result.solution, expected, atol=1e-11, rtol=0)
+    assert_close(result.error[1:], result.error[:-1] * (1 - result.reflection.square()))
     # The product of the errors is the matrix's determinant.
-    assert_close(found.error.log().sum(), torch.logdet(matrix))
+    assert_close(result.error.log().sum(), torch.logdet(matrix))
 
 
 def test_levinson_records_gradients():
@@ -75,9 +75,9 @@ def test_step_up_and_step_down_are_inverse(dtype):
 def test_a_filter_is_minimum_phase_exactly_where_its_roots_are_inside_the_circle(dtype):
     filters = random(200, 4, seed=7, dtype=dtype)
     filters[:, 0] += 1.5
-    wanted = [bool((np.abs(np.roots(each)) < 1).all()) for each in filters.numpy()]
-    assert 20 < sum(wanted) < 180
-    assert minimum_phase(filters).tolist() == wanted
+    expected = [bool((np.abs(np.roots(each)) < 1).all()) for each in filters.numpy()]
+    assert 20 < sum(expected) < 180
+    assert minimum_phase(filters).tolist() == expected
 
 
 def test_filters_with_a_zero_on_the_circle_or_in_front_are_not_minimum_phase():
@@ -87,12 +87,12 @@ def test_filters_with_a_zero_on_the_circle_or_in_front_are_not_minimum_phase():
 
 def test_the_minimum_phase_wavelet_has_the_same_spectrum_and_its_energy_first():
     wavelets = random(3, 9, seed=4)
-    found = minimum_phase_of(wavelets)
-    assert minimum_phase(found).all() and (found[:, 0] > 0).all()
-    assert_close(autocorrelate(found, 9), autocorrelate(wavelets, 9), atol=1e-9, rtol=1e-9)
-    assert (found.square().cumsum(1) >= wavelets.square().cumsum(1) - 1e-9).all()
-    assert_close(minimum_phase_of(autocorrelation=autocorrelate(wavelets, 9)), found, atol=1e-9, rtol=1e-9)
-    assert_close(minimum_phase_of(found), found, atol=1e-9, rtol=1e-9)
+    result = minimum_phase_of(wavelets)
+    assert minimum_phase(result).all() and (result[:, 0] > 0).all()
+    assert_close(autocorrelate(result, 9), autocorrelate(wavelets, 9), atol=1e-9, rtol=1e-9)
+    assert (result.square().cumsum(1) >= wavelets.square().cumsum(1) - 1e-9).all()
+    assert_close(minimum_phase_of(autocorrelation=autocorrelate(wavelets, 9)), result, atol=1e-9, rtol=1e-9)
+    assert_close(minimum_phase_of(result), result, atol=1e-9, rtol=1e-9)
     assert_close(minimum_phase_of(torch.tensor([-0.5, 1.0]).double()), torch.tensor([1.0, -0.5]).double())
 
 
@@ -116,13 +116,13 @@ def test_refusals_of_levinson():
 
 
 def test_refusals_of_reflections_and_minimum_phase():
-    with pytest.raises(ShapeError, match="magnitude 1 came"):
+    with pytest.raises(ShapeError, match="magnitude 1 came, but another"):
         reflection_of(torch.tensor([1.0, 0.0, 1.0]))
     with pytest.raises(ShapeError, match="begins with zero"):
         reflection_of(torch.tensor([0.0, 1.0]))
     with pytest.raises(ShapeError, match="got one number"):
         from_reflection(torch.tensor(0.5))
-    with pytest.raises(ShapeError, match="either wavelet or autocorrelation"):
+    with pytest.raises(ShapeError, match="neither came, but either wavelet or autocorrelation"):
         minimum_phase_of()
     with pytest.raises(ShapeError, match="power spectrum is zero or falls below zero"):
         minimum_phase_of(autocorrelation=torch.tensor([1.0, 2.0]))

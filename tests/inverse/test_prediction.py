@@ -16,29 +16,29 @@ from unconv.inverse.solvers.prediction import apply_filter, autocorrelate, predi
 @pytest.mark.parametrize("c", [0.5, 0.9, -0.7, 1.5])
 @pytest.mark.parametrize("n", [1, 2, 5, 20])
 def test_the_error_of_a_spiking_filter_of_two_samples_has_a_closed_form(c, n):
-    found = spiking_filter(torch.tensor([1.0, c], dtype=torch.double), n, lag=0)
-    assert float(found.error) == pytest.approx(c ** (2 * n) * (1 - c * c) / (1 - c ** (2 * (n + 1))), abs=1e-12)
+    result = spiking_filter(torch.tensor([1.0, c], dtype=torch.double), n, lag=0)
+    assert float(result.error) == pytest.approx(c ** (2 * n) * (1 - c * c) / (1 - c ** (2 * (n + 1))), abs=1e-12)
 
 
 def test_the_best_lag_of_a_wavelet_of_maximum_phase_is_the_last():
-    found = spiking_filter(torch.tensor([[1.0, 0.5], [0.5, 1.0]], dtype=torch.double), 6)
-    assert found.lag.tolist() == [0, 6] and found.errors.shape == (2, 7)
-    assert_close(found.errors[0], found.errors[1].flip(0))
-    assert_close(found.filter[0], found.filter[1].flip(0))
-    assert_close(found.error, found.errors.amin(1))
+    result = spiking_filter(torch.tensor([[1.0, 0.5], [0.5, 1.0]], dtype=torch.double), 6)
+    assert result.lag.tolist() == [0, 6] and result.errors.shape == (2, 7)
+    assert_close(result.errors[0], result.errors[1].flip(0))
+    assert_close(result.filter[0], result.filter[1].flip(0))
+    assert_close(result.error, result.errors.amin(1))
 
 
 def test_a_spiking_filter_is_least_squares_at_every_lag():
     wavelet, length = random(7, seed=2), 10
     matrix = torch.stack([torch.nn.functional.pad(wavelet, (i, length - 1 - i)) for i in range(length)], 1)
-    found = spiking_filter(wavelet, length, prewhitening=0.02)
+    result = spiking_filter(wavelet, length, prewhitening=0.02)
     own = wavelet.square().sum()
-    for lag, error in enumerate(found.errors):
+    for lag, error in enumerate(result.errors):
         spike = torch.eye(16, dtype=torch.double)[lag]
-        wanted = torch.linalg.solve(matrix.T @ matrix + 0.02 * own * torch.eye(length), matrix.T @ spike)
-        assert_close(spiking_filter(wavelet, length, lag=lag, prewhitening=0.02).filter, wanted)
-        assert_close(error, (matrix @ wanted - spike).square().sum())
-    assert found.lag == found.errors.argmin()
+        expected = torch.linalg.solve(matrix.T @ matrix + 0.02 * own * torch.eye(length), matrix.T @ spike)
+        assert_close(spiking_filter(wavelet, length, lag=lag, prewhitening=0.02).filter, expected)
+        assert_close(error, (matrix @ expected - spike).square().sum())
+    assert result.lag == result.errors.argmin()
 
 
 @pytest.mark.parametrize("n", [1, 3, 8])
@@ -48,19 +48,19 @@ def test_reverberations_of_a_water_layer_are_removed_exactly(n):
     series = torch.zeros(120 * n + 1, dtype=torch.double)
     orders = torch.arange(121, dtype=torch.double)
     series[::n] = (orders + 1) * (-bottom) ** orders
-    found = predictive_filter(autocorrelate(series, 2 * n + 1), n, n + 1)
-    wanted = torch.zeros(2 * n + 1, dtype=torch.double)
-    wanted[0], wanted[n], wanted[2 * n] = 1, 2 * bottom, bottom**2
-    assert_close(found, wanted, atol=1e-11, rtol=0)
+    result = predictive_filter(autocorrelate(series, 2 * n + 1), n, n + 1)
+    expected = torch.zeros(2 * n + 1, dtype=torch.double)
+    expected[0], expected[n], expected[2 * n] = 1, 2 * bottom, bottom**2
+    assert_close(result, expected, atol=1e-11, rtol=0)
     trace = random(200, seed=3)
-    assert_close(apply_filter(apply_filter(trace, series), found), trace, atol=1e-10, rtol=0)
+    assert_close(apply_filter(apply_filter(trace, series), result), trace, atol=1e-10, rtol=0)
 
 
 @pytest.mark.parametrize("dtype", [torch.double, torch.cdouble])
 def test_a_filter_is_applied_causally_and_to_as_many_samples(dtype):
     traces, taps = random(2, 30, seed=1, dtype=dtype), random(2, 5, seed=2, dtype=dtype)
-    wanted = np.stack([np.convolve(*both)[:30] for both in zip(traces.numpy(), taps.numpy(), strict=True)])
-    assert_close(apply_filter(traces, taps).numpy(), wanted)
+    expected = np.stack([np.convolve(*both)[:30] for both in zip(traces.numpy(), taps.numpy(), strict=True)])
+    assert_close(apply_filter(traces, taps).numpy(), expected)
     assert apply_filter(traces, random(40, dtype=dtype)).shape == (2, 30)
 
 
@@ -104,10 +104,10 @@ def shots(seed=0, n=400):
 
 def test_spiking_brings_reflections_back_behind_a_minimum_phase_wavelet():
     traces, reflections = shots()
-    found = spiking(traces, 20)
-    alike = [torch.nn.functional.cosine_similarity(x, reflections, dim=1) for x in (traces, found.traces)]
+    result = spiking(traces, 20)
+    alike = [torch.nn.functional.cosine_similarity(x, reflections, dim=1) for x in (traces, result.traces)]
     assert (alike[1] > alike[0]).all() and alike[1].min() > 0.9
-    assert found.kept == () and found.filters.shape == (6, 20) and (found.errors < 0.9).all()
+    assert result.kept == () and result.filters.shape == (6, 20) and (result.errors < 0.9).all()
     shared = spiking(traces, 20, average=True)
     assert shared.filters.shape == (1, 20)
     assert torch.nn.functional.cosine_similarity(shared.traces, reflections, dim=1).min() > 0.95
@@ -122,20 +122,20 @@ def test_predictive_takes_repetitions_out_and_leaves_what_is_shorter_than_the_ga
     echoes = torch.zeros(101, dtype=torch.double)
     echoes[::25] = (-0.7) ** torch.arange(5, dtype=torch.double)
     primaries = random(5, 4000, seed=2)
-    found = predictive(apply_filter(primaries, echoes), 20, 10)
-    assert torch.nn.functional.cosine_similarity(found.traces, primaries, dim=1).min() > 0.98
-    assert_close(found.filters[:, :20], torch.eye(20, dtype=torch.double)[:1].expand(5, 20))
+    result = predictive(apply_filter(primaries, echoes), 20, 10)
+    assert torch.nn.functional.cosine_similarity(result.traces, primaries, dim=1).min() > 0.98
+    assert_close(result.filters[:, :20], torch.eye(20, dtype=torch.double)[:1].expand(5, 20))
 
 
 def test_traces_that_cannot_be_filtered_are_kept_and_noted_and_kinds_come_back():
     traces = shots()[0].numpy().reshape(2, 3, 400).astype(np.float32)
     traces[0, 1], traces[1, 0, 7] = 0, np.nan
-    found = spiking(traces, 20)
-    assert isinstance(found.traces, np.ndarray) and found.traces.shape == (2, 3, 400) and found.traces.dtype == np.float32
-    assert found.kept == (1, 3) and len(found.notes) == 2 and "dead" in found.notes[0] and "broken" in found.notes[1]
-    np.testing.assert_array_equal(found.traces[0, 1], traces[0, 1])
-    np.testing.assert_array_equal(found.traces[1, 0], traces[1, 0])
-    assert found.filters.shape == (4, 20) and found.filters.dtype == torch.float32
+    result = spiking(traces, 20)
+    assert isinstance(result.traces, np.ndarray) and result.traces.shape == (2, 3, 400) and result.traces.dtype == np.float32
+    assert result.kept == (1, 3) and len(result.notes) == 2 and "dead" in result.notes[0] and "broken" in result.notes[1]
+    np.testing.assert_array_equal(result.traces[0, 1], traces[0, 1])
+    np.testing.assert_array_equal(result.traces[1, 0], traces[1, 0])
+    assert result.filters.shape == (4, 20) and result.filters.dtype == torch.float32
     silent = predictive(torch.zeros(2, 50), 3, 5, average=True)
     assert silent.kept == (0, 1) and torch.equal(silent.traces, torch.zeros(2, 50))
 
@@ -147,8 +147,8 @@ def test_the_unit_of_single_precision_traces_does_not_matter(scale):
 
 
 def test_traces_of_two_samples_are_long_enough():
-    found = spiking(torch.tensor([[2.0, 1.0], [0.0, 3.0]]), 2, prewhitening=0.0)
-    assert_close(found.traces, torch.tensor([[2.0, 0.2], [0.0, 3.0]]))
+    result = spiking(torch.tensor([[2.0, 1.0], [0.0, 3.0]]), 2, prewhitening=0.0)
+    assert_close(result.traces, torch.tensor([[2.0, 0.2], [0.0, 3.0]]))
 
 
 def test_refusals_of_traces():

@@ -60,8 +60,8 @@ def test_iterates_are_those_of_the_formula_in_matrices(boundary, masked, backgro
     y = y + background
     mask = torch.ones(operator.shape_out, dtype=torch.bool)
     mask[3:6, 2:8] = not masked
-    given = mask if masked else None
-    restored = last(richardson_lucy(operator, y, steps=7, accelerate=False, mask=given, background=background))
+    argument = mask if masked else None
+    restored = last(richardson_lucy(operator, y, steps=7, accelerate=False, mask=argument, background=background))
     assert_close(restored.estimate, torch.from_numpy(by_matrix(operator, y, mask, background, 7)), rtol=1e-9, atol=1e-9)
 
 
@@ -201,11 +201,11 @@ def test_curvature_is_the_slope_of_the_total_variation():
 def test_iterates_that_were_kept_do_not_change():
     operator = Crop((6,), (1,), (4,))
     y = torch.tensor([1.0, 2.0, 3.0, 4.0])
-    kept = []
+    copies = []
     for iterate in richardson_lucy(operator, y, steps=4):
-        kept.append((iterate.estimate, iterate.estimate.clone()))
-    assert all(torch.equal(then, now) for now, then in kept)
-    assert_close(kept[-1][0][1:5], y)
+        copies.append((iterate.estimate, iterate.estimate.clone()))
+    assert all(torch.equal(then, now) for now, then in copies)
+    assert_close(copies[-1][0][1:5], y)
 
 
 def test_dark_pictures_stay_dark_and_damaged_ones_are_refused():
@@ -224,9 +224,9 @@ def test_what_does_not_fit_is_refused():
         last(richardson_lucy(operator, y.to(torch.complex128)))
     with pytest.raises(ShapeError, match=r"the mask is \(2,\), but \(24, 21\)"):
         last(richardson_lucy(operator, y, mask=torch.ones(2)))
-    with pytest.raises(ShapeError, match="stop 'soon'"):
+    with pytest.raises(ShapeError, match="stop is 'soon'"):
         last(richardson_lucy(operator, y, stop="soon"))
-    with pytest.raises(ShapeError, match="noise -1"):
+    with pytest.raises(ShapeError, match="noise is -1"):
         last(richardson_lucy(operator, y, stop="discrepancy", noise=-1.0))
     with pytest.raises(ShapeError, match="the adjoint of ones is at most"):
         last(richardson_lucy(Convolution(-kernel(3, 3), SHAPE), y))

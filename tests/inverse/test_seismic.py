@@ -395,7 +395,7 @@ def test_the_time_of_a_spike_may_be_any_sample_of_the_wavelet(method, centre):
 def test_an_offset_is_taken_away_and_said(offset):
     truth, traces = isolated(2, 0.01)
     found = sparse_spikes(traces + offset, WAVELET)
-    assert any("an offset was taken away" in note for note in found.notes)
+    assert any("an offset was subtracted" in note for note in found.notes)
     assert np.corrcoef(found.spikes[0], truth)[0, 1] > 0.99
     assert float(found.noise.max()) < 0.02
 

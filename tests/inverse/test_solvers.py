@@ -39,18 +39,18 @@ def dense(operator):
 @pytest.mark.parametrize("numbers", ["real", "complex"])
 def test_wiener_is_the_formula(axes, numbers):
     operator, y = blur(axes), random(*LENGTHS[axes], seed=1, dtype=torch.double if numbers == "real" else torch.cdouble)
-    found = last(wiener(operator, y, nsr=0.1)).estimate
-    assert_close(found, torch.from_numpy(oracle.wiener(y.numpy(), operator.kernel.numpy(), 0.1)))
+    result = last(wiener(operator, y, nsr=0.1)).estimate
+    assert_close(result, torch.from_numpy(oracle.wiener(y.numpy(), operator.kernel.numpy(), 0.1)))
 
 
 def test_wiener_takes_spectra_on_the_whole_grid_and_on_half_of_it():
     operator, y = blur(), random(6, 7, seed=1)
     signal = torch.fft.fft2(random(6, 7, seed=2)).abs() ** 2 / 42 + 0.1
     noise = torch.fft.fft2(random(6, 7, seed=3)).abs() ** 2 / 42
-    wanted = oracle.wiener(y.numpy(), operator.kernel.numpy(), (noise / signal).numpy())
-    for kept in (7, 4):
-        found = last(wiener(operator, y, noise=noise[:, :kept], signal=signal[:, :kept])).estimate
-        assert_close(found, torch.from_numpy(wanted))
+    expected = oracle.wiener(y.numpy(), operator.kernel.numpy(), (noise / signal).numpy())
+    for columns in (7, 4):
+        result = last(wiener(operator, y, noise=noise[:, :columns], signal=signal[:, :columns])).estimate
+        assert_close(result, torch.from_numpy(expected))
     white = last(wiener(operator, y, noise=0.5, signal=signal)).estimate
     assert_close(white, torch.from_numpy(oracle.wiener(y.numpy(), operator.kernel.numpy(), (0.25 / signal).numpy())))
 
@@ -74,11 +74,11 @@ def test_wiener_fits_the_spectrum_it_is_not_told():
     operator = Convolution(torch.ones(5, 5, dtype=torch.double) / 25, truth.shape)
     y = operator.forward(truth + 100) + 0.3 * random(128, 128, seed=9)
     known = isnr(truth + 100, y, last(wiener(operator, y, noise=0.3, signal=signal)).estimate)
-    for told, near in (({"noise": 0.3}, 0.1), ({}, 0.5)):
-        found = last(wiener(operator, y, **told))
-        assert found.strength == pytest.approx(0.09, rel=near)
-        assert isnr(truth + 100, y, found.estimate) > known - 0.1
-        assert_close(found.estimate.mean(), y.mean())
+    for options, near in (({"noise": 0.3}, 0.1), ({}, 0.5)):
+        result = last(wiener(operator, y, **options))
+        assert result.strength == pytest.approx(0.09, rel=near)
+        assert isnr(truth + 100, y, result.estimate) > known - 0.1
+        assert_close(result.estimate.mean(), y.mean())
 
 
 def test_wiener_is_linear_where_its_ratio_is_given():
@@ -92,18 +92,18 @@ def test_wiener_is_linear_where_its_ratio_is_given():
 
 def test_wiener_records_gradients_and_leaves_what_was_observed():
     operator, y = blur(), random(6, 7, seed=1)
-    kept, tracked = y.clone(), y.clone().requires_grad_()
+    copy, tracked = y.clone(), y.clone().requires_grad_()
     silent, taped = last(wiener(operator, y, nsr=0.1)).estimate, last(wiener(operator, tracked, nsr=0.1)).estimate
     assert_close(silent, taped.detach())
-    (found,) = torch.autograd.grad(taped.square().sum(), tracked)
-    assert_close((found * y).sum(), 2 * silent.square().sum())
-    assert torch.equal(y, kept)
+    (result,) = torch.autograd.grad(taped.square().sum(), tracked)
+    assert_close((result * y).sum(), 2 * silent.square().sum())
+    assert torch.equal(y, copy)
 
 
 def test_wiener_leaves_out_frequencies_that_neither_kernel_nor_noise_has():
     operator = Convolution(torch.tensor([1.0, -1.0]), (8,))
-    found = last(wiener(operator, operator.forward(random(8).float()), nsr=0.0)).estimate
-    assert torch.isfinite(found).all() and abs(found.mean()) < 1e-5
+    result = last(wiener(operator, operator.forward(random(8).float()), nsr=0.0)).estimate
+    assert torch.isfinite(result).all() and abs(result.mean()) < 1e-5
 
 
 # Conjugate gradients
@@ -113,19 +113,22 @@ def test_wiener_leaves_out_frequencies_that_neither_kernel_nor_noise_has():
 def test_cgls_is_lstsq(boundary):
     operator = blur(2, boundary)
     y = random(*operator.shape_out, seed=1)
-    found = last(cgls(operator, y, tolerance=1e-14, steps=400))
-    wanted = torch.linalg.lstsq(torch.from_numpy(dense(operator)), y.reshape(-1, 1), driver="gelsd").solution
-    assert found.converged
-    assert_close(found.estimate.reshape(-1, 1), wanted, atol=1e-8, rtol=1e-8)
+    result = last(cgls(operator, y, tolerance=1e-14, steps=400))
+    expected = torch.linalg.lstsq(torch.from_numpy(dense(operator)), y.reshape(-1, 1), driver="gelsd").solution
+    assert result.converged
+    assert_close(result.estimate.reshape(-1, 1), expected, atol=1e-8, rtol=1e-8)
 
 
 def test_damped_cgls_is_the_damped_solution_from_any_start():
     operator, y = blur(2, "zero"), random(6, 7, seed=1)
     a = torch.from_numpy(dense(operator))
-    wanted = torch.linalg.solve(a.T @ a + 0.3**2 * torch.eye(42, dtype=torch.double), a.T @ y.reshape(-1)).reshape(6, 7)
+    expected = torch.linalg.solve(a.T @ a + 0.3**2 * torch.eye(42, dtype=torch.double), a.T @ y.reshape(-1)).reshape(6, 7)
     for start in (None, random(6, 7, seed=2)):
         assert_close(
-            last(cgls(operator, y, damping=0.3, start=start, steps=300, tolerance=1e-13)).estimate, wanted, atol=1e-9, rtol=1e-9
+            last(cgls(operator, y, damping=0.3, start=start, steps=300, tolerance=1e-13)).estimate,
+            expected,
+            atol=1e-9,
+            rtol=1e-9,
         )
 
 
@@ -143,15 +146,15 @@ def test_cgls_stops_by_cross_validation_near_the_best_step():
     truth = picture(64)[0]
     operator = Convolution(torch.ones(5, 5, dtype=torch.double) / 25, truth.shape)
     y = operator.forward(truth) + 0.3 * random(64, 64, seed=1)
-    found = last(cgls(operator, y, stop="gcv"))
+    result = last(cgls(operator, y, stop="gcv"))
     gains = [isnr(truth, y, it.estimate) for it in cgls(operator, y)]
-    assert found.converged
-    assert isnr(truth, y, found.estimate) > max(gains) - 0.3 > gains[-1] + 3
+    assert result.converged
+    assert isnr(truth, y, result.estimate) > max(gains) - 0.3 > gains[-1] + 3
 
 
 def test_cgls_of_nothing_is_nothing_at_once():
-    found = last(cgls(blur(), torch.zeros(6, 7)))
-    assert found.converged and found.steps == 0 and not found.estimate.any()
+    result = last(cgls(blur(), torch.zeros(6, 7)))
+    assert result.converged and result.steps == 0 and not result.estimate.any()
 
 
 # Tikhonov
@@ -163,12 +166,12 @@ def test_cgls_of_nothing_is_nothing_at_once():
 def test_tikhonov_is_the_dense_solution(boundary, penalty, axes):
     operator = blur(axes, boundary)
     y = random(*operator.shape_out, seed=1)
-    a, found = dense(operator), last(tikhonov(operator, y, strength=0.2, penalty=penalty))
+    a, result = dense(operator), last(tikhonov(operator, y, strength=0.2, penalty=penalty))
     d = oracle.differences(operator.shape_in, goes_round=boundary == "circular")
     rough = {"identity": np.eye(d.shape[1]), "gradient": d.T @ d, "laplacian": d.T @ d @ d.T @ d}[penalty]
-    wanted = np.linalg.solve(a.T @ a + 0.2 * rough, a.T @ y.numpy().ravel())
-    assert_close(found.estimate.ravel(), torch.from_numpy(wanted), atol=1e-5, rtol=1e-5)
-    assert found.strength == 0.2
+    expected = np.linalg.solve(a.T @ a + 0.2 * rough, a.T @ y.numpy().ravel())
+    assert_close(result.estimate.ravel(), torch.from_numpy(expected), atol=1e-5, rtol=1e-5)
+    assert result.strength == 0.2
 
 
 def test_cross_validation_finds_the_minimum_that_dense_matrices_find():
@@ -176,10 +179,10 @@ def test_cross_validation_finds_the_minimum_that_dense_matrices_find():
     operator = Convolution(torch.ones(3, 3, dtype=torch.double) / 9, truth.shape)
     y = operator.forward(truth) + 0.3 * random(10, 10, seed=1)
     a, d = dense(operator), oracle.differences(truth.shape, goes_round=True)
-    found = last(tikhonov(operator, y, penalty="gradient")).strength
-    tried = found * np.geomspace(0.01, 100, 21)
+    result = last(tikhonov(operator, y, penalty="gradient")).strength
+    tried = result * np.geomspace(0.01, 100, 21)
     scores = [oracle.cross_validation(a, d.T @ d, y.numpy().ravel(), strength) for strength in tried]
-    assert np.argmin(scores) == 10 and 1e-6 < found < 1e3
+    assert np.argmin(scores) == 10 and 1e-6 < result < 1e3
 
 
 @pytest.mark.parametrize("boundary", ["circular", "unknown"])
@@ -187,9 +190,9 @@ def test_the_discrepancy_is_met(boundary):
     truth = picture(32)[0]
     operator = Convolution(torch.ones(3, 3, dtype=torch.double) / 9, truth.shape, boundary)
     y = operator.forward(truth) + 0.2 * random(*operator.shape_out, seed=1)
-    found = last(tikhonov(operator, y, strength="discrepancy", noise=0.2, penalty="gradient"))
-    left = float((operator.forward(found.estimate) - y).square().mean().sqrt())
-    assert found.converged and left == pytest.approx(0.2, rel=0.01)
+    result = last(tikhonov(operator, y, strength="discrepancy", noise=0.2, penalty="gradient"))
+    misfit = float((operator.forward(result.estimate) - y).square().mean().sqrt())
+    assert result.converged and misfit == pytest.approx(0.2, rel=0.01)
 
 
 def test_a_discrepancy_that_no_strength_meets_is_said():
@@ -204,9 +207,9 @@ def test_estimated_cross_validation_is_near_the_exact_one():
     exact = Convolution(kernel, truth.shape)
     y = exact.forward(truth) + 0.3 * random(32, 32, seed=1)
     iterated = Mask(torch.ones(32, 32)) @ exact
-    wanted, found = last(tikhonov(exact, y)), last(tikhonov(iterated, y))
-    assert found.strength == pytest.approx(wanted.strength, rel=0.5)
-    assert isnr(truth, y, found.estimate) > isnr(truth, y, wanted.estimate) - 0.3
+    expected, result = last(tikhonov(exact, y)), last(tikhonov(iterated, y))
+    assert result.strength == pytest.approx(expected.strength, rel=0.5)
+    assert isnr(truth, y, result.estimate) > isnr(truth, y, expected.estimate) - 0.3
 
 
 # FISTA and penalties
@@ -219,11 +222,11 @@ def test_fista_meets_the_conditions_of_the_l1_minimum(numbers, restart):
     truth = torch.zeros(12, dtype=numbers)
     truth[[2, 7]] = torch.tensor([3, -2], dtype=numbers) * (1 if numbers == torch.double else 1j)
     y = operator.forward(truth)
-    found = last(fista(operator, y, L1(weight), steps=3000, tolerance=1e-10))
-    slope = operator.adjoint(y - operator.forward(found.estimate))
-    on = found.estimate.abs() > 1e-6
-    assert found.converged and 0 < on.sum() < 12
-    assert_close(slope[on], weight * found.estimate[on] / found.estimate[on].abs(), atol=1e-6, rtol=0)
+    result = last(fista(operator, y, L1(weight), steps=3000, tolerance=1e-10))
+    slope = operator.adjoint(y - operator.forward(result.estimate))
+    on = result.estimate.abs() > 1e-6
+    assert result.converged and 0 < on.sum() < 12
+    assert_close(slope[on], weight * result.estimate[on] / result.estimate[on].abs(), atol=1e-6, rtol=0)
     assert slope[~on].abs().max() <= weight + 1e-6
 
 
@@ -240,28 +243,28 @@ def test_the_objective_ends_lower_than_anything_near():
     def objective(x):
         return float((operator.forward(x) - y).square().sum() / 2 + penalty.value(x))
 
-    found = last(fista(operator, y, penalty, steps=2000, tolerance=1e-9)).estimate
-    assert found.min() >= 0
-    assert all(objective((found + 0.01 * random(6, 7, seed=s)).clamp(min=0)) > objective(found) for s in range(20))
+    result = last(fista(operator, y, penalty, steps=2000, tolerance=1e-9)).estimate
+    assert result.min() >= 0
+    assert all(objective((result + 0.01 * random(6, 7, seed=s)).clamp(min=0)) > objective(result) for s in range(20))
 
 
 @pytest.mark.slow
 def test_positivity_gives_the_non_negative_least_squares():
     optimize = pytest.importorskip("scipy.optimize")
     operator, y = blur(2, "zero"), random(6, 7, seed=1)
-    wanted, _ = optimize.nnls(dense(operator), y.numpy().ravel())
-    found = last(fista(operator, y, Positive(), steps=5000, tolerance=1e-11)).estimate
-    assert_close(found.ravel(), torch.from_numpy(wanted), atol=1e-6, rtol=1e-6)
+    expected, _ = optimize.nnls(dense(operator), y.numpy().ravel())
+    result = last(fista(operator, y, Positive(), steps=5000, tolerance=1e-11)).estimate
+    assert_close(result.ravel(), torch.from_numpy(expected), atol=1e-6, rtol=1e-6)
 
 
 @pytest.mark.parametrize("penalty", [L1(0.7), L1(0.7, positive=True), Box(-0.2, 0.5), Positive()])
 def test_a_proximal_map_is_the_least_of_its_cost(penalty):
     x, line = random(50, seed=1), torch.linspace(-4, 4, 801, dtype=torch.double)
-    found, values = penalty.prox(x, 0.5), torch.stack([penalty.value(z) for z in line])
-    for before, after in zip(x, found, strict=True):
+    result, values = penalty.prox(x, 0.5), torch.stack([penalty.value(z) for z in line])
+    for before, after in zip(x, result, strict=True):
         costs = (line - before).square() / 2 + 0.5 * values
         assert abs(float(line[costs.argmin()] - after)) < 0.011
-    assert torch.isfinite(penalty.value(found))
+    assert torch.isfinite(penalty.value(result))
 
 
 @pytest.mark.parametrize("name", ["circular", "zero", "reflect", "unknown", "mask", "stack"])
@@ -302,7 +305,7 @@ def test_what_does_not_fit_is_refused_at_the_door(solver):
     with pytest.raises(ShapeError, match=r"the tensor is \(7, 6\), but \(..., 6, 7\) was needed"):
         last(solver(operator, y.T))
     y[0, 0] = torch.nan
-    with pytest.raises(NonFinite, match=r"1 of 42 observed samples are NaN or infinite.*Mask"):
+    with pytest.raises(NonFinite, match=r"1 of 42 observed samples is NaN or infinite.*Mask"):
         last(solver(operator, y))
 
 
@@ -331,9 +334,9 @@ def test_settings_that_do_not_fit_are_refused_in_words(run, message):
 
 def test_the_residual_is_that_of_the_operator():
     operator, y = blur(2, "zero"), random(6, 7)
-    found = last(tikhonov(operator, y, strength=0.1))
-    assert isinstance(found, Iterate)
-    assert found.residual == pytest.approx(float((operator.forward(found.estimate) - y).norm() / y.norm()))
+    result = last(tikhonov(operator, y, strength=0.1))
+    assert isinstance(result, Iterate)
+    assert result.residual == pytest.approx(float((operator.forward(result.estimate) - y).norm() / y.norm()))
 
 
 def test_finite_samples_whose_sum_is_not_are_taken():

@@ -20,20 +20,20 @@ from unconv.inverse.solvers.sparse_bayesian import sparse_bayesian
 
 def active_of(n, rows=3, many=24, seed=0):
     """Some samples of each row, ascending, with n at the end where there are fewer."""
-    made = torch.Generator().manual_seed(seed)
-    return torch.stack([torch.sort(torch.randperm(n + 8, generator=made)[:many].clamp(max=n)).values for _ in range(rows)])
+    generator = torch.Generator().manual_seed(seed)
+    return torch.stack([torch.sort(torch.randperm(n + 8, generator=generator)[:many].clamp(max=n)).values for _ in range(rows)])
 
 
-def whole(diagonal, below):
+def dense_of_blocks(diagonal, below):
     rows, count, width, _ = diagonal.shape
-    made = diagonal.new_zeros(rows, count * width, count * width)
+    matrix = diagonal.new_zeros(rows, count * width, count * width)
     for i in range(count):
         here = slice(i * width, (i + 1) * width)
-        made[:, here, here] = diagonal[:, i]
+        matrix[:, here, here] = diagonal[:, i]
         if i:
             before = slice((i - 1) * width, i * width)
-            made[:, here, before], made[:, before, here] = below[:, i - 1], below[:, i - 1].mT
-    return made
+            matrix[:, here, before], matrix[:, before, here] = below[:, i - 1], below[:, i - 1].mT
+    return matrix
 
 
 @pytest.mark.parametrize("boundary", ["zero", "unknown"])
@@ -46,10 +46,10 @@ def test_the_gram_matrix_is_that_of_the_operator(boundary, centre, missing):
     gram, active = Gram(operator, matrix, weights if missing else None), active_of(n)
     width = gram.width(active)
     active = torch.nn.functional.pad(active, (0, -active.shape[1] % width), value=n)
-    found = whole(*gram.blocks(active, width, torch.arange(3)))
+    result = dense_of_blocks(*gram.blocks(active, width, torch.arange(3)))
     for row in range(3):
         dense = torch.nn.functional.pad(matrix.T @ (weights[row, :, None] * matrix), (0, 1, 0, 1))
-        assert_close(found[row], dense[active[row]][:, active[row]])
+        assert_close(result[row], dense[active[row]][:, active[row]])
 
 
 def test_blocks_are_solved_and_inverted_as_the_whole_matrix():
@@ -66,8 +66,8 @@ def test_blocks_are_solved_and_inverted_as_the_whole_matrix():
 
 
 def problems(snr, count=6, n=160, first=0):
-    made = [oracle.synthetic(seed, snr, n) for seed in range(first, first + count)]
-    return tuple(torch.from_numpy(np.stack([each[k] for each in made])) for k in range(3))
+    problems = [oracle.synthetic(seed, snr, n) for seed in range(first, first + count)]
+    return tuple(torch.from_numpy(np.stack([each[k] for each in problems])) for k in range(3))
 
 
 def ricker():
@@ -80,25 +80,25 @@ def test_the_first_step_is_the_dense_posterior(missing):
     operator = Convolution(ricker(), (160,), "zero")
     left_out = torch.zeros(3, 160, dtype=torch.bool)
     left_out[:, 40:60] = missing
-    found = next(iter(sparse_bayesian(operator, observed, noise=noise, missing=left_out)))
+    result = next(iter(sparse_bayesian(operator, observed, noise=noise, missing=left_out)))
     matrix = oracle.convolution_matrix(ricker().numpy(), 160, 22)
     for row in range(3):
         seen = ~left_out[row].numpy()
         y, some = observed[row].numpy()[seen], matrix[seen]
         prior = np.full(160, np.mean(y**2) / (matrix**2).sum(0).max())
         mean, deviation, evidence = oracle.sparse_bayesian_step(some, y, prior, float(noise[row]) ** 2)
-        assert_close(found.estimate[row], torch.from_numpy(mean))
-        assert_close(found.deviation[row], torch.from_numpy(deviation))
-        assert_close(found.evidence[row], torch.tensor(evidence))
+        assert_close(result.estimate[row], torch.from_numpy(mean))
+        assert_close(result.deviation[row], torch.from_numpy(deviation))
+        assert_close(result.evidence[row], torch.tensor(evidence))
 
 
 def test_what_it_finds_is_as_probable_as_what_the_dense_form_finds():
     _, observed, noise = problems(30, 4)
     operator = Convolution(ricker(), (160,), "zero")
     matrix = oracle.convolution_matrix(ricker().numpy(), 160, 22)
-    found = last(sparse_bayesian(operator, observed, noise=noise, steps=100))
+    result = last(sparse_bayesian(operator, observed, noise=noise, steps=100))
     dense = [oracle.sparse_bayesian(matrix, y, float(s) ** 2)[1] for y, s in zip(observed.numpy(), noise, strict=True)]
-    gains = found.evidence.numpy() - dense
+    gains = result.evidence.numpy() - dense
     assert gains.mean() > -1 and gains.min() > -5, "in logarithms; both may end in another of several minima"
 
 
@@ -122,16 +122,16 @@ def test_spikes_are_homogeneous_in_what_was_observed(factor):
 
 def test_the_noise_is_found():
     _, observed, noise = problems(20, 12, 500)
-    found = last(sparse_bayesian(Convolution(ricker(), (500,), "zero"), observed.float()))
-    assert float((found.noise / noise).mean()) == pytest.approx(1, abs=0.04)
+    result = last(sparse_bayesian(Convolution(ricker(), (500,), "zero"), observed.float()))
+    assert float((result.noise / noise).mean()) == pytest.approx(1, abs=0.04)
 
 
 def test_silence_has_no_spikes():
     operator = Convolution(ricker(), (160,), "zero")
     observed = torch.stack([torch.zeros(160, dtype=torch.double), problems(20, 1)[1][0]])
-    found = last(sparse_bayesian(operator, observed))
-    assert not found.estimate[0].any() and found.estimate[1].any()
-    choice = last(bernoulli_gaussian(operator, observed, found.estimate))
+    result = last(sparse_bayesian(operator, observed))
+    assert not result.estimate[0].any() and result.estimate[1].any()
+    choice = last(bernoulli_gaussian(operator, observed, result.estimate))
     assert not choice.estimate[0].any() and torch.isfinite(choice.estimate).all()
 
 
@@ -139,55 +139,55 @@ def test_the_choice_is_the_most_probable_of_all():
     operator, n = Convolution(torch.tensor([1.0, 0.6, 0.2], dtype=torch.double), (14,), "zero"), 14
     matrix = operator.forward(torch.eye(n, dtype=torch.double)).T.numpy()
     for seed in range(5):
-        made = np.random.default_rng(seed)
+        random = np.random.default_rng(seed)
         truth = np.zeros(n)
-        truth[made.choice(n, 2, replace=False)] = made.standard_normal(2) + 1
-        y = torch.from_numpy(matrix @ truth + 0.1 * made.standard_normal(n))
-        start = torch.from_numpy(truth + 0.1 * made.standard_normal(n))  # every sample a candidate, and a spike to begin with
-        found = list(bernoulli_gaussian(operator, y, start, noise=0.1, rounds=8))
+        truth[random.choice(n, 2, replace=False)] = random.standard_normal(2) + 1
+        y = torch.from_numpy(matrix @ truth + 0.1 * random.standard_normal(n))
+        start = torch.from_numpy(truth + 0.1 * random.standard_normal(n))  # every sample a candidate, and a spike to begin with
+        result = list(bernoulli_gaussian(operator, y, start, noise=0.1, rounds=8))
         # What was searched with the prior that the last round began with.
-        before = found[-2]
+        before = result[-2]
         on = before.estimate != 0
         power = float((before.estimate.square() + before.deviation.square())[on].mean())
         chosen, evidence = oracle.most_probable_choice(matrix, y.numpy(), power, float(on.sum()) / n, 0.01, 4)
-        assert tuple(torch.nonzero(found[-1].estimate).flatten().tolist()) == chosen
-        assert float(found[-1].evidence) == pytest.approx(evidence, rel=1e-6)
+        assert tuple(torch.nonzero(result[-1].estimate).flatten().tolist()) == chosen
+        assert float(result[-1].evidence) == pytest.approx(evidence, rel=1e-6)
 
 
 def test_the_choice_gains_on_sparse_bayesian_learning():
     truth, observed, _ = problems(30, 24, 500)
     operator = Convolution(ricker(), (500,), "zero")
     start = last(sparse_bayesian(operator, observed.float()))
-    found = last(bernoulli_gaussian(operator, observed, start.estimate))
+    result = last(bernoulli_gaussian(operator, observed, start.estimate))
 
     def quality(estimate):
         return float((10 * (truth.square().sum(1) / (truth - estimate).square().sum(1)).log10()).mean())
 
-    assert quality(found.estimate) > quality(start.estimate.double()) + 1
+    assert quality(result.estimate) > quality(start.estimate.double()) + 1
     count = (truth != 0).sum()
-    assert int((found.estimate != 0).sum()) == pytest.approx(int(count), rel=0.1)
+    assert int((result.estimate != 0).sum()) == pytest.approx(int(count), rel=0.1)
 
 
 def test_deviations_are_those_of_the_amplitudes():
     truth, observed, _ = problems(40, 40, 160)
     operator = Convolution(ricker(), (160,), "zero")
     start = last(sparse_bayesian(operator, observed.float()))
-    found = last(bernoulli_gaussian(operator, observed, start.estimate))
-    right = ((found.estimate != 0) == (truth != 0)).all(1)
+    result = last(bernoulli_gaussian(operator, observed, start.estimate))
+    right = ((result.estimate != 0) == (truth != 0)).all(1)
     assert int(right.sum()) >= 10
-    on = found.estimate[right] != 0
-    errors = (found.estimate[right] - truth[right])[on] / found.deviation[right][on]
+    on = result.estimate[right] != 0
+    errors = (result.estimate[right] - truth[right])[on] / result.deviation[right][on]
     assert float(errors.square().mean().sqrt()) == pytest.approx(1, abs=0.2)
 
 
 def test_the_l1_norm_has_the_strength_that_is_said():
     operator = Convolution(ricker(), (160,), "zero")
     _, observed, noise = problems(20, 2)
-    found = last(reweighted_l1(operator, observed, noise=noise, rounds=1, steps=20000, tolerance=1e-9)).estimate
-    slope = operator.adjoint(observed - operator.forward(found))
+    result = last(reweighted_l1(operator, observed, noise=noise, rounds=1, steps=20000, tolerance=1e-9)).estimate
+    slope = operator.adjoint(observed - operator.forward(result))
     weight = (2 * noise * ricker().norm())[:, None].expand_as(slope)
-    there = found != 0
-    assert_close(slope[there], (weight * found.sign())[there], rtol=1e-4, atol=1e-6)
+    there = result != 0
+    assert_close(slope[there], (weight * result.sign())[there], rtol=1e-4, atol=1e-6)
     assert bool((slope.abs() <= weight * 1.0001).all())
 
 

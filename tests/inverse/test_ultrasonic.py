@@ -171,7 +171,7 @@ def test_amplitudes_have_the_echoes_sign_and_size(sign):
 def test_an_offset_is_said_and_does_no_harm():
     y, delays = pairs(16, 10, 0.01)
     plain, lifted = resolve_echoes(y, PULSE, RATE), resolve_echoes(y + 0.5, PULSE, RATE)
-    assert plain.notes == () and any("an offset was taken away, the largest 0.5" in note for note in lifted.notes)
+    assert plain.notes == () and any("an offset was subtracted, the largest 0.5" in note for note in lifted.notes)
     assert_close(lifted.delays, plain.delays, rtol=0, atol=1e-6 / RATE)
     assert np.abs(lifted.delays * RATE - delays).max() < 0.1
 

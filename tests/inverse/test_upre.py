@@ -56,12 +56,12 @@ def seen_through(operator, seed):
 def test_tikhonov_with_samples_missing_is_the_dense_solution_with_differences_that_go_round(axes, name, penalty):
     operator = missing(axes)[name]
     y = seen_through(operator, 1)
-    found = last(tikhonov(operator, y, strength=0.2, penalty=penalty, differences="circular", tolerance=1e-12))
+    result = last(tikhonov(operator, y, strength=0.2, penalty=penalty, differences="circular", tolerance=1e-12))
     d = oracle.differences(operator.shape_in, goes_round=True)
     rough = {"identity": np.eye(d.shape[1]), "gradient": d.T @ d, "laplacian": d.T @ d @ d.T @ d}[penalty]
-    wanted = oracle.quadratic(dense(operator), y.numpy().ravel(), 0.2 * rough)
-    assert_close(found.estimate.ravel(), torch.from_numpy(wanted), atol=1e-7, rtol=1e-7)
-    assert found.strength == 0.2 and found.converged
+    expected = oracle.quadratic(dense(operator), y.numpy().ravel(), 0.2 * rough)
+    assert_close(result.estimate.ravel(), torch.from_numpy(expected), atol=1e-7, rtol=1e-7)
+    assert result.strength == 0.2 and result.converged
 
 
 @pytest.mark.parametrize("axes", [1, 2, 3])
@@ -70,19 +70,19 @@ def test_tikhonov_with_samples_missing_is_the_dense_solution_with_differences_th
 def test_where_nothing_is_missing_the_fourier_domain_gives_the_closed_form(axes, penalty, strength):
     operator = blur(axes, "circular")
     y = operator.forward(random(*LENGTHS[axes])) + 0.1 * random(*LENGTHS[axes], seed=1)
-    whole = Mask(torch.ones(LENGTHS[axes])) @ operator
-    found = last(tikhonov(whole, y, strength=strength, noise=0.1, penalty=penalty, differences="circular"))
-    wanted = last(tikhonov(operator, y, strength=found.strength, penalty=penalty))
-    assert_close(found.estimate, wanted.estimate, atol=1e-7, rtol=1e-7)
+    unmasked = Mask(torch.ones(LENGTHS[axes])) @ operator
+    result = last(tikhonov(unmasked, y, strength=strength, noise=0.1, penalty=penalty, differences="circular"))
+    expected = last(tikhonov(operator, y, strength=result.strength, penalty=penalty))
+    assert_close(result.estimate, expected.estimate, atol=1e-7, rtol=1e-7)
 
 
 def test_the_discrepancy_counts_the_samples_that_a_mask_leaves():
     truth = picture(32)[0]
     operator = Mask(random(32, 32, seed=3) > 0) @ Convolution(torch.ones(3, 3, dtype=torch.double) / 9, (32, 32))
     y = operator.forward(truth) + 0.2 * operator.outer.forward(random(32, 32, seed=1))
-    found = last(tikhonov(operator, y, strength="discrepancy", noise=0.2, penalty="gradient", differences="circular"))
-    left = (operator.forward(found.estimate) - y)[operator.outer.observed]
-    assert found.converged and float(left.square().mean().sqrt()) == pytest.approx(0.2, rel=0.011)
+    result = last(tikhonov(operator, y, strength="discrepancy", noise=0.2, penalty="gradient", differences="circular"))
+    residual = (operator.forward(result.estimate) - y)[operator.outer.observed]
+    assert result.converged and float(residual.square().mean().sqrt()) == pytest.approx(0.2, rel=0.011)
 
 
 @pytest.mark.parametrize("axes", [1, 2, 3])
@@ -91,29 +91,29 @@ def test_wiener_with_samples_missing_is_the_dense_solution(axes, name):
     operator = missing(axes)[name]
     y, squares = seen_through(operator, 1), oracle.square_frequency(operator.shape_in)
     ratio = 0.01 + squares
-    found = last(wiener(operator, y, nsr=torch.from_numpy(ratio), tolerance=1e-12, steps=500))
-    wanted = oracle.quadratic(dense(operator), y.numpy().ravel(), oracle.filter_matrix(ratio, operator.shape_in))
-    assert_close(found.estimate.ravel(), torch.from_numpy(wanted), atol=1e-7, rtol=1e-7)
-    told = last(wiener(operator, y, noise=0.1, signal=torch.from_numpy(0.01 / ratio), tolerance=1e-12, steps=500))
-    assert_close(told.estimate, found.estimate, atol=1e-7, rtol=1e-7)
+    result = last(wiener(operator, y, nsr=torch.from_numpy(ratio), tolerance=1e-12, steps=500))
+    expected = oracle.quadratic(dense(operator), y.numpy().ravel(), oracle.filter_matrix(ratio, operator.shape_in))
+    assert_close(result.estimate.ravel(), torch.from_numpy(expected), atol=1e-7, rtol=1e-7)
+    by_spectrum = last(wiener(operator, y, noise=0.1, signal=torch.from_numpy(0.01 / ratio), tolerance=1e-12, steps=500))
+    assert_close(by_spectrum.estimate, result.estimate, atol=1e-7, rtol=1e-7)
 
 
 @pytest.mark.parametrize("axes", [1, 2, 3])
 def test_wiener_of_a_strength_is_wiener_of_that_ratio(axes):
     operator, y = blur(axes, "circular"), random(*LENGTHS[axes], seed=1)
     ratio = 0.3 * torch.from_numpy(oracle.square_frequency(LENGTHS[axes]))
-    found = last(wiener(operator, y, strength=0.3))
-    assert_close(found.estimate, last(wiener(operator, y, nsr=ratio)).estimate, atol=1e-7, rtol=1e-7)
-    assert found.strength == pytest.approx(0.3)
+    result = last(wiener(operator, y, strength=0.3))
+    assert_close(result.estimate, last(wiener(operator, y, nsr=ratio)).estimate, atol=1e-7, rtol=1e-7)
+    assert result.strength == pytest.approx(0.3)
 
 
 def test_frequencies_without_signal_stay_empty_where_samples_are_missing():
     operator = blur(1, "unknown")
     signal = torch.ones(24, dtype=torch.double)
     signal[5] = signal[19] = 0
-    found = last(wiener(operator, random(*operator.shape_out), noise=0.1, signal=signal, tolerance=1e-10)).estimate
-    assert torch.isfinite(found).all()
-    assert float(torch.fft.fft(found)[5].abs()) < 1e-6 * float(torch.fft.fft(found).abs().max())
+    result = last(wiener(operator, random(*operator.shape_out), noise=0.1, signal=signal, tolerance=1e-10)).estimate
+    assert torch.isfinite(result).all()
+    assert float(torch.fft.fft(result)[5].abs()) < 1e-6 * float(torch.fft.fft(result).abs().max())
 
 
 @pytest.mark.parametrize("axes", [1, 2, 3])
@@ -125,9 +125,9 @@ def test_the_predictive_risk_is_that_of_dense_matrices(axes, name):
     a, z = dense(operator), rademacher(y, operator.shape_out).numpy().ravel()
     rough = oracle.filter_matrix(oracle.square_frequency(operator.shape_in), operator.shape_in)
     for strength in (0.1, 1.0, 10.0):
-        made, told = (a @ oracle.quadratic(a, v, strength * rough) for v in (y.numpy().ravel(), z))
-        wanted = np.sum((made - y.numpy().ravel()) ** 2) + 2 * 0.3**2 * told @ z
-        assert risk(strength) == pytest.approx(wanted, rel=1e-2)
+        fitted, influenced = (a @ oracle.quadratic(a, v, strength * rough) for v in (y.numpy().ravel(), z))
+        expected = np.sum((fitted - y.numpy().ravel()) ** 2) + 2 * 0.3**2 * influenced @ z
+        assert risk(strength) == pytest.approx(expected, rel=1e-2)
 
 
 @pytest.mark.slow
@@ -140,11 +140,11 @@ def test_upre_ends_where_brute_force_finds_the_least_risk(shape, boundary, first
     truth = 10 * random(*shape).cumsum(-1) / shape[-1] ** 0.5
     y = operator.forward(truth) + 0.5 * random(*operator.shape_out, seed=1)
     roughness = laplacian(shape, y)
-    found = upre(operator, y, noise=0.5, penalty=roughness, first=first)
+    result = upre(operator, y, noise=0.5, penalty=roughness, first=first)
     risk = predictive_risk(operator, y, noise=0.5, penalty=roughness)
     tried = np.geomspace(1e-4, 1e4, 65)
     best = tried[np.argmin([risk(strength) for strength in tried])]
-    assert best / 10**0.25 < found < best * 10**0.25
+    assert best / 10**0.25 < result < best * 10**0.25
 
 
 @pytest.mark.slow
@@ -167,14 +167,14 @@ def test_wiener_estimates_the_noise_where_it_is_not_told_and_a_mask_hides_sample
     seen[10:30, 50:90] = 0
     operator = Mask(seen) @ Convolution(torch.ones(5, 5, dtype=torch.double) / 25, truth.shape)
     y = operator.forward(truth) + 0.3 * seen * random(96, 96, seed=1)
-    told, untold = (last(wiener(operator, y, noise=noise)) for noise in (0.3, None))
-    assert untold.strength == pytest.approx(told.strength, rel=0.3)
+    known, estimated = (last(wiener(operator, y, noise=noise)) for noise in (0.3, None))
+    assert estimated.strength == pytest.approx(known.strength, rel=0.3)
 
 
 @pytest.mark.parametrize(
     ("run", "message"),
     [
-        (lambda a, y: wiener(a, y, strength="whittle"), "reads the spectrum of all samples.*Use 'upre'"),
+        (lambda a, y: wiener(a, y, strength="whittle"), "needs the spectrum of all samples.*Use 'upre'"),
         (lambda a, y: wiener(a, y, strength="most"), "strength is 'most', but 'whittle', 'upre' or a number"),
         (lambda a, y: wiener(a, y, strength=0.1, nsr=0.1), "strength came with nsr or signal"),
         (lambda a, y: wiener(a, y, noise=0.0), "UPRE needs noise as one positive standard deviation"),

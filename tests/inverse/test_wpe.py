@@ -37,24 +37,24 @@ def room(channels, taps, seed=7):
 @pytest.mark.parametrize("channels, taps, delay, context", [(1, 5, 1, 0), (1, 3, 2, 2), (3, 2, 3, 0), (2, 4, 2, 1)])
 def test_wpe_is_the_papers_sums_in_loops(channels, taps, delay, context):
     y = reverberant(spectra(2, channels, 60), room(channels, 3), 2)
-    wanted = oracle.wpe(y.numpy(), taps, delay, 3, context=context)
-    assert_close(wpe(y, taps, delay, 3, context=context), torch.from_numpy(wanted), atol=1e-8, rtol=1e-8)
+    expected = oracle.wpe(y.numpy(), taps, delay, 3, context=context)
+    assert_close(wpe(y, taps, delay, 3, context=context), torch.from_numpy(expected), atol=1e-8, rtol=1e-8)
 
 
 def test_frequencies_and_frames_worked_on_in_parts_give_the_same(monkeypatch):
     y = spectra(5, 2, 100)
-    whole = wpe(y, 4)
+    in_one_group = wpe(y, 4)
     monkeypatch.setattr(weighted_prediction, "_GROUP", 4000)
     monkeypatch.setattr(weighted_prediction, "_CACHE", 600)
-    assert_close(wpe(y, 4), whole, atol=1e-10, rtol=1e-10)
+    assert_close(wpe(y, 4), in_one_group, atol=1e-10, rtol=1e-10)
 
 
 def test_wpe_of_nara_wpe_is_the_same():
     peer = pytest.importorskip("nara_wpe.wpe")
     for channels, taps in ((1, 12), (2, 8), (4, 3)):
         y = reverberant(spectra(6, channels, 200, seed=channels), room(channels, 3), 3)
-        wanted = torch.from_numpy(peer.wpe_v8(y.numpy(), taps, 3, 3, psd_context=1))
-        assert_close(wpe(y, taps, 3, 3, context=1), wanted, atol=1e-8, rtol=1e-8)
+        expected = torch.from_numpy(peer.wpe_v8(y.numpy(), taps, 3, 3, psd_context=1))
+        assert_close(wpe(y, taps, 3, 3, context=1), expected, atol=1e-8, rtol=1e-8)
 
 
 # The prediction is one of 6 unknowns from T frames: what it takes of the early sound falls as 1 / T.
@@ -129,29 +129,29 @@ def test_a_better_power_at_the_start_gives_a_better_first_iteration():
 
 def test_online_is_least_squares_of_all_frames_so_far():
     y = reverberant(spectra(2, 2, 60), room(2, 2), 2)
-    wanted = torch.from_numpy(oracle.online_wpe(y.numpy(), 3, 2, 0.98, 4.0))
-    assert_close(online_wpe(y, 3, 2, 0.98, 4.0), wanted, atol=1e-8, rtol=1e-8)
+    expected = torch.from_numpy(oracle.online_wpe(y.numpy(), 3, 2, 0.98, 4.0))
+    assert_close(online_wpe(y, 3, 2, 0.98, 4.0), expected, atol=1e-8, rtol=1e-8)
 
 
 def test_online_with_a_prior_of_one_is_that_of_nara_wpe():
     peer = pytest.importorskip("nara_wpe.wpe")
     y = reverberant(spectra(4, 2, 40), room(2, 2), 2)
     frames = np.concatenate([np.zeros((5, 4, 2)), y.permute(2, 0, 1).numpy()])
-    inverse, filters, wanted = np.stack([np.eye(6, dtype=complex)] * 4), np.zeros((4, 6, 2), complex), []
+    inverse, filters, expected = np.stack([np.eye(6, dtype=complex)] * 4), np.zeros((4, 6, 2), complex), []
     for t in range(5, 45):
         # Its delay counts one less than that of its offline functions, and it is given the power.
         power = np.mean(np.abs(frames[t - 5 : t + 1]) ** 2, (0, 2))
         early, inverse, filters = peer.online_wpe_step(frames[t - 4 : t + 1], power, inverse, filters, 0.99, 3, 1)
-        wanted.append(early)
+        expected.append(early)
         if t < 7:  # without a past it forgets what it was told at the start
             inverse = np.stack([np.eye(6, dtype=complex)] * 4)
-    assert_close(online_wpe(y, 3, 2, 0.99, 1.0), torch.from_numpy(np.stack(wanted, -1)), atol=1e-8, rtol=1e-8)
+    assert_close(online_wpe(y, 3, 2, 0.99, 1.0), torch.from_numpy(np.stack(expected, -1)), atol=1e-8, rtol=1e-8)
 
 
 def test_online_frames_pushed_in_any_parts_give_the_same():
     y = spectra(3, 2, 70)
-    made = OnlineWpe(4)
-    parts = [made.push(part) for part in y.split([1, 30, 2, 37], -1)]
+    filter = OnlineWpe(4)
+    parts = [filter.push(part) for part in y.split([1, 30, 2, 37], -1)]
     assert_close(torch.cat(parts, -1), online_wpe(y, 4), atol=1e-11, rtol=1e-11)
 
 
@@ -167,8 +167,8 @@ def test_online_converges_to_offline():
 def test_online_lives_through_silence_and_begins_anew_where_it_degenerates():
     y = spectra(2, 2, 200)
     y[..., 50:150] = 0
-    made = OnlineWpe(4, forgetting=0.5)  # without a guard, silence would double the inverse covariance in each frame
-    result = made.push(y)
+    filter = OnlineWpe(4, forgetting=0.5)  # without a guard, silence would double the inverse covariance in each frame
+    result = filter.push(y)
     assert torch.isfinite(result.abs()).all() and not result[..., 60:150].abs().any()
     constant = OnlineWpe(2, forgetting=0.5)
     result = constant.push(torch.ones(1, 1, 400, dtype=torch.cdouble))
@@ -183,7 +183,7 @@ def test_refusals_of_wpe():
         wpe(y[0])
     with pytest.raises(ShapeError, match=r"spectra are \(3, 2, 0\)"):
         wpe(y[..., :0])
-    with pytest.raises(NonFinite, match="wpe: spectra are NaN"):
+    with pytest.raises(NonFinite, match="wpe: spectra are NaN or infinite"):
         wpe(y * torch.nan)
     for name, value in (("taps", 0), ("delay", 0), ("iterations", -1), ("context", -1)):
         with pytest.raises(ShapeError, match=f"wpe: {name} is {value}, but {0 if name in ('iterations', 'context') else 1}"):
@@ -205,10 +205,10 @@ def test_refusals_of_online_wpe():
         OnlineWpe(forgetting=1.5)
     with pytest.raises(ShapeError, match="prior is 0"):
         OnlineWpe(prior=0)
-    made = OnlineWpe(2)
-    made.push(spectra(3, 2, 4))
+    filter = OnlineWpe(2)
+    filter.push(spectra(3, 2, 4))
     with pytest.raises(ShapeError, match=r"frames are \(3, 1, 4\), but \(3, 2, T\), as before"):
-        made.push(spectra(3, 1, 4))
+        filter.push(spectra(3, 1, 4))
     with pytest.raises(NonFinite, match=r"OnlineWpe.push: spectra are NaN"):
-        made.push(torch.full((3, 2, 4), torch.nan, dtype=torch.cdouble))
-    assert np.isfinite(made.push(spectra(3, 2, 4)).abs().numpy()).all()
+        filter.push(torch.full((3, 2, 4), torch.nan, dtype=torch.cdouble))
+    assert np.isfinite(filter.push(spectra(3, 2, 4)).abs().numpy()).all()

@@ -1,4 +1,4 @@
-"""Traces as they come, of any kind and shape: which of them can be used, and results in the same kind and shape."""
+"""Traces of any kind and shape: a check which of them can be used, and results in the same kind and shape."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import Tensor
 from unconv.errors import DtypeError, ShapeError
 
 _NAMED = 8  # traces that a note lists
-_OFFSET = 0.02  # of a trace's largest sample: a median above that is an offset
+_OFFSET = 0.02  # of a trace's largest sample: a larger median counts as an offset
 
 
 @dataclass(frozen=True)
@@ -21,10 +21,10 @@ class Gather:
     """Traces side by side, and which of them are sound.
 
     Args:
-        given: as it came.
+        given: the caller's array.
         samples: (count, n), floating, all traces.
-        dead: (count,) all samples alike. broken: NaN or infinite samples among them. clipped: flat at an extreme.
-        clipped_counts: whether a clipped trace is used.
+        dead: (count,), all samples equal. broken: some samples are NaN or infinite. clipped: flat at an extreme.
+        clipped_counts: whether to use clipped traces.
     """
 
     given: Any
@@ -36,23 +36,23 @@ class Gather:
 
     @cached_property
     def used(self) -> Tensor:
-        """(count,) which traces are worked on."""
+        """Which traces are used: (count,)."""
         left_out = self.dead | self.broken | (False if self.clipped_counts else self.clipped)
         return ~left_out
 
     @property
     def sound(self) -> Tensor:
-        """(used, n), the traces that are worked on."""
+        """The traces that are used: (used, n)."""
         return self.samples[self.used]
 
     @property
     def kept(self) -> tuple[int, ...]:
-        """The numbers of the traces that are left as they are, in the order in which they came."""
+        """The numbers of the traces that are not used and stay as they are, in order."""
         return tuple(torch.nonzero(~self.used).flatten().tolist())
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """Which traces are left as they are, and why."""
+        """Which traces stay as they are, and why."""
         reasons = {
             "dead (all samples alike)": self.dead,
             "broken (NaN or infinite samples)": self.broken,
@@ -63,36 +63,37 @@ class Gather:
         return tuple(f"kept as they are, {why}: {_listed(which)}" for why, which in reasons.items() if bool(which.any()))
 
     def using(self, values: Tensor) -> Gather:
-        """Take other samples in place of the sound ones: (used, n)."""
+        """Return a gather with other samples in place of the sound ones: (used, n)."""
         samples = self.samples.clone()
         samples[self.used] = values.to(samples)
         return replace(self, samples=samples)
 
     def like_given(self, values: Tensor, rest: float | None = None) -> Any:
-        """Return results of the sound traces, (used, m), in the kind and shape that the traces came in.
+        """Return results of the sound traces, (used, m), in the kind and shape of the caller's array.
 
         Args:
-            rest: what other traces hold; None: what they came with, which needs m = n.
+            rest: the value of the other traces; None: their own samples, which needs m = n.
         """
         count = len(self.samples)
         if rest is None:
-            whole = self.samples.to(values.dtype, copy=True)
+            results = self.samples.to(values.dtype, copy=True)
         else:
-            whole = values.new_full((count, *values.shape[1:]), rest)
-        whole[self.used.to(whole.device)] = values.to(whole.device)
+            results = values.new_full((count, *values.shape[1:]), rest)
+        results[self.used.to(results.device)] = values.to(results.device)
         shape = (*np.shape(self.given)[:-1], *values.shape[1:])
-        whole = whole.reshape(shape)
-        return whole if isinstance(self.given, Tensor) else whole.cpu().numpy()
+        results = results.reshape(shape)
+        return results if isinstance(self.given, Tensor) else results.cpu().numpy()
 
 
 def gather(where: str, traces: Any, clipped: str = "keep") -> Gather:
-    """Take traces (..., n): a NumPy array or a tensor; integers become floats.
+    """Return traces (..., n), a NumPy array or a tensor, as a gather; integers become floats.
 
     Args:
-        clipped: "keep" traces that are flat at an extreme as they are, or "use" them as others.
+        clipped: "keep" traces that are flat at an extreme as they are, or "use" them like others.
 
     Raises:
-        DtypeError: complex or other samples. ShapeError: no trace, one of less than two samples, or another word.
+        DtypeError: the samples are not real numbers. ShapeError: there is no trace, or fewer than two samples; `clipped` is
+            another word.
     """
     if clipped not in ("keep", "use"):
         raise ShapeError(f"{where}: clipped is {clipped!r}, but 'keep' or 'use' was needed.")
@@ -100,7 +101,7 @@ def gather(where: str, traces: Any, clipped: str = "keep") -> Gather:
     if not isinstance(array, Tensor):
         if array.dtype.kind not in "fiu":
             raise DtypeError(f"{where}: the traces are {array.dtype}, but real numbers were needed. Pass a numeric array.")
-        # Integers of more than 24 bits do not fit float32.
+        # float32 holds integers of up to 24 bits only.
         wide = array.dtype.itemsize > (2 if array.dtype.kind in "iu" else 4)
         array = torch.from_numpy(np.ascontiguousarray(array, dtype=np.float64 if wide else np.float32))
     elif array.is_complex() or array.dtype == torch.bool:
@@ -113,48 +114,48 @@ def gather(where: str, traces: Any, clipped: str = "keep") -> Gather:
     samples = array.detach().reshape(-1, array.shape[-1])
     samples = samples if samples.dtype in (torch.float32, torch.float64) else samples.float()
     broken = ~torch.isfinite(samples).all(1)
-    sound = torch.where(broken[:, None], 0, samples)
-    dead = (sound == sound[:, :1]).all(1) & ~broken
-    return Gather(traces, samples, dead, broken, flat(sound).any(1) & ~dead & ~broken, clipped == "use")
+    finite = torch.where(broken[:, None], 0, samples)
+    dead = (finite == finite[:, :1]).all(1) & ~broken
+    return Gather(traces, samples, dead, broken, flat(finite).any(1) & ~dead & ~broken, clipped == "use")
 
 
 def flat(samples: Tensor) -> Tensor:
-    """Tell which samples of clipped traces stand at the limit: (count, n).
+    """Tell which samples of clipped traces are at the limit: (count, n).
 
-    A trace is clipped where three samples in a row stand at its largest or smallest value, and the trace comes to them in a
-    step of more than three of its quanta: a peak that is only coarsely sampled in height is left by smaller ones.
+    A trace is clipped where three samples in a row have its largest or smallest value, and a step of more than three of its
+    quanta leads to them. A peak that is flat only because samples are coarsely quantised has smaller steps beside it.
     """
-    found = torch.zeros_like(samples, dtype=torch.bool)
+    clipped = torch.zeros_like(samples, dtype=torch.bool)
     if samples.shape[1] < 3:
-        return found
+        return clipped
     for extreme in (samples.amax(1, keepdim=True), samples.amin(1, keepdim=True)):
-        # Zero is where a muted or padded trace rests: that is no limit of an instrument.
-        there = (samples == extreme) & (samples != 0)
-        three = there[:, 2:] & there[:, 1:-1] & there[:, :-2]
-        if not bool(three.any()):
+        # Zeros are those of a muted or padded trace, not the limit of an instrument.
+        extreme_samples = (samples == extreme) & (samples != 0)
+        runs = extreme_samples[:, 2:] & extreme_samples[:, 1:-1] & extreme_samples[:, :-2]
+        if not bool(runs.any()):
             continue
         steps = samples.diff(dim=1).abs()
         quantum = torch.where(steps > 0, steps, torch.inf).amin(1, keepdim=True)
-        edge = there[:, 1:] != there[:, :-1]
+        edge = extreme_samples[:, 1:] != extreme_samples[:, :-1]
         steep = (edge & (steps > 3.5 * quantum)).any(1)
         for shift in range(3):
-            found[:, shift : shift + three.shape[1]] |= three & steep[:, None]
-    return found
+            clipped[:, shift : shift + runs.shape[1]] |= runs & steep[:, None]
+    return clipped
 
 
 def without_offset(samples: Tensor, small: bool = False) -> tuple[Tensor, str]:
-    """Return traces (count, n) without their medians, and what is said of it: "" where they have none to speak of.
+    """Return traces (count, n) without their medians, and a note; the note is "" if no median counts as an offset.
 
     Args:
-        small: take away medians that are not worth saying, too.
+        small: subtract also medians that are too small for a note.
     """
     if not samples.numel():
         return samples, ""
     offset = samples.median(-1, keepdim=True).values
     size = (samples - offset).abs().amax(1, keepdim=True)
     loud = offset.abs() > _OFFSET * size
-    told = f"an offset was taken away, the largest {float(offset.abs().max()):.4g} ({int(loud.sum())} of {len(samples)})"
-    return torch.where(loud | small, samples - offset, samples), told if bool(loud.any()) else ""
+    note = f"an offset was subtracted, the largest {float(offset.abs().max()):.4g} ({int(loud.sum())} of {len(samples)})"
+    return torch.where(loud | small, samples - offset, samples), note if bool(loud.any()) else ""
 
 
 def _listed(which: Tensor) -> str:

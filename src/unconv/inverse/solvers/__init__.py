@@ -1,1 +1,1 @@
-"""Solvers: from an operator and what was observed to iterates. They know forward and adjoint, nothing else."""
+"""Solvers: from an operator and observed samples to iterates. They use forward and adjoint, nothing else."""

@@ -1,4 +1,4 @@
-"""Symmetric positive definite matrices of blocks, on the diagonal and beside it: solve, and find the inverse's diagonal."""
+"""Symmetric positive definite block-tridiagonal matrices: solve, and compute the inverse's diagonal."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from torch import Tensor
 
 
 class BlockTridiagonal:
-    """The factors of a batch of matrices A = L D L*, L with ones on its diagonal.
+    """The block factors of a batch of matrices A = L D L*, where L has ones on its diagonal.
 
-    Its price is that of m matrices of size b, and not of one of size m * b: for a band it grows with the length, and not with
-    its third power.
+    The price is that of m matrices of size b, not of one of size m * b: for a band it grows with the length, not with its
+    third power.
 
     Args:
         diagonal: (B, m, b, b), symmetric.
         below: (B, m - 1, b, b): rows of block i + 1, columns of block i.
 
     Attributes:
-        sound: (B,) whether each matrix is positive definite in this precision. What is said of others is void.
+        sound: (B,), whether each matrix is positive definite in this precision. Results for others are meaningless.
 
     Source:
         Golub & Van Loan, "Matrix Computations" (2013), sec. 4.5.1; for the inverse's blocks, Takahashi, Fagan & Chin,
@@ -28,38 +28,39 @@ class BlockTridiagonal:
         count, width = diagonal.shape[1:3]
         eye = torch.eye(width, dtype=diagonal.dtype, device=diagonal.device).expand(len(diagonal), width, width)
         self.sound = torch.ones(len(diagonal), dtype=torch.bool, device=diagonal.device)
-        self._roots, self._below = list[Tensor](), list[Tensor]()
-        left = diagonal[:, 0]
+        self._roots, self._lower = list[Tensor](), list[Tensor]()
+        schur = diagonal[:, 0]
         for i in range(count):
-            factor, info = torch.linalg.cholesky_ex(left)
+            factor, info = torch.linalg.cholesky_ex(schur)
             self.sound &= info == 0
-            # Systems with triangular matrices take far longer than products, so each factor is inverted once.
+            # Triangular solves take far longer than products, so each factor is inverted once.
             root = torch.linalg.solve_triangular(factor, eye, upper=False)  # D's inverse is root* root
             self._roots.append(root)
             if i + 1 < count:
-                beside = below[:, i] @ root.mT
-                left = torch.baddbmm(diagonal[:, i + 1], beside, beside.mT, alpha=-1)
-                self._below.append(beside @ root)
+                half = below[:, i] @ root.mT
+                schur = torch.baddbmm(diagonal[:, i + 1], half, half.mT, alpha=-1)
+                self._lower.append(half @ root)
 
     def solve(self, right: Tensor) -> Tensor:
         """Return x of A x = right: (B, m, b)."""
+        # Block forward and back substitution (Golub & Van Loan, sec. 4.5.1).
         down = [right[:, 0, :, None]]
-        for i, below in enumerate(self._below):
+        for i, below in enumerate(self._lower):
             down.append(torch.baddbmm(right[:, i + 1, :, None], below, down[-1], alpha=-1))
         up = [self._roots[-1].mT @ (self._roots[-1] @ down[-1])]
-        for root, below, y in zip(self._roots[-2::-1], self._below[::-1], down[-2::-1], strict=True):
+        for root, below, y in zip(self._roots[-2::-1], self._lower[::-1], down[-2::-1], strict=True):
             up.append(torch.baddbmm(root.mT @ (root @ y), below.mT, up[-1], alpha=-1))
         return torch.stack(up[::-1], 1)[..., 0]
 
     def inverse_diagonal(self) -> Tensor:
         """Return the diagonal of A's inverse: (B, m, b)."""
         inverse = self._roots[-1].mT @ self._roots[-1]
-        found = [inverse.diagonal(dim1=-2, dim2=-1)]
-        for root, below in zip(self._roots[-2::-1], self._below[::-1], strict=True):
-            # The block above sees the ones below only through its neighbour.
+        diagonals = [inverse.diagonal(dim1=-2, dim2=-1)]
+        for root, below in zip(self._roots[-2::-1], self._lower[::-1], strict=True):
+            # Takahashi et al. (1973): a block of the inverse needs only the block below it, so no other one is computed.
             inverse = torch.baddbmm(root.mT @ root, below.mT, inverse @ below)
-            found.append(inverse.diagonal(dim1=-2, dim2=-1))
-        return torch.stack(found[::-1], 1)
+            diagonals.append(inverse.diagonal(dim1=-2, dim2=-1))
+        return torch.stack(diagonals[::-1], 1)
 
     def logarithm(self) -> Tensor:
         """Return the logarithm of each matrix's determinant: (B,)."""

@@ -1,4 +1,4 @@
-"""Filters whose outputs have the least dispersion, by gradients whose steps are exact minima along a line."""
+"""The constant-modulus criterion (CMA): filters of least dispersion, by conjugate gradients with exact line search."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from torch import Tensor
 
 Dispersion = Literal["modulus", "parts"]
 
-_ENOUGH = 1e-7  # relative fall of the dispersion, at which descent has ended
-_LOADING = 1e-6  # of the input's power, added to its correlation matrix
+_CONVERGED = 1e-7  # relative fall of the dispersion at which descent ends
+_LOADING = 1e-6  # diagonal loading of the correlation matrix, as a share of the input's power
 
 
 @dataclass(frozen=True)
 class Descent:
-    """Where descent ended.
+    """The result of the descent.
 
     Attributes:
         taps: (signals, L). curve: (signals, passes + 1), the dispersion before and after each pass.
-        settled: (signals,), whether it stopped to fall.
+        settled: (signals,), whether it has stopped falling.
     """
 
     taps: Tensor
@@ -29,38 +29,39 @@ class Descent:
 
 
 def least_dispersion(windows: Tensor, taps: Tensor, radius: float, kind: Dispersion, passes: int) -> Descent:
-    """Minimise the mean of (|y|^2 - radius)^2, or of the same of both parts of y, over taps; y = windows @ taps.
+    """Return the taps of least dispersion: the mean of (|y|^2 - radius)^2, or of both parts of y, for y = windows @ taps.
 
-    Each pass goes over all data once: the gradient is turned into Newton's direction for a white input by the inverse
-    correlation matrix, made conjugate to the last one (Polak & Ribière), and the step is the least point of the quartic along
-    it, so that no rate is to be chosen and no descent diverges.
+    Each pass goes over all data once. The inverse correlation matrix preconditions the gradient, which is then made conjugate
+    to the last direction (Polak & Ribière). The step is the minimum of the quartic along it, so there is no rate to choose
+    and no descent diverges.
 
     Args:
-        windows: (signals, K, L). taps: (signals, L), to begin with.
-        radius: mean |s|^4 / mean |s|^2 of the symbols; for "parts" of their real parts.
+        windows: (signals, K, L). taps: (signals, L), the first ones.
+        radius: mean |s|^4 / mean |s|^2 of the symbols; for "parts", of their real parts.
 
     Source:
         Godard (1980); Zarzoso & Comon, "Optimal step-size constant modulus algorithm" (2008).
     """
-    shaped = _shaping(windows)
+    preconditioner = _preconditioner(windows)
     y = torch.einsum("skl,sl->sk", windows, taps)
     values = [_dispersion(y, radius, kind)]
-    direction, slope, before = torch.zeros_like(taps), torch.zeros_like(taps), torch.ones_like(values[0])
+    direction, last_gradient, last_norm = torch.zeros_like(taps), torch.zeros_like(taps), torch.ones_like(values[0])
     settled = torch.zeros_like(values[0], dtype=torch.bool)
     for _ in range(passes):
         gradient = torch.einsum("skl,sk->sl", windows.conj(), _error(y, radius, kind)) / windows.shape[1]
-        steepest = torch.einsum("slm,sm->sl", shaped, gradient)
-        now = _inner(gradient, steepest)
-        bend = ((now - _inner(slope, steepest)) / before.clamp(min=1e-300)).clamp(min=0)
-        direction = steepest + bend[:, None] * direction
-        # One that no longer falls is given up for the steepest.
+        steepest = torch.einsum("slm,sm->sl", preconditioner, gradient)
+        norm = _inner(gradient, steepest)
+        # Polak & Ribière, not below zero: then a direction that has lost its use is dropped for the steepest.
+        beta = ((norm - _inner(last_gradient, steepest)) / last_norm.clamp(min=1e-300)).clamp(min=0)
+        direction = steepest + beta[:, None] * direction
+        # A direction along which the dispersion does not fall is replaced by the steepest: a restart.
         direction = torch.where((_inner(gradient, direction) > 0)[:, None], direction, steepest)
-        slope, before = gradient, now
+        last_gradient, last_norm = gradient, norm
         change = torch.einsum("skl,sl->sk", windows, direction)
         step = _step(y, change, radius, kind)
         taps, y = taps - step[:, None] * direction, y - step[:, None] * change
         values.append(_dispersion(y, radius, kind))
-        settled = values[-2] - values[-1] <= _ENOUGH * values[-2]
+        settled = values[-2] - values[-1] <= _CONVERGED * values[-2]
         if bool(settled.all()):
             break
     return Descent(taps, torch.stack(values, -1), settled)
@@ -71,7 +72,7 @@ def _inner(a: Tensor, b: Tensor) -> Tensor:
     return product
 
 
-def _shaping(windows: Tensor) -> Tensor:
+def _preconditioner(windows: Tensor) -> Tensor:
     """Return the inverse correlation matrices (signals, L, L) of the inputs."""
     matrix = torch.einsum("skl,skm->slm", windows.conj(), windows) / windows.shape[1]
     power = matrix.diagonal(dim1=-2, dim2=-1).real.mean(-1)
@@ -81,7 +82,7 @@ def _shaping(windows: Tensor) -> Tensor:
 
 
 def _squares(y: Tensor, v: Tensor, kind: Dispersion) -> list[tuple[Tensor, Tensor, Tensor]]:
-    """Return the coefficients of what is to be constant, along y - step v: c0 + c1 step + c2 step^2."""
+    """Return the modulus squared, or the squares of both parts, along y - step v: coefficients of c0 + c1 step + c2 step^2."""
     if kind == "modulus" or not y.is_complex():
         return [(y.abs().square(), -2 * (y * v.conj()).real, v.abs().square())]
     return [(a.square(), -2 * a * b, b.square()) for a, b in ((y.real, v.real), (y.imag, v.imag))]
@@ -89,8 +90,8 @@ def _squares(y: Tensor, v: Tensor, kind: Dispersion) -> list[tuple[Tensor, Tenso
 
 def _dispersion(y: Tensor, radius: float, kind: Dispersion) -> Tensor:
     parts = torch.stack([c[0] for c in _squares(y, y, kind)])
-    found: Tensor = (parts - radius).square().mean(-1).sum(0)
-    return found
+    total: Tensor = (parts - radius).square().mean(-1).sum(0)
+    return total
 
 
 def _error(y: Tensor, radius: float, kind: Dispersion) -> Tensor:
@@ -101,22 +102,27 @@ def _error(y: Tensor, radius: float, kind: Dispersion) -> Tensor:
 
 
 def _step(y: Tensor, v: Tensor, radius: float, kind: Dispersion) -> Tensor:
-    """Return the steps (signals,) at which the dispersion of y - step v is least: at a root of a cubic."""
+    """Return the steps (signals,) at which the dispersion of y - step v is least: a root of a cubic.
+
+    Source:
+        Zarzoso & Comon (2008).
+    """
     quartic = y.new_zeros((5, len(y))).real
     for a, b, c in _squares(y, v, kind):
         a = a - radius
         products = (a * a, 2 * a * b, b * b + 2 * a * c, 2 * b * c, c * c)
         quartic = quartic + torch.stack([each.mean(-1) for each in products])
     c0, c1, c2, c3 = (quartic[k] * k for k in (1, 2, 3, 4))
-    # The step in units in which the cubic's ends weigh the same: companion matrices of badly scaled ones lose digits.
+    # The unit of the step makes the cubic's first and last coefficients equal: a companion matrix that is badly scaled loses
+    # digits.
     flat = c3 <= 0
     unit = (c0.abs() / torch.where(flat, 1, c3)).clamp(min=1e-300) ** (1 / 3)
-    lead = torch.where(flat, 1, c3 * unit**3)
+    leading = torch.where(flat, 1, c3 * unit**3)
     companion = quartic.new_zeros((len(y), 3, 3))
     companion[:, 1, 0] = companion[:, 2, 1] = 1
-    companion[:, :, 2] = -torch.stack([c0, c1 * unit, c2 * unit**2], -1) / lead[:, None]
+    companion[:, :, 2] = -torch.stack([c0, c1 * unit, c2 * unit**2], -1) / leading[:, None]
     roots = torch.linalg.eigvals(torch.where(flat[:, None, None], 0, companion))
     steps = roots.real * unit[:, None]
     values = sum(quartic[k][:, None] * steps**k for k in range(1, 5))
-    chosen = steps.gather(1, torch.as_tensor(values).argmin(1, keepdim=True))[:, 0]
-    return torch.where(flat, 0, chosen)
+    best = steps.gather(1, torch.as_tensor(values).argmin(1, keepdim=True))[:, 0]
+    return torch.where(flat, 0, best)

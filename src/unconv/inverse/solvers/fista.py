@@ -1,4 +1,4 @@
-"""Least squares with a convex penalty, by accelerated proximal gradient steps."""
+"""Least squares with a convex penalty by FISTA: accelerated proximal gradient steps."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ def fista(
     """Minimise |A x - y|^2 / 2 + penalty(x) by FISTA; each step costs one forward, one adjoint and one prox.
 
     Args:
-        observed: (..., *operator.shape_out), real or complex; axes in front are problems of their own, each
-            left alone once converged.
+        observed: (..., *operator.shape_out), real or complex. Leading axes hold independent problems; one that has
+            converged changes no more.
         tolerance: converged where a step changes the estimate by no more than this share of its size.
         step: length of the gradient step; by default 1 over the Lipschitz constant of the gradient.
         restart: drop the momentum, problem by problem, where it points uphill.
         start: the first estimate; by default zero.
 
     Raises:
-        ShapeError, DtypeError, NonFinite: `observed` does not fit; a step that is not above zero.
+        ShapeError, DtypeError, NonFinite: `observed` does not fit; `step` is not above zero.
 
     Source:
         Beck & Teboulle, "A fast iterative shrinkage-thresholding algorithm for linear inverse problems" (2009), sec. 4;
@@ -51,27 +51,30 @@ def fista(
     rate = 1 / lipschitz(operator, observed) if step is None else step
     if not 0 < rate < torch.inf:
         raise ShapeError(
-            f"fista: the step is {rate}, but a number above zero was needed. Is the operator zero? Else choose a step."
+            f"fista: the step is {rate}, but a finite number above zero was needed. Choose one; the default needs an "
+            "operator that is not zero."
         )
-    toward = operator.adjoint(observed)
+    adjoint = operator.adjoint(observed)
     if start is not None:
         fits("fista: start", start, operator.shape_in)
-    x = torch.zeros_like(toward) if start is None else start.to(toward).expand_as(toward)
+    x = torch.zeros_like(adjoint) if start is None else start.to(adjoint).expand_as(adjoint)
     z, t = x, torch.ones_like(sizes(x, axes))
     done = torch.zeros_like(t, dtype=torch.bool)
-    for made in range(1, steps + 1):
+    for count in range(1, steps + 1):
         # Beck & Teboulle (2009), eqs. 4.1 to 4.3: a gradient step from z, the prox, and the momentum for the next z.
-        downhill = toward - operator.adjoint(operator.forward(z))
-        after = penalty.prox(torch.add(z, downhill, alpha=rate), rate)
-        after = torch.where(spread(done, axes), x, after)
-        moved, jumped = after - x, z - after
+        descent = adjoint - operator.adjoint(operator.forward(z))
+        new = penalty.prox(torch.add(z, descent, alpha=rate), rate)
+        new = torch.where(spread(done, axes), x, new)
+        move, generalised_gradient = new - x, z - new
         if restart:
-            t = torch.where(dots(jumped, moved, axes) > 0, 1, t)
-        later = (1 + (1 + 4 * t.square()).sqrt()) / 2
-        enough = tolerance * sizes(after, axes)
-        done = done | ((sizes(moved, axes) <= enough) & (sizes(jumped, axes) <= enough))
-        z, x, t = torch.addcmul(after, spread((t - 1) / later, axes), moved), after, later
-        yield Iterate(operator, observed, x, made, bool(done.all()))
+            # O'Donoghue & Candès (2015), gradient scheme: an uphill move drops the momentum, at no extra product with A.
+            t = torch.where(dots(generalised_gradient, move, axes) > 0, 1, t)
+        next_t = (1 + (1 + 4 * t.square()).sqrt()) / 2
+        limit = tolerance * sizes(new, axes)
+        # Both must be small: with momentum, the estimate may hardly move in a step although the gradient is still large.
+        done = done | ((sizes(move, axes) <= limit) & (sizes(generalised_gradient, axes) <= limit))
+        z, x, t = torch.addcmul(new, spread((t - 1) / next_t, axes), move), new, next_t
+        yield Iterate(operator, observed, x, count, bool(done.all()))
         if bool(done.all()):
             return
 
@@ -79,8 +82,9 @@ def fista(
 def lipschitz(operator: Operator, like: Tensor) -> float:
     """Return a Lipschitz constant of the gradient A*(A x - y): at least |A|^2, the square of the largest singular value.
 
-    A convolution's comes from its spectrum. It is exact for a circular one, and a bound where samples are cut off or left
-    out, which never makes an operator larger. Other operators take power iteration, with a margin of 2 % on |A|.
+    For a convolution it comes from the spectrum. It is exact for a circular one, and a bound where samples are cut off or
+    left out, which never makes a norm larger. For other operators it comes from power iteration, with a margin of 2 % on |A|,
+    because power iteration approaches |A| from below.
     """
     if isinstance(operator, Convolution) and operator.boundary != "reflect":
         return float(operator.spectrum(like).abs().max()) ** 2

@@ -1,4 +1,4 @@
-"""The Gram matrix A*A of a convolution along one axis: a band as wide as the kernel is long, on any choice of its samples."""
+"""The Gram matrix A*A of a convolution along one axis: a band as wide as the kernel is long, for any subset of samples."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from unconv.errors import ShapeError
 from unconv.inverse.operators.convolution import Convolution
 from unconv.inverse.operators.operator import Operator
 
-_SEEN = 0.01  # of the kernel's energy: a spike of which less is observed could be as large as noise makes it
+_SEEN = 0.01  # of the kernel's energy: with less of it observed, noise alone determines the spike's size
 _LEAST = 8  # samples in a block; smaller blocks take as long
 
 
@@ -19,16 +19,16 @@ class Gram:
 
     Args:
         operator: a real convolution along one axis, stride 1, boundary "zero" or "unknown".
-        like: a tensor whose precision and device are taken.
-        weights: (B, m), of the observed samples: 0 where one is missing; None: all are 1.
+        like: a tensor with the precision and device to use.
+        weights: (B, m), of the observed samples: 0 for a missing one; None: all are 1.
 
     Attributes:
-        band: (1 or B, k + 1, n + 1); band[:, d, a] belongs to the copies at samples a and a + d. The last row and the last
-            column are zero, for pairs that do not overlap and for samples that were left out.
-        seen: (1 or B, n), at which samples a spike would be seen: a hundredth of the kernel's energy lies where it is observed.
+        band: (1 or B, k + 1, n + 1); band[:, d, a] is the product of the copies at samples a and a + d. The last row and
+            the last column are zero, for pairs that do not overlap and for padding.
+        seen: (1 or B, n), whether a spike at that sample would be observed, with at least a hundredth of the kernel's energy.
 
     Raises:
-        ShapeError: another operator.
+        ShapeError: the operator is another one.
     """
 
     def __init__(self, operator: Operator, like: Tensor, weights: Tensor | None = None) -> None:
@@ -36,56 +36,60 @@ class Gram:
         taps = convolution.kernel.to(like)
         self.n, self.k = convolution.shape_in[0], len(taps)
         observed = convolution.shape_out[0]
-        # Sample a has tap j = i + shift - a in output i. So band[d, a] = sum over j of k[j] k[j - d] weights[a + j - shift].
+        # Sample a has tap j = i + shift - a in output i. So band[d, a] = sum over j of k[j] k[j - d] weights[a + j - shift]:
+        # one convolution of the weights with the kernel's products, instead of n columns of A.
         shift = convolution.centre[0] if convolution.boundary == "zero" else self.k - 1
-        products = torch.stack([F.pad(taps[d:] * taps[: self.k - d], (d, 0)) for d in range(self.k)])
+        tap_products = torch.stack([F.pad(taps[d:] * taps[: self.k - d], (d, 0)) for d in range(self.k)])
         w = like.new_ones((1, observed)) if weights is None else weights.to(like)
-        spread = F.pad(w, (shift, self.n + self.k - 1 - shift - observed))
-        self.band = F.pad(F.conv1d(spread[:, None], products[:, None]), (0, 1, 0, 1))
+        padded = F.pad(w, (shift, self.n + self.k - 1 - shift - observed))
+        self.band = F.pad(F.conv1d(padded[:, None], tap_products[:, None]), (0, 1, 0, 1))
         self.seen = self.band[:, 0, : self.n] > _SEEN * taps.square().sum()
 
     def width(self, active: Tensor) -> int:
-        """How many active samples overlap at most: with blocks of so many, only neighbouring blocks do."""
+        """Return the most active samples that overlap one another: in blocks of that many, only neighbouring blocks overlap."""
         end = torch.searchsorted(active.contiguous(), (active + self.k).contiguous())
-        # Samples that were left out all stand at n, and overlap with none.
-        real = active < self.n
-        count = torch.where(real, end.clamp(max=real.sum(-1, keepdim=True)) - torch.arange(active.shape[-1]).to(end), 0)
+        # Padding is at sample n, and overlaps with nothing.
+        is_sample = active < self.n
+        count = torch.where(
+            is_sample, end.clamp(max=is_sample.sum(-1, keepdim=True)) - torch.arange(active.shape[-1]).to(end), 0
+        )
         return max(_LEAST, int(count.max())) if count.numel() else _LEAST
 
     def blocks(self, active: Tensor, width: int, problems: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Return the matrix between active samples, as blocks.
 
         Args:
-            active: (B, m * width), ascending; n, at the end, for samples that were left out.
-            problems: (B,), whose weights count; None: one band serves all.
+            active: (B, m * width), ascending, padded with n at the end.
+            problems: (B,), the problems whose weights to use; None: one band serves all.
 
         Returns:
-            On the diagonal (B, m, width, width), and below it (B, m - 1, width, width): rows of block i + 1, columns of i.
+            The blocks on the diagonal (B, m, width, width), and those below it (B, m - 1, width, width): rows of block i + 1,
+            columns of block i.
         """
-        samples, band = active.unflatten(-1, (-1, width)), self._bands(problems)
-        return self._between(samples, samples, band), self._between(samples[:, 1:], samples[:, :-1], band)
+        samples, band = active.unflatten(-1, (-1, width)), self._flat_bands(problems)
+        return self._products(samples, samples, band), self._products(samples[:, 1:], samples[:, :-1], band)
 
     def between(self, active: Tensor, problems: Tensor | None = None) -> Tensor:
-        """Return the whole matrix between active samples: (B, s, s)."""
-        return self._between(active, active, self._bands(problems))
+        """Return the full matrix between active samples: (B, s, s)."""
+        return self._products(active, active, self._flat_bands(problems))
 
-    def _bands(self, problems: Tensor | None) -> Tensor:
+    def _flat_bands(self, problems: Tensor | None) -> Tensor:
         band = self.band.flatten(1)
         return band if problems is None or len(band) == 1 else band[problems]
 
-    def _between(self, rows: Tensor, columns: Tensor, band: Tensor) -> Tensor:
+    def _products(self, rows: Tensor, columns: Tensor, band: Tensor) -> Tensor:
         a, b = rows[..., :, None], columns[..., None, :]
-        at = (a - b).abs().clamp_(max=self.k).mul_(self.n + 1).add_(torch.minimum(a, b))
-        # Between a real sample and one that was left out there is nothing.
-        at = torch.where((a < self.n) & (b < self.n), at, self.k * (self.n + 1))
-        return band.expand(len(rows), -1).gather(1, at.flatten(1)).view(at.shape)
+        position = (a - b).abs().clamp_(max=self.k).mul_(self.n + 1).add_(torch.minimum(a, b))
+        # The product of a sample with padding is zero.
+        position = torch.where((a < self.n) & (b < self.n), position, self.k * (self.n + 1))
+        return band.expand(len(rows), -1).gather(1, position.flatten(1)).view(position.shape)
 
 
 def _line(operator: Operator) -> Convolution:
     """Return the operator as a real convolution along one axis that is not circular.
 
     Raises:
-        ShapeError: it is none.
+        ShapeError: the operator is another one.
     """
     if (
         not isinstance(operator, Convolution)

@@ -18,13 +18,13 @@ from unconv.kinds import checks_kinds
 
 @dataclass(frozen=True)
 class Iterate:
-    """An estimate on the way, or at the end of it.
+    """A solver's estimate after one of its steps.
 
     Attributes:
         estimate: (..., *operator.shape_in). The solver continues from it: do not write into it.
-        steps: how many were made, including this one.
-        converged: the solver's own rule for stopping was met; False on the way, and where it ran out of steps.
-        strength: of the regularisation, where the solver chose it; else None.
+        steps: the number of steps so far, including this one.
+        converged: the solver's own stopping rule is met; False before that, and if the solver ran out of steps.
+        strength: of the regularisation, if the solver chose it; else None.
     """
 
     operator: Operator
@@ -36,7 +36,7 @@ class Iterate:
 
     @cached_property
     def residual(self) -> float:
-        """|A x - y| / |y|; computed when first asked for, at the price of one forward."""
+        """The relative residual |A x - y| / |y|, computed at the first access at the price of one forward."""
         size = self.observed.norm().clamp(min=torch.finfo(self.observed.dtype).tiny)
         return float((self.operator.forward(self.estimate) - self.observed).norm() / size)
 
@@ -46,20 +46,20 @@ def last(iterates: Iterable[Iterate]) -> Iterate:
     """Run a solver to its end, and return its last iterate.
 
     Raises:
-        NonFinite: an estimate is not finite; the step is named.
-        UnconvError: nothing was yielded.
+        NonFinite: the last estimate is not finite; the message names its step.
+        UnconvError: the solver yielded nothing.
     """
-    ended = deque(iterates, maxlen=1)
-    if not ended:
-        raise UnconvError("last: the solver made no step. Allow at least one.")
-    return finite(ended[0])
+    tail = deque(iterates, maxlen=1)
+    if not tail:
+        raise UnconvError("last: the solver made no step, but at least one was needed. Pass steps=1 or more.")
+    return finite(tail[0])
 
 
 def finite(iterate: Iterate) -> Iterate:
     """Return the iterate; refuse one whose estimate is NaN or infinite."""
     if not is_finite(iterate.estimate):
         raise NonFinite(
-            f"solver: the estimate after step {iterate.steps} is not finite. Look for NaN or infinite samples in what was "
-            "observed and in the kernel; of a step size or penalty that you chose, choose a smaller one."
+            f"solver: the estimate after step {iterate.steps} is not finite. Look for NaN or infinite samples in the observed "
+            "samples and in the kernel; if you chose a step size or penalty, choose a smaller one."
         )
     return iterate

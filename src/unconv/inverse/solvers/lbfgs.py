@@ -1,6 +1,6 @@
-"""The least of a smooth function of one tensor, by limited-memory BFGS.
+"""The minimum of a smooth function of one tensor, by limited-memory BFGS.
 
-It stands in for `torch.optim.LBFGS`, whose first use imports torch's compiler, which takes seconds.
+It replaces `torch.optim.LBFGS`, whose first use imports torch's compiler, which takes seconds.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from math import inf
 import torch
 from torch import Tensor
 
-_REMEMBERED = 8  # changes of place and of gradient
-_DECREASE, _CURVATURE = 1e-4, 0.9  # Wolfe's conditions, in their weak form
-_TRIED = 20  # lengths along one direction
+_MEMORY = 8  # pairs of a move and the change of gradient along it
+_DECREASE, _CURVATURE = 1e-4, 0.9  # of the weak Wolfe conditions
+_TRIALS = 20  # step lengths along one direction
 
 
 def lbfgs(function: Callable[[Tensor], Tensor], start: Tensor, steps: int) -> Tensor:
-    """Return where the function is least, as far as so many steps lead from the start.
+    """Return the minimum of the function that L-BFGS reaches from `start` in at most `steps` steps.
 
     Source:
         Nocedal & Wright, "Numerical Optimization" (2006), alg. 7.4 and 7.5. Lewis & Overton, "Nonsmooth optimization via
@@ -27,15 +27,17 @@ def lbfgs(function: Callable[[Tensor], Tensor], start: Tensor, steps: int) -> Te
     value, gradient = _value_and_gradient(function, x)
     for _ in range(steps):
         direction = _direction(gradient, memory)
-        first = 1.0 if memory else 1.0 / max(float(gradient.abs().sum()), 1e-12)
-        found = _along(function, x, direction, (value, gradient), first)
-        if found is None:
+        # Without memory the direction is the gradient, whose size says nothing about the step: begin with a short one.
+        first_length = 1.0 if memory else 1.0 / max(float(gradient.abs().sum()), 1e-12)
+        step = _line_search(function, x, direction, (value, gradient), first_length)
+        if step is None:
             break
-        length, value, after = found
-        change = after - gradient
-        x, gradient, moved = x + length * direction, after, length * direction
-        if _dot(moved, change) > 0:
-            memory = [*memory, (moved, change)][-_REMEMBERED:]
+        length, value, new_gradient = step
+        change = new_gradient - gradient
+        x, gradient, move = x + length * direction, new_gradient, length * direction
+        # A pair without positive curvature would make the approximate Hessian indefinite.
+        if _dot(move, change) > 0:
+            memory = [*memory, (move, change)][-_MEMORY:]
     return x
 
 
@@ -48,37 +50,42 @@ def _value_and_gradient(function: Callable[[Tensor], Tensor], x: Tensor) -> tupl
 
 
 def _direction(gradient: Tensor, memory: list[tuple[Tensor, Tensor]]) -> Tensor:
-    """Minus the gradient times the inverse of the Hessian, as the memory tells it: the two loops."""
+    """Return minus the inverse Hessian, approximated from the memory, times the gradient: the two-loop recursion (alg. 7.4)."""
     direction, shares = -gradient, []
-    for moved, change in reversed(memory):
-        share = _dot(moved, direction) / _dot(moved, change)
+    for move, change in reversed(memory):
+        share = _dot(move, direction) / _dot(move, change)
         shares.append(share)
         direction = direction - share * change
     if memory:
-        moved, change = memory[-1]
-        direction = direction * (_dot(moved, change) / _dot(change, change))
-    for (moved, change), share in zip(memory, reversed(shares), strict=True):
-        direction = direction + (share - _dot(change, direction) / _dot(moved, change)) * moved
+        move, change = memory[-1]
+        direction = direction * (_dot(move, change) / _dot(change, change))
+    for (move, change), share in zip(memory, reversed(shares), strict=True):
+        direction = direction + (share - _dot(change, direction) / _dot(move, change)) * move
     return direction
 
 
-def _along(
-    function: Callable[[Tensor], Tensor], x: Tensor, direction: Tensor, here: tuple[float, Tensor], length: float
+def _line_search(
+    function: Callable[[Tensor], Tensor], x: Tensor, direction: Tensor, start: tuple[float, Tensor], length: float
 ) -> tuple[float, float, Tensor] | None:
-    """Find a length at which the function has fallen enough, and its slope, too; return it, value and gradient there."""
-    slope = _dot(here[1], direction)
-    short, long, lowest = 0.0, inf, None
-    for _ in range(_TRIED if slope < 0 else 0):
+    """Search a step length that meets the weak Wolfe conditions by bisection (Lewis & Overton, alg. 2.6).
+
+    Returns:
+        The length with the value and gradient there; None if none decreases the function enough.
+    """
+    slope = _dot(start[1], direction)
+    short, long, accepted = 0.0, inf, None
+    for _ in range(_TRIALS if slope < 0 else 0):
         value, gradient = _value_and_gradient(function, x + length * direction)
-        if not value <= here[0] + _DECREASE * length * slope:
+        # Written so that a NaN, as of a step that is far too long, counts as no decrease.
+        if not value <= start[0] + _DECREASE * length * slope:
             long = length
         else:
-            lowest = (length, value, gradient)
+            accepted = (length, value, gradient)
             if _dot(gradient, direction) >= _CURVATURE * slope:
                 break
             short = length
         length = (short + long) / 2 if long < inf else 2 * short
-    return lowest
+    return accepted
 
 
 def _dot(a: Tensor, b: Tensor) -> float:

@@ -1,4 +1,4 @@
-"""Signals that can be squared: neither silent, nor so small or large that their power leaves double precision."""
+"""A check for signals whose power double precision can hold: neither silent, nor far too small or large."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from torch import Tensor
 
 from unconv.errors import ShapeError
 
-_SMALLEST, _LARGEST = 1e-120, 1e120  # magnitudes whose fourth powers are still of the same kind
+_SMALLEST, _LARGEST = 1e-120, 1e120  # magnitudes whose squares, and products of these, stay within double precision
 
 
 def refuse_silence(where: str, name: str, samples: Tensor) -> None:
-    """Refuse signals (..., n) that are all zeros, or whose power double precision does not hold; say which.
+    """Refuse signals (..., n) that are all zeros, or whose power double precision cannot hold.
 
     Raises:
-        ShapeError: with the number of the first such signal.
+        ShapeError: names the first such signal by its number.
     """
     peaks = samples.abs().amax(-1).reshape(-1).double()
     wrong = ~((peaks >= _SMALLEST) & (peaks <= _LARGEST))
@@ -26,5 +26,5 @@ def refuse_silence(where: str, name: str, samples: Tensor) -> None:
         raise ShapeError(f"{where}: {which} is silent: all zeros, but other samples were needed. Leave it out.")
     raise ShapeError(
         f"{where}: {which} reaches {float(peaks[number]):.3g}, but samples whose powers double precision holds were "
-        "needed. Scale it."
+        "needed. Scale the signal."
     )

@@ -1,4 +1,4 @@
-"""What solvers say of spikes: amplitudes, and how sure they are."""
+"""The result of the spike solvers: amplitudes with their standard deviations."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from unconv.inverse.solvers.iterate import Iterate
 
 @dataclass(frozen=True)
 class Posterior(Iterate):
-    """An estimate of spikes, and how sure it is.
+    """An estimate of spikes with its uncertainty.
 
     Attributes:
         estimate: (..., n), the posterior mean of the amplitudes; zero where there is no spike.
-        deviation: (..., n), the posterior standard deviation of the amplitudes, given where the spikes are; zero where none is.
+        deviation: (..., n), the posterior standard deviation of the amplitudes, for known positions; zero where no spike is.
         noise: (...), the standard deviation of a sample's noise.
-        evidence: (...), the logarithm of the probability of what was observed, up to a constant.
+        evidence: (...), the logarithm of the probability of the observed samples, up to a constant.
     """
 
     deviation: Tensor = field(default_factory=lambda: torch.zeros(()))

@@ -1,4 +1,4 @@
-"""Several problems solved side by side: the checks at the door, and inner products, one for each problem."""
+"""Several problems solved side by side: checks of the samples, and inner products, one for each problem."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from unconv.inverse.operators.operator import Operator, fits
 
 
 def admit(where: str, operator: Operator, observed: Tensor) -> None:
-    """Refuse samples that `operator` cannot have made.
+    """Refuse samples that do not fit the operator, or are not finite.
 
     Raises:
         DtypeError: not a floating or complex tensor.
@@ -21,21 +21,21 @@ def admit(where: str, operator: Operator, observed: Tensor) -> None:
     if not is_finite(observed):
         count = int((~torch.isfinite(observed)).sum())
         raise NonFinite(
-            f"{where}: {count} of {observed.numel()} observed samples are NaN or infinite, but numbers were needed. "
-            "Replace them, and leave them out of the fit with a Mask."
+            f"{where}: {count} of {observed.numel()} observed samples {'is' if count == 1 else 'are'} NaN or infinite, but "
+            "finite ones were needed. Replace them by any number, and leave them out of the fit with a Mask."
         )
 
 
 def refuse_complex(where: str, operator: Operator, observed: Tensor) -> None:
-    """Refuse complex samples, and an operator that makes complex ones of real ones."""
-    made = operator.forward(observed.real.new_zeros(operator.shape_in))
-    if observed.is_complex() or made.is_complex():
+    """Refuse complex samples, and an operator whose output for real samples is complex."""
+    output = operator.forward(observed.real.new_zeros(operator.shape_in))
+    if observed.is_complex() or output.is_complex():
         raise DtypeError(f"{where}: samples or kernel are complex, but real ones were needed. Use cgls, tikhonov or fista.")
 
 
 def is_finite(x: Tensor) -> bool:
-    """Tell whether no sample is NaN or infinite."""
-    # A finite sum has finite terms, and costs a tenth of testing each; an infinite one may only be too large.
+    """Tell whether all samples are finite."""
+    # A finite sum has finite terms, and costs a tenth of testing each. An infinite sum may only have overflowed.
     return bool(torch.isfinite(x.sum())) or bool(torch.isfinite(x).all())
 
 
@@ -67,5 +67,5 @@ def rademacher(like: Tensor, shape: tuple[int, ...]) -> Tensor:
 
 
 def quotient(a: Tensor, b: Tensor) -> Tensor:
-    """a / b, and 0 where b is 0."""
+    """Return a / b, and 0 where b is 0."""
     return torch.where(b > 0, a / torch.where(b > 0, b, 1), 0)

@@ -1,4 +1,4 @@
-"""The l1 norm with a strength that follows from the noise, once or reweighted: convex ways to spikes."""
+"""Spikes by the l1 norm with a strength that follows from the noise, once or reweighted."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from unconv.inverse.solvers.iterate import Iterate, last
 from unconv.inverse.solvers.problems import spread
 from unconv.kinds import checks_kinds
 
-_DEVIATIONS = 2.0  # of the noise behind the adjoint, which the penalty's weight takes away
+_DEVIATIONS = 2.0  # the penalty's weight, in standard deviations of the noise after the adjoint
 
 
 @checks_kinds
@@ -30,23 +30,23 @@ def reweighted_l1(
     steps: int = 500,
     tolerance: float = 1e-4,
 ) -> Iterator[Iterate]:
-    """Minimise |A x - y|^2 / 2 + sum of weight |x|, with weights that fall where x is large; one round is the l1 norm alone.
+    """Minimise |A x - y|^2 / 2 + sum of weight |x| by reweighted l1; with one round, by the plain l1 norm.
 
-    The strength follows from the noise: 2 noise |kernel|, twice the standard deviation of A* noise, so that noise alone rarely
-    makes a spike. A later round has that weight times e / (|x| + e), with e twice the deviation of a lone spike's amplitude:
-    samples that are surely spikes are no longer made smaller, the others stay at zero.
+    The weight follows from the noise: 2 noise |kernel|, twice the standard deviation of A* noise, so that noise alone rarely
+    makes a spike. A later round multiplies it by e / (|x| + e), with e twice the deviation of a lone spike's amplitude:
+    large spikes are no longer made smaller, and the other samples stay at zero.
 
     Args:
-        operator: a `Convolution`; of another operator the kernel's size is that of A applied to a single spike.
+        operator: a `Convolution`; for another operator, |kernel| is the norm of A applied to a single spike.
         observed: (..., *operator.shape_out).
         noise: standard deviation of a sample's noise: a number, or (...).
-        rounds: of which the first has equal weights. `steps`, `tolerance`: of FISTA, in each round.
+        rounds: the first has equal weights. `steps`, `tolerance`: of FISTA, in each round.
 
     Yields:
         The estimate after each round; the last has converged if all rounds have.
 
     Raises:
-        ShapeError, DtypeError, NonFinite: as `fista`; no round, or a noise below zero.
+        ShapeError, DtypeError, NonFinite: as `fista`; fewer than one round, or a noise below zero.
 
     Source:
         Candès, Wakin & Boyd, "Enhancing sparsity by reweighted l1 minimization" (2008), sec. 2.2; Beck & Teboulle (2009).
@@ -54,19 +54,21 @@ def reweighted_l1(
     level = torch.as_tensor(noise).to(observed.real)
     if rounds < 1 or bool((level < 0).any()):
         raise ShapeError(
-            f"reweighted_l1: {rounds} rounds and a noise of {noise} came; at least one, and none below 0, are needed."
+            f"reweighted_l1: rounds is {rounds} and noise {noise}, but at least 1 and 0 were needed. Pass rounds=4."
         )
     axes = len(operator.shape_in)
     size = _kernel_size(operator, observed)
     strength = _DEVIATIONS * spread(level.expand(observed.shape[: observed.ndim - axes]), axes) * size
-    small = strength / size**2
-    x, weight, made, settled = None, strength, 0, True
+    deviation = strength / size**2
+    x, weight, total_steps, converged = None, strength, 0, True
     for number in range(1, rounds + 1):
-        found = last(fista(operator, observed, L1(weight), steps=steps, tolerance=tolerance, start=x))
-        # A later round, which begins where the one before ran out of steps, takes its first short steps for the end.
-        x, made, settled = found.estimate, made + found.steps, settled and found.converged
-        yield replace(found, steps=made, converged=settled and number == rounds)
-        weight = strength * small / (x.abs() + small).clamp(min=torch.finfo(observed.real.dtype).tiny)
+        solution = last(fista(operator, observed, L1(weight), steps=steps, tolerance=tolerance, start=x))
+        # A round that starts where the one before ran out of steps may take its own first short steps for convergence, so
+        # every round must have converged.
+        x, total_steps, converged = solution.estimate, total_steps + solution.steps, converged and solution.converged
+        yield replace(solution, steps=total_steps, converged=converged and number == rounds)
+        # Candès, Wakin & Boyd (2008), sec. 2.2, the reweighting; the small number keeps a weight at zero finite.
+        weight = strength * deviation / (x.abs() + deviation).clamp(min=torch.finfo(observed.real.dtype).tiny)
 
 
 def _kernel_size(operator: Operator, like: Tensor) -> Tensor:

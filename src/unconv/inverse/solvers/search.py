@@ -11,33 +11,34 @@ _GOLDEN = (5**0.5 - 1) / 2
 
 
 def golden_section(score: Callable[[Tensor], Tensor], low: Tensor, high: Tensor, points: int, rounds: int) -> Tensor:
-    """Find where between `low` and `high` each problem's score is least, on a grid of `points` and then by golden section.
+    """Return where each problem's score is least between `low` and `high`: on a grid of `points`, then by golden section.
 
     Each of the `rounds` costs one score and leaves 0.618 of the interval.
     """
-    # From strong to weak: weak ones take the most iterations, and can start from the solution before.
+    # From strong to weak, since a weak strength takes the most iterations and can start from the previous solution. The grid
+    # comes first because golden section needs an interval with a single minimum.
     logs = [high.log() + (low / high).log() * k / (points - 1) for k in range(points)]
     scores = torch.stack([score(log.exp()) for log in logs])
     best = scores.argmin(0, keepdim=True)
-    line = torch.stack(logs)
-    b = line.gather(0, (best - 1).clamp(min=0))[0]
-    a = line.gather(0, (best + 1).clamp(max=points - 1))[0]
+    grid = torch.stack(logs)
+    b = grid.gather(0, (best - 1).clamp(min=0))[0]
+    a = grid.gather(0, (best + 1).clamp(max=points - 1))[0]
     c, d = b - _GOLDEN * (b - a), a + _GOLDEN * (b - a)
-    of_c, of_d = score(c.exp()), score(d.exp())
+    score_c, score_d = score(c.exp()), score(d.exp())
     for _ in range(rounds):
-        left = of_c < of_d
+        left = score_c < score_d
         a, b = torch.where(left, a, c), torch.where(left, d, b)
-        tried = torch.where(left, b - _GOLDEN * (b - a), a + _GOLDEN * (b - a))
-        of_tried = score(tried.exp())
-        c, d = torch.where(left, tried, d), torch.where(left, c, tried)
-        of_c, of_d = torch.where(left, of_tried, of_d), torch.where(left, of_c, of_tried)
-    return torch.where(of_c < of_d, c, d).exp()
+        trial = torch.where(left, b - _GOLDEN * (b - a), a + _GOLDEN * (b - a))
+        score_trial = score(trial.exp())
+        c, d = torch.where(left, trial, d), torch.where(left, c, trial)
+        score_c, score_d = torch.where(left, score_trial, score_d), torch.where(left, score_c, score_trial)
+    return torch.where(score_c < score_d, c, d).exp()
 
 
 def bisection(misfit: Callable[[Tensor], Tensor], target: float, low: Tensor, high: Tensor, rounds: int) -> tuple[Tensor, bool]:
-    """Find where each problem's misfit, which must rise, meets the target; and say whether all of them do.
+    """Return where each problem's misfit, which must rise, meets the target, by bisection; and whether all of them do.
 
-    Where one does not, the nearer end of the interval is returned.
+    A problem whose misfit does not meet the target gets the nearer end of the interval.
     """
     a, b = low.log(), high.log()
     met = bool(((misfit(high) >= target) & (misfit(low) <= target)).all())

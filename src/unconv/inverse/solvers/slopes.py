@@ -1,4 +1,4 @@
-"""How steep a picture is, as far as its noise lets it be seen."""
+"""The mean slope of a picture, as far as it can be told from its noise."""
 
 from __future__ import annotations
 
@@ -8,25 +8,25 @@ from typing import Any
 import torch
 from torch import Tensor
 
-_LARGEST = 4  # of the blocks that are compared there are at least so many along each axis
+_FEWEST = 4  # blocks along each axis: larger ones are too few for a mean
 
 
 def observed_slope(seen: Tensor, weights: Tensor, noise: float, axes: int) -> Tensor:
-    """Return the mean length of the gradient that is seen beyond the noise, for each problem: (..., 1, ..., 1).
+    """Return the mean length of the gradient beyond the noise, a lower bound, for each problem: (..., 1, ..., 1).
 
-    Means of blocks of 1, 2, 4, ... samples a side are compared with those beside them: the larger, the less is left of the
-    noise, and of the picture. The largest slope of them all is returned. Noise makes a mean length no longer than by its
-    own, and a blur only flattens, so that the truth is at least as steep.
+    Means of blocks of 1, 2, 4, ... samples a side are compared with their neighbours: larger blocks leave less of the noise,
+    and less of the picture. The largest slope of all is returned. Noise adds at most its own mean length, which is
+    subtracted, and a blur only flattens, so the truth is at least as steep.
 
     Args:
-        seen: (..., *n), n of `axes` axes, zero where no sample was observed.
-        weights: (*n), or as `seen`; 0 there, and 1 elsewhere.
+        seen: (..., *n), n of `axes` axes, zero where a sample is missing.
+        weights: (*n), or as `seen`; 0 where a sample is missing, and 1 elsewhere.
         noise: standard deviation of a sample.
     """
     dims = tuple(range(-axes, 0))
     known = torch.where(weights > 0, seen, torch.nan)
-    found, side = torch.zeros_like(seen.sum(dims, keepdim=True)), 1
-    while side * _LARGEST <= min(seen.shape[-axes:]):
+    steepest, side = torch.zeros_like(seen.sum(dims, keepdim=True)), 1
+    while side * _FEWEST <= min(seen.shape[-axes:]):
         blocks = known
         for axis in dims:
             blocks = blocks.unfold(axis, side, side).mean(-1)
@@ -36,12 +36,13 @@ def observed_slope(seen: Tensor, weights: Tensor, noise: float, axes: int) -> Te
             step = blocks.diff(dim=axis)
             slopes.append(step[inside] / side)
         length = torch.stack(slopes).square().sum(0).sqrt().nanmean(dims, keepdim=True)
-        alone = sqrt(2) * noise / side ** (1 + axes / 2) * _chi(axes)
-        found = torch.maximum(found, (length - alone).nan_to_num(0.0))
+        # A mean over side^axes samples leaves noise / side^(axes / 2); a difference has sqrt(2) of it, over `side` samples.
+        noise_length = sqrt(2) * noise / side ** (1 + axes / 2) * _chi(axes)
+        steepest = torch.maximum(steepest, (length - noise_length).nan_to_num(0.0))
         side *= 2
-    return found
+    return steepest
 
 
 def _chi(axes: int) -> float:
-    """The mean length of a vector of so many normal numbers."""
+    """Return the mean length of a vector of `axes` standard normal numbers."""
     return sqrt(2) * exp(lgamma((axes + 1) / 2) - lgamma(axes / 2))

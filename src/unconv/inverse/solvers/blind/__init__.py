@@ -1,1 +1,1 @@
-"""Deconvolution with an unknown kernel: picture and kernel are estimated in turns, from what was observed alone."""
+"""Blind deconvolution: picture and kernel are estimated in turns, from the observed picture alone."""

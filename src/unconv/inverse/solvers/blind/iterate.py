@@ -1,4 +1,4 @@
-"""What blind solvers yield, and what they refuse."""
+"""The iterates of blind solvers, and the check of their arguments."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class BlindIterate(Iterate):
 
     @property
     def restored(self) -> Tensor:
-        """The estimate without its margins: the samples that lie on observed ones."""
+        """The estimate without its margins: the samples that coincide with observed ones."""
         ends = zip(self.kernel.shape, self.operator.shape_in, self.operator.shape_out, strict=True)
         cut = [slice(k - 1 - k // 2, k - 1 - k // 2 + m) if n > m else slice(m) for k, n, m in ends]
         inside: tuple[Any, ...] = (..., *cut)
@@ -33,13 +33,14 @@ class BlindIterate(Iterate):
 
 
 def refuse_unfit(where: str, observed: Tensor, size: tuple[int, ...], axes: int, shortest: int = 1) -> None:
-    """Refuse complex pictures, and kernels that are shorter than `shortest` or do not fit into the picture."""
+    """Refuse complex pictures, and kernels shorter than `shortest` or not smaller than the picture."""
     fits(where, observed, ())
     if observed.is_complex():
         raise DtypeError(f"{where}: observed is complex, but a real picture was needed. Pass observed.abs().")
     few = observed.ndim < axes or len(size) != axes
     if few or any(not shortest <= k < n for k, n in zip(size, observed.shape[-axes:], strict=True)):
         raise ShapeError(
-            f"{where}: a kernel {size} for a picture {tuple(observed.shape)}; one length for each of {axes} axes was needed, "
-            f"at least {shortest} and less than the picture's. Choose a smaller kernel, or pass one picture at a time."
+            f"{where}: a kernel {size} for a picture {tuple(observed.shape)} came, but one length for each of {axes} "
+            f"{'axis' if axes == 1 else 'axes'} was needed, at least {shortest} and less than the picture's. Choose a smaller "
+            "kernel, or pass one picture at a time."
         )

@@ -1,4 +1,4 @@
-"""An estimated kernel with what speaks for and against it."""
+"""An estimated kernel with a confidence, and the evidence against it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from math import hypot
 import torch
 from torch import Tensor
 
-from unconv.errors import NonFinite
+from unconv.errors import NonFinite, counted
 from unconv.inverse.compression import compression
 from unconv.inverse.noise import estimate_noise
 from unconv.inverse.psf.evidence import Spectrum, misfit, spectrum_of
@@ -18,26 +18,26 @@ from unconv.inverse.solvers.blind.iterate import refuse_unfit
 from unconv.kinds import checks_kinds
 
 _PRICES = (4e-3, 2e-3)  # of an edge, for the two estimates
-_WIDEST = 512  # samples a side that a kernel is estimated from
+_WIDEST = 512  # side of the largest window that a kernel is estimated from
 _TRUSTED = 0.75  # least confidence
-_POINT, _STEEP = 0.9, 0.05  # parts of the sum: of one tap; of the range: the slope of an edge
-_BORDER, _FULL_BORDER = 0.04, 0.8  # parts of the sum at the border: worth a word; of a kernel as strong there as within
-# Where an estimate is no longer to be trusted: benchmarks/blind.py --mixed tells what these bring.
+_POINT, _STEEP = 0.9, 0.05  # share of the sum in one tap: a point; share of the range: the slope of an edge
+_BORDER, _FULL_BORDER = 0.04, 0.8  # share of the sum at the border: gets a note; mean at the border over the mean: cut off
+# Limits beyond which an estimate is not trusted; benchmarks/blind.py --mixed measures their effect.
 _LIKE = 0.7  # least likeness of the two estimates
-_DIFFERENT = 3.0  # what their likeness lacks of 1, times the ratio of the picture's deviation to its noise's
+_DIFFERENT = 3.0  # (1 - likeness) times the ratio of the picture's deviation to that of its noise
 _UNEXPLAINED = 0.25  # nats for each frequency of the picture's spectrum
 _LEAST_NOISE = 1e-3  # of the range
 
 
 @dataclass(frozen=True)
 class EstimatedKernel:
-    """An estimated kernel, and how far it is to be trusted.
+    """An estimated kernel, and how far it can be trusted.
 
     Attributes:
         kernel: (*size), not negative, sums to 1, its centroid at size // 2.
-        confidence: from 0 to 1; below 0.75 it is not to be trusted. Each tap needs a sample on an edge, for one.
-        notes: what speaks against it, and what may help; how it was found.
-        trusted: nothing speaks against it.
+        confidence: from 0 to 1; below 0.75 do not trust the kernel. For example, each tap needs a sample on an edge.
+        notes: the evidence against the kernel and what may help, and how it was estimated.
+        trusted: there is no evidence against it.
     """
 
     kernel: Tensor
@@ -49,55 +49,59 @@ class EstimatedKernel:
 @torch.no_grad()
 @checks_kinds
 def estimate_and_judge(observed: Tensor, size: int | Sequence[int]) -> EstimatedKernel:
-    """Estimate the kernel that blurred a picture twice, keep the one that explains the picture better, and judge it.
+    """Return the kernel that blurred a picture, estimated twice, with a confidence from how well the two estimates agree.
 
-    The second estimate begins with other taps and takes other edges for salient. The two agree where the picture tells
-    the kernel, and differ where chance does; the less noise there is, the less they may, as what is restored with either
-    then differs by more than noise. A kernel must also explain the picture's spectrum, and have edges enough that it was
-    seen on. Of a large picture the part with most edges is used.
+    The second estimate starts from other taps and selects other edges. The two agree if the picture determines the kernel,
+    and differ if chance does. The less noise there is, the closer they must agree, because pictures restored with
+    either differ by more than the noise. The kernel must also explain the picture's spectrum, and the picture must have
+    enough samples on edges. The returned kernel is the one that explains the spectrum better. A large picture is
+    replaced by its window with the most edges.
 
     Args:
-        observed: (*lead, H, W), real, of any range; NaN where none was observed.
+        observed: (*lead, H, W), real, of any range; NaN at missing samples.
         size: the kernel's (height, width), or one number for both; somewhat larger than the blur.
 
     Raises:
         ShapeError, DtypeError: as `estimate_kernel`.
-        NonFinite: no finite sample, or infinite ones.
+        NonFinite: there are infinite samples, or no finite one.
     """
     sizes = pair(size)
     refuse_unfit("blind", observed, sizes, 2, shortest=3)
     grey = observed.flatten(0, -3).mean(0) if observed.ndim > 2 else observed
     grey = torch.where(grey.isnan(), grey.nanmean(), grey)
     if not bool(grey.isfinite().all()):
-        raise NonFinite("blind: the picture has infinite samples, or none that was observed. Leave them out.")
+        raise NonFinite(
+            "blind: the picture has infinite samples, or no finite one, but finite ones were needed. Put NaN at missing ones."
+        )
     grey, notes = _with_most_edges(grey, max(_WIDEST, 8 * max(sizes)))
     *_, (_, sharp, first) = turns(grey, sizes, edge=_PRICES[0])
+    # The transposed picture makes the second estimate start from vertical neighbours: `two_taps` is horizontal.
     *_, (_, _, second) = turns(grey.T.contiguous(), (sizes[1], sizes[0]), edge=_PRICES[1])
     noise = estimate_noise(grey)
     spectrum = spectrum_of(grey, noise) if min(grey.shape) >= 48 else None
     kernel = _better(first, second.T, spectrum)
     slopes = torch.stack([sharp.diff(dim=1)[:-1], sharp.diff(dim=0)[:, :-1]])
     edges = int((slopes.abs().amax(0) > _STEEP).sum()) if spectrum is not None else 0
-    lost = _lost(observed)
-    least = max(hypot(noise, lost), _LEAST_NOISE * float(grey.max() - grey.min()))
-    clear = float(grey.std()) / least if least > 0 else 0.0
-    left = 0.0 if spectrum is None else misfit(_with_noise(spectrum, lost), kernel, soft=True)
-    confidence, against = _judged(kernel, _likeness(first, second.T), clear, left, edges)
+    jpeg_error = _jpeg_error(observed)
+    noise_floor = max(hypot(noise, jpeg_error), _LEAST_NOISE * float(grey.max() - grey.min()))
+    signal_to_noise = float(grey.std()) / noise_floor if noise_floor > 0 else 0.0
+    unexplained = 0.0 if spectrum is None else misfit(_with_noise(spectrum, jpeg_error), kernel, soft=True)
+    confidence, objections = _confidence(kernel, _likeness(first, second.T), signal_to_noise, unexplained, edges)
     notes += [
-        *against,
-        *(["blind: do not trust this kernel without a look at it, and at what it restores."] if against else []),
+        *objections,
+        *(["blind: do not trust this kernel before you have looked at it and at the restored picture."] if objections else []),
         *_on_its_border(kernel),
     ]
-    return EstimatedKernel(kernel, confidence, tuple(notes), not against)
+    return EstimatedKernel(kernel, confidence, tuple(notes), not objections)
 
 
 def _better(first: Tensor, second: Tensor, spectrum: Spectrum | None) -> Tensor:
-    """Choose the kernel that explains the spectrum better."""
+    """Return the kernel that explains the spectrum better."""
     return first if spectrum is None or misfit(spectrum, first) <= misfit(spectrum, second) else second
 
 
-def _lost(observed: Tensor) -> float:
-    """The standard deviation of what JPEG did to samples of 0 to 255; 0 for others."""
+def _jpeg_error(observed: Tensor) -> float:
+    """Return the standard deviation of JPEG's error in samples from 0 to 255; 0 for other samples."""
     plain = observed.ndim == 2 or (observed.ndim == 3 and len(observed) == 3)
     if (
         not plain
@@ -105,53 +109,57 @@ def _lost(observed: Tensor) -> float:
         or not 0 <= float(observed.min()) <= float(observed.max()) <= 255
     ):
         return 0.0
-    found = compression(observed)
-    return found.error if found is not None else 0.0
+    result = compression(observed)
+    return result.error if result is not None else 0.0
 
 
 def _with_noise(spectrum: Spectrum, deviation: float) -> Spectrum:
-    """The spectrum as if the picture had so much more white noise, which hides what JPEG took."""
+    """Return the spectrum with more white noise, so that frequencies which JPEG removed do not count as unexplained."""
     return replace(spectrum, power=spectrum.power + deviation**2, noise=hypot(spectrum.noise, deviation))
 
 
-def _judged(kernel: Tensor, likeness: float, clear: float, left: float, edges: int) -> tuple[float, list[str]]:
-    """Return the confidence, the least of what each reason allows, and in words what lies below the least trusted one.
+def _confidence(
+    kernel: Tensor, likeness: float, signal_to_noise: float, unexplained: float, edges: int
+) -> tuple[float, list[str]]:
+    """Return the confidence, the least that any criterion allows, and a note for each criterion below `_TRUSTED`.
 
     Args:
-        clear: the picture's standard deviation over that of its noise.
-        left: nats for each frequency that the kernel leaves unexplained.
+        signal_to_noise: the picture's standard deviation over that of its noise.
+        unexplained: nats for each frequency that the kernel leaves unexplained.
     """
     size, point = f"{kernel.shape[0]} x {kernel.shape[1]}", float(kernel.max()) > _POINT
     reasons = [
         (
             _TRUSTED * edges / kernel.numel(),
-            f"blind: {edges} samples on edges are few for a kernel of {size}. Take a larger picture or a smaller size.",
+            f"blind: {counted(edges, 'sample')} on edges came for a kernel of {size}, but {kernel.numel():,} or more were "
+            "needed. Pass a larger picture or a smaller size.",
         ),
         (
             0.0 if point else 1.0,
-            "blind: no blur was found; the kernel is a point, and leaves the picture as it is.",
+            "blind: no blur was found; the kernel is a point, which leaves the picture as it is.",
         ),
         (
             1.0 if point or _border(kernel) <= _FULL_BORDER else 0.5,
-            f"blind: the kernel of {size} is cut off at its border.",
+            f"blind: the kernel of {size} is cut off at its border. Pass a larger size.",
         ),
         (
-            min(_TRUSTED * likeness / _LIKE, _TRUSTED ** (clear * (1 - likeness) / _DIFFERENT)),
-            f"blind: a second estimate, begun in another way, came to another kernel (their likeness is {likeness:.2f}; "
-            f"{max(_LIKE, 1 - _DIFFERENT / max(clear, 1e-6)):.2f} was needed for this picture and its noise).",
+            min(_TRUSTED * likeness / _LIKE, _TRUSTED ** (signal_to_noise * (1 - likeness) / _DIFFERENT)),
+            f"blind: a second estimate, from another start, gave a different kernel (their likeness is {likeness:.2f}, but "
+            f"{max(_LIKE, 1 - _DIFFERENT / max(signal_to_noise, 1e-6)):.2f} was needed for this picture and its noise).",
         ),
         (
-            _TRUSTED ** (max(left, 0.0) / _UNEXPLAINED),
-            f"blind: the picture's spectrum is not what this kernel makes ({left:.2f} nats for each frequency apart; up to "
+            _TRUSTED ** (max(unexplained, 0.0) / _UNEXPLAINED),
+            f"blind: this kernel does not explain the picture's spectrum ({unexplained:.2f} nats for each frequency; up to "
             f"{_UNEXPLAINED} is usual).",
         ),
     ]
+    # Any criterion alone can make the kernel untrusted, so the least one counts.
     confidence = max(0.0, min(1.0, *(allowed for allowed, _ in reasons)))
     return confidence, [words for allowed, words in reasons if allowed < _TRUSTED]
 
 
 def _border(kernel: Tensor) -> float:
-    """How strong the kernel is at its border, on average, over how strong it is everywhere."""
+    """Return the mean tap at the border over the mean of all taps."""
     inside = kernel[1:-1, 1:-1]
     return float(kernel.sum() - inside.sum()) * kernel.numel() / (kernel.numel() - inside.numel())
 
@@ -161,29 +169,29 @@ def _on_its_border(kernel: Tensor) -> list[str]:
     if share <= _BORDER or float(kernel.max()) > _POINT:
         return []
     size = f"{kernel.shape[0]} x {kernel.shape[1]}"
-    return [f"blind: the kernel of {size} reaches its border. If it looks cut off there, take a larger size."]
+    return [f"blind: the kernel of {size} reaches its border. If it looks cut off there, pass a larger size."]
 
 
 def _with_most_edges(grey: Tensor, side: int) -> tuple[Tensor, list[str]]:
-    """Cut a picture to the window of `side` with the steepest slopes, if it is larger."""
+    """Return the window of `side` with the steepest slopes of a larger picture, and a note that says so."""
     if max(grey.shape) <= side:
         return grey, []
     height, width = (min(n, side) for n in grey.shape)
     tops, lefts = (range(0, n - side + 1, max(1, side // 2)) if n > side else range(1) for n in grey.shape)
-    coarse = torch.nn.functional.avg_pool2d(grey[None, None], 2)[0, 0]  # less noise
+    coarse = torch.nn.functional.avg_pool2d(grey[None, None], 2)[0, 0]  # so that noise counts less than edges
     steep = coarse.diff(dim=0)[:, :-1].square() + coarse.diff(dim=1)[:-1].square()
 
-    def steepness(place: tuple[int, int]) -> float:
-        y, x = place[0] // 2, place[1] // 2
+    def steepness(corner: tuple[int, int]) -> float:
+        y, x = corner[0] // 2, corner[1] // 2
         return float(steep[y : y + height // 2, x : x + width // 2].sum())
 
     y, x = max(((top, left) for top in tops for left in lefts), key=steepness)
-    note = f"blind: the kernel was estimated from {height} x {width} samples from ({y}, {x}), where most edges are."
+    note = f"blind: the kernel was estimated from {height} x {width} samples from ({y}, {x}), the window with the most edges."
     return grey[y : y + height, x : x + width].contiguous(), [note]
 
 
 def _likeness(a: Tensor, b: Tensor) -> float:
-    """The greatest correlation of two kernels over all shifts."""
+    """Return the greatest correlation of two kernels over all shifts."""
     grid = [n + m for n, m in zip(a.shape, b.shape, strict=True)]
     crossed = torch.fft.irfft2(torch.fft.rfft2(a, grid).conj() * torch.fft.rfft2(b, grid), grid)
     return float(crossed.max() / (a.norm() * b.norm()))

@@ -1,4 +1,4 @@
-"""Richardson-Lucy of a picture and of its kernel in turns."""
+"""Blind Richardson-Lucy: the picture and its kernel in turns."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ def richardson_lucy_blind(
     inner: int = 5,
     boundary: str = "unknown",
 ) -> Iterator[BlindIterate]:
-    """Run Richardson-Lucy on the picture and on the kernel in turns, `inner` iterations of each in a step.
+    """Restore a picture and its kernel by blind Richardson-Lucy, in turns, with `inner` iterations of each in a step.
 
-    It finds a local optimum near the start, not the best one. If nothing is known of the kernel's shape, use `blind`.
+    It finds a local optimum near the start, not the best one. If you know nothing about the kernel's shape, use `blind`.
 
     Args:
-        observed: (*n), counts, one to three axes; a picture, no batch. Negative samples count as zero.
+        observed: (*n), counts, one to three axes; one picture, not a batch. Negative samples count as zero.
         kernel_size: (*k); outside it the kernel is zero.
         start: (*k), the kernel to begin with, not negative, in any scale; a tap that starts at zero stays there.
             By default a Gaussian whose standard deviation is a quarter of `kernel_size`.
-        boundary: as of `Convolution`. At "unknown" the estimate is k - 1 samples longer than `observed`; see `restored`.
+        boundary: as in `Convolution`. At "unknown" the estimate is k - 1 samples longer than `observed`; see `restored`.
 
     Raises:
-        ShapeError: sizes that do not fit.
+        ShapeError: the sizes do not fit.
         DtypeError: `observed` is not real and floating.
 
     Source:
@@ -50,12 +50,13 @@ def richardson_lucy_blind(
     kernel = _gaussian(size).to(observed) if start is None else start.to(observed).clamp(min=0)
     fits("richardson_lucy_blind: start", kernel, size)
     kernel = kernel / kernel.sum()
-    longer = [k - 1 if boundary == "unknown" else 0 for k in size]
-    shape = tuple(n + more for n, more in zip(observed.shape, longer, strict=True))
+    margins = [k - 1 if boundary == "unknown" else 0 for k in size]
+    shape = tuple(n + margin for n, margin in zip(observed.shape, margins, strict=True))
     picture: Tensor | None = None
     for step in range(1, steps + 1):
         operator = Convolution(kernel, shape, boundary)
         picture = last(richardson_lucy(operator, observed, steps=inner, start=picture, accelerate=False)).estimate
+        # Fish et al. (1995): convolution is symmetric, so the same iteration fits the kernel with the picture as operator.
         by_kernel = ByKernel(picture, operator)
         kernel = last(richardson_lucy(by_kernel, observed, steps=inner, start=kernel, accelerate=False)).estimate
         kernel = kernel / kernel.sum()
