@@ -84,7 +84,8 @@ def bcjr(
     numbers, results = [], []
     for which, rows, channels in by_channel(y, h):
         trellis = make_trellis("bcjr", channels, alphabet, dtype, most_states, variance)
-        observation = lay_out("bcjr", rows, trellis, known_of_signals(before, which), known_of_signals(after, which))
+        known = [known_of_signals("bcjr", symbols, which) for symbols in (before, after)]
+        observation = lay_out("bcjr", rows, trellis, *known)
         log_prior = _log_prior(prior, (*shape, observation.count, size), dtype)
         results.append(_posteriors(trellis, observation, log_prior if which is None or log_prior is None else log_prior[which]))
         numbers.append(which)

@@ -95,7 +95,8 @@ def viterbi(
     # Signals whose channels have the same zero taps share the states of a trellis, and are processed together.
     for which, rows, channels in by_channel(y, h):
         trellis = make_trellis("viterbi", channels, alphabet, dtype, most_states)
-        observation = lay_out("viterbi", rows, trellis, known_of_signals(before, which), known_of_signals(after, which))
+        known = [known_of_signals("viterbi", symbols, which) for symbols in (before, after)]
+        observation = lay_out("viterbi", rows, trellis, *known)
         path = most_likely(trellis, observation)
         numbers.append(which)
         indices.append(_indices(path, observation))
@@ -135,11 +136,11 @@ def by_channel(y: Tensor, h: Tensor) -> list[tuple[Tensor | None, Tensor, Tensor
     return [(which, rows[which], channels[which]) for which in groups]
 
 
-def known_of_signals(known: Any, which: Tensor | None) -> Any:
+def known_of_signals(where: str, known: Any, which: Tensor | None) -> Any:
     """Return the known symbols before or after some signals: a word, or indices (q,) for all or (..., q) for each."""
     if which is None or isinstance(known, str):
         return known
-    indices = as_numbers("viterbi", "before or after", known, "'unknown', 'silence' or indices of symbols")
+    indices = as_numbers(where, "before or after", known, "'unknown', 'silence' or indices of symbols")
     return indices if indices.ndim < 2 else indices.flatten(0, -2)[which.to(indices.device)]
 
 
