@@ -83,7 +83,7 @@ def test_a_camera_goes_to_electrons_and_back():
 
 
 def test_too_few_samples_are_refused():
-    with pytest.raises(ShapeError, match="16 samples along each of the last 2 axes"):
+    with pytest.raises(ShapeError, match="at least 16 samples were needed along each of the last 2 axes"):
         estimate_camera(torch.rand(15, 40))
     with pytest.raises(DtypeError, match=r"the samples are torch\.int64"):
         estimate_camera(torch.ones(20, 20, dtype=torch.int64))
