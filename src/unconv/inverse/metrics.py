@@ -33,7 +33,7 @@ def isnr(truth: Tensor, observed: Tensor, estimate: Tensor) -> float:
 
 @checks_kinds
 def ssim(truth: Tensor, estimate: Tensor, peak: float | None = None, axes: int = 2) -> float:
-    """Return the mean structural similarity (SSIM), at most 1, over all positions of a Gaussian window of 11 samples, sigma 1.5.
+    """Return the mean structural similarity (SSIM), at most 1, over all Gaussian windows of 11 samples, sigma 1.5.
 
     Args:
         truth, estimate: (..., *n); the window runs along the last `axes` axes, and the mean is taken over the others, too.
@@ -88,6 +88,6 @@ def _check(where: str, truth: Tensor, other: Tensor) -> None:
             raise DtypeError(f"{where}: the picture is {x.dtype}, but real numbers were needed. Pass x.float().")
     if truth.shape != other.shape or truth.numel() == 0:
         raise ShapeError(
-            f"{where}: the truth is {tuple(truth.shape)} and the other picture {tuple(other.shape)}, but the same shape was needed. "
-            "Crop both to the part that they share."
+            f"{where}: the truth is {tuple(truth.shape)} and the other picture {tuple(other.shape)}, but the same shape "
+            "was needed. Crop both to the part that they share."
         )

@@ -61,7 +61,7 @@ def unexplained(samples: Tensor, kernel: Tensor) -> tuple[float, float, float] |
     if steady.isnan().all():
         return None
     least = steady.amin(0)
-    # A ring of the weakest fit is NaN where it leaves too little, and `amin` keeps the NaN: such rings count only in the others.
+    # A ring is NaN where the weakest fit leaves too little. `amin` keeps the NaN, so such rings count only in the other two.
     lower, likely, upper = (_strongest(r) for r in (least, torch.where(steady[1].isnan(), steady[0], least), steady[0]))
     return lower, likely, upper
 
