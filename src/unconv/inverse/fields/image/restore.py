@@ -131,7 +131,7 @@ def deblur(
     _positive(steps, strength)
     exposure = Exposure(gain, offset, read_noise, background)
     check_exposure(exposure, noise)
-    if noise == "estimate" and exposure.said:
+    if noise == "estimate" and exposure.counted:
         noise = "poisson"
     saturated = not (isinstance(method, str) and row(method).linear)
     missing, spoiled = defects(given, kernel, saturated, counts=noise == "poisson" or exposure != PLAIN)
