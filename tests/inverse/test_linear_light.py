@@ -16,7 +16,7 @@ from unconv.inverse.fields.image.linear_light import Linear, blurred_as_light
 from unconv.inverse.psf import makers as psf
 from unconv.pictures.transfer import SRGB
 
-AS_LIGHT = "restored as light"
+AS_LIGHT = "restored in linear light"
 KERNEL = psf.disk(3.0)
 PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 
@@ -110,7 +110,7 @@ def test_floats_from_0_to_1_are_the_same_as_8_bits():
         ({"linear": 1.0}, DtypeError, "True or False"),
         ({"linear": True, "noise": "poisson"}, ShapeError, "noise of counts"),
         ({"linear": True, "background": 3.0}, ShapeError, "a background"),
-        ({"linear": True}, ShapeError, "Divide them by their white"),
+        ({"linear": True}, ShapeError, "Divide them by the value of white"),
     ],
 )
 def test_what_it_cannot_be_is_refused(settings, error, words):

@@ -108,7 +108,7 @@ def test_a_psf_wider_than_the_picture_is_not_made(maker, numbers, ends):
     if ends:
         refuse_wider(maker, numbers, (60, 50))
         return
-    with pytest.raises(ShapeError, match=rf"{maker}: a PSF of .* larger than the picture, \(60, 50\)"):
+    with pytest.raises(ShapeError, match=rf"{maker}: the PSF would be .* but the picture is only \(60, 50\)"):
         refuse_wider(maker, numbers, (60, 50))
 
 

@@ -225,10 +225,7 @@ class Convolution(Operator):
         if method not in ("auto", "fft", "direct"):
             raise ShapeError(f"Convolution: method is {method!r}, but 'auto', 'fft' or 'direct' was needed.")
         if method == "direct" and (self.kernel.is_complex() or self.kernel.ndim != self.axes):
-            raise ShapeError(
-                "Convolution: method is 'direct' and the kernel complex or one of a batch, but one real kernel was needed. "
-                "Leave the method at 'auto'."
-            )
+            raise ShapeError("Convolution: method 'direct' needs one real kernel. Leave the method at 'auto'.")
         few = min(3, len(self.shape_in), self.kernel.ndim)
         if (
             not 1 <= self.axes <= few
@@ -249,8 +246,8 @@ class Convolution(Operator):
         counts = {len(self.centre), len(self.stride)}
         if counts != {self.axes} or min(self.stride) < 1:
             raise ShapeError(
-                f"Convolution: centre is {self.centre} and stride {self.stride}, but a positive stride and "
-                f"{'1 integer' if self.axes == 1 else f'{self.axes} integers'} in each were needed. Pass as many of each."
+                f"Convolution: centre is {self.centre} and stride {self.stride}, but one index and one positive stride for "
+                f"each of axes={self.axes} were needed."
             )
         for k, c, n, (before, after) in zip(self._k, self.centre, self.shape_in[-self.axes :], self.sides, strict=True):
             if not 0 <= c < k:

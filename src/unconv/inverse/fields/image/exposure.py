@@ -20,7 +20,7 @@ PHOTONS = Camera()
 _PHOTONS = 0.25  # samples are photons if variance and level differ by at most this, in logarithms
 # Points on darkness: least share of dark samples, and largest share of the squared mean in the mean square.
 _MOSTLY, _SPARSE = 0.5, 0.15
-# The assumed noise exceeds the root of its mean variance by up to this share, if the bright parts have at least twice the noise:
+# The assumed noise exceeds the root of its mean variance by up to this share, if the bright parts have twice the noise:
 # with the mean alone a denoiser leaves their noise. Of the factors 1, 1.3, 1.6 and 2, the best were 1.3 and 1.6.
 _MORE, _TWICE = 0.45, 4.0
 _LIKELY = 2.5  # standard errors by which the noise of points must grow; for faint points most of it is read noise

@@ -65,8 +65,8 @@ def check_linear(choice: bool | str, picture: Measured, counts: bool) -> None:
         return
     if counts:
         raise ShapeError(
-            "deblur: linear=True is for samples that are not proportional to light, but counts and a background need samples that "
-            "are. Leave linear out, or the noise of counts and the background."
+            "deblur: linear=True is for samples that are not proportional to light, but counts and a background need samples "
+            "that are. Leave linear out, or the noise of counts and the background."
         )
     if picture.peak is None:
         observed = picture.samples[~picture.samples.isnan()]
@@ -95,7 +95,7 @@ def taken_to_light(
     linear = Linear(encoding or SRGB, white or 1.0)
     if choice is True:
         return linear, []
-    # Only photographs are tested. Scientific pictures are usually proportional to light already.
+    # Only photographs are tested; other pictures are assumed to be proportional to light.
     photograph = encoding is not None or (white == _EIGHT_BITS and (stack.colour or stack.jpeg is not None))
     if not photograph or white is None or kernel.ndim != 2 or linear.transfer.plain:
         return None, []

@@ -80,7 +80,7 @@ class Problem:
             least = (a * self.factor + k - 1 for a, k in zip(n, self.kernel.shape, strict=True))
             grid = tuple(multiple * fast_length(-(-a // multiple)) for a in least)
             blur = Convolution(self.kernel, (*lead, *grid), "unknown", centre=self.centre, method="fft")
-            # An observed sample is the mean of `factor` fine ones along each axis; its middle is the phase.
+            # The phase is the middle of the fine samples that an observed one covers.
             phase, step = ((self.factor - 1) // 2,) * self.axes, (self.factor,) * self.axes
             operator: Operator = Window(blur.shape_out, phase, n, step) @ blur
         else:
