@@ -210,9 +210,9 @@ def test_samples_beyond_the_type_are_cut_and_counted():
         ({"gain": 0}, ShapeError, "gain is 0, but a number above 0 was needed"),
         ({"read_noise": -1}, ShapeError, "read_noise is -1, but a number of at least 0 was needed"),
         ({"offset": "much"}, DtypeError, "offset is 'much' .*but a number or None was needed"),
-        ({"background": "some"}, DtypeError, "background is 'some', but a number, or 'estimate', was needed"),
-        ({"gain": 2, "noise": 3.0}, ShapeError, "noise is 3.0, one strength everywhere, and came with a camera's"),
-        ({"gain": 2, "method": "tv"}, ShapeError, "method 'tv' is for noise of one strength"),
+        ({"background": "some"}, DtypeError, "background is 'some', but a number or 'estimate' was needed"),
+        ({"gain": 2, "noise": 3.0}, ShapeError, "noise is 3.0, equal everywhere, but with a camera's"),
+        ({"gain": 2, "method": "tv"}, ShapeError, "method 'tv' is for noise that is equal everywhere"),
     ],
 )
 def test_what_no_camera_has_is_refused(settings, error, words):

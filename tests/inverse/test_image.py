@@ -211,7 +211,7 @@ def test_a_stated_centre_puts_things_where_they_were(boundary):
     wide = torch.zeros(7, 9, dtype=torch.double)
     wide[:5, :5] = 1 / 25
     truth, y = blurred(boundary)
-    with pytest.warns(UserWarning, match="its mass is centred at"):
+    with pytest.warns(UserWarning, match="its centroid is at"):
         found = deblur(y, wide, noise=1.0, boundary=boundary, method="tikhonov", centre=(2, 2)).picture
     assert shift(truth, found) == (0, 0)
     trimmed = deblur(y, BOX, noise=1.0, boundary=boundary, method="tikhonov").picture
@@ -249,7 +249,7 @@ def test_one_observed_sample_is_enough_and_none_is_not():
         deblur(y, BOX, noise=1.0)
     y[10, 10] = 3.0
     assert_close(deblur(y, BOX, noise=1.0, steps=2).picture, torch.full((48, 48), 3.0), atol=0.1, rtol=0)
-    with pytest.raises(NonFinite, match="a picture of the stack has no observed sample"):
+    with pytest.raises(NonFinite, match="all samples of a picture of the stack are missing"):
         deblur(torch.stack([y, y * nan] * 2), BOX, noise=1.0, steps=1)
 
 
@@ -329,7 +329,7 @@ def test_progress_is_told_step_by_step():
         ({"noise": -1.0}, r"noise is -1.0, but"),
         ({"noise": inf}, r"noise is inf, but"),
         ({"noise": nan}, r"noise is nan, but"),
-        ({"noise": "hello"}, r"noise is 'hello', but 'estimate', 'poisson' or a standard deviation was needed"),
+        ({"noise": "hello"}, r"noise is 'hello', but 'estimate', 'poisson' or a standard deviation of at least 0 was needed"),
         (
             {"noise": "poisson", "method": "tv"},
             r"method 'tv' is for noise that is equal everywhere, but the noise is 'poisson'. Use",
