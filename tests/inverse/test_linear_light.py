@@ -56,14 +56,14 @@ def error(restored, truth):
 def test_light_is_told_from_samples(seed):
     for light in (True, False):
         samples = torch.from_numpy(seen(light, seed=seed)[0]).permute(2, 0, 1).float()
-        assert blurred_as_light(samples, Linear(SRGB, 255.0), KERNEL, None, 1.0, said=False) is light
+        assert blurred_as_light(samples, Linear(SRGB, 255.0), KERNEL, None, 1.0, named=False) is light
 
 
 def test_missing_samples_do_not_matter():
     for light in (True, False):
         samples = torch.from_numpy(seen(light)[0]).permute(2, 0, 1).float()
         samples[:, torch.rand(samples.shape[1:], generator=torch.Generator().manual_seed(0)) < 0.05] = torch.nan
-        assert blurred_as_light(samples, Linear(SRGB, 255.0), KERNEL, None, 1.0, said=False) is light
+        assert blurred_as_light(samples, Linear(SRGB, 255.0), KERNEL, None, 1.0, named=False) is light
 
 
 @pytest.mark.slow

@@ -15,9 +15,9 @@ def runs(moved=lambda noise: noise, taken=lambda noise: 1.0, growth=lambda noise
     """A restoration that answers by the noise: how far it moved, what the blur would take of it, how its slopes grew."""
     asked = []
 
-    def restore(noise, slopes):
+    def restore(noise, growth_):
         asked.append(noise)
-        slopes._started, slopes.ended, slopes.taken = 1.0, growth(noise), taken(noise) ** 2
+        growth_._started, growth_.slopes, growth_.removed = 1.0, growth(noise), taken(noise) ** 2
         return OBSERVED + moved(noise)
 
     return restore, asked

@@ -154,6 +154,7 @@ def each(
     for number, job in enumerate(jobs, 1):
         start = time.monotonic()
 
+        # The defaults bind this picture's values. Progress is weighted by size, because pictures may differ widely.
         def tell(what: str, done: float, most: float, job: Job = job, before: int = before, number: int = number) -> None:
             share = done / most if most else 0.0
             progress(f"{number} of {len(jobs)}, {job.name}: {what}", (before + job.weight * share) / total, 1)
@@ -192,6 +193,7 @@ def _fixed(parts: Sequence[str]) -> Iterator[str]:
 
 def _within(folder: Path, quiet: bool) -> list[tuple[Path, Path]]:
     """Return the pictures of a folder, without hidden files, its folders, and results of other pictures in it."""
+    # Results that an earlier run wrote beside its pictures are not inputs of this one.
     known = picture_endings()
     entries = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
     folders = [path for path in entries if path.is_dir()]

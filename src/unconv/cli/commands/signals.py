@@ -362,6 +362,7 @@ def _psf(text: str, observed: Measured, quiet: bool) -> str | Tensor | Estimated
     from unconv.inverse.psf import makers as psf
     from unconv.inverse.psf.files import psf_file
 
+    # Only a known name before the colon is a formula; Windows paths and KERNELS.mat:3 have colons, too.
     name, colon, rest = text.partition(":")
     if name not in _MAKERS or not colon:
         if not os.path.isfile(psf_file(text)[0]):

@@ -217,6 +217,7 @@ class Convolution(Operator):
         return [(k - 1 - c, c) for k, c in zip(self._k, self.centre, strict=True)]
 
     def _check(self, method: str) -> None:
+        # Later checks rely on earlier ones: `sides`, for instance, needs one centre for each axis.
         if self.boundary not in BOUNDARIES:
             raise ShapeError(
                 f"Convolution: there is no boundary {self.boundary!r}. Pass one of {', '.join(BOUNDARIES)}. "

@@ -76,13 +76,13 @@ class Grid:
             )
         return spectrum[..., :last] if spectrum.ndim else spectrum
 
-    def filtered(self, seen: Tensor, conjugate: Tensor, power: Tensor, ratio: Tensor) -> Tensor:
+    def filtered(self, spectrum: Tensor, conjugate: Tensor, power: Tensor, ratio: Tensor) -> Tensor:
         """Return the filtered spectrum conj(H) Y / (|H|^2 + ratio); 0 where both terms are 0, and where ratio is infinite.
 
-        `seen` is Y. It is overwritten unless autograd records.
+        `spectrum` is Y. It is overwritten unless autograd records.
         """
         total = power + ratio
-        if torch.is_grad_enabled() and (seen.requires_grad or total.requires_grad):
-            return seen * conjugate / total.clamp(min=torch.finfo(total.dtype).tiny)
+        if torch.is_grad_enabled() and (spectrum.requires_grad or total.requires_grad):
+            return spectrum * conjugate / total.clamp(min=torch.finfo(total.dtype).tiny)
         inverse = total.clamp_(min=torch.finfo(total.dtype).tiny).reciprocal_()
-        return seen.mul_(conjugate).mul_(inverse)
+        return spectrum.mul_(conjugate).mul_(inverse)

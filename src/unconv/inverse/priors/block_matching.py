@@ -165,13 +165,13 @@ def _filter_band(band: Matches, noisy: Tensor, pilot: Tensor | None, shrink: Shr
     # Groups go through the transforms a few hundred at a time, so that the three work tensors stay in the cache. All blocks
     # come back before they are summed, so that `embedding_bag` sums those of each position in one pass.
     down, across = line_cosines(noisy.dtype, noisy.device), haar(band.members, noisy.dtype, noisy.device)
-    returned = space.take("returned", noisy, SIDE, len(band.places) * SIDE)
+    returned = space.take("returned", noisy, SIDE, len(band.positions) * SIDE)
     shares, done = [], 0
-    for places in band.groups:
-        columns = slice(done, done := done + places.numel() * SIDE)
+    for positions in band.groups:
+        columns = slice(done, done := done + positions.numel() * SIDE)
         one, two, three = (space.take(name, noisy, SIDE, columns.stop - columns.start) for name in ("one", "two", "three"))
-        group = _stacked(source, band, places, down, across, one, two)
-        guide_group = None if guide is None else _stacked(guide, band, places, down, across, one, three)
+        group = _stacked(source, band, positions, down, across, one, two)
+        guide_group = None if guide is None else _stacked(guide, band, positions, down, across, one, three)
         weights = shrink(group, guide_group)
         shares.append(weights.expand(band.members, -1).flatten())
         apart = group.mul_(weights[:, None]).view(SIDE, band.members, -1)
@@ -182,13 +182,15 @@ def _filter_band(band: Matches, noisy: Tensor, pilot: Tensor | None, shrink: Shr
         part = F.embedding_bag(band.order, blocks.view(-1, SIDE), band.starts, mode="sum").view(-1, *source.shape[1:])
         total[row : row + len(part)] += part
     weight = noisy.new_zeros(band.height - SIDE + 1, band.width)
-    weight.view(-1).index_add_(0, band.places, torch.cat(shares))
+    weight.view(-1).index_add_(0, band.positions, torch.cat(shares))
     return synthesis(total), boxes(weight)
 
 
-def _stacked(source: Tensor, band: Matches, places: Tensor, down: Tensor, across: Tensor, one: Tensor, out: Tensor) -> Tensor:
+def _stacked(
+    source: Tensor, band: Matches, positions: Tensor, down: Tensor, across: Tensor, one: Tensor, out: Tensor
+) -> Tensor:
     """Gather groups and transform them, by the DCT down and Haar across the group; return (8 · members, groups, 8)."""
-    rows = torch.arange(SIDE, device=places.device)[:, None] * band.width + places.flatten()
+    rows = torch.arange(SIDE, device=positions.device)[:, None] * band.width + positions.flatten()
     torch.index_select(source.view(-1, SIDE), 0, rows.flatten(), out=out.view(-1, SIDE))
     torch.mm(down, out, out=one)
     torch.matmul(across, one.view(SIDE, band.members, -1), out=out.view(SIDE, band.members, -1))

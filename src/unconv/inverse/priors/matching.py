@@ -45,20 +45,20 @@ class Matches:
         return (torch.arange(self.height, device=like.device) + self.top) % len(like)
 
     @cached_property
-    def places(self) -> Tensor:
+    def positions(self) -> Tensor:
         """The positions of all blocks, group by group: (blocks)."""
         return torch.cat([batch.flatten() for batch in self.groups])
 
     @cached_property
     def order(self) -> Tensor:
-        """The order that sorts `places`: first the blocks at the first position, then those at the second, and so on."""
-        return self.places.argsort(stable=True)
+        """The order that sorts `positions`: first the blocks at the first position, then those at the second, and so on."""
+        return self.positions.argsort(stable=True)
 
     @cached_property
     def starts(self) -> Tensor:
         """For every position of a block, the index in `order` of its first block: ((height - 7) · width)."""
-        positions = torch.arange((self.height - SIDE + 1) * self.width, device=self.places.device)
-        return torch.searchsorted(self.places[self.order], positions)
+        every = torch.arange((self.height - SIDE + 1) * self.width, device=self.positions.device)
+        return torch.searchsorted(self.positions[self.order], every)
 
     def quarter(self, call: int) -> Matches:
         """Return every second reference of every second row, a different quarter at each call."""
@@ -67,8 +67,8 @@ class Matches:
         return replace(self, columns=self.columns // 2, groups=_groups(references[:, down::2, across::2].flatten(1)))
 
 
-def _groups(places: Tensor) -> tuple[Tensor, ...]:
-    return tuple(torch.split(places, at_once(_GROUPS, places), 1))
+def _groups(positions: Tensor) -> tuple[Tensor, ...]:
+    return tuple(torch.split(positions, at_once(_GROUPS, positions), 1))
 
 
 def match_blocks(picture: Tensor, members: int, window: int, step: int, at: tuple[int, int]) -> list[Matches]:

@@ -188,13 +188,13 @@ def blocks(source: Tensor, first: int, count: int, columns: int, step: int, out:
     return out
 
 
-def add_blocks(total: Tensor, made: Tensor, first: int, step: int) -> None:
+def add_blocks(total: Tensor, values: Tensor, first: int, step: int) -> None:
     """Apply the adjoint of `blocks`: add (8, 8, count, columns) to `total` at the positions of the blocks."""
-    _, _, count, columns = made.shape
+    _, _, count, columns = values.shape
     top, height, width = first * step, (count - 1) * step + 1, (columns - 1) * step + 1
     for row in range(SIDE):
         for column in range(SIDE):
-            total[top + row : top + row + height : step, column : column + width : step].add_(made[row, column])
+            total[top + row : top + row + height : step, column : column + width : step].add_(values[row, column])
 
 
 def add_boxes(total: Tensor, weights: Tensor, first: int, step: int) -> None:

@@ -29,20 +29,20 @@ class Spectrum:
     Attributes:
         power: the mean over the windows; noise of standard deviation s adds s**2.
         frequency: in cycles per sample, for each value of `power`.
-        kept: (side, side // 2 + 1), the mask of these frequencies on the grid of a real FFT.
+        mask: (side, side // 2 + 1), selects these frequencies on the grid of a real FFT.
         noise: standard deviation from which the fit starts.
         scatter: the deviance that chance alone leaves, for the number of windows.
     """
 
     power: Tensor
     frequency: Tensor
-    kept: Tensor
+    mask: Tensor
     noise: float
     scatter: float
 
     @property
     def side(self) -> int:
-        return self.kept.shape[0]
+        return self.mask.shape[0]
 
 
 def spectrum_of(samples: Tensor, noise: float) -> Spectrum | None:
@@ -61,12 +61,12 @@ def spectrum_of(samples: Tensor, noise: float) -> Spectrum | None:
     down = torch.fft.fftfreq(side, dtype=torch.double, device=samples.device)[:, None]
     across = torch.fft.rfftfreq(side, dtype=torch.double, device=samples.device)
     frequency = (down**2 + across**2).sqrt()
-    kept = frequency > _LOWEST
-    if not float(power[kept].min()) > 0:
+    mask = frequency > _LOWEST
+    if not float(power[mask].min()) > 0:
         return None
     # The mean of n periodograms over its expectation is Gamma with shape n, whose mean deviance this is.
     scatter = 1 + math.log(len(squares)) - float(torch.digamma(torch.tensor(float(len(squares)), dtype=torch.double)))
-    return Spectrum(power[kept], frequency[kept], kept, noise, scatter)
+    return Spectrum(power[mask], frequency[mask], mask, noise, scatter)
 
 
 def misfit(spectrum: Spectrum, kernel: Tensor, soft: bool = False) -> float:
@@ -80,7 +80,7 @@ def misfit(spectrum: Spectrum, kernel: Tensor, soft: bool = False) -> float:
         Whittle, "Curve and periodogram smoothing" (1957): the likelihood. Fisher scoring maximises it.
     """
     power, side = spectrum.power, spectrum.side
-    passed = torch.fft.rfft2(_fitted_into(kernel.to(power), side), (side, side)).abs().square()[spectrum.kept]
+    passed = torch.fft.rfft2(_fitted_into(kernel.to(power), side), (side, side)).abs().square()[spectrum.mask]
     noise = max(spectrum.noise**2, 1e-6 * float(power.mean()))
     signal = max(float(power.mean()) - noise, 1e-3 * float(power.mean()))
     lowest, steep = math.log(noise) - 1.5, 2.0

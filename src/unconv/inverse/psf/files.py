@@ -163,6 +163,7 @@ def _numbers(psf: np.ndarray[Any, Any] | Tensor, where: str) -> Tensor:
 def _read(path: Path, name: str | None) -> tuple[np.ndarray[Any, Any] | Tensor, bool]:
     """Return the samples in a file, and whether they are a picture's integers, whose sum has no meaning."""
     refuse_missing("psf", path)
+    # Numbers are recognised by the ending of their file. Everything else is a picture, which is recognised by its content.
     suffix = path.suffix.lower()
     if suffix == ".mat":
         return read_mat(path, name), False

@@ -62,7 +62,7 @@ def defects(picture: Measured, kernel: Tensor, saturated: bool = True, counts: b
     masks = []
     for samples in planes:
         plane = _Plane(samples, ends, rounding)
-        none = torch.zeros_like(plane.found)
+        none = torch.zeros_like(plane.defects)
         lone = none if compressed else _lone(plane, sharp)  # JPEG spreads a defect over its block
         masks.append((lone, _full(plane, kernel, rounding, compressed) if saturated else none))
     lone, full = (torch.stack(each) for each in zip(*masks, strict=True))
@@ -104,23 +104,23 @@ def _beside(blocks: Tensor, ends: int = 1) -> tuple[Tensor, Tensor]:
 
 
 class _Plane:
-    """One plane, the defects found so far, and its noise.
+    """One plane, its defects and its noise.
 
     Attributes:
         hidden: a mask of its missing samples.
-        found: a mask of its defects.
-        wide: its samples with defects replaced, and one mirrored sample around.
+        defects: a mask of the defects found so far.
+        padded: its samples with defects replaced, and one mirrored sample around.
         noise: its standard deviation.
         least: the least distance of a defect from its neighbours.
     """
 
     def __init__(self, plane: Tensor, ends: int, rounding: float) -> None:
-        self.hidden, self.found, self._ends = plane.isnan(), torch.zeros_like(plane, dtype=torch.bool), ends
+        self.hidden, self.defects, self._ends = plane.isnan(), torch.zeros_like(plane, dtype=torch.bool), ends
         step = max(plane.numel() // _LOOKED_AT, 1)
         few = plane.flatten()[::step]
         few = few[~few.isnan()] if bool((~few.isnan()).any()) else few.new_zeros(1)
         filled = torch.where(self.hidden, few.median(), plane)
-        self.wide = F.pad(filled[None, None], (1, 1, 1, 1), mode="reflect")[0, 0]
+        self.padded = F.pad(filled[None, None], (1, 1, 1, 1), mode="reflect")[0, 0]
         low, high = torch.quantile(few, few.new_tensor([0.01, 0.99])).tolist()
         self.least = _SHARE * (high - low)
         # Where the picture is flat, as where it is saturated, the distances are zero and show no noise.
@@ -130,12 +130,12 @@ class _Plane:
 
     @property
     def samples(self) -> Tensor:
-        inner: Tensor = self.wide[1:-1, 1:-1]
+        inner: Tensor = self.padded[1:-1, 1:-1]
         return inner
 
     def blocks(self, at: Tensor) -> Tensor:
         """Return the 3 × 3 samples around each index `at` into the plane, (len(at), 9)."""
-        w, flat = self.found.shape[1], self.wide.view(-1)
+        w, flat = self.defects.shape[1], self.padded.view(-1)
         corners: Tensor = at + 2 * torch.div(at, w, rounding_mode="floor")
         steps = torch.tensor([i * (w + 2) + j for i in range(3) for j in range(3)], device=at.device)
         return flat[corners[:, None] + steps]
@@ -146,9 +146,9 @@ class _Plane:
 
     def extremes(self, least: float) -> Tensor:
         """Return the indices of local maxima and minima that lie at least so far from their neighbours' mean."""
-        (h, w), x = self.found.shape, self.samples
+        (h, w), x = self.defects.shape, self.samples
         # Maximum, minimum and sum are separable: three rows, and then three columns of the results.
-        rows = [self.wide[i : h + i] for i in range(3)]
+        rows = [self.padded[i : h + i] for i in range(3)]
         high, low, total = reduce(torch.maximum, rows), reduce(torch.minimum, rows), rows[0] + rows[1] + rows[2]
         high, low = (
             reduce(of, [ends[:, i : w + i] for i in range(3)]) for of, ends in ((torch.maximum, high), (torch.minimum, low))
@@ -160,40 +160,40 @@ class _Plane:
 
     def mark(self, at: Tensor) -> Tensor:
         """Mark defects, replace them by their neighbours' median, and return the indices of the neighbours."""
-        (h, w), (down, across) = self.found.shape, self._row_and_column(at)
-        self.found.view(-1)[at] = True
-        self.wide[down + 1, across + 1] -= self.beside(at)[0]
+        (h, w), (down, across) = self.defects.shape, self._row_and_column(at)
+        self.defects.view(-1)[at] = True
+        self.padded[down + 1, across + 1] -= self.beside(at)[0]
         near = [(down + i).clamp(0, h - 1) * w + (across + j).clamp(0, w - 1) for i in (-1, 0, 1) for j in (-1, 0, 1)]
         around: Tensor = torch.cat(near).unique()
         return around
 
     def inner(self, at: Tensor) -> Tensor:
         """Return a mask of the indices that are not at the border."""
-        (h, w), (down, across) = self.found.shape, self._row_and_column(at)
+        (h, w), (down, across) = self.defects.shape, self._row_and_column(at)
         return (down > 0) & (down < h - 1) & (across > 0) & (across < w - 1)
 
     def _row_and_column(self, at: Tensor) -> tuple[Tensor, Tensor]:
-        w = self.found.shape[1]
+        w = self.defects.shape[1]
         return torch.div(at, w, rounding_mode="floor"), at % w
 
 
 def _lone(plane: _Plane, sharp: float) -> Tensor:
     """Return a mask of the hot and dead samples of one plane."""
-    none = torch.zeros_like(plane.found)
+    none = torch.zeros_like(plane.defects)
     if sharp > _SHARPEST or bool(plane.hidden.all()):
         return none
     extremes = plane.extremes(
         0.5 * max(_LIKELY[2] * plane.noise, plane.least)
     )  # half, because a defect beside another moves the mean towards it
     for further, least, noises in (_SURE, _LIKELY):
-        known = int(plane.found.count_nonzero())
+        known = int(plane.defects.count_nonzero())
         if least == _LIKELY[1] and known < _KNOWN:
             break
         at, level = extremes, None
         for _ in range(_PASSES):
             apart, spread = plane.beside(at)
             beyond = (apart.abs() - max(noises * plane.noise, plane.least)) / (further * max(sharp, least) * spread)
-            beyond[(plane.found | plane.hidden).view(-1)[at]] = 0
+            beyond[(plane.defects | plane.hidden).view(-1)[at]] = 0
             # At the border the mirrored neighbours repeat each other, so their spread is too small.
             beyond[~plane.inner(at)] *= _OUTERMOST if known else 0
             level = _gap(beyond, known) if level is None else level
@@ -201,7 +201,7 @@ def _lone(plane: _Plane, sharp: float) -> Tensor:
             if not len(fresh):
                 break
             at = plane.mark(fresh)  # only these may show defects that the fresh ones hid
-    return plane.found if int(plane.found.count_nonzero()) <= _MOST * plane.found.numel() else none
+    return plane.defects if int(plane.defects.count_nonzero()) <= _MOST * plane.defects.numel() else none
 
 
 def _gap(beyond: Tensor, known: int) -> float:
@@ -220,7 +220,7 @@ def _gap(beyond: Tensor, known: int) -> float:
 
 def _full(plane: _Plane, kernel: Tensor, rounding: float, compressed: bool) -> Tensor:
     """Return a mask of the saturated samples: a plateau at the plane's maximum that no blurred picture can have."""
-    none = torch.zeros_like(plane.found)
+    none = torch.zeros_like(plane.defects)
     top = plane.samples.max()
     white = rounding > 0 and float(top) in _WHITES
     if compressed and not white:

@@ -163,8 +163,8 @@ def _camera(samples: Tensor, axes: int, exposure: Exposure) -> tuple[Camera, lis
 def _without_growth(samples: Tensor, axes: int, known: dict[str, float]) -> tuple[Camera, list[str]]:
     """Return a camera whose read noise is all of the noise; photons if their noise would be as strong."""
     reason = "deblur: the noise does not grow with the light, as that of counts would; "
-    seen = samples[~samples.isnan()].double()
-    few = seen[:: max(len(seen) // 2**20, 1)]
+    observed = samples[~samples.isnan()].double()
+    few = observed[:: max(len(observed) // 2**20, 1)]
     level, bright = torch.quantile(few, few.new_tensor([0.5, _BRIGHT])).tolist()
     variance = max(estimate_noise(samples, axes) ** 2, 1e-6 * float(few.square().mean()))
     offset = known.get("offset")
@@ -182,8 +182,8 @@ def _without_growth(samples: Tensor, axes: int, known: dict[str, float]) -> tupl
 
 def _are_photons(samples: Tensor, camera: Camera) -> bool:
     """Return whether the variance of the samples equals their level, as it does for photons."""
-    seen = samples[~samples.isnan()].double()
-    few = seen[:: max(len(seen) // 2**20, 1)]
+    observed = samples[~samples.isnan()].double()
+    few = observed[:: max(len(observed) // 2**20, 1)]
     levels = torch.quantile(few, few.new_tensor(_LEVELS)).tolist()
     above = [max(level, camera.offset) for level in levels]  # single samples may lie below the offset by noise
     pairs = [(float(camera.variance(level)) + _FEW, level + _FEW) for level in above]

@@ -23,7 +23,7 @@ _LOOKED_AT = 128  # samples along each axis, in one colour
 _FIRST_STEPS, _STEPS = 40, 20  # of the common first fit, and of each of the two fits after it
 _ROUND = 0.3  # of the mean slope; the cost of smaller slopes is rounded off, so that its gradient has no jump
 # Nats for each sample by which linear light must explain a picture better: if its file names the encoding, and if it does not.
-_SAID, _SILENT = 0.005, 0.01
+_NAMED, _SILENT = 0.005, 0.01
 _BLACK = 0.01  # share of white at which the start of the fits is clipped; below it the encoding is too steep
 
 
@@ -107,7 +107,7 @@ def taken_to_light(
 
 
 def blurred_as_light(
-    samples: Tensor, linear: Linear, kernel: Tensor, centre: tuple[int, ...] | None, noise: float, said: bool
+    samples: Tensor, linear: Linear, kernel: Tensor, centre: tuple[int, ...] | None, noise: float, named: bool
 ) -> bool:
     """Return whether a blur in linear light explains a picture better than a blur of its samples.
 
@@ -117,7 +117,7 @@ def blurred_as_light(
     Args:
         samples: (H, W) or (C, H, W).
         noise: standard deviation of a sample.
-        said: the picture's file names its encoding.
+        named: the picture's file names its encoding.
     """
     part = _part(samples, kernel) / linear.white
     if bool(part.isnan().all()) or bool((kernel < 0).any()) or min(part.shape) < max(kernel.shape):
@@ -127,7 +127,7 @@ def blurred_as_light(
     slope = float(_slopes(problem.cut(start)).mean()) or 1.0
     start = start.clamp(_BLACK, 1.0)
     as_samples, as_light = (_cost(problem, start, slope, transfer) for transfer in (None, linear.transfer))
-    return as_samples - as_light > (_SAID if said else _SILENT)
+    return as_samples - as_light > (_NAMED if named else _SILENT)
 
 
 def _part(samples: Tensor, kernel: Tensor) -> Tensor:

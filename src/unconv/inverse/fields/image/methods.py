@@ -81,7 +81,7 @@ def plug_and_play(make: Callable[[float, float], Denoiser], opponent: bool = Tru
 def _noisy(problem: Problem, circular: float, other: float) -> Problem:
     """Return the problem with a minimum noise, in standard deviations of the picture: iterations cannot resolve less."""
     share = circular if problem.boundary == "circular" else other
-    return replace(problem, noise=max(problem.noise, share * float(problem.samples[~problem.unseen].std(correction=0))))
+    return replace(problem, noise=max(problem.noise, share * float(problem.samples[~problem.missing].std(correction=0))))
 
 
 def total_variation(problem: Problem) -> Iterator[Iterate]:
@@ -135,7 +135,7 @@ def wiener_filter(problem: Problem) -> Iterator[Iterate]:
 
 def _contrast(problem: Problem) -> float:
     """Return the standard deviation of the observed samples."""
-    return float(problem.samples[~problem.unseen].std(correction=0))
+    return float(problem.samples[~problem.missing].std(correction=0))
 
 
 def _upre(problem: Problem) -> float:
@@ -158,7 +158,7 @@ def _middle(problem: Problem) -> Problem:
 
 def counts(problem: Problem) -> Iterator[Iterate]:
     """Richardson-Lucy, stopped at the least predictive risk."""
-    mask = ~problem.unseen if bool(problem.unseen.any()) else None
+    mask = ~problem.missing if bool(problem.missing.any()) else None
     plain = replace(problem, samples=problem.observed)
     observed = problem.observed + problem.light if mask is None else (problem.observed + problem.light) * mask
     noise = None if problem.counts else problem.noise

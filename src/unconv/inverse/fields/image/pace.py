@@ -25,14 +25,14 @@ class Pace:
         later: the time of a step in the second half of a part, in steps of the first half.
 
     Attributes:
-        made: the largest number of steps over the parts.
+        steps: the largest number of steps over the parts.
         converged: true if every part converged.
     """
 
     def __init__(self, progress: Progress | None, parts: int, steps: int, later: float = 1.0) -> None:
         self._progress, self._parts, self._steps, self._later = progress, parts, steps, later
         self._ended, self._step, self._reported, self._begun = 0, 0, -1.0, 0
-        self.made, self.converged = 0, True
+        self.steps, self.converged = 0, True
 
     def begin(self, parts: int) -> None:
         """Begin so many parts; if some are done again, there may be more in total than were announced."""
@@ -53,7 +53,7 @@ class Pace:
                 self._step = iterate.steps
                 self._report(0.0, always=True)
         assert iterate is not None
-        self.made, self.converged = max(self.made, iterate.steps), self.converged and iterate.converged
+        self.steps, self.converged = max(self.steps, iterate.steps), self.converged and iterate.converged
         self.skip()
         return finite(iterate).estimate
 
@@ -67,7 +67,7 @@ class Pace:
         if self._progress is None:
             return
         # Parts are weighted equally. Within one, later steps may take longer, so time and not steps is the measure.
-        expected = self.made or self._steps
+        expected = self.steps or self._steps
         part = min(self._time(self._step + min(share, 1.0)) / self._time(max(expected, self._step)), 1.0)
         done = (self._ended + part) / self._parts
         if done > self._reported if always else done >= self._reported + _FINEST:

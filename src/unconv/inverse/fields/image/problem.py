@@ -29,8 +29,8 @@ class Problem:
         counts: the noise is Poisson noise, and `noise` is ignored.
         factor: samples of the estimate for each observed one, along each axis.
         light: with counts, light that was subtracted from the samples but whose noise is in them, in their units.
-        whole: the problem of the entire picture, if this is a tile.
-        chosen: numbers that were chosen from this picture for all its tiles.
+        entire: the problem of the entire picture, if this is a tile.
+        choices: numbers that were chosen from this picture for all its tiles.
     """
 
     samples: Tensor
@@ -43,22 +43,22 @@ class Problem:
     counts: bool = False
     factor: int = 1
     light: float = 0.0
-    whole: Problem | None = None
-    chosen: dict[str, float] = field(default_factory=dict, compare=False)
+    entire: Problem | None = None
+    choices: dict[str, float] = field(default_factory=dict, compare=False)
 
-    def once(self, what: str, choose: Callable[[Problem], float]) -> float:
+    def once(self, name: str, choose: Callable[[Problem], float]) -> float:
         """Return a number that `choose` computes from the entire picture, once for all its tiles."""
-        whole = self.whole or self
-        if what not in whole.chosen:
-            whole.chosen[what] = choose(replace(whole))  # on a copy, so that its cached tensors are freed
-        return whole.chosen[what]
+        entire = self.entire or self
+        if name not in entire.choices:
+            entire.choices[name] = choose(replace(entire))  # on a copy, so that its cached tensors are freed
+        return entire.choices[name]
 
     @property
     def axes(self) -> int:
         return self.kernel.ndim
 
     @cached_property
-    def unseen(self) -> Tensor:
+    def missing(self) -> Tensor:
         """A mask of the missing samples; a pixel is missing if one of its colours is."""
         missing = self.samples.isnan()
         return missing.any(0, keepdim=True).expand_as(missing) if self.samples.ndim > self.axes else missing
@@ -66,7 +66,7 @@ class Problem:
     @cached_property
     def observed(self) -> Tensor:
         """The samples, with zeros for the missing ones."""
-        return torch.where(self.unseen, 0, self.samples)
+        return torch.where(self.missing, 0, self.samples)
 
     def operator(self, boundary: str | None = None, multiple: int = 1) -> Operator:
         """Return the operator from the grid of the estimate to the observed samples.
@@ -85,11 +85,11 @@ class Problem:
             operator: Operator = Window(blur.shape_out, phase, n, step) @ blur
         else:
             operator = Convolution(self.kernel, self.samples.shape, boundary, centre=self.centre, method="fft")
-        return Mask(~self.unseen) @ operator if bool(self.unseen.any()) else operator
+        return Mask(~self.missing) @ operator if bool(self.missing.any()) else operator
 
     def flat(self, operator: Operator) -> Tensor:
         """Return a constant estimate, the mean of the observed samples."""
-        return self.observed.new_full(operator.shape_in, float(self.samples[~self.unseen].mean()))
+        return self.observed.new_full(operator.shape_in, float(self.samples[~self.missing].mean()))
 
     def cut(self, estimate: Tensor) -> Tensor:
         """Return the part of an estimate that the picture covers."""

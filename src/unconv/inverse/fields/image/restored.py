@@ -54,7 +54,7 @@ class Restored:
 
     def encoded(self, path: str | Path) -> bytes:
         """Return the bytes that `save` writes."""
-        history = f"{self.method}, {self.steps} steps, noise {self.noise:.4g} taken away"
+        history = f"{self.method}, {self.steps} steps, assumed noise {self.noise:.4g}"
         return encoded(self.picture, path, axes=self.axes, metadata=self.metadata.with_history(history))
 
     def comparison(self) -> Image.Image:

@@ -47,9 +47,9 @@ class Settings:
         return self.noise == "poisson"
 
     def problem(
-        self, samples: Tensor, boundary: str, noise: float, light: float = 0.0, whole: Problem | None = None
+        self, samples: Tensor, boundary: str, noise: float, light: float = 0.0, entire: Problem | None = None
     ) -> Problem:
-        rest = (self.centre, boundary, noise, self.steps, self.strength, self.counts, self.factor, light, whole)
+        rest = (self.centre, boundary, noise, self.steps, self.strength, self.counts, self.factor, light, entire)
         return Problem(samples, self.kernel.to(samples), *rest)
 
 
@@ -96,7 +96,7 @@ def restored(
     deviation = sum(deviations) / len(deviations)
     messages += cut(samples, stack)
     rest = (tuple(messages), shown.like(filled), stack.given, shown.metadata)
-    return Restored(shown.like(samples), deviation, name, pace.made, pace.converged, *rest)
+    return Restored(shown.like(samples), deviation, name, pace.steps, pace.converged, *rest)
 
 
 def _hints(samples: Tensor, light: Light, settings: Settings, noise: float) -> list[str]:
@@ -133,18 +133,18 @@ def _picture(picture: Parts, settings: Settings, light: float, pace: Pace, noise
     scale = _scale(picture.picture, settings)
     picture = replace(picture, picture=picture.picture / scale)
     one = partial(settings.problem, noise=noise / scale, light=light / scale)
-    whole = one(picture.picture, settings.boundary) if len(picture) > 1 else None
+    entire = one(picture.picture, settings.boundary) if len(picture) > 1 else None
 
     def restored() -> Iterator[Tensor]:
         for samples, boundary in picture:
-            problem = one(samples, boundary, whole=whole)
-            if not bool(problem.unseen.all()):
+            problem = one(samples, boundary, entire=entire)
+            if not bool(problem.missing.all()):
                 yield problem.cut(pace.run(growth.watched(settings.method(problem), problem)))
-            elif whole is None or bool(whole.unseen.all()):
+            elif entire is None or bool(entire.missing.all()):
                 raise NonFinite("deblur: all samples of a picture of the stack are missing, but some are needed. Leave it out.")
             else:  # a tile without any observed sample, such as a transparent one
                 pace.skip()
-                yield torch.full_like(samples, float(whole.samples.nanmean()))
+                yield torch.full_like(samples, float(entire.samples.nanmean()))
 
     return picture.joined(restored()) * scale
 

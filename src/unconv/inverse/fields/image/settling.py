@@ -28,11 +28,11 @@ _FALL = 1.3  # raising the noise once lowers the mean slope by less than this in
 _RAISE, _RAISES = 1.5, 5  # factor on the noise, and how often it may be raised
 # Raising the noise once lowers the part that the blur would remove by 1.0 to 1.1 if the noise was right, by 1.2 to 5 if it was
 # too small. If the estimate found only white noise, which is usually right, the bound is higher.
-_TAKEN, _TAKEN_OF_WHITE = 1.15, 1.25
+_REMOVED, _REMOVED_OF_WHITE = 1.15, 1.25
 _RUIN = 0.3  # of the picture's contrast; above this, raising the noise would only remove the picture
 # A result differs from the observed picture by at least this share of the noise: 0.66 and more with the right noise, and 0.24
 # to 0.44 for four pictures with strong compression, which got worse. Then the factor on the noise, and how often it applies.
-_MOVED, _LESS, _LESSER = 0.5, 0.6, 3
+_DISTANCE, _LOWER, _LOWERINGS = 0.5, 0.6, 3
 # Lowering the noise must raise the part that the blur would remove by 1.1 in total, and by at most 1.2 at once: detail raised
 # it by 1.05 to 1.2, noise by 1.3 to 4.5.
 _DETAIL, _NOISE = 1.1, 1.2
@@ -45,12 +45,12 @@ class Growth:
         first: the step whose iterate is smooth; None if the method has none.
 
     Attributes:
-        ended: the sum of the slopes of the last iterate.
-        taken: the sum of squares that the blur would remove from it.
+        slopes: the sum of the slopes of the last iterate.
+        removed: the sum of squares that the blur would remove from it.
     """
 
     def __init__(self, first: int | None) -> None:
-        self._first, self._started, self.ended, self.taken = first, 0.0, 0.0, 0.0
+        self._first, self._started, self.slopes, self.removed = first, 0.0, 0.0, 0.0
 
     def watched(self, iterates: Iterable[Iterate], problem: Problem) -> Iterator[Iterate]:
         """Yield the iterates, and measure the first and the last of them."""
@@ -61,13 +61,13 @@ class Growth:
             yield iterate
         if iterate is not None and self._first is not None:
             picture = problem.cut(iterate.estimate)
-            self.ended += _slopes(picture, problem.axes)
-            self.taken += _taken(picture, problem)
+            self.slopes += _slopes(picture, problem.axes)
+            self.removed += _removed(picture, problem)
 
     @property
     def noisy(self) -> bool:
         """True if the result grew rougher than detail makes it."""
-        return self.ended > _GROWTH * self._started > 0
+        return self.slopes > _GROWTH * self._started > 0
 
 
 Restore = Callable[[float, Growth], Tensor]
@@ -113,7 +113,7 @@ def _with_more(restore: Restore, noise: float, first: int) -> tuple[Tensor, floa
         if not growth.noisy:
             break
         smoother = restore(noise * _RAISE, less := Growth(first))
-        if growth.ended < _FALL * less.ended:
+        if growth.slopes < _FALL * less.slopes:
             break
         restored, growth, noise = smoother, less, noise * _RAISE
     return restored, noise
@@ -122,16 +122,16 @@ def _with_more(restore: Restore, noise: float, first: int) -> tuple[Tensor, floa
 def _corrected(restore: Restore, noise: float, first: int, estimated: Estimated) -> tuple[Tensor, float]:
     """Restore a picture with an estimated noise, lowered or raised if the results show it; return the result and the noise."""
     restored = restore(noise, growth := Growth(first))
-    if _distance(restored, estimated.observed) < _MOVED * noise:
+    if _distance(restored, estimated.observed) < _DISTANCE * noise:
         # The restoration removed less than the noise, so the noise is less. Raising it cannot help.
         return _with_less(restore, noise, growth, first, estimated.observed) or (restored, noise)
     known = estimated.observed[~estimated.observed.isnan()]
-    most, fall = _RUIN * float(known.std(correction=0)), _TAKEN_OF_WHITE if estimated.white else _TAKEN
+    most, fall = _RUIN * float(known.std(correction=0)), _REMOVED_OF_WHITE if estimated.white else _REMOVED
     for _ in range(_RAISES):
         if noise > most:
             break
         smoother = restore(noise * _RAISE, less := Growth(first))
-        if growth.taken <= fall**2 * less.taken:
+        if growth.removed <= fall**2 * less.removed:
             break
         restored, growth, noise = smoother, less, noise * _RAISE
     return restored, noise
@@ -140,13 +140,13 @@ def _corrected(restore: Restore, noise: float, first: int, estimated: Estimated)
 def _with_less(restore: Restore, noise: float, growth: Growth, first: int, observed: Tensor) -> tuple[Tensor, float] | None:
     """Restore a picture with less noise, until the result agrees with it; None if that brings back noise, or nothing."""
     before = growth
-    for _ in range(_LESSER):
-        noise *= _LESS
+    for _ in range(_LOWERINGS):
+        noise *= _LOWER
         restored = restore(noise, after := Growth(first))
-        if after.taken > _NOISE**2 * before.taken:
+        if after.removed > _NOISE**2 * before.removed:
             return None
-        if _distance(restored, observed) >= _MOVED * noise:
-            return (restored, noise) if after.taken > _DETAIL**2 * growth.taken else None
+        if _distance(restored, observed) >= _DISTANCE * noise:
+            return (restored, noise) if after.removed > _DETAIL**2 * growth.removed else None
         before = after
     return None
 
@@ -174,7 +174,7 @@ def _slopes(picture: Tensor, axes: int) -> float:
     return sum(float(picture.diff(dim=axis).abs().sum()) for axis in range(-axes, 0))
 
 
-def _taken(picture: Tensor, problem: Problem) -> float:
+def _removed(picture: Tensor, problem: Problem) -> float:
     """Return the sum of squares that the blur would remove from a picture, mirrored at its borders."""
     blur = Convolution(problem.kernel, picture.shape, "reflect", centre=problem.centre, method="fft")
     return float((picture - blur.forward(picture)).square().sum())

@@ -146,6 +146,7 @@ def refuse_unfit(method: str, *, boundary: str, axes: int, strength: bool, poiss
     Raises:
         ShapeError: the message names a method that fits.
     """
+    # The methods that each message suggests are read from the table, so that a new row needs no new message.
     if method not in METHODS:
         raise ShapeError(f"deblur: there is no method {method!r}. Nearest: {nearest(method, METHODS)}.")
     properties = METHODS[method]

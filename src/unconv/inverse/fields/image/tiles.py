@@ -123,15 +123,15 @@ def parts(picture: Tensor, kernel: Sequence[int], method: str, room: float, boun
     return Parts(picture, tuple(product(*lines)), boundary, tuple(k // 2 for k in kernel))
 
 
-def middle(whole: Parts) -> Parts | None:
+def middle(tiles: Parts) -> Parts | None:
     """Return the middle of a picture; None if that is most of it, or all of its samples are missing."""
-    n = whole.picture.shape[-len(whole.reach) :]
-    size = [min(m, max(_MIDDLE, _PSFS * (2 * reach + 1))) for m, reach in zip(n, whole.reach, strict=True)]
+    n = tiles.picture.shape[-len(tiles.reach) :]
+    size = [min(m, max(_MIDDLE, _PSFS * (2 * reach + 1))) for m, reach in zip(n, tiles.reach, strict=True)]
     box = tuple(((m - k) // 2, (m - k) // 2 + k) for m, k in zip(n, size, strict=True))
-    part = whole.picture[_slices(box)]
+    part = tiles.picture[_slices(box)]
     if 2 * prod(size) > prod(n) or bool(part.isnan().all()):
         return None
-    return Parts(part, (tuple((0, k) for k in size),), "unknown", whole.reach)
+    return Parts(part, (tuple((0, k) for k in size),), "unknown", tiles.reach)
 
 
 def _line(n: int, count: int, size: int, begins: int) -> list[tuple[int, int]]:
