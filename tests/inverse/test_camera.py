@@ -1,4 +1,4 @@
-"""A camera's gain, offset and read noise: told from pictures, and in restorations."""
+"""Camera estimation: gain, offset and read noise from pictures, and their use in restorations."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""JPEG pictures: the steps are read off their samples, and a blur is undone without taking what was rounded for detail."""
+"""JPEG pictures: the quantisation steps are read from the samples, and the errors are not restored as detail."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Hot, dead and saturated samples: found where they are, and nowhere else."""
+"""Hot, dead and saturated samples are found where they are, and nowhere else."""
 
 from __future__ import annotations
 

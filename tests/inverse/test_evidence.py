@@ -1,4 +1,4 @@
-"""What a picture's spectrum tells of a PSF: the right one explains it best, and a wrong one is spoken of."""
+"""The likelihood of a PSF: the right one explains a picture's spectrum best, and a wrong one gets a hint."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Image restoration from outside: kinds in and out, laws, boundaries, tiles, and what is said of odd input."""
+"""Image restoration through its public functions: kinds of pictures, laws, boundaries, tiles and notes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pictures blurred as light: told from those whose samples were blurred, and restored as what they are."""
+"""Pictures blurred in linear light are distinguished from blurred samples, and restored accordingly."""
 
 from __future__ import annotations
 

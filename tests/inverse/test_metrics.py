@@ -1,4 +1,4 @@
-"""Scores, the noise's level, and the wavelet penalty: against their definitions and other programs."""
+"""Metrics, noise estimation and the wavelet penalty against their definitions and other programs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Operators: exact adjoints, what the formula says, autograd, and what they refuse."""
+"""Operators: exact adjoints, their formulas, autograd, and the errors for unfit arguments."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""PSFs: what each formula promises, and what is odd about an opened one is said."""
+"""PSFs: the properties of each formula, and the notes on PSFs from files."""
 
 from __future__ import annotations
 

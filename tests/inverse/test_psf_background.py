@@ -1,4 +1,4 @@
-"""A measured PSF stands on the camera's offset, which is no blur; a PSF that was made is not touched."""
+"""The constant background of a measured PSF is subtracted; a computed PSF does not change."""
 
 from __future__ import annotations
 

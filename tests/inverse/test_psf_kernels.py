@@ -1,4 +1,4 @@
-"""Files of several kernels, as those of benchmarks are: one of them is named, and which there are is said."""
+"""Files of several kernels, such as those of benchmarks: one is chosen by name, and errors list them."""
 
 from __future__ import annotations
 

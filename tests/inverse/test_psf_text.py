@@ -1,4 +1,4 @@
-"""A table of numbers means the same whatever program of whatever country has written it, or is refused."""
+"""A table of numbers means the same whichever program wrote it in whichever country, or is refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Results that show that the noise is another are made again: with runs that answer as they are told to."""
+"""A restoration with a wrong noise is repeated with a better one; the solver is replaced by a stub."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ OBSERVED = torch.tensor([-50.0, 50.0]).repeat(16, 8)  # a contrast of 50
 
 
 def runs(moved=lambda noise: noise, taken=lambda noise: 1.0, growth=lambda noise: 1.0):
-    """A restoration that answers by the noise: how far it moved, what the blur would take of it, how its slopes grew."""
+    """Return a stub of a restoration whose distance, removed part and slopes depend on the noise as given."""
     asked = []
 
     def restore(noise, growth_):

@@ -1,4 +1,4 @@
-"""Sizes are checked before memory is taken: for what is too large, next to none is."""
+"""Sizes are checked before memory is allocated, so a request that is too large takes next to none."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The table of image methods: limits, errors, help, docstring and docs say what it says, and a method costs a row."""
+"""The table of image methods agrees with limits, errors, help, docstring and docs; a new method is one row."""
 
 from __future__ import annotations
 

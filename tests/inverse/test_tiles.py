@@ -1,4 +1,4 @@
-"""Tiles of large pictures: put together without seams, as the whole would come out; and how far a run has come."""
+"""Tiles of large pictures join without seams and equal the result for the entire picture."""
 
 from __future__ import annotations
 

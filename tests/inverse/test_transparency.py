@@ -1,4 +1,4 @@
-"""Colours under full transparency do not blur into what is seen, and come back as they were."""
+"""Colours under full transparency do not affect visible ones, and come back unchanged."""
 
 from __future__ import annotations
 
