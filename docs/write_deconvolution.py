@@ -1,7 +1,7 @@
-"""Run the code of the pages on deconvolution, and make their pictures: `python docs/write_deconvolution.py`.
+"""Run the code of the page on deconvolution, and draw its pictures: `python docs/write_deconvolution.py`.
 
-The English page is run; the blocks of the Chinese one are the same, and get the same outputs. The pictures show what the
-page's code left in its variables.
+Only the English page is run. The blocks of the Chinese page are the same, and get the same outputs. The pictures are drawn from
+the variables of the page's code.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _SIDE, _LINE, _GREYS = 256, 26, 96
 
 
 def pictures(names: Mapping[str, Any], images: Path) -> None:
-    """The pictures, of what the page's code has made."""
+    """Draw the page's pictures from the variables of its code."""
     photograph = names["sharp"].comparison()
     photograph.resize((2 * photograph.width, 2 * photograph.height), Image.Resampling.BICUBIC).quantize(200).save(
         images / "telephone.png", optimize=True
@@ -35,7 +35,7 @@ def pictures(names: Mapping[str, Any], images: Path) -> None:
 
 
 def _write(tiles: Mapping[str, Tensor], columns: int, path: Path) -> None:
-    """Pictures of 0 to 255 with their names above, in few greys, which keeps the file small."""
+    """Write pictures of 0 to 255 with their names above, in few greys, which keeps the file small."""
     named = [_named(name, picture) for name, picture in tiles.items()]
     grid(named, columns, 8).convert("L").quantize(_GREYS, dither=Image.Dither.NONE).save(path, optimize=True)
 

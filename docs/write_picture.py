@@ -1,6 +1,6 @@
-"""Make docs/images/demo.png, the README's picture, and docs/images/methods.png: `python docs/write_picture.py`.
+"""Draw docs/images/demo.png, the README's picture, and docs/images/methods.png: `python docs/write_picture.py`.
 
-The first is four layers of a page, as a browser shows it: it needs playwright and Debian's chromium.
+The first shows four layers of a page in a browser. It needs playwright and Debian's chromium.
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ PLACES = ("features.3", "features.8", "features.13", "features.18")
 
 
 def methods() -> None:
-    """One unit by every method, then its patch: each projection fills its own scale."""
+    """Draw one row a unit: its projection by every method, each on its own scale, and then its patch."""
     picture = next(picture for picture in demo_pictures() if picture.stem == "cat")
     network = unconv.load("unconv:caltech")
-    found = [network.project(picture, "features.18", "top:3", method=method) for method in METHODS]
+    projections = [network.project(picture, "features.18", "top:3", method=method) for method in METHODS]
     tiles = []
     for unit in range(3):
-        drawn = [signed_picture(one.windows[unit], common_scale([one.windows[unit]])) for one in found]
-        patch = picture_of(1 + cut(found[0].shown - 1, found[0].boxes[unit].tolist()))
+        drawn = [signed_picture(one.windows[unit], common_scale([one.windows[unit]])) for one in projections]
+        patch = picture_of(1 + cut(projections[0].shown - 1, projections[0].boxes[unit].tolist()))
         tiles += [enlarged(tile, 190) for tile in (*drawn, patch)]
     grid(tiles, len(METHODS) + 1, 6).save(IMAGES / "methods.png", optimize=True)
 
 
 def demo() -> None:
-    """Write the page to a temporary folder, photograph its layers."""
+    """Write the page to a temporary folder, and take a screenshot of its layers."""
     picture = next(picture for picture in demo_pictures() if picture.stem == "cat")
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as play:
         report(unconv.load("unconv:caltech"), picture, Path(folder), Request(PLACES, "top:4"), lambda *_: None)

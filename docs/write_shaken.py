@@ -1,4 +1,4 @@
-"""Make docs/images/shaken.png: the README's example on the whole photograph, before and after."""
+"""Draw docs/images/shaken.png: the README's example on the entire photograph, before and after."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pictures as measured, at their full depth: what users need of `unconv.pictures`."""
+"""Open and save pictures at their full depth, as they were measured: the public part of `unconv.pictures`."""
 
 from unconv.pictures.encode import encoded, save
 from unconv.pictures.measured import Measured, measured

@@ -187,7 +187,7 @@ def test_random_weights_are_said_to_be_random_but_not_into_the_json(here, unconv
         (("project", "tiny.py:make", "absent.png"), "there is no file absent.png"),
         (("project", "tiny.py:make", "tiny.py"), "tiny.py is not a picture"),
         (("project", "tiny.py:make", PICTURE, "--size", "1"), "failed on an image of (1, 3, 1, 1)"),
-        ((*PROJECT, "--mean", "0.5,0.5"), "--mean: 2 values came, but tiny.py:make takes 3 channels"),
+        ((*PROJECT, "--mean", "0.5,0.5"), "--mean: got 2 values, but tiny.py:make takes 3 channels"),
         (("places", "tiny.py:maek"), "has no function 'maek'. Did you mean make"),
         (("places", "torchvision:vgg17"), "no model 'vgg17'. Did you mean vgg"),
         (("places", "vgg16"), "'vgg16' names no network. Pass unconv:caltech"),

@@ -119,7 +119,7 @@ def test_nothing_is_replaced_without_leave_and_a_run_goes_on_where_it_stopped(he
 
 def test_sources_and_the_psf_are_never_written_over(here):
     done = run("photos/b.png", "photos/C.PNG", "-o", "photos", "--overwrite")
-    assert "is one of the files read" in str(done.exception)
+    assert "is one of the input files" in str(done.exception)
 
 
 def test_a_psf_among_the_pictures_is_none_of_them_and_is_read_once(here, monkeypatch):

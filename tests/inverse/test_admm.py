@@ -164,7 +164,7 @@ def test_odd_requests_are_refused():
     for how in ({}, {"noise": 0.3, "strength": 0.1}):
         with pytest.raises(ShapeError, match=r"noise is .* and strength .*, but exactly one of them was needed"):
             last(admm_tv(operator, y, **how))
-    with pytest.raises(ShapeError, match=r"split: .* is no circular convolution"):
+    with pytest.raises(ShapeError, match=r"split: .* is not a selection of a circular convolution"):
         last(admm_tv(Convolution(taps(), (12, 12), "zero"), y, noise=0.3))
     with pytest.raises(NonFinite, match="144 of 144 observed samples are NaN or infinite"):
         last(admm_tv(operator, y * float("nan"), noise=0.3))

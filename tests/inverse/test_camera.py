@@ -1,4 +1,4 @@
-"""A camera's gain, offset and read noise: told from pictures, and in restorations."""
+"""Camera estimation: gain, offset and read noise from pictures, and their use in restorations."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_a_camera_goes_to_electrons_and_back():
 
 
 def test_too_few_samples_are_refused():
-    with pytest.raises(ShapeError, match="16 samples along each of the last 2 axes"):
+    with pytest.raises(ShapeError, match="at least 16 samples were needed along each of the last 2 axes"):
         estimate_camera(torch.rand(15, 40))
     with pytest.raises(DtypeError, match=r"the samples are torch\.int64"):
         estimate_camera(torch.ones(20, 20, dtype=torch.int64))
@@ -134,7 +134,7 @@ def test_a_camera_that_is_told_or_found_restores_stars_with_their_light(camera):
         restored = camera.electrons(found.picture)
         assert psnr(truth, restored, 30_000) > psnr(truth, camera.electrons(y), 30_000) + 8
         assert (fluxes(truth, at, restored, 10.0)[2:].mean() - 1).abs() < 0.015
-        assert any("estimated of the camera" in note for note in found.notes) == (not said) or camera == Camera()
+        assert any("the camera was estimated" in note for note in found.notes) == (not said) or camera == Camera()
 
 
 def test_a_camera_makes_counts_of_what_is_estimated():
@@ -148,7 +148,7 @@ def test_a_camera_makes_counts_of_what_is_estimated():
 def test_stars_are_recognised_as_counts(camera):
     y = counted(light_of(stars()[0]), camera)
     found = deblur(y, BLUR, boundary="circular")
-    assert found.method == "richardson-lucy" and "points of light on darkness" in found.notes[0]
+    assert found.method == "richardson-lucy" and "points of light with noise that grows" in found.notes[0]
     assert torch.equal(found.picture, deblur(y, BLUR, "poisson", "circular").picture)
 
 
@@ -200,8 +200,8 @@ def test_a_background_is_estimated_from_what_is_dark(noise):
 def test_samples_beyond_the_type_are_cut_and_counted():
     y = light_of(stars()[0]).clamp(max=65535).round().numpy().astype(np.uint16)
     found = deblur(y, BLUR, 1.0, "circular", "wiener")
-    assert any("samples were cut to the range of uint16" in note for note in found.notes)
-    assert not any("were cut" in note for note in deblur(y.astype(np.float32), BLUR, 1.0, "circular", "wiener").notes)
+    assert any("samples were clipped to the range of uint16" in note for note in found.notes)
+    assert not any("were clipped" in note for note in deblur(y.astype(np.float32), BLUR, 1.0, "circular", "wiener").notes)
 
 
 @pytest.mark.parametrize(
@@ -210,9 +210,9 @@ def test_samples_beyond_the_type_are_cut_and_counted():
         ({"gain": 0}, ShapeError, "gain is 0, but a number above 0 was needed"),
         ({"read_noise": -1}, ShapeError, "read_noise is -1, but a number of at least 0 was needed"),
         ({"offset": "much"}, DtypeError, "offset is 'much' .*but a number or None was needed"),
-        ({"background": "some"}, DtypeError, "background is 'some', but a number, or 'estimate', was needed"),
-        ({"gain": 2, "noise": 3.0}, ShapeError, "noise is 3.0, one strength everywhere, and came with a camera's"),
-        ({"gain": 2, "method": "tv"}, ShapeError, "method 'tv' is for noise of one strength"),
+        ({"background": "some"}, DtypeError, "background is 'some', but a number or 'estimate' was needed"),
+        ({"gain": 2, "noise": 3.0}, ShapeError, "noise is 3.0, equal everywhere, but with a camera's"),
+        ({"gain": 2, "method": "tv"}, ShapeError, "method 'tv' is for noise that is equal everywhere"),
     ],
 )
 def test_what_no_camera_has_is_refused(settings, error, words):

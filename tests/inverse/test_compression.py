@@ -1,4 +1,4 @@
-"""JPEG pictures: the steps are read off their samples, and a blur is undone without taking what was rounded for detail."""
+"""JPEG pictures: the quantisation steps are read from the samples, and the errors are not restored as detail."""
 
 from __future__ import annotations
 
@@ -159,7 +159,7 @@ def test_a_jpeg_gets_better_however_it_comes(tmp_path, kernel, quality, noise):
         for source in (path, array, picture):
             found = deblur(source, kernel, method="dct")
             assert gain(np.asarray(found.picture), array, truth) > 0.5
-            assert any("JPEG has compressed" in note for note in found.notes)
+            assert any("was compressed by JPEG" in note for note in found.notes)
 
 
 @pytest.mark.parametrize("boundary", ["unknown", "reflect"])
@@ -181,7 +181,7 @@ def test_less_noise_than_rounding_leaves_is_raised_to_it():
     seen = np.round(blurred(scene(176), psf.disk(3.0))).astype(np.uint8)
     found = deblur(seen, psf.disk(3.0), noise=0, method="dct")
     assert found.noise == pytest.approx(12**-0.5)
-    assert any("too little to tell from rounding; 0.289 was assumed" in note for note in found.notes)
+    assert any("less than that of rounding; 0.289 was assumed" in note for note in found.notes)
     assert gain(found.picture, seen, scene(176)[3:-3, 3:-3]) > 3
 
 
@@ -189,5 +189,5 @@ def test_a_ruined_picture_is_spoken_of():
     truth, kernel = scene(176), psf.disk(5.0)
     seen = blurred(truth, kernel) + 3 * np.random.default_rng(0).standard_normal((166, 166, 3))
     ruined = deblur(seen, kernel, noise=0.05, method="tikhonov", strength=1e-7)
-    assert any("times as rough as what was observed" in note for note in ruined.notes)
+    assert any("times as rough as the observed picture" in note for note in ruined.notes)
     assert not any("as rough" in note for note in deblur(seen, kernel, method="dct").notes)

@@ -1,4 +1,4 @@
-"""Hot, dead and saturated samples: found where they are, and nowhere else."""
+"""Hot, dead and saturated samples are found where they are, and nowhere else."""
 
 from __future__ import annotations
 
@@ -142,7 +142,7 @@ def test_lamps_of_a_photograph_are_found_with_what_is_beside_them(blur, file):
     Image.fromarray(y).save(written, file, quality=90)
     found, notes = defects(measured(Image.open(written)), blur)
     assert bool(found.numpy()[y == 255].all()) and 2 < int(found.sum()) / (y == 255).sum() < 5
-    assert "what shone there, such as lamps, is not restored" in notes[-1]
+    assert "the lights there, such as lamps, are not restored" in notes[-1]
     again, words = defects(measured(Image.open(written)), blur, counts=True)
     assert 0.8 < int(again.sum()) / (y == 255).sum() < 1.6 and words[-1].endswith("saturated samples were treated as missing.")
 

@@ -1,4 +1,4 @@
-"""The denoisers of pictures: against plain loops, their adjoints, and the laws that a solver counts on."""
+"""The denoisers of pictures: plain-loop oracles, exact adjoints, and the properties that solvers rely on."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a picture's spectrum tells of a PSF: the right one explains it best, and a wrong one is spoken of."""
+"""The likelihood of a PSF: the right one explains a picture's spectrum best, and a wrong one gets a hint."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_a_right_psf_brings_no_hint(kernel, noise):
 
 @pytest.mark.parametrize("maker, told, words", [
     (psf.disk(3), psf.disk(3.8), "0.8 times as wide"), (psf.disk(4), psf.disk(3.1), "1.3 times as wide"),
-    (psf.motion(11, 20), psf.motion(11, 44), "turned by 24 degrees clockwise"),
+    (psf.motion(11, 20), psf.motion(11, 44), "rotated by 24 degrees clockwise"),
     (psf.motion(11, 20), psf.motion(11, 0), "degrees counter-clockwise"),
 ])  # fmt: skip
 def test_a_wrong_psf_is_told_from_one_that_fits(maker, told, words):

@@ -171,7 +171,7 @@ def test_odd_requests_are_refused():
     for noise in (0.0, -1.0, float("nan")):
         with pytest.raises(ShapeError, match=r"noise is .* but a positive standard deviation was needed"):
             last(hqs(operator, y, lambda x, _: x, noise=noise))
-    with pytest.raises(ShapeError, match=r"split: .* is no circular convolution"):
+    with pytest.raises(ShapeError, match=r"split: .* is not a selection of a circular convolution"):
         last(hqs(Convolution(kernel(2), (7, 6), "reflect"), y, lambda x, _: x, noise=0.1))
     with pytest.raises(NonFinite, match="1 of 42 observed samples is NaN or infinite"):
         last(hqs(operator, y.index_fill(0, torch.tensor([0]), 0).masked_fill(torch.arange(42).view(7, 6) == 3, float("nan")),

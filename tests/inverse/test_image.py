@@ -1,4 +1,4 @@
-"""Image restoration from outside: kinds in and out, laws, boundaries, tiles, and what is said of odd input."""
+"""Image restoration through its public functions: kinds of pictures, laws, boundaries, tiles and notes."""
 
 from __future__ import annotations
 
@@ -211,7 +211,7 @@ def test_a_stated_centre_puts_things_where_they_were(boundary):
     wide = torch.zeros(7, 9, dtype=torch.double)
     wide[:5, :5] = 1 / 25
     truth, y = blurred(boundary)
-    with pytest.warns(UserWarning, match="its mass is centred at"):
+    with pytest.warns(UserWarning, match="its centroid is at"):
         found = deblur(y, wide, noise=1.0, boundary=boundary, method="tikhonov", centre=(2, 2)).picture
     assert shift(truth, found) == (0, 0)
     trimmed = deblur(y, BOX, noise=1.0, boundary=boundary, method="tikhonov").picture
@@ -249,7 +249,7 @@ def test_one_observed_sample_is_enough_and_none_is_not():
         deblur(y, BOX, noise=1.0)
     y[10, 10] = 3.0
     assert_close(deblur(y, BOX, noise=1.0, steps=2).picture, torch.full((48, 48), 3.0), atol=0.1, rtol=0)
-    with pytest.raises(NonFinite, match="a picture of the stack has no observed sample"):
+    with pytest.raises(NonFinite, match="all samples of a picture of the stack are missing"):
         deblur(torch.stack([y, y * nan] * 2), BOX, noise=1.0, steps=1)
 
 
@@ -283,7 +283,7 @@ def test_noise_is_estimated_where_it_is_not_told_and_said():
     y = blurred("unknown", psf.gaussian(1.5), 96, 5.0)[1]
     assert deblur(y, BOX, method="wiener").noise == pytest.approx(5.0, rel=0.1)
     found = deblur(np.full((64, 64), 9, dtype=np.uint8), BOX, method="wiener")
-    assert found.noise == pytest.approx(12**-0.5) and "next to no noise was found" in found.notes[0]
+    assert found.noise == pytest.approx(12**-0.5) and "the picture has next to no noise" in found.notes[0]
 
 
 def test_counts_are_restored_by_richardson_lucy():
@@ -321,22 +321,28 @@ def test_progress_is_told_step_by_step():
 @pytest.mark.parametrize(
     "how, words",
     [
-        ({"psf": torch.ones(65, 3) / 195}, r"the PSF is \(65, 3\), larger than the picture, \(64, 64\)"),
+        ({"psf": torch.ones(65, 3) / 195}, r"the PSF is \(65, 3\) but the picture only \(64, 64\)"),
         ({"psf": torch.ones(3, 3, 3) / 27}, r"the PSF is \(3, 3, 3\) and the picture .* a PSF of 2 axes was needed"),
-        ({"psf": torch.zeros(3, 3)}, r"all of \(3, 3\) is zero"),
+        ({"psf": torch.zeros(3, 3)}, r"all samples of \(3, 3\) are zero"),
         ({"method": "simular"}, r"there is no method 'simular'. Nearest: similar"),
         ({"boundary": "circle"}, r"there is no boundary 'circle'. Nearest: circular"),
         ({"noise": -1.0}, r"noise is -1.0, but"),
         ({"noise": inf}, r"noise is inf, but"),
         ({"noise": nan}, r"noise is nan, but"),
-        ({"noise": "hello"}, r"noise is 'hello', but 'estimate', 'poisson' or a standard deviation was needed"),
-        ({"noise": "poisson", "method": "tv"}, r"method 'tv' is for noise of one strength; for counts use"),
-        ({"method": "tv", "boundary": "zero"}, r"method 'tv' takes boundary 'unknown' or 'circular', not 'zero'"),
-        ({"picture": grey()[:63], "method": "wavelet", "boundary": "circular"}, r"\(63, 64\) cannot be halved"),
-        ({"steps": 0}, r"steps is 0; it must be at least 1"),
-        ({"method": "tv", "strength": 0.0}, r"strength is 0.0; it must be positive"),
-        ({"memory": 1e3}, r"1e\+03 bytes are too few for \(64, 64\)"),
-        ({"picture": torch.zeros(5, 5), "noise": "estimate"}, r"at least 8 samples along each of the last 2 axes"),
+        ({"noise": "hello"}, r"noise is 'hello', but 'estimate', 'poisson' or a standard deviation of at least 0 was needed"),
+        (
+            {"noise": "poisson", "method": "tv"},
+            r"method 'tv' is for noise that is equal everywhere, but the noise is 'poisson'. Use",
+        ),
+        ({"method": "tv", "boundary": "zero"}, r"boundary is 'zero', but method 'tv' takes 'unknown' or 'circular'"),
+        (
+            {"picture": grey()[:63], "method": "wavelet", "boundary": "circular"},
+            r"needs even lengths, but the picture is \(63, 64\)",
+        ),
+        ({"steps": 0}, r"steps is 0, but at least 1 was needed"),
+        ({"method": "tv", "strength": 0.0}, r"strength is 0.0, but a positive number was needed"),
+        ({"memory": 1e3}, r"memory is 1e\+03 bytes for a picture of \(64, 64\)"),
+        ({"picture": torch.zeros(5, 5), "noise": "estimate"}, r"at least 8 samples were needed along each of the last 2 axes"),
     ],
 )
 def test_odd_requests_are_refused(how, words):
@@ -345,7 +351,9 @@ def test_odd_requests_are_refused(how, words):
 
 
 def test_a_volume_s_methods_are_named():
-    with pytest.raises(ShapeError, match=r"method 'similar' is for pictures of two axes. For a volume use 'tv'"):
+    with pytest.raises(
+        ShapeError, match=r"method 'similar' takes pictures of two axes, but the PSF has 3. Use 'tv' for a volume"
+    ):
         deblur(torch.zeros(9, 9, 9), torch.ones(3, 3, 3) / 27, 1.0, method="similar")
 
 
@@ -359,7 +367,7 @@ def test_infinite_samples_are_refused():
 @pytest.mark.slow
 def test_odd_psfs_are_warned_of_and_noted():
     edge = torch.tensor([[0.0, 1.0, -1.0]])
-    with pytest.warns(UserWarning, match="negative"), pytest.warns(UserWarning, match="it sums to 0; kept as given"):
+    with pytest.warns(UserWarning, match="negative"), pytest.warns(UserWarning, match="it sums to 0, so it was not divided"):
         found = deblur(grey(), edge, 1.0, method="tikhonov")
     assert [note.split()[1] for note in found.notes] == ["50.00%", "it", "the"] and torch.isfinite(found.picture).all()
     with pytest.warns(UserWarning, match="it sums to 2"):

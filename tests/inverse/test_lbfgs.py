@@ -1,4 +1,4 @@
-"""Limited-memory BFGS: where functions are least, and that torch's compiler is not needed for it."""
+"""Limited-memory BFGS finds minima, and does not need torch's compiler."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pictures blurred as light: told from those whose samples were blurred, and restored as what they are."""
+"""Pictures blurred in linear light are distinguished from blurred samples, and restored accordingly."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from unconv.inverse.fields.image.linear_light import Linear, blurred_as_light
 from unconv.inverse.psf import makers as psf
 from unconv.pictures.transfer import SRGB
 
-AS_LIGHT = "restored as light"
+AS_LIGHT = "restored in linear light"
 KERNEL = psf.disk(3.0)
 PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 
@@ -56,14 +56,14 @@ def error(restored, truth):
 def test_light_is_told_from_samples(seed):
     for light in (True, False):
         samples = torch.from_numpy(seen(light, seed=seed)[0]).permute(2, 0, 1).float()
-        assert blurred_as_light(samples, Linear(SRGB, 255.0), KERNEL, None, 1.0, said=False) is light
+        assert blurred_as_light(samples, Linear(SRGB, 255.0), KERNEL, None, 1.0, named=False) is light
 
 
 def test_missing_samples_do_not_matter():
     for light in (True, False):
         samples = torch.from_numpy(seen(light)[0]).permute(2, 0, 1).float()
         samples[:, torch.rand(samples.shape[1:], generator=torch.Generator().manual_seed(0)) < 0.05] = torch.nan
-        assert blurred_as_light(samples, Linear(SRGB, 255.0), KERNEL, None, 1.0, said=False) is light
+        assert blurred_as_light(samples, Linear(SRGB, 255.0), KERNEL, None, 1.0, named=False) is light
 
 
 @pytest.mark.slow
@@ -110,7 +110,7 @@ def test_floats_from_0_to_1_are_the_same_as_8_bits():
         ({"linear": 1.0}, DtypeError, "True or False"),
         ({"linear": True, "noise": "poisson"}, ShapeError, "noise of counts"),
         ({"linear": True, "background": 3.0}, ShapeError, "a background"),
-        ({"linear": True}, ShapeError, "Divide them by their white"),
+        ({"linear": True}, ShapeError, "Divide them by the value of white"),
     ],
 )
 def test_what_it_cannot_be_is_refused(settings, error, words):

@@ -1,4 +1,4 @@
-"""How far a restoration has come, as told to whoever waits."""
+"""The progress that a restoration reports."""
 
 from __future__ import annotations
 

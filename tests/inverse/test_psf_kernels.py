@@ -1,4 +1,4 @@
-"""Files of several kernels, as those of benchmarks are: one of them is named, and which there are is said."""
+"""Files of several kernels, such as those of benchmarks: one is chosen by name, and errors list them."""
 
 from __future__ import annotations
 
@@ -54,11 +54,13 @@ def test_a_kernel_in_a_cell_is_named_by_its_number_from_1(tmp_path, writer, text
 
 
 @pytest.mark.parametrize("writer", WRITERS)
-@pytest.mark.parametrize(("name", "asked"), [("", "does not say which"), (":9", "holds no '9'"), (":k:1", "holds no 'k:1'")])
+@pytest.mark.parametrize(
+    ("name", "asked"), [("", "does not say which"), (":9", "has no array '9'"), (":k:1", "has no array 'k:1'")]
+)
 def test_what_is_there_is_said(tmp_path, writer, name, asked):
     WRITERS[writer](tmp_path / "k.mat")
     sizes = ", ".join(rf"kernels:{n + 1} \({len(k)}, {len(k)}\)" for n, k in enumerate(KERNELS))
-    with pytest.raises(PictureError, match=rf"{asked}.*holds {sizes}\. Pass name=, or write 'k\.mat:kernels:1' for the file"):
+    with pytest.raises(PictureError, match=rf"{asked}.*has {sizes}\. Pass name=, or write 'k\.mat:kernels:1' for the file"):
         open_psf(f"{tmp_path / 'k.mat'}{name}")
 
 
@@ -68,7 +70,7 @@ def test_pages_of_an_array_are_numbered_too(tmp_path):
     scipy_io.savemat(tmp_path / "k.mat", {"h": stack})
     for text in ("2", "h:2"):
         assert np.allclose(open_psf(f"{tmp_path / 'k.mat'}:{text}", 2)[0], stack[..., 1])
-    with pytest.raises(PictureError, match="holds no 'h:3'"):
+    with pytest.raises(PictureError, match="has no array 'h:3'"):
         open_psf(f"{tmp_path / 'k.mat'}:h:3")
 
 
@@ -82,7 +84,7 @@ def test_without_h5py_a_file_of_matlab_7_3_is_told_what_to_do(tmp_path, monkeypa
     monkeypatch.setitem(sys.modules, "h5py", None)
     (tmp_path / "a.mat").write_bytes(b"MATLAB 7.3 MAT-file".ljust(124) + b"\0\2IM" + bytes(500))
     with pytest.raises(
-        PictureError, match=r'7\.3 \(HDF5\), which h5py reads. Install .*unconv\[matlab\].*save the file with "-v7"'
+        PictureError, match=r'7\.3 \(HDF5\), which only h5py reads. Run: .*unconv\[matlab\].*save the file with "-v7"'
     ):
         open_psf(tmp_path / "a.mat")
 

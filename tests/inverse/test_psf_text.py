@@ -1,4 +1,4 @@
-"""A table of numbers means the same whatever program of whatever country has written it, or is refused."""
+"""A table of numbers means the same whichever program wrote it in whichever country, or is refused."""
 
 from __future__ import annotations
 
@@ -45,11 +45,11 @@ def test_every_way_to_write_numbers_is_read_alike(tmp_path, way, encoding, suffi
 
 
 REFUSED = [
-    (table(",", ","), "decimals seem to follow commas"),
-    ("0,5,0,25,0,5\n0,25,0,1,0,3\n", "decimals seem to follow commas"),
-    ("1, 2 3, 4\n", "commas stand between its numbers, and blanks, too"),
-    ("1,2,3 4,5,6\n", "commas stand between its numbers, and blanks, too"),
-    ("1.234,5;2\n1;2\n", "hold points and commas"),
+    (table(",", ","), "commas seem to be both its separators and its decimal marks"),
+    ("0,5,0,25,0,5\n0,25,0,1,0,3\n", "commas seem to be both its separators and its decimal marks"),
+    ("1, 2 3, 4\n", "both commas and blanks separate its numbers"),
+    ("1,2,3 4,5,6\n", "both commas and blanks separate its numbers"),
+    ("1.234,5;2\n1;2\n", "contain both points and commas"),
     ("1;;3\n4;5;6\n", "could not convert string ''"),
     ("1;2;3\n4;5\n", "number of columns changed from 3 to 2"),
     ("x;y\n1;2\n", "could not convert string 'x'"),

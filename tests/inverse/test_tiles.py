@@ -1,4 +1,4 @@
-"""Tiles of large pictures: put together without seams, as the whole would come out; and how far a run has come."""
+"""Tiles of large pictures join without seams and equal the result for the entire picture."""
 
 from __future__ import annotations
 
@@ -98,14 +98,14 @@ def test_steps_of_all_parts_are_told_and_what_is_within_long_ones():
     said, pace = told(2, 3, [3, 3], within=4)
     assert said[0] == ("part 1 of 2", 0, 6) and said[-1][1:] == (6, 6)
     assert [done for _, done, _ in said] == [n / 4 for n in range(25)]
-    assert (pace.made, pace.converged) == (3, True)
+    assert (pace.steps, pace.converged) == (3, True)
 
 
 def test_a_part_that_ended_early_tells_how_long_the_next_ones_take():
     said, pace = told(3, 100, [10, 10, 10])
     done = [done for _, done, _ in said]
     assert done == sorted(done) and done[-1] == 300 and 100 in done and 110 in done and 200 in done
-    assert pace.made == 10
+    assert pace.steps == 10
 
 
 def test_a_part_that_takes_longer_than_the_ones_before_never_goes_back():

@@ -1,4 +1,4 @@
-"""Colours under full transparency do not blur into what is seen, and come back as they were."""
+"""Colours under full transparency do not affect visible ones, and come back unchanged."""
 
 from __future__ import annotations
 
@@ -74,5 +74,5 @@ def test_a_finer_grid_keeps_hidden_colours(cut_out):
 
 def test_a_picture_that_is_all_transparent_is_refused(cut_out):
     _, seen, alpha = cut_out
-    with pytest.raises(NonFinite, match="all of the picture is transparent"):
+    with pytest.raises(NonFinite, match="every sample of the picture is transparent"):
         deblur(Image.fromarray(rgba(seen, alpha * 0, (1.0, 2.0, 3.0))), BLUR)

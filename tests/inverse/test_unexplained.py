@@ -1,4 +1,4 @@
-"""What a picture holds where its blur lets nothing through: the noise there, whatever its colour, and none of the picture."""
+"""Coarse noise is measured where the blur removes the picture, whatever its spectrum."""
 
 from __future__ import annotations
 

@@ -180,7 +180,10 @@ def test_wiener_estimates_the_noise_where_it_is_not_told_and_a_mask_hides_sample
         (lambda a, y: wiener(a, y, noise=0.0), "UPRE needs noise as one positive standard deviation"),
         (lambda a, y: wiener(a, y, noise=torch.ones(8, 9)), "UPRE needs noise as one positive standard deviation"),
         (lambda a, y: tikhonov(a, y, differences="round"), "differences is 'round', but 'circular', 'edge' or None"),
-        (lambda a, y: tikhonov(blur(2, "zero"), random(8, 9), differences="circular"), "is no circular convolution"),
+        (
+            lambda a, y: tikhonov(blur(2, "zero"), random(8, 9), differences="circular"),
+            "is not a selection of a circular convolution",
+        ),
     ],
 )
 def test_settings_that_do_not_fit_are_refused_in_words(run, message):

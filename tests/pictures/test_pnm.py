@@ -50,7 +50,7 @@ def test_a_result_stays_below_white(tmp_path):
     array = np.tile(np.repeat(np.array([0, 4095], np.uint16), 16), (32, 1))
     (tmp_path / "a.pgm").write_bytes(packed(array, 4095))
     result = deblur(tmp_path / "a.pgm", psf.gaussian(1.5), noise=20, method="wiener")
-    assert result.picture.max() == 4095 and any("cut to the range" in note for note in result.notes)
+    assert result.picture.max() == 4095 and any("clipped to the range" in note for note in result.notes)
     result.save(tmp_path / "b.pgm")
     assert (tmp_path / "b.pgm").read_bytes().startswith(b"P5\n32 32\n4095\n")
 

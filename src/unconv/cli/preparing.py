@@ -1,4 +1,4 @@
-"""Open a network with the weights and the preprocessing that a command's options ask for, and say what is done to a picture."""
+"""Open a network with the weights and preprocessing of a command's options, and report the preparation of pictures."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ def open_network(
     scale: float | None = None,
     bgr: bool = False,
 ) -> Network:
-    """Open a network, with the preprocessing that the options change.
+    """Open a network, with its preprocessing changed by the options.
 
     Raises:
-        UnconvError: as `unconv.load`, or an option that fits no such network.
+        UnconvError: as for `unconv.load`, or an option does not fit the network.
     """
     from unconv import load
 
-    given = {"mean": read_floats("--mean", mean), "std": read_floats("--std", std), "scale": scale, "bgr": bgr or None}
-    values: dict[str, Any] = {option: value for option, value in given.items() if value is not None}
+    options = {"mean": read_floats("--mean", mean), "std": read_floats("--std", std), "scale": scale, "bgr": bgr or None}
+    values: dict[str, Any] = {option: value for option, value in options.items() if value is not None}
     for option, text in (("--size", size), ("--resize", resize)):
         if text is not None:
-            read_size(text, None, option)  # now, and not after the network is loaded
+            read_size(text, None, option)  # refuse it before the network is loaded
     with hushed(quiet):
         network = load(model, weights)
     for note in network.notes:
@@ -47,7 +47,9 @@ def open_network(
         _frame(network, size, resize)
     elif resize is not None:
         axes = len(network.input_size) - 1
-        raise ShapeError(f"--resize: only pictures are resized, but {network.name} takes {axes} axes. Leave it out.")
+        raise ShapeError(
+            f"--resize: {network.name} takes {axes} {'axis' if axes == 1 else 'axes'}, but only pictures are resized. Omit it."
+        )
     elif size is not None:
         network.input_size = (network.input_size[0], *read_size(size, len(network.input_size) - 1))
     if values:
@@ -56,31 +58,31 @@ def open_network(
 
 
 def saying(preparation: Preparation, quiet: bool, progress: Progress) -> Progress:
-    """Return `progress` that first says what is done to a picture; it is told when that was read, and not of one refused."""
-    unsaid = [preparation]
+    """Return `progress` that first reports the preparation of a picture, once the picture is read and not refused."""
+    pending = [preparation]
 
-    def told(what: str, done: float, total: int) -> None:
-        if unsaid:
-            _say(unsaid.pop(), quiet)
+    def reported(what: str, done: float, total: int) -> None:
+        if pending:
+            _say(pending.pop(), quiet)
         progress(what, done, total)
 
-    return told
+    return reported
 
 
 def _say(preparation: Preparation, quiet: bool) -> None:
-    """Say on standard error what is done to a picture; warn where that is assumed."""
+    """Print the preparation of pictures on standard error, as a warning if it is only assumed."""
     if not preparation.assumed:
         remark(f"picture: {preparation}.", quiet)
         return
     remark(
-        f"warning: how pictures are prepared is ASSUMED: {preparation.done} ({preparation.source}). "
+        f"warning: the preparation of pictures is ASSUMED: {preparation.done} ({preparation.source}). "
         "If the network was trained with something else, pass --size, --resize, --mean, --std, --scale or --bgr.",
         quiet,
     )
 
 
 def _frame(network: Network, size: str | None, resize: str | None) -> None:
-    """Resize and crop pictures as the options say; what becomes of their values stays as it was."""
+    """Change the resizing and cropping of pictures by the options; their normalisation stays."""
     if size is None and resize is None:
         return
     changed = _known(network)
@@ -88,10 +90,11 @@ def _frame(network: Network, size: str | None, resize: str | None) -> None:
         changed = replace(changed, size=_pair(size), resize=None)
     if resize is not None:
         sides = _pair(resize)
-        whole = "x" in resize.lower()
-        changed = replace(changed, resize=sides if whole else sides[0], size=None if whole and size is None else changed.size)
-    made = network.preparation
-    network.prepare_by(changed, f"{made.source}; the size is as asked for", made.assumed)
+        # HEIGHTxWIDTH is the final size, so a crop is dropped unless --size asks for one; a single number is the shorter side.
+        both = "x" in resize.lower()
+        changed = replace(changed, resize=sides if both else sides[0], size=None if both and size is None else changed.size)
+    preparation = network.preparation
+    network.prepare_by(changed, f"{preparation.source}; with the size of the options", preparation.assumed)
     network.input_size = (network.input_size[0], *_sides(changed, network.input_size[1:]))
 
 
@@ -101,41 +104,42 @@ def _pair(text: str) -> tuple[int, int]:
 
 
 def _sides(preprocess: Preprocess, usual: tuple[int, ...]) -> tuple[int, ...]:
-    """Return the size of what comes out, or the usual one where that depends on the picture."""
-    whole = preprocess.resize if isinstance(preprocess.resize, tuple) else None
-    return preprocess.size or whole or usual
+    """Return the size of a prepared picture, or the usual one if it depends on the picture."""
+    resized = preprocess.resize if isinstance(preprocess.resize, tuple) else None
+    return preprocess.size or resized or usual
 
 
 def _normalise(network: Network, values: dict[str, Any], of_any_channels: bool) -> None:
-    """Scale and normalise pictures as the options say.
+    """Change the scaling and normalisation of pictures by the options.
 
     Args:
-        of_any_channels: where no convolution tells how many channels there are, the number of means does.
+        of_any_channels: if no convolution shows the number of channels, take it from the number of means.
     """
     from unconv.networks.image_size import told
 
     channels = network.input_size[0]
     counts = {len(values[name]) for name in ("mean", "std") if name in values}
     if of_any_channels and told(network.module) is None and counts:
-        # One number may stand for every channel, or tell of a network for grey pictures: one that takes no others.
+        # One number may stand for all channels, or mean a network for grey pictures. It is the latter if the network does not
+        # run on its usual number of channels.
         channels = max(counts) if max(counts) > 1 or not _takes(network) else channels
         network.input_size = (channels, *network.input_size[1:])
     for name in ("mean", "std"):
         if name in values and len(values[name]) not in (1, channels):
             raise ShapeError(
-                f"--{name}: {counted(len(values[name]), 'value')} came, but {network.name} takes "
-                f"{counted(channels, 'channel')}. Write {channels} with commas between, or one for all."
+                f"--{name}: got {counted(len(values[name]), 'value')}, but {network.name} takes "
+                f"{counted(channels, 'channel')}. Write {counted(channels, 'value')} separated by commas, or one for all."
             )
         if name in values and len(values[name]) == 1:
             values[name] *= channels
     known = _known(network)
     if len(known.mean) != channels:
         known = replace(known, mean=(0.0,) * channels, std=(1.0,) * channels)
-    network.prepare_by(replace(known, **values), "as the options say", False)
+    network.prepare_by(replace(known, **values), "set by the options", False)
 
 
 def _takes(network: Network) -> bool:
-    """Whether a network runs on an input of the size that is thought to be its own."""
+    """Return whether the network runs on an input of its assumed size."""
     import torch
 
     try:
@@ -147,7 +151,7 @@ def _takes(network: Network) -> bool:
 
 
 def _known(network: Network) -> Preprocess:
-    """Return the network's preprocessing in the form that options can change."""
+    """Return the network's preprocessing in a form that the options can change."""
     from unconv import Preprocess
 
     channels, *sides = network.input_size

@@ -1,4 +1,4 @@
-"""Several pictures in one run: which ones the arguments name, where the result of each goes, and how the run goes on."""
+"""Process several pictures in one run: find them, plan their results, and continue when one fails."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from unconv.errors import PictureError, UnconvError, WriteError, counted
 from unconv.files import refuse_unwritable
 from unconv.progress import Progress
 
-_SHOWN = 3  # names in a sentence about many
+_SHOWN = 3  # names listed in a message about many
 
 
 @dataclass(frozen=True)
 class Job:
-    """A picture, and where its result goes.
+    """A picture and the file of its result.
 
     Attributes:
-        name: of the picture, below the folder or glob that named it.
-        weight: its share of the work, by the bytes of its file.
+        name: of the picture, relative to the folder or glob that named it.
+        weight: its share of the work, by the size of its file in bytes.
     """
 
     source: Path
@@ -35,11 +35,11 @@ class Job:
 
 @dataclass
 class Outcome:
-    """What became of the pictures of a run, in their order.
+    """The outcome of a run, in the order of its pictures.
 
     Attributes:
-        records: for each picture what is to be said of it, `error` where it was not restored.
-        total: how many pictures there are.
+        total: the number of pictures.
+        records: one JSON record per picture, with `error` if it was not restored.
     """
 
     total: int
@@ -51,32 +51,32 @@ class Outcome:
 
 
 def alone(arguments: Sequence[Path], out: Path | None) -> Path | None:
-    """Return the one picture that is named, if the arguments are no folder and no glob, nor its result's path a folder.
+    """Return the picture if the arguments name a single file and its result is not meant for a folder; otherwise None.
 
     Raises:
         PictureError: there is no such file.
     """
-    # A folder with the ending of a picture's file is not meant for several.
+    # A folder whose name ends like a picture's file does not count as a folder for several results.
     into = out is not None and not out.suffix and os.path.isdir(out)
     if len(arguments) > 1 or os.path.isdir(arguments[0]) or _is_glob(arguments[0]) or into:
         return None
     if not os.path.isfile(arguments[0]):
-        raise PictureError(f"deblur: there is no picture file {str(arguments[0])!r}.")
+        raise PictureError(f"deblur: there is no picture file {str(arguments[0])!r}. Check its name.")
     return arguments[0]
 
 
 def named(arguments: Sequence[Path], without: Iterable[Path], quiet: bool) -> list[tuple[Path, Path]]:
-    """Return each picture that files, folders and globs name, once, and its name below the folder or glob.
+    """Return each picture that files, folders and globs name, once, with its name relative to the folder or glob.
 
-    Of a folder those files are taken that are pictures by their names, in the order of these; what is left is said.
+    A folder gives the files whose endings are those of pictures, in alphabetical order. The others are reported.
 
     Args:
-        without: files that are no pictures of the run, and folders of which none is, such as the one for results.
+        without: files to leave out, and folders whose files to leave out, such as the one for results.
 
     Raises:
-        PictureError: an argument names nothing.
+        PictureError: an argument names no picture.
     """
-    found: dict[str, tuple[Path, Path]] = {}
+    pictures: dict[str, tuple[Path, Path]] = {}
     outside = [os.path.realpath(path) for path in without]
     files = _names_of_files([path for path in arguments if not os.path.isdir(path) and not _is_glob(path)])
     for argument in arguments:
@@ -88,26 +88,26 @@ def named(arguments: Sequence[Path], without: Iterable[Path], quiet: bool) -> li
             pairs = [(argument, files[argument])]
         for path, name in pairs:
             real = os.path.realpath(path)
-            apart = len(path.parts) > len(argument.parts) or _is_glob(argument)  # what is named itself is always meant
-            if not (apart and any(real == other or real.startswith(other + os.sep) for other in outside)):
-                found.setdefault(real, (path, name))
-    if not found:
-        raise PictureError(f"deblur: {_some(arguments)}: there are no pictures. Name files, folders or globs that have some.")
-    return list(found.values())
+            indirect = len(path.parts) > len(argument.parts) or _is_glob(argument)  # a file named itself is never left out
+            if not (indirect and any(real == other or real.startswith(other + os.sep) for other in outside)):
+                pictures.setdefault(real, (path, name))
+    if not pictures:
+        raise PictureError(f"deblur: there are no pictures in {_some(arguments)}. Name files, folders or globs with pictures.")
+    return list(pictures.values())
 
 
 def planned(pairs: Sequence[tuple[Path, Path]], target: Callable[[Path, Path], Path]) -> list[Job]:
-    """Give each picture its target, different from those of all others, also where case does not count."""
+    """Return a job for each picture, with targets that differ even where file names ignore case."""
     jobs: list[Job] = []
     used: set[str] = set()
     for path, name in pairs:
-        wanted = candidate = target(path, name)
+        first = candidate = target(path, name)
         if str(candidate).casefold() in used:  # photo.jpg beside photo.png
-            candidate = wanted.with_name(f"{path.name}{wanted.suffix}")
+            candidate = first.with_name(f"{path.name}{first.suffix}")
         number = 1
         while str(candidate).casefold() in used:
             number += 1
-            candidate = wanted.with_name(f"{wanted.stem}-{number}{wanted.suffix}")
+            candidate = first.with_name(f"{first.stem}-{number}{first.suffix}")
         used.add(str(candidate).casefold())
         weight = path.stat().st_size if os.path.isfile(path) else 0
         jobs.append(Job(path, name, candidate, max(weight, 1)))
@@ -117,27 +117,27 @@ def planned(pairs: Sequence[tuple[Path, Path]], target: Callable[[Path, Path], P
 def left_to_do(
     jobs: Sequence[Job], sources: Iterable[Path], beside: Callable[[Path], Sequence[Path]], resume: bool, overwrite: bool
 ) -> list[Job]:
-    """Return the jobs that are not done, before any work.
+    """Return the jobs that are still to do, after refusing those that would overwrite files.
 
     Args:
-        sources: files that must not be written over.
-        beside: names what is written beside a result.
+        sources: files that must not be overwritten.
+        beside: returns the other files that are written beside a result.
 
     Raises:
-        UnconvError: a result would replace a source, or anything else without leave.
+        UnconvError: a result would overwrite a source, or another file without --force.
     """
     real = {os.path.realpath(path) for path in sources}
     left = [job for job in jobs if not (resume and os.path.lexists(job.target))]
     targets = [target for job in left for target in (job.target, *beside(job.target))]
     for target in targets:
         if os.path.realpath(target) in real:
-            raise UnconvError(f"deblur: {target} is one of the files read, and would be written over. Choose another folder.")
+            raise UnconvError(f"deblur: {target} is one of the input files, and would be overwritten. Choose another folder.")
         refuse_unwritable(target)
-    there = [target for target in targets if os.path.lexists(target)]
-    if there and not overwrite:
+    existing = [target for target in targets if os.path.lexists(target)]
+    if existing and not overwrite:
         raise UnconvError(
-            f"deblur: this would overwrite {len(there)} of {counted(len(targets), 'file')}: {_some(there)}. Pass "
-            "--resume to keep results and go on with the other pictures, --force to replace them, or another folder with -o."
+            f"deblur: this would overwrite {len(existing)} of {counted(len(targets), 'file')}: {_some(existing)}. Pass "
+            "--resume to keep them and restore the other pictures, --force to replace them, or another folder with -o."
         )
     return left
 
@@ -145,18 +145,19 @@ def left_to_do(
 def each(
     jobs: Sequence[Job], work: Callable[[Job, Progress], dict[str, Any]], outcome: Outcome, progress: Progress, quiet: bool
 ) -> None:
-    """Do the work of each job, and record it; one whose picture is refused does not stop the others.
+    """Do each job and record its outcome; a picture that is refused does not stop the others.
 
     Raises:
-        WriteError: a result cannot be written; the next ones could not either.
+        WriteError: a result cannot be written, and so the next ones could not be, either.
     """
-    whole, before = sum(job.weight for job in jobs), 0
+    total, before = sum(job.weight for job in jobs), 0
     for number, job in enumerate(jobs, 1):
-        begun = time.monotonic()
+        start = time.monotonic()
 
+        # The defaults bind this picture's values. Progress is weighted by size, because pictures may differ widely.
         def tell(what: str, done: float, most: float, job: Job = job, before: int = before, number: int = number) -> None:
             share = done / most if most else 0.0
-            progress(f"{number} of {len(jobs)}, {job.name}: {what}", (before + job.weight * share) / whole, 1)
+            progress(f"{number} of {len(jobs)}, {job.name}: {what}", (before + job.weight * share) / total, 1)
 
         tell("reading", 0, 1)
         try:
@@ -166,7 +167,7 @@ def each(
         except UnconvError as error:
             record = {"error": str(error)}
             remark(f"left out {job.source}: {error}", quiet)
-        outcome.records.append({"source": str(job.source), **record, "seconds": round(time.monotonic() - begun, 3)})
+        outcome.records.append({"source": str(job.source), **record, "seconds": round(time.monotonic() - start, 3)})
         before += job.weight
 
 
@@ -175,11 +176,11 @@ def _is_glob(path: Path) -> bool:
 
 
 def _matching(pattern: Path) -> list[tuple[Path, Path]]:
-    """Return the files that match a glob, and their names below the part of it that stands fast."""
+    """Return the files that match a glob, with their names relative to its fixed part."""
     fixed = Path(*_fixed(pattern.parts[:-1]))
     files = [Path(path) for path in sorted(glob.glob(str(pattern), recursive=True)) if os.path.isfile(path)]
     if not files:
-        raise PictureError(f"deblur: {str(pattern)!r} matches no file. Look at its folder and its ending.")
+        raise PictureError(f"deblur: {str(pattern)!r} matches no file. Check its folder and its ending.")
     return [(path, path.relative_to(fixed)) for path in files]
 
 
@@ -191,7 +192,8 @@ def _fixed(parts: Sequence[str]) -> Iterator[str]:
 
 
 def _within(folder: Path, quiet: bool) -> list[tuple[Path, Path]]:
-    """Return the pictures of a folder, without what is hidden, below it or the result of another one there."""
+    """Return the pictures of a folder, without hidden files, its folders, and results of other pictures in it."""
+    # Results that an earlier run wrote beside its pictures are not inputs of this one.
     known = picture_endings()
     entries = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
     folders = [path for path in entries if path.is_dir()]
@@ -200,9 +202,9 @@ def _within(folder: Path, quiet: bool) -> list[tuple[Path, Path]]:
     others = [path.name for path in files if path not in pictures]
     if others:
         many = (
-            "1 file that is no picture by its name"
+            "1 file whose ending is not a picture's"
             if len(others) == 1
-            else f"{len(others)} files that are no pictures by their names"
+            else f"{len(others)} files whose endings are not a picture's"
         )
         remark(f"{folder}: left out {many}: {_some(others)}.", quiet)
     if folders:
@@ -213,7 +215,7 @@ def _within(folder: Path, quiet: bool) -> list[tuple[Path, Path]]:
 
 
 def _is_result(path: Path) -> bool:
-    """Whether this is what an earlier run has put beside a picture: that picture is there, too."""
+    """Return whether an earlier run wrote this file beside a picture that is still there."""
     origin = path.stem.removesuffix("-before-after").removesuffix("-restored")
     if origin == path.stem:
         return False
@@ -221,7 +223,7 @@ def _is_result(path: Path) -> bool:
 
 
 def picture_endings() -> set[str]:
-    """Return the endings of the names of all files that are read as pictures."""
+    """Return the endings of all files that can be opened as pictures."""
     from PIL import Image
 
     from unconv.pictures.formats import FORMATS
@@ -235,7 +237,7 @@ def picture_endings() -> set[str]:
 
 
 def _names_of_files(files: Sequence[Path]) -> dict[Path, Path]:
-    """Return a name for each file: its own, or below the folder that all have in common where two have the same."""
+    """Return a name for each file: its own, or relative to their common folder if two have the same."""
     own = {file: Path(file.name) for file in files}
     if len({str(name).casefold() for name in own.values()}) == len(own):
         return own

@@ -1,7 +1,7 @@
 """Deconvolution as an inverse problem: operators with exact adjoints, solvers, and fields that use them.
 
-The public names stand in `__init__.pyi`; `lazy_loader` imports each when it is first used, so that the table of image
-methods can be read without torch.
+The public names are in `__init__.pyi`. `lazy_loader` imports each when it is first used, so that the table of image methods can
+be read without torch.
 """
 
 import lazy_loader

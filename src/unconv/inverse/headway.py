@@ -1,4 +1,4 @@
-"""How far a long step has come: told by what works inside it, heard by who shows it."""
+"""Report the progress of a long computation: the code inside calls `tell`, and the caller listens with `heard`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _listener: ContextVar[Callable[[float], None] | None] = ContextVar("listener", d
 
 @contextmanager
 def heard(listener: Callable[[float], None]) -> Iterator[None]:
-    """Have `listener` told which share is done, from 0 to 1, whenever something inside says it."""
+    """Call `listener` with the share that is done, from 0 to 1, whenever code inside the block reports it."""
     before = _listener.set(listener)
     try:
         yield
@@ -21,7 +21,7 @@ def heard(listener: Callable[[float], None]) -> Iterator[None]:
 
 @contextmanager
 def part(begin: float, end: float) -> Iterator[None]:
-    """Count what is told inside as the part from `begin` to `end`, and tell at its end that it is done."""
+    """Map the shares reported inside the block to the range from `begin` to `end`, and report `end` after it."""
     listener = _listener.get()
     if listener is None:
         yield
@@ -32,7 +32,7 @@ def part(begin: float, end: float) -> Iterator[None]:
 
 
 def tell(share: float) -> None:
-    """Say which share is done, if anybody listens."""
+    """Report the share that is done to the listener, if there is one."""
     listener = _listener.get()
     if listener is not None:
         listener(share)

@@ -1,4 +1,4 @@
-"""Where signals were measured: thin front-ends, one a field, imported on first use."""
+"""Deconvolution for each field of application: pictures, seismic traces, ultrasound, digital channels and speech."""
 
 import lazy_loader
 

@@ -1,1 +1,1 @@
-"""Linear maps with their exact adjoints."""
+"""Linear operators with exact adjoints: convolutions, selections of samples, and their compositions."""

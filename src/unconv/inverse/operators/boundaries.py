@@ -1,4 +1,4 @@
-"""The names of what a convolution may find around its input; see `Convolution`. Imports no torch, so that `--help` is quick."""
+"""Name the boundary conditions of a convolution; see `Convolution`. The module imports no torch, so that `--help` is quick."""
 
 from __future__ import annotations
 

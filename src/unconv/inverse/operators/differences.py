@@ -1,4 +1,4 @@
-"""First differences of neighbours, going round at the edge: total variation and smoothness penalties measure them."""
+"""First differences between neighbours, periodic at the border, for total variation and smoothness penalties."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from torch import Tensor
 
 
 def gradient(x: Tensor, axes: int) -> Tensor:
-    """Take, along each of the last `axes` axes, the next sample minus this one: (axes, ..., *n) of (..., *n).
+    """Return the forward differences of x (..., *n) along each of its last `axes` axes: (axes, ..., *n).
 
-    The last sample's next is the first, so that the FFT diagonalises gradient_adjoint(gradient(x)): `laplacian`.
+    The last sample is followed by the first, so that the FFT diagonalises gradient_adjoint(gradient(x)); see `laplacian`.
     """
     g = x.new_empty(axes, *x.shape)
     for k, axis in enumerate(range(-axes, 0)):
@@ -22,7 +22,7 @@ def gradient(x: Tensor, axes: int) -> Tensor:
 
 
 def gradient_adjoint(g: Tensor, axes: int) -> Tensor:
-    """The exact adjoint of `gradient`, which is minus the divergence: (..., *n) of (axes, ..., *n)."""
+    """Apply the exact adjoint of `gradient`, minus the divergence, to g (axes, ..., *n); return (..., *n)."""
     x = -g.sum(0)
     for part, axis in zip(g, range(-axes, 0), strict=True):
         n = x.shape[axis]
@@ -32,15 +32,16 @@ def gradient_adjoint(g: Tensor, axes: int) -> Tensor:
 
 
 def laplacian(shape: Sequence[int], like: Tensor) -> Tensor:
-    """Return the eigenvalues of gradient_adjoint(gradient(x)) over all axes of `shape`: sum of 2 - 2 cos(2 pi k / n), real.
+    """Return the eigenvalues of gradient_adjoint(gradient(x)) over all axes of `shape`: the sum of 2 - 2 cos(2 pi k / n).
 
-    On the grid of `torch.fft.rfftn`, or of `fftn` where `like` is complex; precision and device of `like`.
+    They are real and lie on the grid of `torch.fft.rfftn`, or of `fftn` if `like` is complex. Precision and device are those
+    of `like`.
     """
     dtype = torch.empty(0, dtype=like.dtype).real.dtype
-    whole = torch.zeros((), dtype=torch.float64, device="cpu")
+    total = torch.zeros((), dtype=torch.float64, device="cpu")
     for axis, n in enumerate(shape):
-        kept = n if like.is_complex() or axis < len(shape) - 1 else n // 2 + 1
+        length = n if like.is_complex() or axis < len(shape) - 1 else n // 2 + 1
         # 2 - 2 cos(a) = 4 sin^2(a / 2), which keeps its digits at small a.
-        line = 4 * torch.sin(torch.pi / n * torch.arange(kept, dtype=torch.float64)).square()
-        whole = whole[..., None] + line
-    return whole.to(device=like.device, dtype=dtype)
+        line = 4 * torch.sin(torch.pi / n * torch.arange(length, dtype=torch.float64)).square()
+        total = total[..., None] + line
+    return total.to(device=like.device, dtype=dtype)

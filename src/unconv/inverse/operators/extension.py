@@ -1,6 +1,6 @@
-"""What a boundary says lies around a signal, written out around it; and the adjoint, which adds it back to where it came from.
+"""Extend a signal by the samples that its boundary condition implies; the adjoint adds them back to those they are copies of.
 
-`sides` gives, for each of the last axes, how many samples to add before and after.
+`sides` gives the number of samples to add before and after, as a pair for each of the last axes.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ Sides = Sequence[tuple[int, int]]
 
 
 def extend(x: Tensor, sides: Sides, boundary: str) -> Tensor:
-    """Put around x the samples that the boundary says lie there; none where it is unknown."""
+    """Pad x by the samples that the boundary condition implies; by none if it is "unknown"."""
     if boundary == "unknown":
         return x
     if boundary == "reflect":
@@ -29,7 +29,7 @@ def extend(x: Tensor, sides: Sides, boundary: str) -> Tensor:
 
 
 def extend_adjoint(x: Tensor, sides: Sides, boundary: str) -> Tensor:
-    """Add the samples around a signal to those that they are copies of: the adjoint of `extend`."""
+    """Apply the adjoint of `extend`: add the samples around a signal to those that they are copies of."""
     if boundary == "unknown":
         return x
     if boundary == "reflect":
@@ -46,7 +46,7 @@ def extend_adjoint(x: Tensor, sides: Sides, boundary: str) -> Tensor:
 
 
 def mirror(x: Tensor, sides: Sides) -> Tensor:
-    """Mirror x at its first and at its last sample, which are not repeated."""
+    """Pad x by its mirror images at the first and the last sample, which are not repeated."""
     for axis, (before, after) in _last(sides):
         n = x.shape[axis]
         head, tail = x.narrow(axis, 1, before).flip(axis), x.narrow(axis, n - 1 - after, after).flip(axis)
@@ -55,7 +55,7 @@ def mirror(x: Tensor, sides: Sides) -> Tensor:
 
 
 def mirror_adjoint(x: Tensor, sides: Sides) -> Tensor:
-    """Fold the mirrored samples back onto those that they are copies of: the adjoint of `mirror`."""
+    """Apply the adjoint of `mirror`: add the mirrored samples to those that they are copies of."""
     for axis, (before, after) in _last(sides):
         n = x.shape[axis] - before - after
         inside = x.narrow(axis, before, n).clone()
@@ -66,5 +66,5 @@ def mirror_adjoint(x: Tensor, sides: Sides) -> Tensor:
 
 
 def _last(sides: Sides) -> list[tuple[int, tuple[int, int]]]:
-    """Each side with the axis that it belongs to, counted from the end."""
+    """Pair each side with its axis, counted from the end."""
     return list(zip(range(-len(sides), 0), sides, strict=True))

@@ -1,4 +1,4 @@
-"""Linear operators: a map, its exact adjoint, and how they compose. A solver knows nothing else about them."""
+"""Linear operators: a forward map and its exact adjoint, which is all that a solver knows, and how operators combine."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from unconv.kinds import checks_kinds, fits_kind, shown
 class Operator:
     """A linear map with its adjoint: inner(forward(x), y) = inner(x, adjoint(y)).
 
-    An operator of your own needs the four names below and nothing else; a subclass also composes (`a @ b`), adds
-    (`a + b`) and scales (`2 * a`). Both maps take any number of batch axes before the shapes named, and leave their
-    input as it is; the result may share its memory.
+    Your own operator needs only the four names below. A subclass also composes (`a @ b`), adds (`a + b`) and scales
+    (`2 * a`). Both maps take any number of batch axes before the shapes named, and do not change their input. The result
+    may share memory with it.
 
     Attributes:
         shape_in: the shape that `forward` takes and `adjoint` returns.
@@ -27,11 +27,11 @@ class Operator:
     shape_out: tuple[int, ...]
 
     def forward(self, x: Tensor) -> Tensor:
-        """A x: (..., *shape_out) of (..., *shape_in)."""
+        """Return A x, (..., *shape_out), for x (..., *shape_in)."""
         raise NotImplementedError
 
     def adjoint(self, y: Tensor) -> Tensor:
-        """A* y: (..., *shape_in) of (..., *shape_out)."""
+        """Return A* y, (..., *shape_in), for y (..., *shape_out)."""
         raise NotImplementedError
 
     def __matmul__(self, inner: Operator) -> Composition:
@@ -48,18 +48,18 @@ class Operator:
 
 
 class Composition(Operator):
-    """First `inner`, then `outer`: `outer @ inner`.
+    """Compose two operators, first `inner`, then `outer`: `outer @ inner`.
 
     Raises:
-        ShapeError: `inner` does not make the shape that `outer` takes.
+        ShapeError: `inner` does not return the shape that `outer` takes.
     """
 
     @checks_kinds
     def __init__(self, outer: Operator, inner: Operator) -> None:
         if outer.shape_in != inner.shape_out:
             raise ShapeError(
-                f"Composition: the outer operator takes {outer.shape_in} but the inner one makes {inner.shape_out}; "
-                "they must match. Make the outer one for the inner one's shape_out."
+                f"Composition: the outer operator takes {outer.shape_in} but the inner one returns {inner.shape_out}, and "
+                "these must match. Make the outer operator for the shape_out of the inner one."
             )
         self.outer, self.inner = outer, inner
         self.shape_in, self.shape_out = inner.shape_in, outer.shape_out
@@ -72,15 +72,15 @@ class Composition(Operator):
 
 
 class Sum(Operator):
-    """Sum the outputs of several operators of the same shapes for one input.
+    """Add several operators of the same shapes: the sum of their outputs for one input.
 
     Raises:
-        ShapeError: none given, or shapes differ.
+        ShapeError: there is no operator, or their shapes differ.
     """
 
     @checks_kinds
     def __init__(self, operators: Sequence[Operator]) -> None:
-        self.operators = _alike("Sum", operators)
+        self.operators = _same_shapes("Sum", operators)
         self.shape_in, self.shape_out = operators[0].shape_in, operators[0].shape_out
 
     def forward(self, x: Tensor) -> Tensor:
@@ -93,15 +93,15 @@ class Sum(Operator):
 
 
 class Stack(Operator):
-    """Several sensors of one source: their outputs side by side, on a new axis before each one's own.
+    """Stack several operators on one input, as several sensors of one source: their outputs lie along a new first axis.
 
     Raises:
-        ShapeError: none given, or shapes differ (crop the larger ones first).
+        ShapeError: there is no operator, or their shapes differ (crop the larger ones first).
     """
 
     @checks_kinds
     def __init__(self, operators: Sequence[Operator]) -> None:
-        self.operators = _alike("Stack", operators)
+        self.operators = _same_shapes("Stack", operators)
         self.shape_in = operators[0].shape_in
         self.shape_out = (len(operators), *operators[0].shape_out)
         self._axis = -len(self.shape_out)
@@ -117,7 +117,7 @@ class Stack(Operator):
 
 
 class Scaling(Operator):
-    """Every sample times one number, real or complex."""
+    """Multiply every sample by one number, real or complex."""
 
     @checks_kinds
     def __init__(self, factor: complex, shape: Sequence[int]) -> None:
@@ -134,30 +134,34 @@ class Scaling(Operator):
 
 
 def fits(where: str, x: Tensor, shape: tuple[int, ...]) -> None:
-    """Refuse anything but a floating or complex tensor (..., *shape)."""
+    """Refuse everything except a floating-point or complex tensor (..., *shape)."""
     if not fits_kind(x, Tensor) or not (x.is_floating_point() or x.is_complex()):
-        came = (str(x.dtype) if fits_kind(x, Tensor) else shown(x)) if isinstance(x, Tensor) else type(x).__name__
-        raise DtypeError(f"{where}: got {came}, but a floating or complex tensor was needed. Pass x.float() or x.double().")
+        kind = (str(x.dtype) if fits_kind(x, Tensor) else shown(x)) if isinstance(x, Tensor) else type(x).__name__
+        raise DtypeError(
+            f"{where}: got {kind}, but a floating-point or complex tensor was needed. Pass x.float() or x.double()."
+        )
     if x.dtype in (torch.float16, torch.bfloat16, torch.complex32):
-        raise DtypeError(f"{where}: got {x.dtype}, in which the FFT is not computed. Pass x.float().")
+        raise DtypeError(
+            f"{where}: got {x.dtype}, for which torch has no FFT, but float32 or float64 was needed. Pass x.float()."
+        )
     if x.shape[x.ndim - len(shape) :] != shape:
         raise ShapeError(
             f"{where}: the tensor is {tuple(x.shape)}, but (..., {', '.join(map(str, shape))}) was needed. "
-            "Make the operator for this shape, or cut the tensor."
+            "Make the operator for this shape, or crop the tensor."
         )
 
 
 @checks_kinds
 def inner(x: Tensor, y: Tensor) -> Tensor:
-    """The inner product of two tensors of one shape, conjugate in the first: a number."""
+    """Return the inner product of two tensors of the same shape, sum(conj(x) * y)."""
     if x.shape != y.shape:
-        raise ShapeError(f"inner: x is {tuple(x.shape)} and y {tuple(y.shape)}, but one shape was needed. Cut one.")
+        raise ShapeError(f"inner: x is {tuple(x.shape)} and y {tuple(y.shape)}, but the same shape was needed. Crop one.")
     return torch.vdot(x.flatten(), y.flatten()) if x.dtype == y.dtype else (x.conj() * y).sum()
 
 
 @checks_kinds
 def norm(operator: Operator, steps: int = 30, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> float:
-    """Estimate the largest singular value from below, by power iteration on `device` from a fixed start."""
+    """Return a lower estimate of the largest singular value, by power iteration on `device` from a fixed start."""
     x = torch.randn(operator.shape_in, generator=torch.Generator().manual_seed(0), dtype=dtype).to(device)
     size = 1.0
     for _ in range(steps):
@@ -166,8 +170,10 @@ def norm(operator: Operator, steps: int = 30, dtype: torch.dtype = torch.float32
     return float(size**0.5)
 
 
-def _alike(where: str, operators: Sequence[Operator]) -> list[Operator]:
+def _same_shapes(where: str, operators: Sequence[Operator]) -> list[Operator]:
     shapes = [(operator.shape_in, operator.shape_out) for operator in operators]
     if len(set(shapes)) != 1:
-        raise ShapeError(f"{where}: the operators' shapes are {shapes}; all must be the same. Crop or pad the odd ones.")
+        raise ShapeError(
+            f"{where}: the operators' shapes are {shapes}, but one shape for all was needed. Crop or pad those that differ."
+        )
     return list(operators)

@@ -1,4 +1,4 @@
-"""A linear map with a quadratic penalty below it, so that plain least squares solve the penalised problem."""
+"""Stack an operator and a quadratic penalty, so that plain least squares solve the penalised problem."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from unconv.inverse.operators.operator import Composition, Operator
 
 
 class Penalised(Operator):
-    """A stacked on root L, as one long vector: plain least squares of it are those of A with the penalty |root L x|².
+    """Stack A on root L, as one long vector; its least squares are those of A with the penalty |root L x|².
 
     Args:
-        penalty: L is the "identity", the "gradient" or the "laplacian". Differences stop at the edges of the last axes
-            (those of a `Convolution`, else all).
-        root: (...), one number for each problem of a batch.
+        penalty: L, which is the "identity", the "gradient" or the "laplacian". Differences along the last axes (those of a
+            `Convolution`, otherwise all) do not cross the border.
+        root: (...), the root of the penalty's strength, one number for each problem of a batch.
     """
 
     def __init__(self, operator: Operator, penalty: str, root: Tensor) -> None:
@@ -39,6 +39,7 @@ class Penalised(Operator):
         return self.operator.adjoint(fitted.unflatten(-1, self.operator.shape_out)) + self._smooth(rough.unflatten(-1, shape))
 
     def padded(self, observed: Tensor) -> Tensor:
+        """Return the right side of the stacked problem: the observed samples, and zeros for the penalty."""
         flat = observed.flatten(-len(self.operator.shape_out))
         return torch.cat([flat, flat.new_zeros(*flat.shape[:-1], self.shape_out[0] - self._samples)], -1)
 
@@ -58,14 +59,14 @@ class Penalised(Operator):
         return gradient_adjoint(self._inside(g.clone()), self._axes)
 
     def _inside(self, g: Tensor) -> Tensor:
-        """Without the differences between the last sample and the first."""
+        """Set the differences between the last sample and the first to zero, in place."""
         for k, axis in enumerate(range(-self._axes, 0)):
             g[k].narrow(axis, g[k].shape[axis] - 1, 1).zero_()
         return g
 
 
 def picture_axes(operator: Operator) -> int:
-    """How many of the last axes of the input are a picture's."""
+    """Return how many of the last axes of the input are the axes of a picture."""
     while isinstance(operator, Composition):
         operator = operator.inner
     return operator.axes if isinstance(operator, Convolution) else len(operator.shape_in)

@@ -1,4 +1,4 @@
-"""The frequencies on which a circular convolution is a product, and the filters that live there."""
+"""The frequency grid on which a circular convolution is a product, and the regularised inverse filter on it."""
 
 from __future__ import annotations
 
@@ -14,12 +14,13 @@ from unconv.inverse.operators.fourier import fftn, ifftn, irfftn, rfftn
 
 
 class Grid:
-    """The FFT's grid for signals like `observed`: half of it where kernel and signals are real.
+    """The frequency grid of a circular convolution for signals like `observed`; half of it if kernel and signals are real.
 
     Attributes:
-        lengths: those of the convolved axes, the last `axes` ones.
-        count: how many samples they have together.
-        half: the grid is that of `rfftn`.
+        axes: how many of the last axes are convolved.
+        lengths: their lengths.
+        count: the product of the lengths.
+        half: true if the grid is that of `rfftn`.
     """
 
     def __init__(self, convolution: Convolution, observed: Tensor) -> None:
@@ -38,50 +39,50 @@ class Grid:
         return (irfftn if self.half else ifftn)(spectrum, self.lengths, self._dims)
 
     def power(self, spectrum: Tensor) -> Tensor:
-        """|X|^2."""
+        """Return |X|^2."""
         return spectrum.real.square().addcmul_(spectrum.imag, spectrum.imag)
 
     def weights(self) -> Tensor:
-        """Count the frequencies of the whole grid that each one stands for: (last length of the grid)."""
+        """Return how many frequencies of the full grid each one stands for, 1 or 2, along the last axis."""
         n = self.lengths[-1]
         if not self.half:
             return self.number([1.0] * n)
         return self.number([1.0 if k == 0 or 2 * k == n else 2.0 for k in range(n // 2 + 1)])
 
     def square_frequency(self) -> Tensor:
-        """Return |f|^2 in cycles per sample, summed over the axes; zero at the mean."""
-        whole = self._real.new_zeros(())
+        """Return |f|^2, the sum over the axes, with f in cycles per sample; zero at frequency 0."""
+        total = self._real.new_zeros(())
         for axis, n in enumerate(self.lengths):
             frequency = torch.fft.rfftfreq if self.half and axis == self.axes - 1 else torch.fft.fftfreq
-            whole = whole[..., None] + frequency(n, device=self._real.device, dtype=self._real.dtype).square()
-        return whole
+            total = total[..., None] + frequency(n, device=self._real.device, dtype=self._real.dtype).square()
+        return total
 
     def number(self, value: float | Sequence[float] | Tensor) -> Tensor:
         return torch.as_tensor(value, dtype=self._real.dtype, device=self._real.device)
 
     def placed(self, where: str, spectrum: float | Tensor) -> Tensor:
-        """Put on this grid a number, or a real spectrum from the whole grid or from half of it."""
+        """Return a number, or a real spectrum from the full grid or half of it, as a tensor for this grid."""
         spectrum = self.number(spectrum)
-        kept = self.lengths[-1] // 2 + 1 if self.half else self.lengths[-1]
-        whole, mine = self.lengths, (*self.lengths[:-1], kept)
+        last = self.lengths[-1] // 2 + 1 if self.half else self.lengths[-1]
+        full, own = self.lengths, (*self.lengths[:-1], last)
         lead = spectrum.shape[: -self.axes]
         fits = all(a in (1, b) for a, b in zip(reversed(lead), reversed(self._lead), strict=False)) and len(lead) <= len(
             self._lead
         )
-        if spectrum.ndim and (spectrum.shape[-self.axes :] not in (whole, mine) or not fits):
+        if spectrum.ndim and (spectrum.shape[-self.axes :] not in (full, own) or not fits):
             raise ShapeError(
-                f"{where} is {tuple(spectrum.shape)}, but a number, {whole} or {mine} was needed, and in front only axes of "
-                "what was observed. Take torch.fft.fftn or rfftn along the convolved axes."
+                f"{where} is {tuple(spectrum.shape)}, but a number, {full} or {own} was needed, with no axes in front that the "
+                "observed samples lack. Take torch.fft.fftn or rfftn along the convolved axes."
             )
-        return spectrum[..., :kept] if spectrum.ndim else spectrum
+        return spectrum[..., :last] if spectrum.ndim else spectrum
 
-    def filtered(self, seen: Tensor, conjugate: Tensor, power: Tensor, ratio: Tensor) -> Tensor:
-        """Return conj(H) Y / (|H|^2 + ratio); 0 where |H|^2 and ratio are both 0, and where ratio is infinite.
+    def filtered(self, spectrum: Tensor, conjugate: Tensor, power: Tensor, ratio: Tensor) -> Tensor:
+        """Return the filtered spectrum conj(H) Y / (|H|^2 + ratio); 0 where both terms are 0, and where ratio is infinite.
 
-        `seen`, Y, is overwritten unless a gradient is recorded.
+        `spectrum` is Y. It is overwritten unless autograd records.
         """
         total = power + ratio
-        if torch.is_grad_enabled() and (seen.requires_grad or total.requires_grad):
-            return seen * conjugate / total.clamp(min=torch.finfo(total.dtype).tiny)
+        if torch.is_grad_enabled() and (spectrum.requires_grad or total.requires_grad):
+            return spectrum * conjugate / total.clamp(min=torch.finfo(total.dtype).tiny)
         inverse = total.clamp_(min=torch.finfo(total.dtype).tiny).reciprocal_()
-        return seen.mul_(conjugate).mul_(inverse)
+        return spectrum.mul_(conjugate).mul_(inverse)

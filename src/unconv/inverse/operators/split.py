@@ -1,4 +1,4 @@
-"""Split a blur whose samples were observed in part into a circular convolution and selections."""
+"""Split a blur with missing samples, or an unknown boundary, into a circular convolution and a selection."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from unconv.inverse.operators.selection import Crop, Selection, Window
 def split(operator: Operator) -> tuple[Convolution, Selection]:
     """Split an operator into a circular convolution and a selection of its samples: A = selection @ convolution.
 
-    It keeps an unknown boundary, a mask or a coarser grid at the FFT's speed: the FFT diagonalises the convolution, and
-    the selection is a diagonal of ones and zeros.
+    Solvers then keep the speed of the FFT with an unknown boundary, a mask or a coarser grid: the FFT diagonalises the
+    convolution, and the selection is a diagonal of ones and zeros.
 
     Raises:
-        ShapeError: the operator is no such product.
+        ShapeError: the operator is not such a product.
 
     Source:
         Almeida & Figueiredo, "Deconvolving images with unknown boundaries using the alternating direction method
@@ -33,19 +33,21 @@ def split(operator: Operator) -> tuple[Convolution, Selection]:
         circular, chosen = split(operator.inner)
         return circular, Chain(operator.outer, chosen)
     raise ShapeError(
-        f"split: {operator!r} is no circular convolution of which samples were chosen. Use boundary='unknown' or 'circular', "
-        "alone or below a Mask, Crop or Downsample; or a solver that asks for less: cgls, fista, richardson_lucy."
+        f"split: {operator!r} is not a selection of a circular convolution, but one was needed. Use boundary='unknown' or "
+        "'circular', alone or inside a Mask, Crop or Downsample; or a solver that takes any operator: cgls, fista, "
+        "richardson_lucy."
     )
 
 
 def embed(operator: Operator, like: Tensor) -> tuple[Convolution, Selection, Crop] | None:
     """Embed an operator in a circular convolution on the FFT's own grid: A = selection @ convolution @ adjoint of a crop.
 
-    A solver may then stay on that grid, where `split` keeps to the operator's, and lays no samples among zeros at each step.
-    None where nothing is gained: at other boundaries than "zero" and "unknown", without an FFT, with a complex kernel.
+    A solver may then stay on that grid, and need not pad its iterate with zeros at each step; `split` stays on the grid of the
+    operator. Returns None if nothing is gained: with a boundary other than "zero" and "unknown", without the FFT, or with a
+    complex kernel.
 
     Args:
-        like: a tensor of the kind that the operator is to be given.
+        like: a tensor like those that the operator will take.
     """
     if isinstance(operator, Convolution):
         if operator.boundary not in ("zero", "unknown") or operator.kernel.is_complex() or operator.is_direct(like):
@@ -61,11 +63,11 @@ def embed(operator: Operator, like: Tensor) -> tuple[Convolution, Selection, Cro
 
 
 def _window(operator: Convolution, shape: tuple[int, ...]) -> Window:
-    """Choose, from what goes round on a grid of this shape, what the operator shows."""
+    """Return the window that selects the operator's output from a circular convolution on a grid of this shape."""
     kernel, valid = operator.kernel.shape[-operator.axes :], operator.boundary == "unknown"
     start = [k - 1 - c if valid else 0 for k, c in zip(kernel, operator.centre, strict=True)]
     return Window(shape, start, operator.shape_out[-operator.axes :], operator.stride)
 
 
 class Chain(Selection, Composition):
-    """A selection of a selection."""
+    """Select from a selection."""

@@ -1,1 +1,1 @@
-"""What is known of the truth beforehand: penalties and denoisers."""
+"""Prior knowledge of the truth: penalties and denoisers."""

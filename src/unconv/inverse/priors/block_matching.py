@@ -1,14 +1,13 @@
-"""A denoiser by BM3D-style block matching: structure repeats in a picture, noise does not.
+"""Denoise by BM3D-style block matching: structure repeats in a picture, noise does not.
 
-Reference blocks stand every few samples; the blocks most like each one, within a window, are stacked to a group. A
-cosine transform in each block and a Haar transform across the group leave few large coefficients. They are shrunk and
-transformed back, and every block returns to its place, where overlapping blocks are averaged. The idea is Dabov, Foi,
-Katkovnik & Egiazarian's, "Image denoising by sparse 3-D transform-domain collaborative filtering" (2007); the code is
-our own.
+Reference blocks lie every few samples. For each one, the most similar blocks within a window are stacked to a group. A DCT in
+each block and a Haar transform across the group leave few large coefficients. These are shrunk and transformed back, and every
+block returns to its position, where overlapping blocks are averaged. The idea is that of Dabov, Foi, Katkovnik & Egiazarian,
+"Image denoising by sparse 3-D transform-domain collaborative filtering" (2007); the code is our own.
 
-Cosines along rows are computed once for every place. Groups gather their blocks row by row, so that cosines down and Haar's
-functions are products with small matrices; and every place sums what returns to it. Bands of references come one after the
-other, in memory that stays in the processor's cache.
+The DCT along rows is computed once for every position. Groups gather their blocks row by row, so that the DCT down the columns
+and the Haar transform are products with small matrices. Bands of references are processed one after the other, in memory that
+stays in the processor's cache.
 """
 
 from __future__ import annotations
@@ -26,28 +25,29 @@ from unconv.inverse.priors.matching import THIN, Matches, match_blocks
 from unconv.inverse.priors.sliding_dct import SIDE, SlidingDct, Workspace, lattice, line_cosines, refuse_no_picture
 from unconv.kinds import checks_kinds
 
-_FRAME_STEP, _OWN = 3, 0.6  # the first estimate: the lattice of its DCT frame, and the share of the groups
+_FRAME_STEP, _OWN = 3, 0.6  # the first estimate: step of its sliding DCT; weight of its groups against that
 
 Shrink = Callable[[Tensor, Tensor | None], Tensor]
 
 
 class SimilarBlocks:
-    """A denoiser by block matching: groups of similar blocks pass an empirical Wiener filter, set by a first estimate.
+    """Denoise by block matching: groups of similar blocks pass an empirical Wiener filter, set by a first estimate.
 
-    `SlidingDct` makes the first estimate. Below `thorough_below` it is averaged with a hard threshold of a quarter of the
-    groups, at three fifths for the groups, because the errors of the two differ. Above, where a plug-and-play solver is
-    still far from its end, references stand twice as far apart. Blocks are matched on the first channel, and again every
-    few calls, since a solver's picture changes little from one call to the next. A deviation that rises, or another
-    shape, begins anew.
+    `SlidingDct` makes the first estimate. For noise up to `thorough_below`, this is averaged with a second one, the hard
+    threshold of a quarter of the groups, in a share of three fifths for the groups, because the errors of the two differ. For
+    stronger noise, where a plug-and-play solver is still far from its end, references lie twice as far apart. Blocks are
+    matched on the first channel. They are matched again only every few calls, because a solver's picture changes little from
+    one call to the next. If the deviation rises or the shape changes, they are matched at once.
 
     Args:
         members: blocks in a group, a power of two.
-        window: how far from the reference they may stand, in samples.
-        step: samples from one reference to the next, even; at most 4, so that every second one covers the picture.
+        window: how far a block may lie from its reference, in samples.
+        step: samples from one reference to the next; even, and at most 4, so that every second reference covers the picture.
         rematch: calls from one matching to the next.
         threshold: as in `SlidingDct`.
-        thorough_below: a standard deviation of the noise.
-        all_below: another; above it a quarter of the groups pass the filter, each call other ones.
+        thorough_below: a standard deviation of the noise; see above.
+        all_below: a standard deviation of the noise; above it only a quarter of the groups pass the filter, another quarter at
+            each call.
     """
 
     @checks_kinds
@@ -63,9 +63,9 @@ class SimilarBlocks:
     ) -> None:
         if min(members, window, rematch) < 1 or step not in range(THIN, SIDE // 2 + 1, THIN) or members not in _powers(window):
             raise ShapeError(
-                f"SimilarBlocks: members {members}, window {window}, step {step}, rematch {rematch}, but at least 1 of each, "
-                f"an even step of at most {SIDE // 2}, and as members a power of two that the window has places for, were "
-                "needed. Leave them at their defaults."
+                f"SimilarBlocks: members is {members}, window {window}, step {step} and rematch {rematch}, but at least 1 of "
+                f"each, an even step of at most {SIDE // 2}, and a power of two for members that the window has room for, "
+                "were needed. Leave them at their defaults."
             )
         self.members, self.window, self.step, self.rematch = members, window, step, rematch
         self.threshold, self.thorough_below, self.all_below = threshold, thorough_below, all_below
@@ -76,13 +76,13 @@ class SimilarBlocks:
 
     @checks_kinds
     def __call__(self, noisy: Tensor, deviation: float) -> Tensor:
-        """(..., H, W) without white noise of this standard deviation; the picture goes round at its edges."""
+        """Remove white noise of this standard deviation from (..., H, W); the picture is treated as periodic."""
         refuse_no_picture("SimilarBlocks", noisy, deviation)
         flat = noisy.detach().reshape(-1, *noisy.shape[-2:])
         with headway.part(0, 0.15):
             pilots = self.frame(flat, deviation)
         if min(flat.shape[-2:]) < 2 * self.window + 2 * SIDE:
-            return pilots.reshape(noisy.shape)  # no room to look for similar blocks
+            return pilots.reshape(noisy.shape)  # too small for a window of similar blocks
         thorough = deviation <= self.thorough_below
         with headway.part(0.15, 0.3):
             self._match(pilots[0], deviation, thorough)
@@ -92,6 +92,7 @@ class SimilarBlocks:
             for number, (plane, pilot) in enumerate(zip(flat, pilots, strict=True)):
                 with headway.part(*(0.3 + 0.2 * (number + n) / len(flat) for n in (0, 1))):
                     pilot.lerp_(collaborative_filter(plane, None, some, least, self._space), _OWN)
+        # While a solver is far from its end, a quarter of the groups is enough: the next call takes another quarter.
         gain = empirical_wiener(deviation**2)
         done: list[Tensor] = []
         for plane, pilot in zip(flat, pilots, strict=True):
@@ -101,7 +102,7 @@ class SimilarBlocks:
         return torch.stack(done).reshape(noisy.shape)
 
     def _match(self, pilot: Tensor, deviation: float, thorough: bool) -> None:
-        """Match anew where it is time to."""
+        """Match blocks again if a new matching is due."""
         shape, before, was_thorough = self._last
         if (shape, was_thorough) != (pilot.shape, thorough) or deviation > before or self._age >= self.rematch:
             step = self.step if thorough else 2 * self.step
@@ -113,20 +114,20 @@ class SimilarBlocks:
 
 
 def hard_threshold(least: float) -> Shrink:
-    """Keep a group's mean and the coefficients of at least this size; weight: one over how many are kept."""
+    """Return a hard threshold that keeps a group's mean; the weight is one over the number of coefficients mask."""
 
     def shrink(group: Tensor, _pilot: Tensor | None) -> Tensor:
         means = group[0, :, 0].clone()
-        kept = group.abs().ge_(least)
-        group.mul_(kept)
+        mask = group.abs().ge_(least)
+        group.mul_(mask)
         group[0, :, 0] = means
-        return kept.sum(0).sum(1).clamp_(min=1).reciprocal_()
+        return mask.sum(0).sum(1).clamp_(min=1).reciprocal_()
 
     return shrink
 
 
 def empirical_wiener(variance: float) -> Shrink:
-    """Shrink each coefficient except the mean as its pilot's power says; weight: one over the sum of squared gains."""
+    """Return a Wiener filter set by a pilot, which keeps the mean; the weight is one over the sum of squared gains."""
 
     def shrink(group: Tensor, pilot: Tensor | None) -> Tensor:
         assert pilot is not None
@@ -140,20 +141,20 @@ def empirical_wiener(variance: float) -> Shrink:
 
 
 def _powers(window: int) -> list[int]:
-    """Return the numbers of members that a group may have."""
+    """Return the powers of two that a window has room for."""
     return [2**k for k in range(31) if 2**k <= (2 * window + 1) ** 2]
 
 
 def collaborative_filter(
     noisy: Tensor, pilot: Tensor | None, matches: list[Matches], shrink: Shrink, space: Workspace
 ) -> Tensor:
-    """Shrink every group, put every block back, and average with the weights that `shrink` gives: (H, W)."""
+    """Shrink every group and average its blocks at their positions, with the weights from `shrink`; return (H, W)."""
     total, weight = torch.zeros_like(noisy), torch.zeros_like(noisy)
     for number, band in enumerate(matches):
         headway.tell(number / len(matches))
-        made, weights = _filter_band(band, noisy, pilot, shrink, space)
+        blocks, weights = _filter_band(band, noisy, pilot, shrink, space)
         rows = band.rows(noisy)
-        total.index_add_(0, rows, made)
+        total.index_add_(0, rows, blocks)
         weight.index_add_(0, rows, weights)
     return total.div_(weight.clamp_(min=torch.finfo(weight.dtype).tiny))
 
@@ -161,31 +162,35 @@ def collaborative_filter(
 def _filter_band(band: Matches, noisy: Tensor, pilot: Tensor | None, shrink: Shrink, space: Workspace) -> tuple[Tensor, Tensor]:
     """Filter one band: (sum of weighted blocks, sum of weights), each (height of the band, W)."""
     source, guide = lines(noisy, band), None if pilot is None else lines(pilot, band)
+    # Groups go through the transforms a few hundred at a time, so that the three work tensors stay in the cache. All blocks
+    # come back before they are summed, so that `embedding_bag` sums those of each position in one pass.
     down, across = line_cosines(noisy.dtype, noisy.device), haar(band.members, noisy.dtype, noisy.device)
-    returned = space.take("returned", noisy, SIDE, len(band.places) * SIDE)
+    returned = space.take("returned", noisy, SIDE, len(band.positions) * SIDE)
     shares, done = [], 0
-    for places in band.groups:
-        here = slice(done, done := done + places.numel() * SIDE)
-        one, two, three = (space.take(name, noisy, SIDE, here.stop - here.start) for name in ("one", "two", "three"))
-        group = _stacked(source, band, places, down, across, one, two)
-        told = None if guide is None else _stacked(guide, band, places, down, across, one, three)
-        weights = shrink(group, told)
+    for positions in band.groups:
+        columns = slice(done, done := done + positions.numel() * SIDE)
+        one, two, three = (space.take(name, noisy, SIDE, columns.stop - columns.start) for name in ("one", "two", "three"))
+        group = _stacked(source, band, positions, down, across, one, two)
+        guide_group = None if guide is None else _stacked(guide, band, positions, down, across, one, three)
+        weights = shrink(group, guide_group)
         shares.append(weights.expand(band.members, -1).flatten())
         apart = group.mul_(weights[:, None]).view(SIDE, band.members, -1)
         torch.matmul(across.t(), apart, out=one.view_as(apart))
-        torch.mm(down.t(), one, out=returned[:, here])
+        torch.mm(down.t(), one, out=returned[:, columns])
     total = torch.zeros_like(source)
     for row, blocks in enumerate(returned):
         part = F.embedding_bag(band.order, blocks.view(-1, SIDE), band.starts, mode="sum").view(-1, *source.shape[1:])
         total[row : row + len(part)] += part
     weight = noisy.new_zeros(band.height - SIDE + 1, band.width)
-    weight.view(-1).index_add_(0, band.places, torch.cat(shares))
+    weight.view(-1).index_add_(0, band.positions, torch.cat(shares))
     return synthesis(total), boxes(weight)
 
 
-def _stacked(source: Tensor, band: Matches, places: Tensor, down: Tensor, across: Tensor, one: Tensor, out: Tensor) -> Tensor:
-    """Gather groups and transform them, cosines down and Haar's functions across the group: (8 · members, groups, 8)."""
-    rows = torch.arange(SIDE, device=places.device)[:, None] * band.width + places.flatten()
+def _stacked(
+    source: Tensor, band: Matches, positions: Tensor, down: Tensor, across: Tensor, one: Tensor, out: Tensor
+) -> Tensor:
+    """Gather groups and transform them, by the DCT down and Haar across the group; return (8 · members, groups, 8)."""
+    rows = torch.arange(SIDE, device=positions.device)[:, None] * band.width + positions.flatten()
     torch.index_select(source.view(-1, SIDE), 0, rows.flatten(), out=out.view(-1, SIDE))
     torch.mm(down, out, out=one)
     torch.matmul(across, one.view(SIDE, band.members, -1), out=out.view(SIDE, band.members, -1))
@@ -193,7 +198,7 @@ def _stacked(source: Tensor, band: Matches, places: Tensor, down: Tensor, across
 
 
 def lines(picture: Tensor, band: Matches) -> Tensor:
-    """Return the cosine coefficients, along its row, of the eight samples from every one on, going round: (height, W, 8)."""
+    """Return the DCT along rows of the eight samples from every sample on, periodic: (height, W, 8)."""
     part = picture[band.rows(picture)]
     around = torch.cat([part, part[:, : SIDE - 1]], 1)
     shifted = around.unfold(1, band.width, 1).transpose(0, 1).reshape(SIDE, -1)
@@ -201,14 +206,14 @@ def lines(picture: Tensor, band: Matches) -> Tensor:
 
 
 def synthesis(coefficients: Tensor) -> Tensor:
-    """The adjoint of `lines`, but for its choice of rows: (height, W)."""
+    """Apply the adjoint of `lines`, except for its choice of rows; return (height, W)."""
     basis = line_cosines(coefficients.dtype, coefficients.device)
     samples = torch.mm(basis.t(), coefficients.view(-1, SIDE).t()).view(SIDE, *coefficients.shape[:2])
     return _shifted_sum(samples)
 
 
 def boxes(weights: Tensor) -> Tensor:
-    """Spread the weight of every block over its samples, going round along rows: (H + 7, W) of (H, W)."""
+    """Spread the weights (H, W) of blocks over their samples, periodic along rows; return (H + 7, W)."""
     tall, wide = weights.shape
     columns = _shifted_sum(weights.expand(SIDE, tall, wide))
     total = weights.new_zeros(tall + SIDE - 1, wide)
@@ -218,7 +223,7 @@ def boxes(weights: Tensor) -> Tensor:
 
 
 def _shifted_sum(samples: Tensor) -> Tensor:
-    """Sum (8, H, W), the n-th of the eight n samples further to the right, going round: (H, W)."""
+    """Sum (8, H, W) over its first axis, the n-th plane shifted right by n samples, periodic; return (H, W)."""
     width = samples.shape[-1]
     total = samples.new_zeros(samples.shape[1], width + SIDE - 1)
     for column, each in enumerate(samples):
@@ -228,7 +233,7 @@ def _shifted_sum(samples: Tensor) -> Tensor:
 
 
 def haar(n: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Return the orthonormal Haar transform, (n, n), n a power of two: the mean first, the finest differences last."""
+    """Return the orthonormal Haar transform, (n, n), with n a power of two: the mean first, the finest differences last."""
     rows = torch.ones(1, 1, dtype=torch.float64)
     while len(rows) < n:
         sums = torch.kron(rows, torch.tensor([[1.0, 1.0]], dtype=torch.float64))

@@ -1,6 +1,6 @@
-"""Prior knowledge of the truth as penalties: what they cost an estimate, and their proximal maps.
+"""Prior knowledge of the truth as convex penalties, each with its cost and its proximal map.
 
-A penalty of your own needs the two methods of `Penalty` and nothing else.
+Your own penalty needs only the two methods of `Penalty`.
 
 Source:
     Parikh & Boyd, "Proximal Algorithms" (2014), sec. 6.
@@ -23,19 +23,19 @@ class Penalty(Protocol):
     """A convex cost with a proximal map."""
 
     def value(self, x: Tensor) -> Tensor:
-        """The cost of x: one number; infinite where x is not allowed."""
+        """Return the cost of x, one number; infinite if x is not allowed."""
 
     def prox(self, x: Tensor, step: float) -> Tensor:
-        """Minimise |z - x|^2 / 2 + step * value(z) over z."""
+        """Return the z that minimises |z - x|^2 / 2 + step * value(z)."""
 
 
 @dataclass(frozen=True)
 class L1:
-    """The l1 norm, weight * sum of |x|: few samples are not zero. Complex samples keep their phase.
+    """The l1 norm, weight * sum of |x|, which makes most samples zero. Complex samples keep their phase.
 
     Args:
         weight: one number, or one for each sample.
-        positive: no sample is below zero either; both together still have one exact proximal map.
+        positive: samples may not be negative, either. The proximal map of both together is still exact.
     """
 
     weight: float | Tensor
@@ -52,7 +52,7 @@ class L1:
     @checks_kinds
     def prox(self, x: Tensor, step: float) -> Tensor:
         if self.positive:
-            _ordered("L1(positive=True)", x)
+            _refuse_complex("L1(positive=True)", x)
             return soft(x, self.weight * step).clamp(min=0)
         return soft(x, self.weight * step)
 
@@ -74,7 +74,7 @@ class Box:
 
     @checks_kinds
     def prox(self, x: Tensor, step: float) -> Tensor:
-        _ordered("Box", x)
+        _refuse_complex("Box", x)
         return x.clamp(self.low, self.high)
 
 
@@ -88,18 +88,18 @@ class Positive(Box):
 
 @dataclass(frozen=True)
 class Wavelet:
-    """weight * sum of |detail coefficients| of an orthogonal, periodic wavelet transform; the coarsest scale is free.
+    """The l1 norm of the details of an orthogonal, periodic wavelet transform; the coarsest scale costs nothing.
 
-    Runs on the CPU by PyWavelets, whatever the tensor's device.
+    PyWavelets computes it, on the CPU, whatever the tensor's device.
 
     Args:
         name: as PyWavelets names its orthogonal wavelets: "haar", "db4", "sym8", "coif2".
-        levels: how often the coarse half is halved; by default as often as the lengths and the filter allow.
+        levels: how often the coarse part is split again; by default as often as the lengths and the filter allow.
         axes: how many of the last axes are transformed; each must be divisible by 2^levels.
 
     Raises:
         UnconvError: PyWavelets is not installed.
-        ShapeError: no such wavelet, one that is not orthogonal, lengths that cannot be halved so often.
+        ShapeError: there is no such wavelet, it is not orthogonal, or a length cannot be halved so often.
     """
 
     weight: float
@@ -121,9 +121,9 @@ class Wavelet:
         return self.synthesise(torch.where(details, soft(coefficients, self.weight * step), coefficients), back).to(x.device)
 
     def analyse(self, x: Tensor) -> tuple[Tensor, Tensor, Any]:
-        """Return (coefficients like x on the CPU, which of them are details, what else `synthesise` needs)."""
+        """Return the coefficients on the CPU, shaped like x; a mask of the details; and the layout that `synthesise` needs."""
         if not 1 <= self.axes <= x.ndim:
-            raise ShapeError(f"Wavelet: axes is {self.axes}, but 1 to {x.ndim}, as many as {tuple(x.shape)} has, was needed.")
+            raise ShapeError(f"Wavelet: axes is {self.axes}, but at most the {x.ndim} of {tuple(x.shape)} was needed.")
         if x.dtype not in (torch.float32, torch.float64, torch.complex64, torch.complex128):
             raise DtypeError(f"Wavelet: the estimate is {x.dtype}, but float32, float64 or complex was needed. Pass x.float().")
         wavelets, last = _pywt(), tuple(range(-self.axes, 0))
@@ -137,16 +137,16 @@ class Wavelet:
         return coefficients, details, back
 
     def synthesise(self, coefficients: Tensor, back: Any) -> Tensor:
-        """The inverse of `analyse`, which is also its adjoint."""
+        """Apply the inverse of `analyse`, which is also its adjoint."""
         wavelets, last = _pywt(), tuple(range(-self.axes, 0))
         parts = wavelets.array_to_coeffs(coefficients.numpy(), back, output_format="wavedecn")
         return torch.from_numpy(wavelets.waverecn(parts, self.name, "periodization", axes=last))
 
 
 def soft(x: Tensor, threshold: float | Tensor) -> Tensor:
-    """Soft-threshold: move every sample toward zero by `threshold`, and no further."""
+    """Return x soft-thresholded: every sample moves towards zero by `threshold`, at most to zero."""
     if not (x.is_floating_point() or x.is_complex()):
-        raise DtypeError(f"L1: the estimate is {x.dtype}, but a floating or complex tensor was needed. Pass x.float().")
+        raise DtypeError(f"L1: the estimate is {x.dtype}, but a floating-point or complex tensor was needed. Pass x.float().")
     if isinstance(threshold, Tensor) and not spreads(threshold.shape, x.shape):
         raise ShapeError(
             f"L1: the weight is {tuple(threshold.shape)}, but one number, or one for each sample of {tuple(x.shape)}, was "
@@ -159,11 +159,11 @@ def soft(x: Tensor, threshold: float | Tensor) -> Tensor:
 
 
 def spreads(shape: Sequence[int], over: Sequence[int]) -> bool:
-    """Whether a tensor of a shape spreads over another without making it larger."""
+    """Return whether a tensor of this shape broadcasts to `over` without enlarging it."""
     return len(shape) <= len(over) and all(n in (1, m) for n, m in zip(reversed(shape), reversed(over), strict=False))
 
 
-def _ordered(where: str, x: Tensor) -> None:
+def _refuse_complex(where: str, x: Tensor) -> None:
     if x.is_complex():
         raise DtypeError(
             f"{where}: the estimate is {x.dtype}, but real samples were needed. Use L1, or a real kernel and data."
@@ -173,13 +173,13 @@ def _ordered(where: str, x: Tensor) -> None:
 def _pywt() -> Any:
     try:
         import pywt
-    except ModuleNotFoundError as missing:
-        raise UnconvError('Wavelet: PyWavelets is not installed. Run: pip install "unconv[image]".') from missing
+    except ModuleNotFoundError as error:
+        raise UnconvError('Wavelet: PyWavelets is not installed. Run: pip install "unconv[image]".') from error
     return pywt
 
 
 def depth(penalty: Wavelet, shape: Sequence[int]) -> int:
-    """Count how often every length can be halved before one is odd, or too short for the filter."""
+    """Return how often every length can be halved before one is odd, or too short for the filter."""
     filter_length = _pywt().Wavelet(penalty.name).dec_len if penalty.name in _pywt().wavelist(kind="discrete") else 2
     halvings, lengths = 0, list(shape[-penalty.axes :])
     while all(n % 2 == 0 and n >= 2 * (filter_length - 1) for n in lengths):
@@ -197,6 +197,7 @@ def _check_wavelet(penalty: Wavelet, x: Tensor) -> None:
     deepest = depth(penalty, x.shape)
     if not 1 <= (penalty.levels or 0) <= deepest:
         raise ShapeError(
-            f"Wavelet: {penalty.levels} levels of {penalty.name} along the last {penalty.axes} axes of {tuple(x.shape)}, but "
-            f"1 to {deepest} were needed. Choose fewer, a shorter wavelet, or cut the lengths to multiples of a power of two."
+            f"Wavelet: levels is {penalty.levels} for {penalty.name} along the last {penalty.axes} axes of {tuple(x.shape)}, "
+            f"but {f'1 to {deepest}' if deepest else 'lengths that can be halved'} were needed. Choose fewer levels or a "
+            "shorter wavelet, or crop the lengths to multiples of a power of two."
         )

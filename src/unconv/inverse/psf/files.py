@@ -1,4 +1,4 @@
-"""Point spread functions opened and checked."""
+"""Open point spread functions from files, and check them."""
 
 from __future__ import annotations
 
@@ -22,38 +22,43 @@ from unconv.pictures.measured import measured
 from unconv.pictures.npy import read_npy
 
 _TEXT = (".txt", ".csv", ".tsv")
-_MOST_TEXT = 4 * MOST_SAMPLES  # bytes of a file of numbers in text
+_MOST_TEXT = 4 * MOST_SAMPLES  # bytes in a text file
 
 
 @checks_kinds_but("source")
 def open_psf(
     source: str | Path | np.ndarray[Any, Any] | Tensor, ndim: int | None = None, *, name: str | None = None
 ) -> tuple[Tensor, list[str]]:
-    """A PSF from a file, an array or a tensor, as `checked` gives it.
+    """Open a PSF from a file, an array or a tensor; return it as `checked` does, with notes.
 
-    Files: `.npy`; a picture, grey, or of three equal channels, whose integers are divided by their sum; several pages
-    are a volume; `.mat` of MATLAB, "FILE.mat:NAME", "FILE.mat:3" or "FILE.mat:NAME:3" where it holds several or cells
-    (numbers from 1); numbers in text, `.txt`, `.csv` or `.tsv`, one row a line, decimals behind points or commas.
+    These files are read:
 
-    A level on which a measured PSF stands, such as a camera's offset, is told from its border and subtracted, and a note says
+    - `.npy`;
+    - a picture, grey or with three equal channels; integers are divided by their sum; several pages are a volume;
+    - `.mat` of MATLAB; write "FILE.mat:NAME", "FILE.mat:3" or "FILE.mat:NAME:3" for one of several arrays, cells or pages
+      (counted from 1);
+    - text, `.txt`, `.csv` or `.tsv`, one row a line, with decimal points or decimal commas.
+
+    If the border of a measured PSF shows a constant background, such as a camera's offset, it is subtracted, and a note says
     so.
 
     Args:
-        ndim: axes it must have; None for any.
-        name: which array of a `.mat` file; needed where it holds several.
+        source: a path, an array or a tensor.
+        ndim: the number of axes that it must have; None for any.
+        name: the array of a `.mat` file that holds several.
 
     Raises:
-        PictureError: the file is absent or damaged.
-        ShapeError, NonFinite, DtypeError: as `checked`; also a coloured picture.
+        PictureError: the file is missing or damaged.
+        ShapeError, NonFinite, DtypeError: as for `checked`; also if the picture is coloured.
     """
     if not isinstance(source, str | Path | Tensor | np.ndarray):
-        raise DtypeError(f"psf: it is a {type(source).__name__}; a path, an array or a tensor was needed.")
-    where, normed = "psf", False
+        raise DtypeError(f"psf: it is a {type(source).__name__}, but a path, an array or a tensor was needed.")
+    where, integers = "psf", False
     values: Any = source
     if isinstance(source, str | Path):
         path, inside = psf_file(source)
         where = f"psf {path.name}"
-        values, normed = _read(path, inside if name is None else name)
+        values, integers = _read(path, inside if name is None else name)
     numbers = _numbers(values, where)
     notes: list[str] = []
     if bool(numbers.isfinite().all()):
@@ -61,60 +66,62 @@ def open_psf(
     for note in notes:
         warnings.warn(note, UserWarning, stacklevel=2)
     total = numbers.sum()
-    kernel, others = checked(numbers / total if (normed or notes) and total > 0 else numbers, ndim, where=where)
+    kernel, others = checked(numbers / total if (integers or notes) and total > 0 else numbers, ndim, where=where)
     return kernel, notes + others
 
 
 def psf_file(source: str | Path) -> tuple[Path, str | None]:
-    """Return the file that a text names, and what in it: "FILE.mat:NAME" is the array NAME of FILE.mat."""
-    found = re.fullmatch(r"(.+\.mat):(.+)", str(source), re.IGNORECASE | re.DOTALL)
-    if found is None or Path(source).exists():
+    """Split "FILE.mat:NAME" into the file and the name of an array; the name is None for other files."""
+    match = re.fullmatch(r"(.+\.mat):(.+)", str(source), re.IGNORECASE | re.DOTALL)
+    if match is None or Path(source).exists():
         return Path(source), None
-    return Path(found[1]), found[2]
+    return Path(match[1]), match[2]
 
 
 @checks_kinds_but("psf")
 def checked(psf: np.ndarray[Any, Any] | Tensor, ndim: int | None = None, *, where: str = "psf") -> tuple[Tensor, list[str]]:
-    """The PSF in float64, divided by its sum; and notes on what is odd about it, each also a `UserWarning`.
+    """Return the PSF in float64, divided by its sum, and notes on anything unusual, each of them also a `UserWarning`.
 
-    Negative values are kept. A sum that is zero or negative is not divided out. The centre is taken at size // 2; a
-    note says where the mass lies more than half a sample away from it.
+    Negative values are kept. The PSF is not divided by a sum that is zero or negative. Its centre is the sample at size // 2;
+    a note says so if the centroid is more than half a sample away.
 
     Args:
-        ndim: axes it must have; None for any.
-        where: what messages call it.
+        ndim: the number of axes that it must have; None for any.
+        where: the name of the PSF in messages.
 
     Raises:
-        ShapeError: of another number of axes, empty, or all zero.
-        NonFinite: NaN or infinite.
-        DtypeError: bool, complex or no numbers.
+        ShapeError: it has another number of axes, is empty, or is zero everywhere.
+        NonFinite: it has NaN or infinite samples.
+        DtypeError: its samples are boolean, complex or no numbers.
     """
     kernel = _numbers(psf, where)
     shape = tuple(kernel.shape)
     if not shape or 0 in shape or (ndim is not None and len(shape) != ndim):
-        wanted = "one with samples" if ndim is None else f"one of {ndim} axes with samples"
+        axes = "" if ndim is None else f" of {ndim} {'axis' if ndim == 1 else 'axes'}"
         raise ShapeError(
-            f"{where}: it is {shape}, but {wanted} was needed. Drop axes of length 1, or pass one kernel at a time."
+            f"{where}: it is {shape}, but an array{axes} without a length of 0 was needed. Drop axes of length 1, or pass one "
+            "kernel at a time."
         )
-    odd = int((~kernel.isfinite()).sum())
-    if odd:
-        raise NonFinite(f"{where}: {odd} of {kernel.numel()} samples are NaN or infinite. Set them to zero, or measure again.")
+    bad = int((~kernel.isfinite()).sum())
+    if bad:
+        raise NonFinite(
+            f"{where}: {bad} of {kernel.numel()} samples are NaN or infinite, but finite ones were needed. Set them to zero, "
+            "or measure again."
+        )
     mass, total = float(kernel.abs().sum()), float(kernel.sum())
     if mass == 0:
-        raise ShapeError(f"{where}: all of {shape} is zero; such a blur leaves nothing. Pass a PSF that sums to 1.")
+        raise ShapeError(f"{where}: all samples of {shape} are zero, but a positive sum was needed. Pass a PSF that sums to 1.")
     notes = []
     if bool((kernel < 0).any()):
         share = (mass - total) / 2 / mass
-        notes.append(f"{where}: {share:.2%} of its mass is negative; kept as given. A blur of light has none.")
+        notes.append(f"{where}: {share:.2%} of its mass is negative, and was kept. A blur of light has no negative samples.")
     if total <= 1e-12 * mass:
         if abs(total) <= 1e-12 * mass:
-            kernel = kernel - total / kernel.numel()  # rounding, that a filter would divide by
-        notes.append(
-            f"{where}: it sums to {total:.4g}; kept as given, not divided by its sum. Its brightness cannot be restored."
-        )
+            kernel = kernel - total / kernel.numel()  # remove the rounding error, or a filter would divide by it
+        notes.append(f"{where}: it sums to {total:.4g}, so it was not divided by its sum. The brightness cannot be restored.")
     else:
         if abs(total - 1) > 1e-3:
-            notes.append(f"{where}: it sums to {total:.6g}; divided by its sum, so that brightness is kept.")
+            notes.append(f"{where}: it sums to {total:.6g}, and was divided by its sum, so that the brightness stays.")
         kernel = kernel / total
         notes += _off_centre(kernel, where)
     for note in notes:
@@ -123,7 +130,7 @@ def checked(psf: np.ndarray[Any, Any] | Tensor, ndim: int | None = None, *, wher
 
 
 def _off_centre(kernel: Tensor, where: str) -> list[str]:
-    """A note where the centroid of a kernel that sums to 1 is more than half a sample from size // 2."""
+    """Return a note if the centroid of a kernel that sums to 1 is more than half a sample from size // 2."""
     centroid = []
     for axis, n in enumerate(kernel.shape):
         others = [other for other in range(kernel.ndim) if other != axis]
@@ -133,10 +140,10 @@ def _off_centre(kernel: Tensor, where: str) -> list[str]:
     shift = [m - c for m, c in zip(middle, centroid, strict=True)]
     if max(abs(s) for s in shift) <= 0.5 + 1e-6:
         return []
-    said, moved = (", ".join(f"{value:.2f}" for value in values) for values in (centroid, shift))
+    at, by = (", ".join(f"{value:.2f}" for value in values) for values in (centroid, shift))
     return [
-        f"{where}: its mass is centred at ({said}), but its centre is taken at {middle}; what is restored will be shifted by "
-        f"({moved}) samples. Pass centre= where a point lands in it, or trim it."
+        f"{where}: its centroid is at ({at}), but its centre is taken as {middle}, so the result will be shifted by ({by}) "
+        "samples. Pass as centre= the index at which a point source appears, or crop it."
     ]
 
 
@@ -145,18 +152,18 @@ def _numbers(psf: np.ndarray[Any, Any] | Tensor, where: str) -> Tensor:
         raise DtypeError(f"{where}: it is {shown(psf)}, but a file, a dense tensor or an array was needed. Pass np.array(it).")
     if psf.numel() > MOST_SAMPLES if isinstance(psf, Tensor) else psf.size > MOST_SAMPLES:
         raise ShapeError(
-            f"{where}: it is {tuple(psf.shape)}, but at most {MOST_SAMPLES} samples were allowed for. Crop it to where it is "
-            "not zero."
+            f"{where}: it is {tuple(psf.shape)}, but at most {MOST_SAMPLES} samples are allowed. Crop zeros off its border."
         )
     kind = str(psf.dtype).removeprefix("torch.")
     if not kind.lstrip("<>=").startswith(("int", "uint", "float", "bfloat", "i", "u", "f")):
-        raise DtypeError(f"{where}: its samples are {kind}; integers or floats were needed. Convert them.")
+        raise DtypeError(f"{where}: its samples are {kind}, but integers or floats were needed. Convert them.")
     return psf.detach().double() if isinstance(psf, Tensor) else torch.from_numpy(np.array(psf, dtype=np.float64, order="C"))
 
 
 def _read(path: Path, name: str | None) -> tuple[np.ndarray[Any, Any] | Tensor, bool]:
-    """Return the samples in a file, and whether they are a picture's integers, which sum to nothing in particular."""
+    """Return the samples in a file, and whether they are a picture's integers, whose sum has no meaning."""
     refuse_missing("psf", path)
+    # Numbers are recognised by the ending of their file. Everything else is a picture, which is recognised by its content.
     suffix = path.suffix.lower()
     if suffix == ".mat":
         return read_mat(path, name), False
@@ -165,7 +172,7 @@ def _read(path: Path, name: str | None) -> tuple[np.ndarray[Any, Any] | Tensor, 
             return read_npy(path, MOST_SAMPLES), False
         if suffix in _TEXT:
             if path.stat().st_size > _MOST_TEXT:
-                raise ValueError(f"it is {path.stat().st_size} bytes long, but at most {_MOST_TEXT} were allowed for. Crop it")
+                raise ValueError(f"it is {path.stat().st_size} bytes long, but at most {_MOST_TEXT} are allowed. Crop it")
             return read_text(path), False
     picture = measured(path)
     samples = picture.samples
@@ -173,6 +180,6 @@ def _read(path: Path, name: str | None) -> tuple[np.ndarray[Any, Any] | Tensor, 
         channel = picture.axes.index("C")
         samples, others = samples.narrow(channel, 0, 1), samples
         if not torch.equal(samples.expand_as(others), others):
-            raise ShapeError(f"psf: {path} is coloured; a grey picture was needed. Save one channel of it.")
+            raise ShapeError(f"psf: {path} is coloured, but a grey picture was needed. Save one channel of it.")
         samples = samples.squeeze(channel)
     return samples, picture.peak is not None

@@ -1,4 +1,4 @@
-"""Numbers in text, one row a line: what stands between them, and whether decimals follow a point or a comma."""
+"""Read numbers from text, one row a line, with any usual separator, and decimal points or decimal commas."""
 
 from __future__ import annotations
 
@@ -9,42 +9,43 @@ from typing import Any
 import numpy as np
 
 _UTF_16 = (b"\xff\xfe", b"\xfe\xff")
-_FRACTION = re.compile(r"(?:^|,)\s*-?0\d+\s*(?:,|$)", re.MULTILINE)  # a whole number does not begin with a zero
-_FEW = 6  # numbers in a row, of which every other one may be zero by chance
+_FRACTION = re.compile(r"(?:^|,)\s*-?0\d+\s*(?:,|$)", re.MULTILINE)  # an integer does not begin with a zero
+_FEW = 6  # in rows of fewer numbers, every other one may be zero by chance
 
 
 def read_text(path: Path) -> np.ndarray[Any, Any]:
     """Return the numbers in a text file, one row a line, float64.
 
-    They stand apart by semicolons, tabs, commas or blanks, and may stand in quotes. A comma within numbers that stand apart
-    by something else is a decimal one. What follows "#" is left out.
+    Semicolons, tabs, commas or blanks separate them, and quotes may enclose them. A comma in numbers with another separator is
+    a decimal comma. Text after "#" is ignored.
 
     Raises:
-        ValueError: something is no number, is missing, or can be read in two ways.
+        ValueError: a cell is empty or no number, or the text can be read in two ways.
     """
     content = path.read_bytes()
     text = content.decode("utf-16" if content.startswith(_UTF_16) else "utf-8-sig")
     lines = [line.split("#")[0].strip(" \r") for line in text.splitlines()]
     lines = [re.sub(r'"([^"]*)"', lambda cell: cell[1].replace(",", "."), line) for line in lines if line.strip()]
-    said = re.fullmatch(r"sep=([;,\t])", lines[0], re.IGNORECASE) if lines else None  # Excel writes and reads it
-    lines = lines[1:] if said else lines
+    header = re.fullmatch(r"sep=([;,\t])", lines[0], re.IGNORECASE) if lines else None  # Excel writes and reads it
+    lines = lines[1:] if header else lines
     if not lines:
         raise ValueError("it holds no numbers")
-    mark = said[1] if said else _between("\n".join(lines))
-    if mark is not None and all(line.endswith(mark) for line in lines):
+    separator = header[1] if header else _separator("\n".join(lines))
+    if separator is not None and all(line.endswith(separator) for line in lines):
         lines = [line[:-1] for line in lines]
-    if mark == ",":
+    # A comma may separate numbers or begin decimals. Text where both readings are possible is refused rather than guessed.
+    if separator == ",":
         _refuse_decimal_commas(lines)
     else:
         lines = _with_points(lines)
-    return np.loadtxt(lines, delimiter=mark, ndmin=2, comments=None)
+    return np.loadtxt(lines, delimiter=separator, ndmin=2, comments=None)
 
 
-def _between(text: str) -> str | None:
-    """Tell what stands between the numbers: a semicolon, a tab, a comma, or None for blanks.
+def _separator(text: str) -> str | None:
+    """Return the separator of the numbers: a semicolon, a tab, a comma, or None for blanks.
 
     Raises:
-        ValueError: commas do, and blanks, too.
+        ValueError: both commas and blanks separate them.
     """
     for mark in ";\t":
         if mark in text:
@@ -55,32 +56,34 @@ def _between(text: str) -> str | None:
         return ","
     if re.search(r",\s|\s,|,[^,\s]*,", text) is None:  # each comma within one number, and no number has two
         return None
-    raise ValueError("commas stand between its numbers, and blanks, too. Put semicolons between them")
+    raise ValueError("both commas and blanks separate its numbers, but one separator was needed. Write semicolons")
 
 
 def _refuse_decimal_commas(lines: list[str]) -> None:
-    """Refuse rows in which decimals seem to begin behind commas, as those do that stand between the numbers.
+    """Refuse rows separated by commas whose numbers seem to have decimal commas, too.
 
     Raises:
-        ValueError: they do.
+        ValueError: they seem to.
     """
     rows = [line.split(",") for line in lines]
-    whole, parts = ({cell.strip() for row in rows for cell in row[start::2]} for start in (0, 1))
+    integers, decimals = ({cell.strip() for row in rows for cell in row[start::2]} for start in (0, 1))
     even = all(len(row) >= _FEW and len(row) % 2 == 0 for row in rows)
-    if any(_FRACTION.search(line) for line in lines) or (even and whole <= {"0", "-0", "1"} and not parts <= {"0", "1"}):
+    if any(_FRACTION.search(line) for line in lines) or (even and integers <= {"0", "-0", "1"} and not decimals <= {"0", "1"}):
         raise ValueError(
-            "its decimals seem to follow commas, which stand between the numbers, too. Put semicolons between the numbers, or "
-            "write decimals with points"
+            "commas seem to be both its separators and its decimal marks. Separate the numbers by semicolons, or write "
+            "decimals with points"
         )
 
 
 def _with_points(lines: list[str]) -> list[str]:
-    """Return decimal commas as points.
+    """Replace decimal commas by points.
 
     Raises:
-        ValueError: points are there, too.
+        ValueError: there are points, too.
     """
     text = "".join(lines)
     if "," in text and "." in text:
-        raise ValueError("its numbers hold points and commas. Write decimals with points, and thousands without a mark")
+        raise ValueError(
+            "its numbers contain both points and commas. Write decimals with points, and thousands without a separator"
+        )
     return [line.replace(",", ".") for line in lines]

@@ -1,4 +1,4 @@
-"""Image restoration: take a blur out of a picture, allowing for its unknown boundary and its noise."""
+"""Image restoration: remove a known blur from a picture with an unknown boundary and with noise."""
 
 import lazy_loader
 

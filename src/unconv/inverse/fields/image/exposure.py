@@ -1,4 +1,4 @@
-"""How a picture was exposed: what takes its samples to the light of the object, and back."""
+"""Convert the samples of an exposure to the light of the object, and back."""
 
 from __future__ import annotations
 
@@ -17,24 +17,25 @@ from unconv.inverse.noise import estimate_noise
 from unconv.pictures.measured import Measured
 
 PHOTONS = Camera()
-_PHOTONS = 0.25  # logarithm of the factor between variance and level below which samples are taken for photons
-_MOSTLY, _SPARSE = 0.5, 0.15  # share that is dark, and of the squared mean in the mean square, of points on darkness
-# What the noise is taken for, over the root of its mean variance and one, where it is twice as strong or more in bright parts:
-# told that mean, a denoiser leaves their noise. Of 1, 1.3, 1.6 and 2, the best were 1.3 and 1.6.
+_PHOTONS = 0.25  # samples are photons if variance and level differ by at most this, in logarithms
+# Points on darkness: least share of dark samples, and largest share of the squared mean in the mean square.
+_MOSTLY, _SPARSE = 0.5, 0.15
+# The assumed noise exceeds the root of its mean variance by up to this share, if the bright parts have twice the noise:
+# with the mean alone a denoiser leaves their noise. Of the factors 1, 1.3, 1.6 and 2, the best were 1.3 and 1.6.
 _MORE, _TWICE = 0.45, 4.0
-_LIKELY = 2.5  # standard errors by which the noise of points must grow: reading adds most to that of faint ones
-_LIT = 0.2  # of the noise's variance, that the light of points adds at least
-_FEW = 0.1  # counts that do not matter
-_BRIGHT = 0.999  # quantile that is the brightest light
-_LEVELS = (0.05, 0.5, 0.95, 0.999)  # quantiles at which the two are compared
+_LIKELY = 2.5  # standard errors by which the noise of points must grow; for faint points most of it is read noise
+_LIT = 0.2  # the light of points must add at least this share of the noise's variance
+_FEW = 0.1  # a difference of so many counts does not matter
+_BRIGHT = 0.999  # quantile of the brightest light
+_LEVELS = (0.05, 0.5, 0.95, 0.999)  # quantiles at which variance and level are compared
 
 
 @dataclass(frozen=True)
 class Exposure:
-    """What a caller says of an exposure.
+    """The caller's numbers for an exposure.
 
     Attributes:
-        gain, offset, read_noise: see `Camera`; None to have them estimated.
+        gain, offset, read_noise: see `Camera`; None to estimate them.
         background: light that was not blurred, in the picture's units; or "estimate".
     """
 
@@ -44,8 +45,8 @@ class Exposure:
     background: float | str = 0.0
 
     @property
-    def said(self) -> bool:
-        """The camera was spoken of, so that the samples are counts."""
+    def counted(self) -> bool:
+        """True if the caller passed a number of the camera, so that the samples are counts."""
         return any(number is not None for number in (self.gain, self.offset, self.read_noise))
 
 
@@ -54,14 +55,14 @@ PLAIN = Exposure()
 
 @dataclass(frozen=True)
 class Light:
-    """The units that a picture is restored in: electrons above its offset and its background, or a photograph's light.
+    """The units in which a picture is restored: electrons above offset and background, or the linear light of a photograph.
 
     Attributes:
-        camera: all zero but a gain of one where the samples are no counts.
+        camera: with a gain of 1 and zeros, if the samples are not counts.
         background: in the picture's units.
-        floor: light of the object that is everywhere, in the picture's units. The object is at least as bright: more is
-            asked of it than to be positive, and more light kept around what is bright.
-        linear: takes a photograph's samples to light; None where they are taken for light.
+        floor: light that the object has everywhere, in the picture's units. The estimate is then at least as bright, which is
+            a stronger constraint than to be positive.
+        linear: the conversion of a photograph's samples to linear light; None if the samples are light already.
     """
 
     camera: Camera = PHOTONS
@@ -71,11 +72,11 @@ class Light:
 
     @property
     def beside(self) -> float:
-        """Electrons that are left out and whose noise is there: background, floor, and reading's (shifted Poisson)."""
+        """Electrons that are subtracted but whose noise stays: background, floor and read noise (shifted Poisson)."""
         return (self.background + self.floor) / self.camera.gain + self.camera.read_noise**2
 
     def of(self, samples: Tensor) -> Tensor:
-        """Return samples as light of the object."""
+        """Convert samples to the light of the object."""
         if self == _NONE:
             return samples
         if self.linear is not None:
@@ -83,13 +84,13 @@ class Light:
         return self.camera.electrons(samples - self.background - self.floor)
 
     def back(self, light: Tensor) -> Tensor:
-        """Return light as samples; the offset is in them again, the background is not."""
+        """Convert light to samples, with the offset but without the background."""
         if self.linear is not None:
             return self.linear.samples(light)
         return light if self == _NONE else self.camera.counts(light) + self.floor
 
     def noise(self, noise: float, samples: Tensor) -> float:
-        """Return the standard deviation of samples' noise in these units; of counts it is in them already."""
+        """Convert a standard deviation of the samples' noise to these units; for counts it has them already."""
         return noise if self.linear is None else self.linear.noise(noise, samples)
 
 
@@ -97,32 +98,31 @@ _NONE = Light()
 
 
 def check_exposure(exposure: Exposure, noise: str | float) -> None:
-    """Refuse numbers that no camera has, and a camera for noise of one strength.
+    """Refuse impossible numbers for a camera, and a camera together with a constant noise.
 
     Raises:
-        DtypeError, ShapeError: the argument is named.
+        DtypeError, ShapeError: the message names the argument.
     """
     least = {"gain": 0.0, "offset": -inf, "read_noise": 0.0, "background": -inf}
     for name, low in least.items():
-        given = getattr(exposure, name)
-        if given is None or (name == "background" and given == "estimate"):
+        value = getattr(exposure, name)
+        if value is None or (name == "background" and value == "estimate"):
             continue
-        if isinstance(given, bool | str) or not isinstance(given, int | float | np.number):
-            words = ", or 'estimate'," if name == "background" else ""
-            raise DtypeError(f"deblur: {name} is {given!r}, but a number{words} was needed.")
-        if not low <= given < inf or (name == "gain" and not given > 0) or given == -inf:
-            raise ShapeError(
-                f"deblur: {name} is {given}, but a number {'above' if name == 'gain' else 'of at least'} 0 was needed."
-            )
-    if exposure.said and not isinstance(noise, str):
+        if isinstance(value, bool | str) or not isinstance(value, int | float | np.number):
+            words = " or 'estimate'" if name == "background" else ""
+            raise DtypeError(f"deblur: {name} is {value!r}, but a number{words} was needed.")
+        if not low <= value < inf or (name == "gain" and not value > 0) or value == -inf:
+            wanted = "finite number" if low else f"number {'above' if name == 'gain' else 'of at least'} 0"
+            raise ShapeError(f"deblur: {name} is {value}, but a {wanted} was needed.")
+    if exposure.counted and not isinstance(noise, str):
         raise ShapeError(
-            f"deblur: noise is {noise}, one strength everywhere, and came with a camera's gain, offset or read noise. Leave "
-            "the noise out, or pass noise='poisson', for counts; or leave the camera out."
+            f"deblur: noise is {noise}, equal everywhere, but with a camera's gain, offset or read noise it must grow with the "
+            "light. Leave the noise out, or pass noise='poisson'; or leave the camera out."
         )
 
 
 def light_of(samples: Tensor, axes: int, exposure: Exposure, counts: bool) -> tuple[Light, list[str]]:
-    """Return the units of one picture, and what is to be said of them.
+    """Return the units in which one picture is restored, and notes on them.
 
     Args:
         samples: of the one picture.
@@ -137,74 +137,74 @@ def light_of(samples: Tensor, axes: int, exposure: Exposure, counts: bool) -> tu
         above = 0.0 if dark is None or not counts else max(dark - camera.offset - background, 0.0)
         return Light(camera, background, above), notes
     if dark is None:
-        return Light(camera), [*notes, "deblur: no part of the picture is dark; a background of 0 was taken."]
+        return Light(camera), [*notes, "deblur: the picture has no dark part; a background of 0 was assumed."]
     background = dark - camera.offset
-    return Light(camera, background), [*notes, f"deblur: a background of {background:.4g} was estimated and taken away."]
+    return Light(camera, background), [*notes, f"deblur: a background of {background:.4g} was estimated and subtracted."]
 
 
 def _camera(samples: Tensor, axes: int, exposure: Exposure) -> tuple[Camera, list[str]]:
-    """Return the camera that was said, with what is missing estimated; photons where nothing can be."""
-    said = {"gain": exposure.gain, "offset": exposure.offset, "read_noise": exposure.read_noise}
+    """Return the caller's camera with the missing numbers estimated; photons if none can be."""
+    numbers = {"gain": exposure.gain, "offset": exposure.offset, "read_noise": exposure.read_noise}
     if exposure.background == "estimate" and exposure.offset is None:
-        said["offset"] = 0.0  # all that is everywhere is background then
-    known = {name: float(number) for name, number in said.items() if number is not None}
+        numbers["offset"] = 0.0  # offset and background cannot be separated: count all of it as background
+    known = {name: float(number) for name, number in numbers.items() if number is not None}
     if len(known) == 3:
         return Camera(**known), []
     if min(samples.shape[-axes:]) < FEWEST:
         return Camera(**known), []
-    found = estimate_camera(samples, axes, **known)
-    if found is None:
+    camera = estimate_camera(samples, axes, **known)
+    if camera is None:
         return _without_growth(samples, axes, known)
-    if not known and _are_photons(samples, found):
+    if not known and _are_photons(samples, camera):
         return PHOTONS, []
-    return found, [f"deblur: estimated of the camera: {found}."]
+    return camera, [f"deblur: the camera was estimated: {camera}."]
 
 
 def _without_growth(samples: Tensor, axes: int, known: dict[str, float]) -> tuple[Camera, list[str]]:
-    """Return a camera whose reading makes the noise there is; photons where their noise is as strong as that."""
-    why = "deblur: the noise does not grow with the light as that of counts does; "
-    seen = samples[~samples.isnan()].double()
-    few = seen[:: max(len(seen) // 2**20, 1)]
+    """Return a camera whose read noise is all of the noise; photons if their noise would be as strong."""
+    reason = "deblur: the noise does not grow with the light, as that of counts would; "
+    observed = samples[~samples.isnan()].double()
+    few = observed[:: max(len(observed) // 2**20, 1)]
     level, bright = torch.quantile(few, few.new_tensor([0.5, _BRIGHT])).tolist()
     variance = max(estimate_noise(samples, axes) ** 2, 1e-6 * float(few.square().mean()))
     offset = known.get("offset")
     if "gain" in known or (offset is None and level > 0 and abs(log(variance / level)) < _PHOTONS):
-        return Camera(**known), [why + "they were taken for photons."]
+        return Camera(**known), [reason + "the samples were treated as photons."]
     if offset is None:
         dark = dark_level(samples, axes, variance)
         offset = float(few.min()) if dark is None else dark
     read_noise = known.get("read_noise")
-    # Light that doubles the noise's variance where it is brightest: more would have been seen.
+    # The gain at which the brightest light would double the variance. With a larger gain the growth would show.
     gain = sqrt(variance) / read_noise if read_noise else variance / max(bright - offset, sqrt(variance))
     camera = Camera(gain, offset, sqrt(variance) / gain)
-    return camera, [f"{why}a standard deviation of {sqrt(variance):.3g} was estimated, most of it of reading."]
+    return camera, [f"{reason}a standard deviation of {sqrt(variance):.3g} was estimated, mostly read noise."]
 
 
 def _are_photons(samples: Tensor, camera: Camera) -> bool:
-    """Tell whether the variance of samples is their level."""
-    seen = samples[~samples.isnan()].double()
-    few = seen[:: max(len(seen) // 2**20, 1)]
+    """Return whether the variance of the samples equals their level, as it does for photons."""
+    observed = samples[~samples.isnan()].double()
+    few = observed[:: max(len(observed) // 2**20, 1)]
     levels = torch.quantile(few, few.new_tensor(_LEVELS)).tolist()
-    above = [max(level, camera.offset) for level in levels]  # of single samples, below which is only noise
+    above = [max(level, camera.offset) for level in levels]  # single samples may lie below the offset by noise
     pairs = [(float(camera.variance(level)) + _FEW, level + _FEW) for level in above]
     return all(level > 0 and abs(log(variance / level)) < _PHOTONS for variance, level in pairs)
 
 
 def shows_points(samples: Tensor, axes: int) -> bool:
-    """Tell whether a picture shows points of light on darkness, stars or spots, with the noise of counts."""
+    """Return whether a picture shows points of light on darkness, such as stars, with the noise of counts."""
     camera = estimate_camera(samples, axes, sure=_LIKELY) if min(samples.shape[-axes:]) >= FEWEST else None
     dark = None if camera is None else dark_level(samples, axes, camera.variance)
     if camera is None or dark is None:
         return False
     light = samples[~samples.isnan()].double() - dark
     variance = float(camera.variance(dark))
-    is_dark = float((light < 4 * sqrt(variance)).double().mean()) > _MOSTLY
+    dark_enough = float((light < 4 * sqrt(variance)).double().mean()) > _MOSTLY
     power = float(light.square().mean()) - variance  # of the light alone
-    return is_dark and power > _LIT * variance and float(light.mean()) ** 2 < _SPARSE * power
+    return dark_enough and power > _LIT * variance and float(light.mean()) ** 2 < _SPARSE * power
 
 
 def shot_noise(samples: Tensor, axes: int) -> tuple[float, list[str]] | None:
-    """Return the one deviation that stands for noise that grows with the light, and what is to be said of it; else None."""
+    """Return one standard deviation for noise that grows with the light, and a note; None if the noise does not grow."""
     camera = estimate_camera(samples, axes) if min(samples.shape[-axes:]) >= FEWEST else None
     if camera is None:
         return None
@@ -215,31 +215,35 @@ def shot_noise(samples: Tensor, axes: int) -> tuple[float, list[str]] | None:
     growth = min(log(high / max(low, 1e-3 * high)) / log(_TWICE), 1.0) if high > 0 else 0.0
     deviation = (1 + _MORE * growth) * sqrt(float(few.mean()))
     return deviation, [
-        f"deblur: the noise grows with the light ({camera}); a standard deviation of {deviation:.3g} stands for it."
+        f"deblur: the noise grows with the light ({camera}); a standard deviation of {deviation:.3g} was assumed for it."
     ]
 
 
 def negative(pictures: Sequence[tuple[Tensor, float]]) -> list[str]:
-    """Note negative samples, which no count can be; `pictures`: samples, and the light that was beside them.
+    """Return a note on negative samples, which counts cannot be.
+
+    Args:
+        pictures: pairs of samples and the light that was subtracted from them.
 
     Raises:
-        ShapeError: there is nothing else.
+        ShapeError: no sample is positive.
     """
     count = sum(int((samples + beside < 0).sum()) for samples, beside in pictures)
     if count and not any(bool((samples + beside > 0).any()) for samples, beside in pictures):
-        raise ShapeError("deblur: no sample is above zero, and 'richardson-lucy' is for counts. Use another method.")
-    return [f"deblur: {count} samples below zero were taken for zero, as counts are."] if count else []
+        raise ShapeError("deblur: no sample is above zero, but method 'richardson-lucy' needs counts. Use another method.")
+    words = "1 sample below zero was" if count == 1 else f"{count} samples below zero were"
+    return [f"deblur: {words} set to zero, because counts are not negative."] if count else []
 
 
-def cut(samples: Tensor, given: Measured) -> list[str]:
-    """Note how many samples of a result lie outside its type's range, by more than rounding, and are cut off."""
-    bounds = given.bounds
+def cut(samples: Tensor, picture: Measured) -> list[str]:
+    """Return a note on samples of a result that lie outside the range of its type, by more than rounding, and are clipped."""
+    bounds = picture.bounds
     if bounds is None:
         return []
     low, high = (int(beyond.sum()) for beyond in (samples < bounds[0] - 0.5, samples > bounds[1] + 0.5))
     if not low + high:
         return []
     return [
-        f"deblur: {low + high} of {samples.numel()} samples were cut to the range of {given.dtype}, {low} below it and {high} "
-        "above; for sums, such as fluxes, pass floats."
+        f"deblur: {low + high} of {samples.numel()} samples were clipped to the range of {picture.dtype}, {low} below it and "
+        f"{high} above. If you need sums, such as fluxes, pass floats."
     ]

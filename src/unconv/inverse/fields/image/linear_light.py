@@ -1,7 +1,7 @@
-"""Whether a picture was blurred as light, before its samples were made of it, and what takes them back to light.
+"""Decide whether a picture was blurred in linear light, and convert its samples to light and back.
 
-A lens blurs light; a program that blurs a picture usually blurs its samples. What a file says of its samples does not tell
-which of the two it was. The picture does: through the wrong one, edges of high contrast cannot be explained.
+A lens blurs light; a program usually blurs the encoded samples of a picture. The file does not tell which of the two happened,
+but the picture does: edges of high contrast cannot be explained by the wrong one.
 """
 
 from __future__ import annotations
@@ -19,115 +19,119 @@ from unconv.pictures.measured import Measured
 from unconv.pictures.transfer import SRGB, Transfer, said_by
 
 _EIGHT_BITS = 255.0
-_LOOKED_AT = 128  # samples along each axis, of one colour
-_FIRST_STEPS, _STEPS = 40, 20  # of the fit that both begin with, and of each
-_ROUND = 0.3  # of the mean slope: smaller ones cost their square, so that gradients have no jump
-# Nats for each sample by which light has to explain a picture better than samples: where its file says what its samples are,
-# and where nobody does.
-_SAID, _SILENT = 0.005, 0.01
-_BLACK = 0.01  # the darkest that the fits begin with, as a share of white: there the slope of samples over light is steep
+_LOOKED_AT = 128  # samples along each axis, in one colour
+_FIRST_STEPS, _STEPS = 40, 20  # of the common first fit, and of each of the two fits after it
+_ROUND = 0.3  # of the mean slope; the cost of smaller slopes is rounded off, so that its gradient has no jump
+# Nats for each sample by which linear light must explain a picture better: if its file names the encoding, and if it does not.
+_NAMED, _SILENT = 0.005, 0.01
+_BLACK = 0.01  # share of white at which the start of the fits is clipped; below it the encoding is too steep
 
 
 @dataclass(frozen=True)
 class Linear:
-    """How a picture's samples become light and come back; both in the picture's own units.
+    """The conversion of a picture's samples to linear light and back, both in the picture's own units.
 
     Attributes:
-        white: the sample that stands for the most light.
+        transfer: the transfer curve of the samples, from 0 to 1.
+        white: the sample value of the most light.
     """
 
     transfer: Transfer
     white: float
 
     def light(self, samples: Tensor) -> Tensor:
-        """Return samples as light, as much at white as these."""
+        """Convert samples to light; white keeps its value."""
         return self.transfer.light(samples / self.white) * self.white
 
     def samples(self, light: Tensor) -> Tensor:
-        """Return light as samples."""
+        """Convert light to samples."""
         return self.transfer.samples(light / self.white) * self.white
 
     def noise(self, noise: float, samples: Tensor) -> float:
-        """Return the standard deviation that noise of the samples has as light: the root of the mean of its squares."""
-        seen = samples[~samples.isnan()] / self.white
-        return noise * float(self.transfer.slope(seen).square().mean().sqrt())
+        """Convert a standard deviation of the samples' noise to light, as the root mean square over the picture."""
+        observed = samples[~samples.isnan()] / self.white
+        return noise * float(self.transfer.slope(observed).square().mean().sqrt())
 
 
-def check_linear(asked: bool | str, given: Measured, counts: bool) -> None:
-    """Refuse what `linear` cannot be, and what cannot be taken to light.
+def check_linear(choice: bool | str, picture: Measured, counts: bool) -> None:
+    """Refuse impossible values of `linear`, and pictures that cannot be converted to light.
 
     Raises:
-        DtypeError, ShapeError.
+        DtypeError, ShapeError: `linear` does not fit.
     """
-    if not isinstance(asked, bool) and asked != "auto":
-        raise DtypeError(f"deblur: linear is {asked!r}, but True, False or 'auto' was needed.")
-    if asked is not True:
+    if not isinstance(choice, bool) and choice != "auto":
+        raise DtypeError(f"deblur: linear is {choice!r}, but True, False or 'auto' was needed.")
+    if choice is not True:
         return
     if counts:
         raise ShapeError(
-            "deblur: linear=True, for samples that are not proportional to light, came with noise of counts or a background, "
-            "for samples that are. Leave linear out, or the others."
+            "deblur: linear=True is for samples that are not proportional to light, but counts and a background need samples "
+            "that are. Leave linear out, or the noise of counts and the background."
         )
-    if given.peak is None:
-        seen = given.samples[~given.samples.isnan()]
-        low, high = float(seen.min()), float(seen.max())
+    if picture.peak is None:
+        observed = picture.samples[~picture.samples.isnan()]
+        low, high = float(observed.min()), float(observed.max())
         if low < 0 or high > 1:
             raise ShapeError(
-                f"deblur: linear=True came with floats from {low:.4g} to {high:.4g}, which do not say what is white; floats "
-                "from 0 to 1 were needed. Divide them by their white."
+                f"deblur: linear=True with floats from {low:.4g} to {high:.4g}, but floats from 0 to 1 were needed, where 1 is "
+                "white. Divide them by the value of white."
             )
 
 
 def taken_to_light(
-    given: Measured, samples: Tensor, asked: bool | str, kernel: Tensor, centre: tuple[int, ...] | None, noise: float
+    stack: Measured, samples: Tensor, choice: bool | str, kernel: Tensor, centre: tuple[int, ...] | None, noise: float
 ) -> tuple[Linear | None, list[str]]:
-    """Return what takes a picture's samples to light, where it is to be restored as light, and what is to be said of it.
+    """Return the conversion to linear light, or None to restore the samples themselves; and notes on it.
 
     Args:
-        given: the picture; `samples`: of the first one of a stack.
-        asked: as `linear` of `deblur`.
+        stack: what was observed.
+        samples: of the first picture of the stack.
+        choice: `linear` of `deblur`.
         noise: standard deviation of a sample.
     """
-    if asked is False:
+    if choice is False:
         return None, []
-    said, white = said_by(given.metadata), given.peak
-    linear = Linear(said or SRGB, white or 1.0)
-    if asked is True:
+    encoding, white = said_by(stack.metadata), stack.peak
+    linear = Linear(encoding or SRGB, white or 1.0)
+    if choice is True:
         return linear, []
-    photograph = said is not None or (white == _EIGHT_BITS and (given.colour or given.jpeg is not None))
+    # Only photographs are tested; other pictures are assumed to be proportional to light.
+    photograph = encoding is not None or (white == _EIGHT_BITS and (stack.colour or stack.jpeg is not None))
     if not photograph or white is None or kernel.ndim != 2 or linear.transfer.plain:
         return None, []
-    if not blurred_as_light(samples, linear, kernel, centre, noise, said is not None):
+    if not blurred_as_light(samples, linear, kernel, centre, noise, encoding is not None):
         return None, []
-    return linear, ["deblur: the blur explains the picture's light better than its samples; restored as light."]
+    return linear, [
+        "deblur: the picture was restored in linear light, because the blur explains it better there than in its samples."
+    ]
 
 
 def blurred_as_light(
-    samples: Tensor, linear: Linear, kernel: Tensor, centre: tuple[int, ...] | None, noise: float, said: bool
+    samples: Tensor, linear: Linear, kernel: Tensor, centre: tuple[int, ...] | None, noise: float, named: bool
 ) -> bool:
-    """Tell whether light explains one blurred picture better than its samples do.
+    """Return whether a blur in linear light explains a picture better than a blur of its samples.
 
-    Either way the picture is sought that costs least: squares of what it leaves unexplained, and its slopes, both in the
-    picture's samples, so that the two costs can be compared.
+    Each hypothesis is fitted by the picture of least cost, which is the squared residual and the total variation. Both are
+    measured in the picture's samples, so that the two costs are comparable.
 
     Args:
         samples: (H, W) or (C, H, W).
         noise: standard deviation of a sample.
-        said: the picture's file says what its samples are.
+        named: the picture's file names its encoding.
     """
     part = _part(samples, kernel) / linear.white
     if bool(part.isnan().all()) or bool((kernel < 0).any()) or min(part.shape) < max(kernel.shape):
         return False
     problem = Problem(part, kernel.to(part), centre, "unknown", noise / linear.white, _FIRST_STEPS)
-    begun = last(row("tv").function()(problem)).estimate
-    slope = float(_slopes(problem.cut(begun)).mean()) or 1.0
-    begun = begun.clamp(_BLACK, 1.0)
-    as_samples, as_light = (_cost(problem, begun, slope, transfer) for transfer in (None, linear.transfer))
-    return as_samples - as_light > (_SAID if said else _SILENT)
+    start = last(row("tv").function()(problem)).estimate
+    slope = float(_slopes(problem.cut(start)).mean()) or 1.0
+    start = start.clamp(_BLACK, 1.0)
+    as_samples, as_light = (_cost(problem, start, slope, transfer) for transfer in (None, linear.transfer))
+    return as_samples - as_light > (_NAMED if named else _SILENT)
 
 
 def _part(samples: Tensor, kernel: Tensor) -> Tensor:
-    """Cut the middle out of the picture, of green where it has colours."""
+    """Return the middle of the picture; in a colour picture, that of green."""
     plane = samples[len(samples) // 2] if samples.ndim > 2 else samples
     size = [min(n, max(_LOOKED_AT, 4 * k)) for n, k in zip(plane.shape, kernel.shape, strict=True)]
     top, left = ((n - m) // 2 for n, m in zip(plane.shape, size, strict=True))
@@ -139,8 +143,8 @@ def _slopes(picture: Tensor, least: float = 0.0) -> Tensor:
     return (down.square() + across.square() + least**2).sqrt() - least
 
 
-def _cost(problem: Problem, begun: Tensor, slope: float, transfer: Transfer | None) -> float:
-    """Return the least cost for each sample, in nats, of a picture that was blurred as light, or as it is."""
+def _cost(problem: Problem, start: Tensor, slope: float, transfer: Transfer | None) -> float:
+    """Return the least cost per sample, in nats, for a blur in linear light, or of the samples if `transfer` is None."""
     operator = problem.operator()
 
     def cost(picture: Tensor) -> Tensor:
@@ -148,7 +152,7 @@ def _cost(problem: Problem, begun: Tensor, slope: float, transfer: Transfer | No
             blurred = operator.forward(picture)
         else:
             blurred = transfer.samples(operator.forward(transfer.light(picture)))
-        left = (blurred - problem.observed) / problem.noise
-        return left.square().sum() / 2 + _slopes(picture, _ROUND * slope).sum() / slope
+        residual = (blurred - problem.observed) / problem.noise
+        return residual.square().sum() / 2 + _slopes(picture, _ROUND * slope).sum() / slope
 
-    return float(cost(lbfgs(cost, begun, _STEPS))) / problem.samples.numel()
+    return float(cost(lbfgs(cost, start, _STEPS))) / problem.samples.numel()

@@ -1,4 +1,4 @@
-"""One picture, or one tile, to restore: what every method of image restoration is given."""
+"""The input of every method of image restoration: one picture, or one tile, with its PSF and its noise."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ class Problem:
     """One picture, or one tile, to restore.
 
     Attributes:
-        samples: (C, *n) or (*n), n of as many axes as the kernel has; NaN where none was observed.
-        kernel: sums to 1; with a factor, on the fine grid.
+        samples: (C, *n) or (*n), where n has as many axes as the kernel; NaN where a sample is missing.
+        kernel: sums to 1; with a factor, it is on the fine grid.
         noise: standard deviation.
+        steps: the most steps of the method.
         counts: the noise is Poisson noise, and `noise` is ignored.
-        steps: the most that the method may make.
-        light: with counts, what came beside the blur and adds noise, in the samples' units; they are without it.
         factor: samples of the estimate for each observed one, along each axis.
-        whole: the problem of the picture that this is a tile of.
-        chosen: what was chosen by this picture, for all its tiles.
+        light: with counts, light that was subtracted from the samples but whose noise is in them, in their units.
+        entire: the problem of the entire picture, if this is a tile.
+        choices: numbers that were chosen from this picture for all its tiles.
     """
 
     samples: Tensor
@@ -43,36 +43,36 @@ class Problem:
     counts: bool = False
     factor: int = 1
     light: float = 0.0
-    whole: Problem | None = None
-    chosen: dict[str, float] = field(default_factory=dict, compare=False)
+    entire: Problem | None = None
+    choices: dict[str, float] = field(default_factory=dict, compare=False)
 
-    def once(self, what: str, choose: Callable[[Problem], float]) -> float:
-        """Choose a number by the whole picture, once for all its tiles."""
-        whole = self.whole or self
-        if what not in whole.chosen:
-            whole.chosen[what] = choose(replace(whole))  # with which goes what it keeps
-        return whole.chosen[what]
+    def once(self, name: str, choose: Callable[[Problem], float]) -> float:
+        """Return a number that `choose` computes from the entire picture, once for all its tiles."""
+        entire = self.entire or self
+        if name not in entire.choices:
+            entire.choices[name] = choose(replace(entire))  # on a copy, so that its cached tensors are freed
+        return entire.choices[name]
 
     @property
     def axes(self) -> int:
         return self.kernel.ndim
 
     @cached_property
-    def unseen(self) -> Tensor:
-        """True where a sample, or another colour of it, was not observed."""
-        unseen = self.samples.isnan()
-        return unseen.any(0, keepdim=True).expand_as(unseen) if self.samples.ndim > self.axes else unseen
+    def missing(self) -> Tensor:
+        """A mask of the missing samples; a pixel is missing if one of its colours is."""
+        missing = self.samples.isnan()
+        return missing.any(0, keepdim=True).expand_as(missing) if self.samples.ndim > self.axes else missing
 
     @cached_property
     def observed(self) -> Tensor:
-        """The samples, with zero for those that were not observed."""
-        return torch.where(self.unseen, 0, self.samples)
+        """The samples, with zeros for the missing ones."""
+        return torch.where(self.missing, 0, self.samples)
 
     def operator(self, boundary: str | None = None, multiple: int = 1) -> Operator:
-        """Make the operator from the grid of the estimate to the observed samples.
+        """Return the operator from the grid of the estimate to the observed samples.
 
-        With an unknown boundary that grid is longer than the picture: by the kernel, and further to lengths that suit
-        the FFT and are multiples of `multiple`. The samples there were not observed either.
+        With an unknown boundary that grid is longer than the picture: by the kernel, and further to lengths that are fast for
+        the FFT and multiples of `multiple`. The additional samples are missing, too.
         """
         boundary = boundary or self.boundary
         lead, n = self.samples.shape[: -self.axes], self.samples.shape[-self.axes :]
@@ -80,18 +80,19 @@ class Problem:
             least = (a * self.factor + k - 1 for a, k in zip(n, self.kernel.shape, strict=True))
             grid = tuple(multiple * fast_length(-(-a // multiple)) for a in least)
             blur = Convolution(self.kernel, (*lead, *grid), "unknown", centre=self.centre, method="fft")
+            # The phase is the middle of the fine samples that an observed one covers.
             phase, step = ((self.factor - 1) // 2,) * self.axes, (self.factor,) * self.axes
-            made: Operator = Window(blur.shape_out, phase, n, step) @ blur
+            operator: Operator = Window(blur.shape_out, phase, n, step) @ blur
         else:
-            made = Convolution(self.kernel, self.samples.shape, boundary, centre=self.centre, method="fft")
-        return Mask(~self.unseen) @ made if bool(self.unseen.any()) else made
+            operator = Convolution(self.kernel, self.samples.shape, boundary, centre=self.centre, method="fft")
+        return Mask(~self.missing) @ operator if bool(self.missing.any()) else operator
 
     def flat(self, operator: Operator) -> Tensor:
-        """Make an estimate of one value, the mean of the observed samples."""
-        return self.observed.new_full(operator.shape_in, float(self.samples[~self.unseen].mean()))
+        """Return a constant estimate, the mean of the observed samples."""
+        return self.observed.new_full(operator.shape_in, float(self.samples[~self.missing].mean()))
 
     def cut(self, estimate: Tensor) -> Tensor:
-        """Cut the picture's own part out of an estimate."""
+        """Return the part of an estimate that the picture covers."""
         n = self.samples.shape[-self.axes :]
         if estimate.shape == self.samples.shape and self.factor == 1:
             return estimate
@@ -99,13 +100,13 @@ class Problem:
 
     @property
     def start(self) -> tuple[int, ...]:
-        """Where the picture begins on the grid of an unknown boundary."""
+        """The index at which the picture begins on the grid of an unknown boundary."""
         centre = tuple(k // 2 for k in self.kernel.shape) if self.centre is None else self.centre
         return tuple(k - 1 - c for k, c in zip(self.kernel.shape, centre, strict=True))
 
 
 def inside(start: Iterable[int], size: Iterable[int]) -> tuple[Any, ...]:
-    """The index of a box of the last axes."""
+    """Return the index of a box of the last axes."""
     return (..., *(slice(a, a + m) for a, m in zip(start, size, strict=True)))
 
 

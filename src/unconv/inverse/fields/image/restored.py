@@ -1,4 +1,4 @@
-"""A restored picture, and how it came about."""
+"""The result of a restoration: the picture, its noise, and notes."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from unconv.pictures.metadata import NOTHING, Metadata
 
 @dataclass(frozen=True, eq=False)
 class Restored:
-    """A restored picture, and how it came about.
+    """A restored picture, with the noise, the method and the notes of its restoration.
 
     Attributes:
-        picture: the same kind, shape and type as the input: a tensor, an array (also for a file) or a PIL picture.
-        noise: the standard deviation that was taken away, in the picture's own units; for a stack the mean over its
-            pictures.
-        method: the method used.
-        steps: how many were made, the most over the pictures of a stack and over tiles.
-        converged: every part met its solver's rule for stopping; plug-and-play converges at the end of its schedule.
-        notes: what was odd about the input, and what was done about it.
-        observed: the input, in the same kind.
-        axes: what the axes of both are: see `unconv.pictures.measured.measured`.
-        metadata: what the input's file said of it: a profile of its colours, EXIF, resolution.
+        picture: of the same kind, shape and type as the input: a tensor, an array (also for a file) or a PIL picture.
+        noise: the standard deviation of the noise that was assumed, in the picture's own units; for a stack, the mean over
+            its pictures.
+        method: the name of the method.
+        steps: the largest number of steps over the pictures of a stack and over tiles.
+        converged: true if every part met its solver's stopping rule; plug-and-play converges at the end of its schedule.
+        notes: anything unusual about the input, and what was done about it.
+        observed: the input, of the same kind as `picture`.
+        axes: the meaning of the axes of both; see `unconv.pictures.measured.measured`.
+        metadata: of the input's file: colour profile, EXIF, resolution.
     """
 
     picture: Any
@@ -46,25 +46,25 @@ class Restored:
     metadata: Metadata = field(default=NOTHING, repr=False)
 
     def save(self, path: str | Path) -> None:
-        """Write the picture, whole or not at all, at its own depth: PNG for 8 and 16 bits, TIFF or .npy for all.
+        """Save the picture at its own depth, completely or not at all: PNG for 8 and 16 bits, TIFF or .npy for all types.
 
-        What its file said of it comes with it; a format that cannot hold all of that brings a `UserWarning`.
+        The metadata of the input's file is saved with it. If the format cannot store all of it, there is a `UserWarning`.
         """
         write(Path(path), self.encoded(path))
 
     def encoded(self, path: str | Path) -> bytes:
         """Return the bytes that `save` writes."""
-        told = f"{self.method}, {self.steps} steps, noise {self.noise:.4g} taken away"
-        return encoded(self.picture, path, axes=self.axes, metadata=self.metadata.with_history(told))
+        history = f"{self.method}, {self.steps} steps, assumed noise {self.noise:.4g}"
+        return encoded(self.picture, path, axes=self.axes, metadata=self.metadata.with_history(history))
 
     def comparison(self) -> Image.Image:
-        """Before and after, side by side, at 8 bits: of a stack the first picture, of a volume the middle slice."""
+        """Return before and after side by side at 8 bits: of a stack the middle picture, of a volume the middle slice."""
         before, after = (_shown(picture, self.axes) for picture in (self.observed, self.picture))
         height = before.shape[-2]
         low, high = np.quantile(before.numpy(), [0.001, 0.999])
         both = torch.cat([before, torch.full((*before.shape[:-2], height, 4), float(high)), after], -1)
         if self.metadata.fits is not None:
-            both = both.flip(-2)  # its rows are stored from the lowest one up
+            both = both.flip(-2)  # FITS stores its rows from the bottom up
         return picture_of((both - low) / max(float(high - low), 1e-12))
 
     def _repr_png_(self) -> bytes:
@@ -72,7 +72,7 @@ class Restored:
 
 
 def _shown(picture: Any, axes: str) -> Tensor:
-    """Take one picture out of what may be a stack or a volume: (1 or 3, H, W), floating."""
+    """Return the middle picture of a stack or a volume, (1 or 3, H, W), in float32."""
     samples = measured(picture, axes=axes).samples.float().cpu()
     while samples.ndim > 3 or (samples.ndim == 3 and len(samples) != 3):
         samples = samples[len(samples) // 2]

@@ -1,4 +1,4 @@
-"""The run of a restoration: every picture of a stack, part by part, and what is said of the result."""
+"""Run a restoration: every picture of a stack, tile by tile, with notes on the result."""
 
 from __future__ import annotations
 
@@ -47,75 +47,75 @@ class Settings:
         return self.noise == "poisson"
 
     def problem(
-        self, samples: Tensor, boundary: str, noise: float, light: float = 0.0, whole: Problem | None = None
+        self, samples: Tensor, boundary: str, noise: float, light: float = 0.0, entire: Problem | None = None
     ) -> Problem:
-        rest = (self.centre, boundary, noise, self.steps, self.strength, self.counts, self.factor, light, whole)
+        rest = (self.centre, boundary, noise, self.steps, self.strength, self.counts, self.factor, light, entire)
         return Problem(samples, self.kernel.to(samples), *rest)
 
 
 def restored(
-    given: Measured, settings: Settings, name: str, notes: Sequence[str], room: float, progress: Progress | None
+    original: Measured, settings: Settings, name: str, notes: Sequence[str], room: float, progress: Progress | None
 ) -> Restored:
-    """Restore every picture of `given` within `room` bytes, and say how it came about; `notes` come before the run's own."""
-    came, given = given, _without_missing(without_hidden(given), settings.missing)
-    stacked = given.axes.count("N")
-    lead, one = given.samples.shape[:stacked], given.samples.shape[stacked:]
-    seen = list(given.samples.reshape(-1, *one))
-    lights = [light_of(p, len(given.spatial), settings.exposure, settings.counts) for p in seen]
-    units = [light for light, _ in lights]
+    """Restore every picture of `original` within `room` bytes; the result has `notes` before the notes of the run."""
+    stack = _without_missing(without_hidden(original), settings.missing)
+    stacked = stack.axes.count("N")
+    lead, one = stack.samples.shape[:stacked], stack.samples.shape[stacked:]
+    pictures = list(stack.samples.reshape(-1, *one))
+    exposures = [light_of(p, len(stack.spatial), settings.exposure, settings.counts) for p in pictures]
+    lights = [light for light, _ in exposures]
     kernel = settings.kernel if settings.factor == 1 else None
-    noises = [deviation_of(p, given, settings.noise, light.camera, kernel) for p, light in zip(seen, units, strict=True)]
-    told = [*given.notes, *notes, *dict.fromkeys(note for _, found in (*lights, *noises) for note in found)]
-    linear, why = taken_to_light(given, seen[0], settings.linear, settings.kernel, settings.centre, noises[0][0])
-    units, told = [replace(light, linear=linear) for light in units], [*told, *why]
-    pictures = [
-        parts(light.of(p), settings.kernel.shape, name, room, settings.boundary) for p, light in zip(seen, units, strict=True)
-    ]
+    noises = [deviation_of(p, stack, settings.noise, light.camera, kernel) for p, light in zip(pictures, lights, strict=True)]
+    messages = [*stack.notes, *notes, *dict.fromkeys(note for _, some in (*exposures, *noises) for note in some)]
+    # Light follows the noise: whether the blur was linear is decided by fits, which need it.
+    linear, words = taken_to_light(stack, pictures[0], settings.linear, settings.kernel, settings.centre, noises[0][0])
+    lights, messages = [replace(light, linear=linear) for light in lights], [*messages, *words]
+    size = settings.kernel.shape
+    tiled = [parts(light.of(p), size, name, room, settings.boundary) for p, light in zip(pictures, lights, strict=True)]
     if name == "richardson-lucy":
-        told += negative([(p.picture, light.beside) for p, light in zip(pictures, units, strict=True)])
-    total = sum(len(picture) for picture in pictures)
+        messages += negative([(p.picture, light.beside) for p, light in zip(tiled, lights, strict=True)])
+    total = sum(len(tiles) for tiles in tiled)
     pace = Pace(progress, total, settings.steps, row(name).later)
-    made, deviations, estimated = [], [], settings.noise == "estimate" and settings.factor == 1
-    for p, light, (noise, doubt), samples in zip(pictures, units, noises, seen, strict=True):
+    results, deviations, estimated = [], [], settings.noise == "estimate" and settings.factor == 1
+    for tiles, light, (noise, doubt), samples in zip(tiled, lights, noises, pictures, strict=True):
         as_light = light.noise(1.0, samples)
         white = not doubt if estimated else None
-        found, used = _settled(p, settings, light.beside, pace, noise * as_light, row(name).smooth_from, white)
-        made.append(light.back(found))
+        result, used = _settled(tiles, settings, light.beside, pace, noise * as_light, row(name).smooth_from, white)
+        results.append(light.back(result))
         deviations.append(used / as_light)
-        told += another(noise, deviations[-1]) if used != noise * as_light else []
-    if name != "richardson-lucy" and settings.factor == 1:  # points of light, which that is for, are as rough as can be
-        for restored, observed, noise in zip(made, seen, deviations, strict=True):
-            told += [note for note in doubts(restored, observed, noise, len(given.spatial)) if note not in told]
-    told += _hints(seen[len(seen) // 2], units[len(seen) // 2], settings, noises[len(seen) // 2][0])
-    samples = (torch.stack(made) if len(made) > 1 else made[0]).reshape(*lead, *made[0].shape)
-    if total > len(pictures):
-        needed = forecast(given.spatial, settings.kernel.shape, name, one.numel() // prod(given.spatial))
-        told.append(f"deblur: restored in {total} tiles; {needed:.3g} bytes were forecast for the whole.")
-    shown, known = _shown(came, settings.factor)
-    samples = put_back(samples, known, shown.alpha)
+        messages += another(noise, deviations[-1]) if used != noise * as_light else []
+    if name != "richardson-lucy" and settings.factor == 1:  # its points of light are as rough as can be
+        for result, observed, noise in zip(results, pictures, deviations, strict=True):
+            messages += [note for note in doubts(result, observed, noise, len(stack.spatial)) if note not in messages]
+    messages += _hints(pictures[len(pictures) // 2], lights[len(pictures) // 2], settings, noises[len(pictures) // 2][0])
+    samples = (torch.stack(results) if len(results) > 1 else results[0]).reshape(*lead, *results[0].shape)
+    if total > len(tiled):
+        needed = forecast(stack.spatial, size, name, one.numel() // prod(stack.spatial))
+        messages.append(f"deblur: restored in {total} tiles, because the forecast for one piece is {needed:.3g} bytes.")
+    shown, filled = _shown(original, settings.factor)
+    samples = put_back(samples, filled, shown.alpha)
     deviation = sum(deviations) / len(deviations)
-    told += cut(samples, given)
-    rest = (tuple(told), shown.like(known), given.given, shown.metadata)
-    return Restored(shown.like(samples), deviation, name, pace.made, pace.converged, *rest)
+    messages += cut(samples, stack)
+    rest = (tuple(messages), shown.like(filled), stack.given, shown.metadata)
+    return Restored(shown.like(samples), deviation, name, pace.steps, pace.converged, *rest)
 
 
 def _hints(samples: Tensor, light: Light, settings: Settings, noise: float) -> list[str]:
-    """Say what PSF would fit better: of one picture of a stack, since they share it."""
+    """Return hints on the PSF from one picture of a stack, because all pictures share it."""
     flat = settings.factor == 1 and settings.kernel.ndim == 2 and not settings.counts
     return psf_hints(light.of(samples), settings.kernel, light.noise(noise, samples)) if flat else []
 
 
-def _without_missing(given: Measured, missing: Tensor | None) -> Measured:
-    return given if missing is None else replace(given, samples=given.samples.masked_fill(missing, torch.nan))
+def _without_missing(stack: Measured, missing: Tensor | None) -> Measured:
+    return stack if missing is None else replace(stack, samples=stack.samples.masked_fill(missing, torch.nan))
 
 
 def _settled(
     picture: Parts, settings: Settings, light: float, pace: Pace, noise: float, first: int | None, white: bool | None
 ) -> tuple[Tensor, float]:
-    """Restore one picture with the noise that results show; of a large one its middle is tried.
+    """Restore one picture, with its noise corrected by trial results; a large picture is tried on its middle only.
 
     Args:
-        white: white noise was found, and nothing else; None where the noise was not estimated.
+        white: the estimate found only white noise; None if the noise was not estimated.
     """
     restore = partial(_picture, picture, settings, light, pace)
     if white is None or first is None:
@@ -128,31 +128,31 @@ def _settled(
 
 
 def _picture(picture: Parts, settings: Settings, light: float, pace: Pace, noise: float, growth: Growth) -> Tensor:
-    """Restore one picture, tile by tile; of a tile nothing is kept but its result."""
+    """Restore one picture tile by tile; only the results of the tiles stay in memory."""
     pace.begin(len(picture))
     scale = _scale(picture.picture, settings)
     picture = replace(picture, picture=picture.picture / scale)
     one = partial(settings.problem, noise=noise / scale, light=light / scale)
-    whole = one(picture.picture, settings.boundary) if len(picture) > 1 else None
+    entire = one(picture.picture, settings.boundary) if len(picture) > 1 else None
 
     def restored() -> Iterator[Tensor]:
         for samples, boundary in picture:
-            problem = one(samples, boundary, whole=whole)
-            if not bool(problem.unseen.all()):
+            problem = one(samples, boundary, entire=entire)
+            if not bool(problem.missing.all()):
                 yield problem.cut(pace.run(growth.watched(settings.method(problem), problem)))
-            elif whole is None or bool(whole.unseen.all()):
-                raise NonFinite("deblur: a picture of the stack has no observed sample. Leave it out.")
-            else:  # such as under transparency
+            elif entire is None or bool(entire.missing.all()):
+                raise NonFinite("deblur: all samples of a picture of the stack are missing, but some are needed. Leave it out.")
+            else:  # a tile without any observed sample, such as a transparent one
                 pace.skip()
-                yield torch.full_like(samples, float(whole.samples.nanmean()))
+                yield torch.full_like(samples, float(entire.samples.nanmean()))
 
     return picture.joined(restored()) * scale
 
 
 def _scale(picture: Tensor, settings: Settings) -> float:
-    """Choose a power of two that brings the picture near 1, so that squares neither overflow nor underflow.
+    """Return a power of two that brings the picture near 1, so that squares neither overflow nor underflow.
 
-    Counts and strengths have a meaning at their own scale only, which stays.
+    For counts, and with the caller's strength, it is 1, because those have a meaning only at their own scale.
     """
     largest = float(picture.nan_to_num(0.0).abs().max())
     if settings.counts or settings.strength is not None or largest == 0:
@@ -160,14 +160,14 @@ def _scale(picture: Tensor, settings: Settings) -> float:
     return 2.0 ** floor(log2(largest))
 
 
-def _shown(came: Measured, factor: int) -> tuple[Measured, Tensor]:
-    """Return what the result is to be like, and its samples before: without holes, on the result's grid."""
-    known = torch.where(came.samples.isnan(), came.samples.nanmean(), came.samples)
+def _shown(original: Measured, factor: int) -> tuple[Measured, Tensor]:
+    """Return the original and its samples on the grid of the result, with missing samples filled by the mean."""
+    filled = torch.where(original.samples.isnan(), original.samples.nanmean(), original.samples)
     if factor == 1:
-        return came, known
-    known = _enlarged(known, factor)
-    alpha = None if came.alpha is None else _enlarged(came.alpha, factor)
-    return replace(came, samples=known, alpha=alpha, metadata=came.metadata.finer(factor)), known
+        return original, filled
+    filled = _enlarged(filled, factor)
+    alpha = None if original.alpha is None else _enlarged(original.alpha, factor)
+    return replace(original, samples=filled, alpha=alpha, metadata=original.metadata.finer(factor)), filled
 
 
 def _enlarged(samples: Tensor, factor: int) -> Tensor:

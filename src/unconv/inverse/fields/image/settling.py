@@ -1,13 +1,13 @@
-"""Tell by a result that the noise is more than was assumed, or less, and make it again with another.
+"""Recognise from a result that the assumed noise is too little or too much, and restore again with a better value.
 
-Plug-and-play begins smooth, whatever the noise. As it goes on detail comes back; and, where the noise is more than it was
-told, so does the noise, which takes over: from a little too little noise to a ruin is a small step.
+Plug-and-play begins smooth, whatever the noise. As it goes on, detail comes back. If the noise is stronger than assumed, the
+noise comes back, too, and takes over: an assumed noise that is only a little too small ruins the result.
 
-What an estimate of the noise is worth shows in what the blur would take from the result, x - H x: there detail is restored,
-and noise amplified. A little more assumed noise takes a little detail. What goes at once by much was noise.
+The quality of an estimated noise shows in the part of the result that the blur would remove, x - H x, where detail is restored
+and noise is amplified. A little more assumed noise removes a little detail there. A large decrease at once was noise.
 
-The noise itself is taken away. A result that lies nearer to what was observed than the noise lets the truth lie shows that
-there is less of it.
+The restoration removes the noise from the observed picture. If the result is closer to that than the noise allows for the
+truth, there is less noise than assumed.
 """
 
 from __future__ import annotations
@@ -22,52 +22,52 @@ from unconv.inverse.fields.image.problem import Problem
 from unconv.inverse.operators.convolution import Convolution
 from unconv.inverse.solvers.iterate import Iterate
 
-# Over 15 steps the mean slope of results that were right grew by up to 1.55; that of ruined ones by 1.65 to 3.
+# Over 15 steps the mean slope grew by up to 1.55 in good results, and by 1.65 to 3 in ruined ones.
 _GROWTH = 1.65
-_FALL = 1.3  # of the mean slope, by raising the noise once: less where the result is right, 1.3 to 4 where it is ruined
-_RAISE, _RAISES = 1.5, 5
-# By which what the blur would take falls, if the noise is raised once: some 1.0 to 1.1 where it was right, 1.2 to 5 where it
-# was too little. Where only white noise was found, which is mostly right, it has to fall further.
-_TAKEN, _TAKEN_OF_WHITE = 1.15, 1.25
-_RUIN = 0.3  # of the picture's contrast: so much noise ruins nothing any more, and what goes by raising it is the picture
-# Of the noise that was estimated, that a result differs at least from what was observed: it was 0.66 and more where noise was
-# right, and 0.24 to 0.44 in four pictures that had strong compression and got worse.
-_MOVED, _LESS, _LESSER = 0.5, 0.6, 3
-# By which less noise has to raise what the blur would take; and by lowering it once at most: 1.05 to 1.2 where it was
-# detail, 1.3 to 4.5 where it was noise.
+_FALL = 1.3  # raising the noise once lowers the mean slope by less than this in good results, by 1.3 to 4 in ruined ones
+_RAISE, _RAISES = 1.5, 5  # factor on the noise, and how often it may be raised
+# Raising the noise once lowers the part that the blur would remove by 1.0 to 1.1 if the noise was right, by 1.2 to 5 if it was
+# too small. If the estimate found only white noise, which is usually right, the bound is higher.
+_REMOVED, _REMOVED_OF_WHITE = 1.15, 1.25
+_RUIN = 0.3  # of the picture's contrast; above this, raising the noise would only remove the picture
+# A result differs from the observed picture by at least this share of the noise: 0.66 and more with the right noise, and 0.24
+# to 0.44 for four pictures with strong compression, which got worse. Then the factor on the noise, and how often it applies.
+_DISTANCE, _LOWER, _LOWERINGS = 0.5, 0.6, 3
+# Lowering the noise must raise the part that the blur would remove by 1.1 in total, and by at most 1.2 at once: detail raised
+# it by 1.05 to 1.2, noise by 1.3 to 4.5.
 _DETAIL, _NOISE = 1.1, 1.2
 
 
 class Growth:
-    """How a method's first iterate and its last one differ, over all tiles of a picture.
+    """The slopes of a method's first and last iterates, over all tiles of a picture.
 
     Args:
-        first: the step whose iterate is smooth; None where a method has none.
+        first: the step whose iterate is smooth; None if the method has none.
 
     Attributes:
-        ended: the sum of the last one's slopes.
-        taken: the sum of the squares that the blur would take from it.
+        slopes: the sum of the slopes of the last iterate.
+        removed: the sum of squares that the blur would remove from it.
     """
 
     def __init__(self, first: int | None) -> None:
-        self._first, self._begun, self.ended, self.taken = first, 0.0, 0.0, 0.0
+        self._first, self._started, self.slopes, self.removed = first, 0.0, 0.0, 0.0
 
     def watched(self, iterates: Iterable[Iterate], problem: Problem) -> Iterator[Iterate]:
-        """Pass the iterates on, and look at the first and the last of them."""
+        """Yield the iterates, and measure the first and the last of them."""
         iterate = None
         for iterate in iterates:
             if iterate.steps == self._first:
-                self._begun += _slopes(problem.cut(iterate.estimate), problem.axes)
+                self._started += _slopes(problem.cut(iterate.estimate), problem.axes)
             yield iterate
         if iterate is not None and self._first is not None:
             picture = problem.cut(iterate.estimate)
-            self.ended += _slopes(picture, problem.axes)
-            self.taken += _taken(picture, problem)
+            self.slopes += _slopes(picture, problem.axes)
+            self.removed += _removed(picture, problem)
 
     @property
     def noisy(self) -> bool:
-        """The result grew rougher than detail makes it."""
-        return self.ended > _GROWTH * self._begun > 0
+        """True if the result grew rougher than detail makes it."""
+        return self.slopes > _GROWTH * self._started > 0
 
 
 Restore = Callable[[float, Growth], Tensor]
@@ -75,11 +75,11 @@ Restore = Callable[[float, Growth], Tensor]
 
 @dataclass(frozen=True)
 class Estimated:
-    """What is known of an estimated noise.
+    """An estimated noise, to be corrected by results.
 
     Attributes:
-        observed: what is restored; NaN where nothing was seen.
-        white: the noise was found to be white, and nothing else.
+        observed: the observed samples; NaN where a sample is missing.
+        white: the estimate found only white noise.
     """
 
     observed: Tensor
@@ -89,12 +89,14 @@ class Estimated:
 def settled(
     restore: Restore, noise: float, first: int | None, estimated: Estimated | None = None, trial: Restore | None = None
 ) -> tuple[Tensor, float]:
-    """Restore a picture with its noise, or with what the result shows that it is; return both.
+    """Restore a picture with its noise, corrected if the result shows that it is wrong; return the result and the noise.
 
     Args:
-        first: the step whose iterate is smooth; None where a method has none.
-        estimated: None where the noise was not estimated: then it is raised only where the result is ruined.
-        trial: restores a part of the picture, `estimated.observed`, that tells the noise in less time than all of it.
+        restore: restores the picture with a noise, and measures its iterates.
+        noise: standard deviation.
+        first: the step whose iterate is smooth; None if the method has none.
+        estimated: None if the noise was not estimated. It is then raised only if the result is ruined.
+        trial: restores only a part of the picture, `estimated.observed`, to correct the noise in less time.
     """
     if first is None:
         return restore(noise, Growth(None)), noise
@@ -105,65 +107,65 @@ def settled(
 
 
 def _with_more(restore: Restore, noise: float, first: int) -> tuple[Tensor, float]:
-    """Restore a picture with its noise, and with more of it for as long as that takes noise away; return both."""
+    """Restore a picture, with more noise as long as that lowers the roughness; return the result and the noise."""
     restored = restore(noise, growth := Growth(first))
     for _ in range(_RAISES):
         if not growth.noisy:
             break
-        quieter = restore(noise * _RAISE, less := Growth(first))
-        if growth.ended < _FALL * less.ended:
+        smoother = restore(noise * _RAISE, less := Growth(first))
+        if growth.slopes < _FALL * less.slopes:
             break
-        restored, growth, noise = quieter, less, noise * _RAISE
+        restored, growth, noise = smoother, less, noise * _RAISE
     return restored, noise
 
 
 def _corrected(restore: Restore, noise: float, first: int, estimated: Estimated) -> tuple[Tensor, float]:
-    """Restore a picture with less noise than was estimated, or with more, where the results show it; return both."""
+    """Restore a picture with an estimated noise, lowered or raised if the results show it; return the result and the noise."""
     restored = restore(noise, growth := Growth(first))
-    if _moved(restored, estimated.observed) < _MOVED * noise:
-        # So little was taken away that more would be only further from what was observed.
+    if _distance(restored, estimated.observed) < _DISTANCE * noise:
+        # The restoration removed less than the noise, so the noise is less. Raising it cannot help.
         return _with_less(restore, noise, growth, first, estimated.observed) or (restored, noise)
     known = estimated.observed[~estimated.observed.isnan()]
-    most, fall = _RUIN * float(known.std(correction=0)), _TAKEN_OF_WHITE if estimated.white else _TAKEN
+    most, fall = _RUIN * float(known.std(correction=0)), _REMOVED_OF_WHITE if estimated.white else _REMOVED
     for _ in range(_RAISES):
         if noise > most:
             break
-        quieter = restore(noise * _RAISE, less := Growth(first))
-        if growth.taken <= fall**2 * less.taken:
+        smoother = restore(noise * _RAISE, less := Growth(first))
+        if growth.removed <= fall**2 * less.removed:
             break
-        restored, growth, noise = quieter, less, noise * _RAISE
+        restored, growth, noise = smoother, less, noise * _RAISE
     return restored, noise
 
 
 def _with_less(restore: Restore, noise: float, growth: Growth, first: int, observed: Tensor) -> tuple[Tensor, float] | None:
-    """Restore a picture with as much less noise as its result then shows; None where that brings noise, or nothing, back."""
+    """Restore a picture with less noise, until the result agrees with it; None if that brings back noise, or nothing."""
     before = growth
-    for _ in range(_LESSER):
-        noise *= _LESS
-        restored = restore(noise, now := Growth(first))
-        if now.taken > _NOISE**2 * before.taken:
+    for _ in range(_LOWERINGS):
+        noise *= _LOWER
+        restored = restore(noise, after := Growth(first))
+        if after.removed > _NOISE**2 * before.removed:
             return None
-        if _moved(restored, observed) >= _MOVED * noise:
-            return (restored, noise) if now.taken > _DETAIL**2 * growth.taken else None
-        before = now
+        if _distance(restored, observed) >= _DISTANCE * noise:
+            return (restored, noise) if after.removed > _DETAIL**2 * growth.removed else None
+        before = after
     return None
 
 
-def _moved(restored: Tensor, observed: Tensor) -> float:
+def _distance(restored: Tensor, observed: Tensor) -> float:
     return sqrt(float((restored - observed).square().nanmean()))
 
 
 def another(noise: float, used: float) -> list[str]:
-    """Say that a picture was restored with another noise than was found or said."""
+    """Return a note if a picture was restored with another noise than the estimate or the caller's number."""
     if used > noise:
         return [
-            f"deblur: with a noise of {noise:.3g} the result kept on getting rougher, as where noise is taken for detail; it "
-            f"was restored with {used:.3g} instead."
+            f"deblur: with a noise of {noise:.3g} the result kept getting rougher, as when noise is restored as detail; the "
+            f"picture was restored with {used:.3g} instead."
         ]
     if used < noise:
         return [
-            f"deblur: a noise of {noise:.3g}, taken away, would change the picture by more than it did; it was restored with "
-            f"{used:.3g} instead."
+            f"deblur: with a noise of {noise:.3g} the result stayed closer to the observed picture than such noise allows; the "
+            f"picture was restored with {used:.3g} instead."
         ]
     return []
 
@@ -172,7 +174,7 @@ def _slopes(picture: Tensor, axes: int) -> float:
     return sum(float(picture.diff(dim=axis).abs().sum()) for axis in range(-axes, 0))
 
 
-def _taken(picture: Tensor, problem: Problem) -> float:
-    """Return the sum of squares that the blur would take from a picture, mirrored at its borders."""
+def _removed(picture: Tensor, problem: Problem) -> float:
+    """Return the sum of squares that the blur would remove from a picture, mirrored at its borders."""
     blur = Convolution(problem.kernel, picture.shape, "reflect", centre=problem.centre, method="fft")
     return float((picture - blur.forward(picture)).square().sum())

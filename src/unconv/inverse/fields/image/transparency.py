@@ -1,4 +1,4 @@
-"""Transparent samples: what colour they have is an accident of the program that wrote them, and must not blur into others."""
+"""Treat transparent samples as missing: their colour is arbitrary, and must not affect the others."""
 
 from __future__ import annotations
 
@@ -11,19 +11,21 @@ from unconv.errors import NonFinite
 from unconv.pictures.measured import Measured
 
 
-def without_hidden(given: Measured) -> Measured:
-    """Return the picture in which samples count as missing that are wholly transparent; as it is where none are.
+def without_hidden(picture: Measured) -> Measured:
+    """Return the picture with its fully transparent samples set to NaN; unchanged if there are none.
 
     Raises:
-        NonFinite: all of them are.
+        NonFinite: all samples are transparent.
     """
-    if given.alpha is None or not bool((given.alpha == 0).any()):
-        return given
-    if not bool((given.alpha != 0).any()):
-        raise NonFinite("deblur: all of the picture is transparent, and nothing of it is to be seen. Leave its alpha out.")
-    return replace(given, samples=given.samples.masked_fill(given.alpha == 0, float("nan")))
+    if picture.alpha is None or not bool((picture.alpha == 0).any()):
+        return picture
+    if not bool((picture.alpha != 0).any()):
+        raise NonFinite(
+            "deblur: every sample of the picture is transparent, but some must be visible. Remove its alpha channel."
+        )
+    return replace(picture, samples=picture.samples.masked_fill(picture.alpha == 0, float("nan")))
 
 
-def put_back(samples: Tensor, came: Tensor, alpha: Tensor | None) -> Tensor:
-    """Return a result in which wholly transparent samples are those that came."""
-    return samples if alpha is None else torch.where(alpha == 0, came, samples)
+def put_back(samples: Tensor, original: Tensor, alpha: Tensor | None) -> Tensor:
+    """Return the result with its fully transparent samples replaced by the original ones."""
+    return samples if alpha is None else torch.where(alpha == 0, original, samples)
