@@ -211,12 +211,17 @@ def test_a_stated_centre_puts_things_where_they_were(boundary):
     wide = torch.zeros(7, 9, dtype=torch.double)
     wide[:5, :5] = 1 / 25
     truth, y = blurred(boundary)
-    with pytest.warns(UserWarning, match="its centroid is at"):
-        found = deblur(y, wide, noise=1.0, boundary=boundary, method="tikhonov", centre=(2, 2)).picture
+    found = deblur(y, wide, noise=1.0, boundary=boundary, method="tikhonov", centre=(2, 2)).picture  # warnings are errors
     assert shift(truth, found) == (0, 0)
     trimmed = deblur(y, BOX, noise=1.0, boundary=boundary, method="tikhonov").picture
     inside = (slice(8, -8), slice(8, -8))
     assert psnr(truth[inside], found[inside], 255) > psnr(truth[inside], trimmed[inside], 255) - 0.5
+
+
+@pytest.mark.parametrize("axes, mode", [("NHW", "L"), ("CHW", "RGB")])
+def test_a_comparison_shows_one_of_three_grey_pictures_and_all_colours(axes, mode):
+    restored = deblur(torch.rand(3, 20, 24).numpy() * 255, BOX, noise=40.0, method="wiener", axes=axes)
+    assert restored.comparison().mode == mode
 
 
 # What was not observed

@@ -115,11 +115,11 @@ def _normalise(network: Network, values: dict[str, Any], of_any_channels: bool) 
     Args:
         of_any_channels: if no convolution shows the number of channels, take it from the number of means.
     """
-    from unconv.networks.image_size import told
+    from unconv.networks.image_size import channels_and_axes
 
     channels = network.input_size[0]
     counts = {len(values[name]) for name in ("mean", "std") if name in values}
-    if of_any_channels and told(network.module) is None and counts:
+    if of_any_channels and channels_and_axes(network.module) is None and counts:
         # One number may stand for all channels, or mean a network for grey pictures. It is the latter if the network does not
         # run on its usual number of channels.
         channels = max(counts) if max(counts) > 1 or not _takes(network) else channels

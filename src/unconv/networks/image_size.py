@@ -20,11 +20,11 @@ def image_size(model: Any) -> tuple[int, ...]:
     known = input_size(model)
     if known != SIZE or not isinstance(model, nn.Module):
         return known
-    channels, axes = told(model) or (SIZE[0], 2)
+    channels, axes = channels_and_axes(model) or (SIZE[0], 2)
     return (channels, *_LENGTHS[axes])
 
 
-def told(module: nn.Module) -> tuple[int, int] | None:
+def channels_and_axes(module: nn.Module) -> tuple[int, int] | None:
     """Return the numbers of channels and axes of a module's images, read from its convolutions; None if it has none.
 
     The first convolution registered need not be the first to run, so one with the three channels of a picture is

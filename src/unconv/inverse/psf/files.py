@@ -27,7 +27,11 @@ _MOST_TEXT = 4 * MOST_SAMPLES  # bytes in a text file
 
 @checks_kinds_but("source")
 def open_psf(
-    source: str | Path | np.ndarray[Any, Any] | Tensor, ndim: int | None = None, *, name: str | None = None
+    source: str | Path | np.ndarray[Any, Any] | Tensor,
+    ndim: int | None = None,
+    *,
+    name: str | None = None,
+    centred: bool = True,
 ) -> tuple[Tensor, list[str]]:
     """Open a PSF from a file, an array or a tensor; return it as `checked` does, with notes.
 
@@ -46,6 +50,7 @@ def open_psf(
         source: a path, an array or a tensor.
         ndim: the number of axes that it must have; None for any.
         name: the array of a `.mat` file that holds several.
+        centred: as for `checked`.
 
     Raises:
         PictureError: the file is missing or damaged.
@@ -66,7 +71,9 @@ def open_psf(
     for note in notes:
         warnings.warn(note, UserWarning, stacklevel=2)
     total = numbers.sum()
-    kernel, others = checked(numbers / total if (integers or notes) and total > 0 else numbers, ndim, where=where)
+    kernel, others = checked(
+        numbers / total if (integers or notes) and total > 0 else numbers, ndim, where=where, centred=centred
+    )
     return kernel, notes + others
 
 
@@ -79,7 +86,13 @@ def psf_file(source: str | Path) -> tuple[Path, str | None]:
 
 
 @checks_kinds_but("psf")
-def checked(psf: np.ndarray[Any, Any] | Tensor, ndim: int | None = None, *, where: str = "psf") -> tuple[Tensor, list[str]]:
+def checked(
+    psf: np.ndarray[Any, Any] | Tensor,
+    ndim: int | None = None,
+    *,
+    where: str = "psf",
+    centred: bool = True,
+) -> tuple[Tensor, list[str]]:
     """Return the PSF in float64, divided by its sum, and notes on anything unusual, each of them also a `UserWarning`.
 
     Negative values are kept. The PSF is not divided by a sum that is zero or negative. Its centre is the sample at size // 2;
@@ -88,6 +101,8 @@ def checked(psf: np.ndarray[Any, Any] | Tensor, ndim: int | None = None, *, wher
     Args:
         ndim: the number of axes that it must have; None for any.
         where: the name of the PSF in messages.
+        centred: whether a point source appears at size // 2. If it is known to appear elsewhere, there is no note on the
+            centroid.
 
     Raises:
         ShapeError: it has another number of axes, is empty, or is zero everywhere.
@@ -123,7 +138,7 @@ def checked(psf: np.ndarray[Any, Any] | Tensor, ndim: int | None = None, *, wher
         if abs(total - 1) > 1e-3:
             notes.append(f"{where}: it sums to {total:.6g}, and was divided by its sum, so that the brightness stays.")
         kernel = kernel / total
-        notes += _off_centre(kernel, where)
+        notes += _off_centre(kernel, where) if centred else []
     for note in notes:
         warnings.warn(note, UserWarning, stacklevel=2)
     return kernel, notes

@@ -125,7 +125,7 @@ def deblur(
     if isinstance(psf, np.ndarray | Tensor) and psf.ndim > 1:
         picture = _open(picture, psf.ndim, axes)
         _refuse_wider(tuple(psf.shape), picture.spatial, boundary)  # before the PSF is copied
-    kernel, notes = open_psf(psf)
+    kernel, notes = open_psf(psf, centred=centre is None)
     observed = _open(picture, kernel.ndim, axes)
     _check(observed, tuple(kernel.shape), boundary)
     _positive(steps, strength)

@@ -73,7 +73,10 @@ class Restored:
 
 def _shown(picture: Any, axes: str) -> Tensor:
     """Return the middle picture of a stack or a volume, (1 or 3, H, W), in float32."""
-    samples = measured(picture, axes=axes).samples.float().cpu()
-    while samples.ndim > 3 or (samples.ndim == 3 and len(samples) != 3):
-        samples = samples[len(samples) // 2]
+    shown = measured(picture, axes=axes)
+    samples = shown.samples.float().cpu()
+    for number, name in reversed(list(enumerate(shown.axes))):
+        # Only three channels are a colour: three grey pictures of a stack are not.
+        if name not in "HW" and not (name == "C" and samples.shape[number] == 3):
+            samples = samples.select(number, samples.shape[number] // 2)
     return samples if samples.ndim == 3 else samples[None]
