@@ -317,7 +317,7 @@ def test_refusals():
         dereverb(torch.ones(9, dtype=torch.bool), RATE)
     with pytest.raises(DtypeError, match=r"samples are uint16, but floats or PCM"):
         dereverb(np.ones(99, np.uint16), RATE)
-    with pytest.raises(ShapeError, match=r"the signal is no array: .* Pass rows of one length"):
+    with pytest.raises(ShapeError, match=r"the signal is not an array: .* Pass rows of one length"):
         dereverb([[1.0, 2.0], [3.0]], RATE)
     with pytest.raises(ShapeError, match=r"the signal is \(\), but \(n,\)"):
         dereverb(np.float64(3), RATE)
