@@ -110,8 +110,8 @@ def _checked(traces: Any, length: int, phase: str, rounds: int, clipped: str) ->
     n, sound = section.samples.shape[1], len(section.sound)
     if not 3 <= length <= n or not sound:
         raise ShapeError(
-            f"estimate_wavelet: length is {length}, and {sound} of {len(section.samples)} traces of {n} samples can be used, but "
-            f"a length from 3 to {n} and at least one usable trace were needed. Pass another length, or other traces."
+            f"estimate_wavelet: length is {length}, and {sound} of {len(section.samples)} traces of {n} samples can be used, "
+            f"but a length from 3 to {n} and at least one usable trace were needed. Pass another length, or other traces."
         )
     if phase != "minimum" and length // 2 * 2 + 1 > n:
         raise ShapeError(
