@@ -142,8 +142,8 @@ def resolve_echoes(
     n = scans.samples.shape[1]
     if len(samples) > n:
         raise ShapeError(
-            f"resolve_echoes: the pulse has {len(samples)} samples, but the scans only {n}. Cut off the ends of the pulse, where "
-            "it is close to zero."
+            f"resolve_echoes: the pulse has {len(samples)} samples, but the scans only {n}. Cut off the ends of the pulse "
+            "where it is close to zero."
         )
     # Echoes outside the gate reach into it. They are fitted too, but do not appear in the result or count against `most`.
     low, high = max(0, first - len(samples)), min(n, last + len(samples))
