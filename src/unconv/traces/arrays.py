@@ -79,7 +79,7 @@ class ArrayFile(TraceFile):
 
     def _convert(self, partial: Path, dtype: np.dtype[Any]) -> None:
         """Write the array as floats, in the order of the file."""
-        # All bytes are written before the result is mapped: on a full disk, writing to a hole of a mapped file kills the process.
+        # All bytes are written before mapping: on a full disk, writing to a hole of a mapped file kills the process.
         header = {
             "descr": np.lib.format.dtype_to_descr(dtype),
             "fortran_order": self._order == "F",
