@@ -94,8 +94,8 @@ class Target:
                 self._file = soundfile.SoundFile(str(partial), "w", part.rate, channels, kind.subtype, kind.endian, kind.format)
             except (*self._failed, ValueError, TypeError) as error:
                 raise RecordingError(
-                    f"write: {kind.format} with {kind.subtype} cannot hold {counted(channels, 'channel')} of {part.rate} samples "
-                    f"a second ({words_of(error)}). Use the ending .wav for {out}."
+                    f"write: {kind.format} with {kind.subtype} cannot hold {counted(channels, 'channel')} of {part.rate} "
+                    f"samples a second ({words_of(error)}). Use the ending .wav for {out}."
                 ) from error
         unsupported = [name for name, text in part.metadata.items() if not self._set_text(name, text)]
         if unsupported:

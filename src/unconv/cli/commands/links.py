@@ -13,7 +13,7 @@ import typer
 from unconv.cli.groups import Group
 from unconv.cli.options import AsJson, Quiet, one_of
 from unconv.cli.progress import remark, show_progress
-from unconv.cli.trace_options import array_bytes, refuse_places, told_as_json
+from unconv.cli.trace_options import array_bytes, json_text, refuse_outputs
 from unconv.errors import UnconvError, printable
 from unconv.files import write
 from unconv.inverse.fields.channel.method_table import METHODS, method_help
@@ -79,7 +79,7 @@ def equalize(
         Path(name) for name in (samples, channel, training, sent, constellation) if name is not None and Path(name).is_file()
     ]
     places = [path for path in (out, bits, llr, picture, eye) if path is not None]
-    refuse_places("equalize", places, files, force)
+    refuse_outputs("equalize", places, files, force)
     _refuse_endings({"--out": out, "--llr": llr}, (".npy",))
     _refuse_endings({"--bits": bits}, (".npy", ".bin"))
     _refuse_endings({"--picture": picture, "--eye": eye}, (".png",))
@@ -219,7 +219,7 @@ def _told(found: Equalized, sent: Array | None) -> dict[str, Any]:
 
 def _tell(told: dict[str, Any], as_json: bool, notes: list[str]) -> None:
     if as_json:
-        print(told_as_json(told | {"notes": notes}))
+        print(json_text(told | {"notes": notes}))
         return
     if not told["converged"]:
         remark("it did not settle: the symbols are not to be relied on", False)
