@@ -103,7 +103,7 @@ def test_nothing_is_replaced_without_leave_and_before_any_work(here, monkeypatch
         (here / taken).symlink_to("target.png" if kind == "link" else "absent.png")
     monkeypatch.setattr("unconv.pictures.measured.measured", None)  # which would fail if it were called
     result = run("soft.png", "--psf", "disk:2")
-    assert str(result.exception) == (f"deblur: {taken} is there already. Pass --force to replace it, or another name with -o.")
+    assert str(result.exception) == (f"deblur: {taken} exists already. Pass --force to replace it, or choose another name with -o.")
     assert (here / "target.png").read_bytes() == b"mine" and not (here / "absent.png").exists()
     assert len(list(here.glob("soft-*"))) == 1
 
@@ -183,7 +183,7 @@ def test_an_estimated_kernel_is_shown_told_and_can_be_passed_again(here):
     assert told["kernel"]["trusted"] is (not any(note.startswith("blind: do not trust") for note in told["notes"]))
     (here / "soft-restored.png").rename(here / "restored.png")
     refused = run("soft.png", "--psf", "estimate:7", "--no-before-after").exception
-    assert isinstance(refused, UnconvError) and "soft-restored-kernel.png is there already" in str(refused)
+    assert isinstance(refused, UnconvError) and "soft-restored-kernel.png exists already" in str(refused)
     again = run("soft.png", "--psf", "soft-restored-kernel.npy", "--method", "wiener", "-o", "again.png")
     assert again.exit_code == 0
     with Image.open("again.png") as once, Image.open("restored.png") as twice:

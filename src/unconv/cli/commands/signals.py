@@ -1,4 +1,4 @@
-"""Commands on measured signals and pictures: undo what the measuring system did to them."""
+"""Commands on measured pictures: deblurring with a known or estimated PSF."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 GROUP = Group("Signals and pictures", 4)
 
-_KEPT = (".png", ".tif", ".tiff", ".npy", ".fits", ".fit", ".fts", ".pgm", ".ppm", ".pnm")  # kinds of files that lose nothing
+_LOSSLESS = (".png", ".tif", ".tiff", ".npy", ".fits", ".fit", ".fts", ".pgm", ".ppm", ".pnm")  # endings
 _MAKERS = {
     "gaussian": "gaussian:SIGMA",
     "motion": "motion:LENGTH,ANGLE",
@@ -65,7 +65,7 @@ def deblur(
     method: Annotated[str, typer.Option(help=method_help(), autocompletion=one_of(["auto", *METHODS]))] = "auto",
     steps: Annotated[int | None, typer.Option(help="Largest number of steps.")] = None,
     strength: Annotated[float | None, typer.Option(help=strength_help())] = None,
-    axes: Annotated[str | None, typer.Option(help="Name the axes where they cannot be told: DHW, NHW, HWC, TZCYX.")] = None,
+    axes: Annotated[str | None, typer.Option(help="Names of the axes, if the file does not say: DHW, NHW, HWC, TZCYX.")] = None,
     memory: Annotated[
         float | None,
         typer.Option(help="Memory to use, in GiB; larger pictures are restored in tiles. Default: half of what there is."),
@@ -106,23 +106,23 @@ def deblur(
     quiet: Quiet = False,
 ) -> None:
     """Remove the blur from one or more pictures. For a single one, also write a before-and-after picture."""
-    wanted: str | float = noise if noise in ("estimate", "poisson") else _number("--noise", noise)
+    level: str | float = noise if noise in ("estimate", "poisson") else _number("--noise", noise)
     exposure: dict[str, Any] = {"gain": gain, "offset": offset, "read_noise": read_noise, "linear": linear}
     _only_here(enlarge, boundary, {"--strength": strength, "--axes": axes, "--memory": memory, **_options(exposure)})
     exposure["background"] = background if background == "estimate" else _number("--background", background, "estimate")
     exposure["linear"] = "auto" if linear is None else linear
-    asked = _Asked(psf, wanted, boundary, method, steps, strength, axes, memory, enlarge, exposure)
+    settings = _Settings(psf, level, boundary, method, steps, strength, axes, memory, enlarge, exposure)
     alone = several.alone(pictures, out)
     if alone is None or resume:
-        _restore_each(pictures, out, asked, before_after is True, resume, overwrite, as_json, quiet)
+        _restore_each(pictures, out, settings, before_after is True, resume, overwrite, as_json, quiet)
         return
-    # Everything that can be refused by its name is refused before the work, which may take minutes.
+    # Names are checked first: the work itself may take minutes.
     target = out or _beside(alone)
     beside = None if before_after is False else _before_after(target)
     targets = [target, *([beside] if beside else []), *kernel_files(psf, target)]
     _refuse_targets(targets, {"the blurred picture itself": str(alone), "the PSF": psf}, overwrite)
     with show_progress(as_json or quiet, "reading") as progress:
-        restored, kernel = _restored(alone, target, asked, progress, quiet)
+        restored, kernel = _restored(alone, target, settings, progress, quiet)
         for note in restored.notes:
             remark(note, quiet)
         progress("writing", 0, 0)
@@ -130,13 +130,13 @@ def deblur(
     if as_json:
         print(json.dumps(_numbers(restored, target, beside) | kernel, indent=1))
     else:
-        made = counted(restored.steps, "step")
-        print(f"{restored.method}: noise {restored.noise:.4g}, {made}, {_state(restored.converged)}")
+        steps_words = counted(restored.steps, "step")
+        print(f"{restored.method}: noise {restored.noise:.4g}, {steps_words}, {_state(restored.converged)}")
         print(f"wrote {' and '.join(map(str, targets))}")
 
 
 @dataclass(frozen=True)
-class _Asked:
+class _Settings:
     """The settings for every picture."""
 
     psf: str | Tensor
@@ -151,79 +151,82 @@ class _Asked:
     exposure: dict[str, Any]
 
 
-def _restored(picture: Path, target: Path, asked: _Asked, progress: Progress, quiet: bool) -> tuple[Restored, dict[str, Any]]:
-    """Read a picture, restore it, and write the kernel if it was estimated; return the result and what is told of the kernel.
+def _restored(
+    picture: Path, target: Path, settings: _Settings, progress: Progress, quiet: bool
+) -> tuple[Restored, dict[str, Any]]:
+    """Read a picture and restore it; return the result, and for an estimated kernel, which is written, its JSON entries.
 
     Args:
-        target: the file that is to hold the result.
+        target: the output path of the restored picture.
     """
     from unconv.inverse import EstimatedKernel
     from unconv.inverse.fields import image
     from unconv.pictures.encode import refuse_unfit
     from unconv.pictures.measured import measured
 
-    observed = measured(picture, axes=asked.axes)
-    refuse_unfit(observed, target)  # now, and not after minutes of work
+    observed = measured(picture, axes=settings.axes)
+    refuse_unfit(observed, target)  # before minutes of work
     progress("looking at the picture", 0, 0)
-    made = _psf(asked.psf, observed, quiet) if isinstance(asked.psf, str) else asked.psf
-    kernel = made.kernel if isinstance(made, EstimatedKernel) else made
-    settings: dict[str, Any] = {"steps": asked.steps, "progress": progress}
+    psf = _psf(settings.psf, observed, quiet) if isinstance(settings.psf, str) else settings.psf
+    kernel = psf.kernel if isinstance(psf, EstimatedKernel) else psf
+    options: dict[str, Any] = {"steps": settings.steps, "progress": progress}
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # they come as notes, too
-        if asked.enlarge is not None:
-            restored = image.super_resolve(observed, asked.enlarge, kernel, asked.noise, asked.method, **settings)
+        warnings.simplefilter("ignore", UserWarning)  # the result's notes repeat these warnings
+        if settings.enlarge is not None:
+            restored = image.super_resolve(observed, settings.enlarge, kernel, settings.noise, settings.method, **options)
         else:
-            room = None if asked.memory is None else asked.memory * 2**30
-            settings |= {"axes": asked.axes, "strength": asked.strength, "memory": room, **asked.exposure}
-            restored = image.deblur(observed, kernel, asked.noise, asked.boundary, asked.method, **settings)
-    if not isinstance(made, EstimatedKernel):
+            memory = None if settings.memory is None else settings.memory * 2**30
+            options |= {"axes": settings.axes, "strength": settings.strength, "memory": memory, **settings.exposure}
+            restored = image.deblur(observed, kernel, settings.noise, settings.boundary, settings.method, **options)
+    if not isinstance(psf, EstimatedKernel):
         return restored, {}
-    told = write_kernel(made, str(asked.psf), target)
-    return replace(restored, notes=(*made.notes, *restored.notes)), told
+    entries = write_kernel(psf, str(settings.psf), target)
+    return replace(restored, notes=(*psf.notes, *restored.notes)), entries
 
 
-def _with_psf_read(asked: _Asked, quiet: bool) -> _Asked:
-    """Read the PSF's file, if it is one: once for all pictures."""
+def _with_psf_read(settings: _Settings, quiet: bool) -> _Settings:
+    """Return the settings with the PSF read from its file, if it is one, so that it is read once for all pictures."""
     from unconv.inverse.psf.files import open_psf, psf_file
 
-    if not isinstance(asked.psf, str) or not os.path.isfile(psf_file(asked.psf)[0]):
-        return asked
-    kernel, notes = open_psf(asked.psf)
+    if not isinstance(settings.psf, str) or not os.path.isfile(psf_file(settings.psf)[0]):
+        return settings
+    kernel, notes = open_psf(settings.psf)
     for note in notes:
         remark(note, quiet)
-    return replace(asked, psf=kernel)
+    return replace(settings, psf=kernel)
 
 
 def _write(restored: Restored, target: Path, beside: Path | None, quiet: bool) -> None:
     from unconv.pictures.encode import png
 
-    with warnings.catch_warnings(record=True) as told:
+    """Write the restored picture and, if `beside` is a path, the before-and-after picture."""
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
-        files = {target: restored.encoded(target)}  # which may take many seconds, and may be stopped
+        files = {target: restored.encoded(target)}  # outside `uninterrupted`: it may take many seconds
     if beside is not None:
         files[beside] = png(restored.comparison())
-    with uninterrupted():  # the two go together
+    with uninterrupted():  # a stop in between would leave one picture without the other
         for path, content in files.items():
             write(path, content)
-    for warning in told:
+    for warning in caught:
         remark(str(warning.message), quiet)
 
 
 def _restore_each(
     arguments: list[Path],
     out: Path | None,
-    asked: _Asked,
+    settings: _Settings,
     before_after: bool,
     resume: bool,
     overwrite: bool,
     as_json: bool,
     quiet: bool,
 ) -> None:
-    """Restore several pictures, one by one, and say what became of each; exit status 1 if one was not restored."""
-    to_file = out is not None and several.alone(arguments, out) is not None and _names_a_picture(out)  # it is to resume
+    """Restore several pictures one by one and print a table; exit with status 1 if one was not restored."""
+    to_file = out is not None and several.alone(arguments, out) is not None and _names_a_picture(out)  # one, with --resume
     if out is not None and not to_file and (os.path.isfile(out) or _names_a_picture(out)):
-        raise UnconvError(f"deblur: {out} is a file, but several pictures need a folder. Name one with -o.")
-    psf = Path(str(asked.psf))
+        raise UnconvError(f"deblur: {out} is a file, but several pictures need a folder. Pass a folder with -o.")
+    psf = Path(str(settings.psf))
     pairs = several.named(arguments, [psf, *([] if out is None else [out])], quiet)
 
     def target(path: Path, name: Path) -> Path:
@@ -233,12 +236,12 @@ def _restore_each(
 
     jobs = several.planned(pairs, target)
     sources = [psf, *(job.source for job in jobs)]
-    beside = partial(_all_beside, asked.psf, before_after)
-    left = several.left_to_do(jobs, sources, beside, resume, overwrite)
-    asked, outcome = _with_psf_read(asked, quiet), several.Outcome(len(left))
+    beside = partial(_all_beside, settings.psf, before_after)
+    remaining = several.left_to_do(jobs, sources, beside, resume, overwrite)
+    settings, outcome = _with_psf_read(settings, quiet), several.Outcome(len(remaining))
 
     def work(job: several.Job, progress: Progress) -> dict[str, Any]:
-        restored, kernel = _restored(job.source, job.target, asked, progress, quiet)
+        restored, kernel = _restored(job.source, job.target, settings, progress, quiet)
         for note in restored.notes:
             remark(f"{job.name}: {note}", quiet)
         progress("writing", 1, 1)
@@ -246,26 +249,28 @@ def _restore_each(
         _write(restored, job.target, beside, quiet)
         return _numbers(restored, job.target, beside) | kernel
 
-    if len(left) < len(jobs):
-        remark(f"kept {len(jobs) - len(left)} of {counted(len(jobs), 'result')} from an earlier run.", quiet)
+    if len(remaining) < len(jobs):
+        remark(f"kept {len(jobs) - len(remaining)} of {counted(len(jobs), 'result')} from an earlier run.", quiet)
     try:
         with show_progress(as_json or quiet, "reading") as progress:
-            several.each(left, work, outcome, progress, quiet)
+            several.each(remaining, work, outcome, progress, quiet)
     except KeyboardInterrupt as stop:
-        raise type(stop)(f" Finished {len(outcome.records)} of {counted(len(left), 'picture')}; --resume continues.") from None
+        raise type(stop)(
+            f" Finished {len(outcome.records)} of {counted(len(remaining), 'picture')}; --resume continues."
+        ) from None
     finally:
-        _tell(outcome, as_json)
+        _print_outcome(outcome, as_json)
     if outcome.failed:
         raise typer.Exit(1)
 
 
 def _names_a_picture(out: Path) -> bool:
-    """Whether a path that is no folder has the ending of a picture's file."""
+    """Return whether a path is not a folder and ends like a picture's file."""
     return out.suffix.lower() in several.picture_endings() and not os.path.isdir(out)
 
 
-def _tell(outcome: several.Outcome, as_json: bool) -> None:
-    """Print what became of each picture."""
+def _print_outcome(outcome: several.Outcome, as_json: bool) -> None:
+    """Print the results and errors of all pictures, as a table or as JSON."""
     if as_json:
         print(json.dumps(outcome.records, indent=1))
         return
@@ -290,14 +295,14 @@ def _state(converged: bool) -> str:
 
 
 def _refuse_targets(targets: list[Path], sources: dict[str, str], overwrite: bool) -> None:
-    """Refuse to write over the sources, over anything without leave, and where nothing can be written: before the work."""
-    for what, source in sources.items():
+    """Refuse output paths that are inputs, cannot be written, or exist already (without `overwrite`)."""
+    for words, source in sources.items():
         if any(os.path.realpath(path) == os.path.realpath(source) for path in targets):
-            raise UnconvError(f"deblur: {source} is {what}, and would be written over. Choose another name with -o.")
+            raise UnconvError(f"deblur: {source} is {words} and would be overwritten. Choose another name with -o.")
     for path in targets:
         refuse_unwritable(path)
         if os.path.lexists(path) and not overwrite:
-            raise UnconvError(f"deblur: {path} is there already. Pass --force to replace it, or another name with -o.")
+            raise UnconvError(f"deblur: {path} exists already. Pass --force to replace it, or choose another name with -o.")
 
 
 def _numbers(restored: Restored, target: Path, beside: Path | None) -> dict[str, Any]:
@@ -313,14 +318,14 @@ def _numbers(restored: Restored, target: Path, beside: Path | None) -> dict[str,
 
 
 def _beside(picture: Path) -> Path:
-    """Return a name beside the picture, of its own kind of file; PNG where that would compress with loss."""
+    """Return the default output path, beside the picture: in its own format, or PNG if that would be lossy."""
     ending = _ending(picture)
     return picture.with_name(f"{picture.stem if ending == picture.suffix else picture.name}-restored{ending}")
 
 
 def _ending(picture: Path) -> str:
-    """Return the ending of a result's name: the picture's own, or PNG where that would compress with loss."""
-    return picture.suffix if picture.suffix.lower() in _KEPT else ".png"
+    """Return the ending of an output path: the picture's own, or .png if its format is lossy."""
+    return picture.suffix if picture.suffix.lower() in _LOSSLESS else ".png"
 
 
 def _all_beside(psf: object, before_after: bool, target: Path) -> list[Path]:
@@ -332,14 +337,16 @@ def _before_after(target: Path) -> Path:
 
 
 def _only_here(enlarge: int | None, boundary: str, options: dict[str, Any]) -> None:
-    given = [option for option, value in options.items() if value is not None]
-    given += ["--boundary"] if boundary != "unknown" else []
-    if enlarge is not None and given:
-        raise typer.BadParameter(f"{', '.join(given)} cannot go with --enlarge. Leave it out.")
+    """Refuse options that do not go with --enlarge."""
+    names = [option for option, value in options.items() if value is not None]
+    names += ["--boundary"] if boundary != "unknown" else []
+    if enlarge is not None and names:
+        them = "it" if len(names) == 1 else "them"
+        raise typer.BadParameter(f"{', '.join(names)} cannot go with --enlarge. Leave {them} out.")
 
 
 def _options(settings: dict[str, Any]) -> dict[str, Any]:
-    """Name settings as the command line does."""
+    """Return settings by the names of their command-line options."""
     return {f"--{name.replace('_', '-')}": value for name, value in settings.items()}
 
 
@@ -351,7 +358,7 @@ def _number(option: str, text: str, words: str = "estimate, poisson") -> float:
 
 
 def _psf(text: str, observed: Measured, quiet: bool) -> str | Tensor | EstimatedKernel:
-    """Return a file's name as it is, or make the PSF that the words stand for."""
+    """Return the PSF of --psf: the path of its file, or the kernel that words such as gaussian:2 describe."""
     from unconv.inverse.psf import makers as psf
     from unconv.inverse.psf.files import psf_file
 
@@ -359,7 +366,7 @@ def _psf(text: str, observed: Measured, quiet: bool) -> str | Tensor | Estimated
     if name not in _MAKERS or not colon:
         if not os.path.isfile(psf_file(text)[0]):
             ways = ", ".join(_MAKERS.values())
-            raise typer.BadParameter(f"--psf {text!r}: there is no such file. Write a file's name, or one of {ways}.")
+            raise typer.BadParameter(f"--psf {text!r}: there is no such file. Write the name of a file, or one of {ways}.")
         return text
     try:
         numbers = [float(part) for part in rest.split(",")]
@@ -368,11 +375,11 @@ def _psf(text: str, observed: Measured, quiet: bool) -> str | Tensor | Estimated
     if len(numbers) != (2 if name == "motion" else 1):
         raise typer.BadParameter(f"--psf {text!r}: write {_MAKERS[name]}.")
     if name in ("estimate", "uniform") and not (numbers[0] >= 1 and numbers[0] % 1 == 0):
-        raise typer.BadParameter(f"--psf {text!r}: the size must be a whole number.")
+        raise typer.BadParameter(f"--psf {text!r}: the size must be a whole number of 1 or more.")
     if name == "estimate":
         return estimated(observed, int(numbers[0]), quiet)
     psf.refuse_wider(name, numbers, observed.spatial)
     if name == "uniform":
         return psf.uniform(int(numbers[0]))
-    made: Tensor = getattr(psf, name)(*numbers)
-    return made
+    kernel: Tensor = getattr(psf, name)(*numbers)
+    return kernel
