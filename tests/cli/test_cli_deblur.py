@@ -103,7 +103,9 @@ def test_nothing_is_replaced_without_leave_and_before_any_work(here, monkeypatch
         (here / taken).symlink_to("target.png" if kind == "link" else "absent.png")
     monkeypatch.setattr("unconv.pictures.measured.measured", None)  # which would fail if it were called
     result = run("soft.png", "--psf", "disk:2")
-    assert str(result.exception) == (f"deblur: {taken} exists already. Pass --force to replace it, or choose another name with -o.")
+    assert str(result.exception) == (
+        f"deblur: {taken} exists already. Pass --force to replace it, or choose another name with -o."
+    )
     assert (here / "target.png").read_bytes() == b"mine" and not (here / "absent.png").exists()
     assert len(list(here.glob("soft-*"))) == 1
 
