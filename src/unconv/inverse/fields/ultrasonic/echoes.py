@@ -385,8 +385,8 @@ def _notes(missing: Tensor, order: Any, most: int, cut_off: int) -> list[str]:
         scans = int(missing.any(1).sum())
         notes.append(
             f"treated {_number(count, 'clipped sample', 'clipped samples')} in {scans} of "
-            f"{_number(len(missing), 'scan', 'scans')} as missing; the delay of an echo that is mostly clipped may be off by one "
-            "period"
+            f"{_number(len(missing), 'scan', 'scans')} as missing; the delay of an echo that is mostly clipped may be off by "
+            "one period"
         )
     if cut_off:
         ends = _number(cut_off, "echo", "echoes")
