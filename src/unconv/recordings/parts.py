@@ -54,6 +54,7 @@ class Part:
         soundfile = library()
         self.path, self._failed, self._at = path, soundfile.SoundFileError, 0
         self._all_samples: Values | None = None
+        # libsndfile would read a file that is cut off without an error.
         headers = container(path)
         if headers.missing:
             raise RecordingError(
@@ -107,6 +108,7 @@ class Part:
                 f"open_sound: {self.path} ends at sample {first + values.shape[1]:,} of the {self.frames:,} that its header "
                 "promises. Copy it again."
             )
+        # Only formats of floats can hold NaN or infinity.
         if self.subtype in FLOATS and not np.isfinite(values).all():
             channel, sample = np.argwhere(~np.isfinite(values))[0]
             index = first + int(sample)

@@ -61,7 +61,7 @@ def _from_array(path: Path) -> Array:
     return np.atleast_2d(responses)
 
 
-def _from_sofa(path: Path, place: int | None, rate: float) -> Array:
+def _from_sofa(path: Path, index: int | None, rate: float) -> Array:
     try:
         h5py = import_module("h5py")
     except ImportError as error:
@@ -74,13 +74,14 @@ def _from_sofa(path: Path, place: int | None, rate: float) -> Array:
     except (OSError, KeyError, ValueError) as error:
         raise RecordingError(f"open_responses: {path} cannot be read as SOFA: {error}. Pass a file with Data.IR.") from error
     _refuse_rate(path, file_rate, rate)
+    # Data.IR is (measurements, receivers, samples).
     count = len(responses)
-    if responses.ndim != 3 or (place is None and count > 1) or not 0 <= (place or 0) < count:
+    if responses.ndim != 3 or (index is None and count > 1) or not 0 <= (index or 0) < count:
         raise RecordingError(
             f"open_responses: {path} has {counted(count, 'measurement')}, 0 to {count - 1}, but one was needed. Choose it with "
-            f"place=0, or with {path.name}:0 in a command."
+            f"index=0, or with {path.name}:0 in a command."
         )
-    measurement: Array = responses[place or 0]
+    measurement: Array = responses[index or 0]
     return measurement
 
 

@@ -180,6 +180,7 @@ def open_sounds(paths: Sequence[str | Path]) -> Sound:
     """
     if not len(paths):
         raise ShapeError("open_sounds: paths is empty, but at least one was needed. Pass the paths of sound files.")
+    # If one file cannot be opened or does not match, the stack closes the others.
     with ExitStack() as stack:
         parts = list[Part]()
         for path in paths:

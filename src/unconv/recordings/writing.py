@@ -41,13 +41,14 @@ def kind_of(part: Part, out: Path, channels: int) -> Kind:
         RecordingError: an unknown ending; a format that cannot be written, or cannot hold this number of samples.
     """
     soundfile, ending = library(), out.suffix.lower()
-    wanted = _KINDS.get(ending)
-    same = ending == part.path.suffix.lower() or wanted in (part.format, _SAME_ENDING.get(part.format, part.format))
-    if wanted is None and not same:
+    by_ending = _KINDS.get(ending)
+    # An ending changes the format only if the input's format does not go with it: .wav may be WAVEX or RF64.
+    same = ending == part.path.suffix.lower() or by_ending in (part.format, _SAME_ENDING.get(part.format, part.format))
+    if by_ending is None and not same:
         raise RecordingError(
             f"write: the ending of {out} is not that of a format that can be written. Use one of {', '.join(_KINDS)}."
         )
-    form = part.format if same or wanted is None else wanted
+    form = part.format if same or by_ending is None else by_ending
     if form == "MP3":
         raise RecordingError(f"write: {out} would be MP3, which adds samples at both ends. Use the ending .wav, .flac or .ogg.")
     known = soundfile.available_subtypes(form)

@@ -165,7 +165,7 @@ def stems(axes: Any, at: Array, heights: Array, bars: Array | None) -> None:
 
 
 def marks(axes: Any, rows: Rows, at: Array, sizes: Array, wide: float) -> None:
-    """Mark the echoes (m, K) of the scans shown: orange if positive, blue if negative, with areas proportional to amplitude.
+    """Mark the echoes (m, K) of the scans shown: orange if positive, blue if negative, with areas that grow with amplitude.
 
     Args:
         axes: the panel.
@@ -201,6 +201,7 @@ def legend(axes: Any, source: Any) -> None:
         handletextpad=0.4,
         columnspacing=1.2,
     )
+    # The areas of marks depend on amplitudes; in the legend all have the same one.
     for handle in box.legend_handles:
         if hasattr(handle, "set_sizes"):
             handle.set_sizes([24.0])

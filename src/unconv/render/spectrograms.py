@@ -47,6 +47,7 @@ def spectrogram_picture(
     if any(len(np.ravel(values)) != n for values in signals.values()):
         lengths = {name: len(np.ravel(values)) for name, values in signals.items()}
         raise ShapeError(f"{where}: lengths are {lengths}, but one length was needed. Cut them to one length.")
+    # One reference level for all panels: otherwise a result would look as loud as the recording.
     top = float(powers["before"].max()) or max(float(power.max()) for power in powers.values()) or 1.0
     figure = panels.figure(where)
     figure.subplots(len(powers), 1, sharex=True, sharey=True)

@@ -101,7 +101,7 @@ def spikes_picture(trace: Any, spikes: Any, deviation: Any, refit: Any, times: A
 def echoes_picture(scans: Any, times: Any, delays: Any, amplitudes: Any, refit: Any = None, unit: str = "s") -> bytes:
     """Draw A-scans as the image of a B-scan with marked echoes; a single scan as a line, with its echoes as stems.
 
-    Marks of positive echoes are orange and those of negative ones blue; their areas are proportional to the amplitudes.
+    Marks of positive echoes are orange and those of negative ones blue; their areas grow with the amplitudes.
 
     Args:
         scans: (m, n), arrays or tensors. If there are more than 1,400, or more than 700 beside a refit, evenly spaced ones are
@@ -129,6 +129,7 @@ def echoes_picture(scans: Any, times: Any, delays: Any, amplitudes: Any, refit: 
         panels.house(below, at.label, "amplitude", "echoes")
         return panels.png(figure)
     figure.subplots(1, 1 + len(sums), sharey=True)
+    # Both panels have the scale of the scans, so that the refit can be compared with them.
     for axes, each in zip(figure.axes, [shown, *sums], strict=True):
         panels.image(axes, each, shown.full, panels.GREYS, at)
         panels.house(axes, shown.said("scan"), "", "sum of the echoes")
@@ -157,14 +158,16 @@ def receiver_picture(traces: Any, times: Any, unit: str = "s") -> bytes:
     where = "receiver_picture"
     at = clock(where, times, unit)
     shown = rows(where, "traces", traces, at, *_WIGGLES)
+    # The mean is over all functions, not only over those that are drawn.
     every = array(where, "traces", traces, (shown.count, len(at.at)))
     counts = np.isfinite(every).sum(0)
     mean = np.divide(np.nansum(every, 0), counts, out=np.full(len(at.at), np.nan), where=counts > 0)
     figure = panels.figure(where)
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(1, 3))
     panels.lobes(upper, *with_crossings(at.at, mean), 0, 1)
-    for at_times, values, place in shown.wiggles():
-        panels.lobes(lower, at_times, values, place, -1)
+    for at_times, values, position in shown.wiggles():
+        # Trace numbers grow downward, so a positive lobe has to be drawn upward.
+        panels.lobes(lower, at_times, values, position, -1)
     for axes in (upper, lower):
         axes.axvline(0, color=panels.QUIET, linewidth=0.8, linestyle=(0, (4, 3)), zorder=0)
     lower.set(xlim=at.edges, ylim=shown.span[::-1])

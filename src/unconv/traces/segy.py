@@ -101,6 +101,7 @@ class SegyFile(TraceFile):
         """
         own = {*map(int, np.unique(self._field(_INTERVAL)))} - {0}
         where, binary = f"open_traces: {self.path}:", self._layout.interval
+        # Refused even if the caller passes a rate: no single rate holds for traces of several intervals.
         if len(own) > 1:
             rates = _listed(own, lambda interval: f"{interval} µs ({1e6 / interval:.9g} samples per second)")
             raise TraceError(

@@ -95,6 +95,7 @@ def layout(path: Path, start: bytes, size: int) -> Layout:
     if extended > 0x7FFF:
         raise TraceError(f"{where} its binary header does not say how many text headers follow. Correct bytes 3505-3506.")
     begin = HEADERS + TEXT * extended
+    # Revision 1 is 0x0100 in bytes 3501-3502; the byte order decides which of the two bytes is not zero.
     revision = max(start[3500:3502])
     revision = revision if revision in (1, 2) else 0
     if revision == 2:

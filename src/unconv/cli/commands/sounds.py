@@ -81,6 +81,7 @@ def dereverb(
         raise UnconvError(f"dereverb: with --rooms the result is one signal, but {out} is a folder. Pass the name of a file.")
     if each and len(outputs) < len(sounds):
         raise UnconvError(f"dereverb: with --each there are {len(sounds)} results, but {out} is one file. Pass a folder.")
+    # The reference and the room responses may not be overwritten either.
     sources = [*sounds, *([reference] if reference else []), *([Path(rooms)] if rooms else [])]
     refuse_outputs("dereverb", [*outputs, *([picture] if picture else [])], sources, force)
     jobs = [([path], [output]) for path, output in zip(sounds, outputs, strict=True)] if each else [(sounds, outputs)]
@@ -135,6 +136,7 @@ def _dereverbed(paths: list[Path], outs: list[Path], settings: _Settings, progre
 
     begun = time.monotonic()
     with open_sound(paths[0]) if len(paths) == 1 else open_sounds(paths) as sound:
+        # Both files are read before an output is opened, so that a wrong rate is refused at once.
         excerpt = Excerpt(bool(settings.reference or settings.picture))
         clean = None if settings.reference is None else read_clean(settings.reference, sound.rate, sound.frames)
         responses = None if settings.rooms is None else read_rooms(settings.rooms, sound.rate)

@@ -82,6 +82,7 @@ def spikes(
     begun = time.monotonic()
     _refuse_method(method, {"--wavelet": wavelet, "--deviation": deviation, "--centre": centre, "--misfit": misfit}, gap, noise)
     level: Any = noise if noise == "estimate" else _number("--noise", noise)
+    # Options and paths are checked first, before a long file is read.
     outputs = [path for path in (out, deviation, picture) if path is not None]
     refuse_outputs("spikes", outputs, [traces, *([Path(wavelet)] if wavelet and os.path.isfile(wavelet) else [])], force)
     with open_traces(traces, rate) as file, show_progress(as_json or quiet, "reading") as progress, ExitStack() as stack:
@@ -247,6 +248,7 @@ def receiver_function(
     from unconv.inverse.fields import seismic
     from unconv.traces.arrivals import open_arrivals
 
+    # None of the inputs may be overwritten, including the catalogue and the inventory.
     files = [*records, *(path for path in (events, stations) if path is not None)]
     refuse_outputs("receiver-function", [path for path in (out, picture) if path is not None], files, force)
     with show_progress(as_json or quiet, "reading"):

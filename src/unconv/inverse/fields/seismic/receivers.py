@@ -203,6 +203,7 @@ class _Settings:
         for name, value in {"rate": self.rate, "gauss": self.gauss}.items():
             if value is not None and not 0 < value < torch.inf:
                 raise ShapeError(f"receiver_function: {name} is {value}, but a number above zero was needed, in Hz.")
+        # Both components begin at the same time, so lags reach from minus to plus the traces' length.
         seconds = (self.n - 1) / self.rate
         if (
             not -seconds - _TOLERANCE <= self.start <= (seconds if self.end is None else self.end)

@@ -220,6 +220,7 @@ def remove_echo(
             f"remove_echo: delays are {delays.tolist()} s and gains {gains.tolist()}, but one gain for each delay, and delays "
             f"from one sample to {n / rate:.3g} s were needed."
         )
+    # The recursion's response decays if the magnitudes sum to less than 1; polarities and delays then do not matter.
     if not np.abs(gains).sum() < 1:
         raise ShapeError(
             f"remove_echo: gains are {gains.tolist()}, whose magnitudes sum to 1 or more, but a sum below 1 was needed: the "

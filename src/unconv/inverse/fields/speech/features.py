@@ -83,9 +83,11 @@ def mel_triangles(where: str, rate: float, grid: int, bands: int, lowest: float,
     mel = 1127 * torch.log1p(frequency / 700)
     ends = 1127 * torch.log1p(torch.tensor([lowest, highest], dtype=torch.float64) / 700)
     corner = torch.linspace(float(ends[0]), float(ends[1]), bands + 2, dtype=torch.float64)
+    # Linear in mel, not in Hz, as HTK and Kaldi have it.
     up = (mel[:, None] - corner[:-2]) / (corner[1:-1] - corner[:-2])
     down = (corner[2:] - mel[:, None]) / (corner[2:] - corner[1:-1])
     weights = torch.minimum(up, down).clamp(min=0)
+    # A band without any frequency would have an energy of 0 in every frame.
     if not bool((weights > 0).any(0).all()):
         raise ShapeError(
             f"{where}: {counted(bands, 'band')} from {lowest:g} to {highest:g} Hz came, so narrow that one contains none of "

@@ -99,6 +99,7 @@ def waveform(where: str, signal: Any) -> Waveform:
             f"{where}: the signal is {tuple(array.shape)}, but (n,) or (channels, n) with samples was needed. "
             "Pass one recording at a time."
         )
+    # soundfile returns (n, channels): the longer axis is time, unless it would leave too many channels.
     transposed = array.ndim == 2 and array.shape[1] < array.shape[0] and array.shape[1] <= _MAX_CHANNELS
     samples = floats(array.T if transposed else array.reshape(-1, array.shape[-1])).clone(memory_format=torch.contiguous_format)
     samples -= 128 if array.dtype is torch.uint8 else 0
