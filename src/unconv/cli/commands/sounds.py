@@ -72,7 +72,7 @@ def dereverb(
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Remove reverberation from speech, blindly or with known room responses. Rate, bits and texts of the file are excerpt."""
+    """Remove reverberation from speech, blindly or with known room responses. Rate, bits and texts of the file are kept."""
     chosen = _chosen(method, taps, rooms, reference or picture, each and len(sounds) > 1)
     if not abs(gain) <= _MAX_GAIN:
         raise typer.BadParameter(f"--gain {gain}: write dB, from -{_MAX_GAIN} to {_MAX_GAIN}.")

@@ -116,7 +116,7 @@ def dereverb(
             neighbouring frequencies and frames; with two or more channels a multichannel Wiener filter follows, which takes
             the covariance of late sound from the predicted part. "wpe-mvdr" has an MVDR beamformer as that filter, for one
             speaker who does not move; other speakers are removed. "wpe-block" is "wpe" with a new filter for each block, for
-            speakers who move. "wpe-online" is causal: each frame is predicted with what earlier frames taught.
+            speakers who move. "wpe-online" is causal: each frame is processed with earlier frames only.
         taps: number of past frames of each channel in the prediction, 8 ms apart. "auto" chooses by the numbers of channels
             and frames; "wpe-wiener" and "wpe-mvdr" then use twice as many where these predict more than chance does. Too many
             taps for a short recording would predict the speech itself: the number is lowered, and a note says so.
@@ -241,7 +241,7 @@ def _in_blocks(
     rise = torch.linspace(0, 1, fade + 2, dtype=sound.dtype, device=sound.device)[1:-1]
     result = torch.zeros_like(sound)
     for number, (start, stop) in enumerate(pairwise(cuts)):
-        # A block starts one fade early, so that its prediction already has past frames where the cross-fade begins.
+        # A block starts two fades early: in the first its prediction gains past frames, in the second it fades in.
         low = max(0, start - 2 * fade)
         with part(number / count, (number + 1) / count):
             processed = stft.synthesised(method(stft.analysed(sound[:, low:stop]), plan), stop - low)
