@@ -30,7 +30,7 @@ _BLOCK = 2**20  # samples that are read at a time: larger blocks take more memor
 
 Rate = Annotated[float | None, typer.Option(help="Samples a second, if the file does not say, as .npy.")]
 Force = Annotated[bool, typer.Option("--force", "--overwrite", help="Replace existing files.")]
-Picture = Annotated[Path | None, typer.Option(help="Also write a picture of before and after, as PNG; needs the extra plot.")]
+Picture = Annotated[Path | None, typer.Option(help="Also write a picture of the result, as PNG; needs the extra plot.")]
 
 
 @GROUP.command
