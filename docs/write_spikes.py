@@ -1,6 +1,6 @@
-"""Run the code of the pages on spikes, and make their pictures: `UNCONV_DATA=... python docs/write_spikes.py`.
+"""Run the code of the page on spikes, and write its pictures: `UNCONV_DATA=... python docs/write_spikes.py`.
 
-The English page is run; the blocks of the Chinese one are the same, and get the same outputs.
+Only the English page is run; the Chinese page gets its blocks and outputs.
 """
 
 from __future__ import annotations
@@ -19,20 +19,22 @@ PAGE = "spikes.md"
 
 
 def pictures(names: Mapping[str, Any], images: Path) -> None:
-    """The pictures, of what the page's code has made."""
+    """Draw the pictures of the page from the variables of its code."""
     known = names["known"]
     times = np.arange(500) / 500
     row = 1
     parts = (names["traces"][row], known.spikes[row], known.deviation[row], known.refit[row])
     (images / "spikes.png").write_bytes(spikes_picture(*parts, times))
     scan, echoes = names["scan"], names["echoes"]
-    drawn = echoes_picture(scan[None], np.arange(400) / 100e6, echoes.delays[None], echoes.amplitudes[None], echoes.refit[None])
-    (images / "echoes.png").write_bytes(drawn)
+    content = echoes_picture(
+        scan[None], np.arange(400) / 100e6, echoes.delays[None], echoes.amplitudes[None], echoes.refit[None]
+    )
+    (images / "echoes.png").write_bytes(content)
 
 
 if __name__ == "__main__":
-    made: dict[str, Any] = {}
-    page = runpy.run_path(str(DOCS / "write_steps.py"))["executed"](PAGE, DOCS, made)
+    names: dict[str, Any] = {}
+    page = runpy.run_path(str(DOCS / "write_steps.py"))["executed"](PAGE, DOCS, names)
     (DOCS / PAGE).write_text(page)
-    pictures(made, DOCS / "images")
+    pictures(names, DOCS / "images")
     runpy.run_path(str(DOCS / "write_chinese.py"))["refresh"]("spikes")

@@ -82,7 +82,7 @@ def test_a_picture_is_drawn(section, unconv_command):
         (("--method", "spiking", "--wavelet", "ricker:25"), 2, "takes no --wavelet"),
         (("--method", "predictive"), 2, "--gap"),
         (("--method", "spiking", "--noise", "3", "--centre", "5"), 2, "takes no --centre, --noise"),
-        (("--method", "l1", "--wavelet", "estimate:31", "--deviation", "d.npy"), 2, "knows no deviations"),
+        (("--method", "l1", "--wavelet", "estimate:31", "--deviation", "d.npy"), 2, "has no standard deviations"),
         (("--method", "spiking", "--gap", "3"), 2, "--gap goes with"),
         (("--wavelet", "estimate:31", "--noise", "loud"), 2, "estimate or a number"),
         (("--wavelet", "estimate:31", "--noise", "-1"), 1, "above zero"),
@@ -98,7 +98,7 @@ def test_nothing_is_written_over_the_input_or_without_leave(section, unconv_comm
     before = (section / "in.npy").read_bytes()
     arguments = ("--wavelet", section / "wavelet.npy")
     status, _, error = unconv_command("spikes", section / "in.npy", section / "in.npy", *arguments, "--force")
-    assert status == 1 and "written over" in error
+    assert status == 1 and "overwritten" in error
     (section / "out.npy").write_text("mine")
     status, _, error = unconv_command("spikes", section / "in.npy", section / "out.npy", *arguments)
     assert status == 1 and "--force" in error and (section / "out.npy").read_text() == "mine"
@@ -223,7 +223,7 @@ def test_an_estimated_pulse_and_its_misfit_serve_all_blocks_of_a_file(tmp_path, 
     [
         ((), 1, "Pass --rate"),
         (("--rate", "1e8", "--gate", "5,1"), 2, "smaller than the second"),
-        (("--rate", "1e8", "--gate", "5,6"), 1, "Choose times within"),
+        (("--rate", "1e8", "--gate", "5,6"), 1, "ascending times inside the scan"),
         (("--rate", "1e8", "--velocity", "0"), 1, "velocity is 0"),
         (("--rate", "1e8", "--most", "0"), 1, "most is 0"),
         (("--rate", "-1"), 1, "above 0"),

@@ -107,7 +107,7 @@ def test_an_eye_of_few_oversampled_symbols_is_drawn_at_the_rate_of_each_side(her
         (("--channel", "1", "--noise", "little"), "write estimate or a number"),
         (("--channel", "1", "--bits", "bits.txt"), "its name must end in .npy or .bin"),
         (("--channel", "1", "--picture", "a.txt"), "its name must end in .png"),
-        (("--channel", "1", "-o", "burst.cf32"), "is read, and would be written over"),
+        (("--channel", "1", "-o", "burst.cf32"), "is an input file and would be overwritten"),
         (("--training", "absent.npy"), "absent.npy"),
         (("--channel", "1", "--constellation", "17psk"), "the name is '17psk'"),
     ],

@@ -104,8 +104,8 @@ def test_results_come_in_the_kind_of_the_recording():
 def test_what_does_not_fit_is_refused():
     x = sound(4000)
     for arguments, error, said in (
-        ((x, RATE, 0.1, 1.0), ShapeError, "grows without end"),
-        ((x, RATE, [0.1, 0.2], [0.6, -0.5]), ShapeError, "together 1 or more"),
+        ((x, RATE, 0.1, 1.0), ShapeError, "grows without limit"),
+        ((x, RATE, [0.1, 0.2], [0.6, -0.5]), ShapeError, "magnitudes sum to 1 or more"),
         ((x, RATE, 0.1), ShapeError, "one of them is missing"),
         ((x, RATE, 1e-6, 0.5), ShapeError, "one sample to 0.5 s"),
         ((x, RATE, 0.6, 0.5), ShapeError, "one sample to 0.5 s"),

@@ -113,7 +113,7 @@ def test_what_does_not_fit_is_refused():
         (lambda: log_mel(x[:300], 16000), ShapeError, "one frame of 0.025 s"),
         (lambda: log_mel(x, 16000, 0), ShapeError, "0 bands"),
         (lambda: log_mel(x, 16000, 80, 20, 9000), ShapeError, "up to 8000 Hz"),
-        (lambda: log_mel(x, 16000, 400), ShapeError, "so narrow that one has none"),
+        (lambda: log_mel(x, 16000, 400), ShapeError, "so narrow that one contains none"),
         (lambda: mfcc(x, 16000, 41, 40), ShapeError, "1 to 40"),
         (lambda: mfcc(np.where(x == x[9], np.nan, x), 16000), NonFinite, "sample 9"),
         (lambda: log_mel(x > 0, 16000), DtypeError, "bool"),

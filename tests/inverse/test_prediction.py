@@ -156,7 +156,7 @@ def test_refusals_of_traces():
         spiking(torch.ones(2, 50), 1)
     with pytest.raises(ShapeError, match="gap is 0 and length is 5"):
         predictive(torch.ones(2, 50), 0, 5)
-    with pytest.raises(ShapeError, match="filter of 60 samples came for traces of 50"):
+    with pytest.raises(ShapeError, match="the filter has 60 samples, but the traces only 50"):
         spiking(torch.rand(2, 50), 60)
     with pytest.raises(ShapeError, match="clipped is 'no'"):
         spiking(torch.rand(2, 50), 5, clipped="no")

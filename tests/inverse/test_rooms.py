@@ -145,7 +145,7 @@ def test_the_size_of_recordings_and_responses_does_not_matter(method):
         found = invert_room(loud * observed, gain * rooms, RATE, method=method)
         np.testing.assert_allclose(found.signal / loud * gain, plain.signal, atol=1e-9)
         np.testing.assert_allclose([found.noise / loud, found.error / loud * gain], [plain.noise, plain.error], rtol=1e-6)
-    with pytest.raises(NonFinite, match="the result is beyond what float32 holds"):
+    with pytest.raises(NonFinite, match="the result is beyond the range of float32"):
         invert_room(observed.astype(np.float32), 1e-40 * rooms, RATE, method=method)
 
 
@@ -155,7 +155,7 @@ def test_responses_of_another_place_order_or_alignment_are_noted():
     assert invert_room(observed, rooms, RATE).notes == ()
     for other in (rooms[::-1].copy(), responses(2, 400, 5), np.stack([rooms[0], np.roll(rooms[1], 7)]), rooms * [[1], [3]]):
         (note,) = invert_room(observed, other, RATE).notes
-        assert "these are not the responses of this recording" in note
+        assert "these are not its responses" in note
 
 
 def test_what_is_no_room_is_refused():

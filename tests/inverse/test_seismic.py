@@ -256,12 +256,17 @@ REFUSED = {
         (TRACE, np.ones(3)),
         {"method": "sbI"},
         ShapeError,
-        "method is 'sbI'; there are sbl, .* Nearest: sbl",
+        "method is 'sbI', but one of sbl, .* was needed. Nearest: sbl",
     ),
-    "another word for the noise": ((TRACE, np.ones(3), "guess"), {}, ShapeError, "noise is 'guess', but 'estimate' or"),
+    "another word for the noise": (
+        (TRACE, np.ones(3), "guess"),
+        {},
+        ShapeError,
+        "noise is 'guess', but a standard deviation or 'estimate'",
+    ),
     "no noise": ((TRACE, np.ones(3), 0.0), {}, ShapeError, "noise is 0.0, but a number above zero"),
     "noise that is NaN": ((TRACE, np.ones(3), float("nan")), {}, ShapeError, "noise is nan, but a number above zero"),
-    "no number for the noise": ((TRACE, np.ones(3), [1, 2]), {}, ShapeError, r"noise is \(2,\), but one number"),
+    "no number for the noise": ((TRACE, np.ones(3), [1, 2]), {}, ShapeError, r"noise has shape \(2,\), but one number"),
     "no number at all for the noise": ((TRACE, np.ones(3), object()), {}, DtypeError, "noise is <object"),
     "another word for clipped traces": ((TRACE, np.ones(3)), {"clipped": "mend"}, ShapeError, "clipped is 'mend'"),
     "no rate": ((TRACE, np.ones(3)), {"rate": 0.0}, ShapeError, "rate is 0"),
@@ -330,9 +335,9 @@ def test_a_wavelet_of_even_length_is_one_longer_where_it_has_a_middle():
 def test_gaussian_traces_have_a_rotation_that_is_not_to_be_trusted():
     draw = np.random.default_rng(0).standard_normal((60, 400))
     traces = np.array([np.convolve(row, WAVELET, "same") for row in draw])
-    assert any("not to be trusted" in note for note in estimate_wavelet(traces, 31, "mixed").notes)
+    assert any("do not rely on the rotation" in note for note in estimate_wavelet(traces, 31, "mixed").notes)
     spiky = estimate_wavelet(white(60, wavelet=WAVELET), 31, "mixed")
-    assert not any("not to be trusted" in note for note in spiky.notes)
+    assert not any("do not rely on the rotation" in note for note in spiky.notes)
 
 
 @pytest.mark.parametrize("factor", [1e-12, 1e6])
@@ -365,7 +370,7 @@ def test_an_estimated_wavelet_comes_in_the_kind_of_the_traces():
     [
         ((TRACE, 2), "length is 2, and 1 of 1 traces"),
         ((TRACE, 41), "length is 41"),
-        ((np.zeros((3, 40)), 9), "0 of 3 traces of 40 samples are sound"),
+        ((np.zeros((3, 40)), 9), "0 of 3 traces of 40 samples can be used"),
         ((TRACE, 9, "constant"), "phase is 'constant'"),
     ],
 )
@@ -432,7 +437,7 @@ def test_each_trace_may_have_a_noise_of_its_own():
     assert_close(found.noise, levels)
     one = sparse_spikes(traces[1], WAVELET, 0.5)
     assert_close(found.spikes[1], one.spikes, rtol=1e-9, atol=1e-12)
-    with pytest.raises(ShapeError, match=r"noise is \(2,\), but one number, or one for each trace, \(3,\)"):
+    with pytest.raises(ShapeError, match=r"noise has shape \(2,\), but one number, or one for each trace with shape \(3,\)"):
         sparse_spikes(traces, WAVELET, levels[:2])
 
 

@@ -104,7 +104,7 @@ def test_results_are_rounded_to_the_nearest_step_and_clipped_without_wrapping(tm
         writer.put(values[None])
     made, _ = soundfile.read(tmp_path / "out.wav", dtype="int16")
     np.testing.assert_array_equal(made, [1, -1, 0, 32767, -32768, 32767])
-    assert writer.clipped == 2 and "2 samples were beyond full scale, and clipped" in writer.notes[0]
+    assert writer.clipped == 2 and "clipped 2 samples beyond full scale" in writer.notes[0]
 
 
 @pytest.mark.parametrize("subtype, bits", [("PCM_U8", 8), ("PCM_16", 16), ("PCM_24", 24), ("PCM_32", 32)])
@@ -121,11 +121,11 @@ def test_a_result_is_off_by_half_a_step_at_most_and_by_none_on_the_average(tmp_p
     "subtype, name, form, made, said",
     [
         ("PCM_16", "out.flac", "FLAC", "PCM_16", ()),
-        ("FLOAT", "out.flac", "FLAC", "PCM_24", ("24 bits of each sample of FLOAT",)),
+        ("FLOAT", "out.flac", "FLAC", "PCM_24", ("keeps 24 bits of each sample of FLOAT",)),
         ("PCM_32", "out.aiff", "AIFF", "PCM_32", ()),
         ("PCM_U8", "out.flac", "FLAC", "PCM_24", ()),
         ("PCM_16", "out.ogg", "OGG", "VORBIS", ("lossy",)),
-        ("PCM_16", "out.w64", "W64", "PCM_16", ("no place for title",)),
+        ("PCM_16", "out.w64", "W64", "PCM_16", ("W64 cannot store the title",)),
     ],
 )
 def test_the_name_of_a_result_chooses_its_kind_and_losses_are_said(tmp_path, subtype, name, form, made, said):
@@ -200,7 +200,7 @@ def test_files_of_an_array_that_do_not_agree_are_named(tmp_path):
         open_sounds([tmp_path / "a.wav", tmp_path / "b.wav"])
     with pytest.raises(RecordingError, match=r"a.wav has 5,003 samples and .*c.wav 100"):
         open_sounds([tmp_path / "a.wav", tmp_path / "c.wav"])
-    with pytest.raises(ShapeError, match="no file came"):
+    with pytest.raises(ShapeError, match="paths is empty"):
         open_sounds([])
 
 
@@ -219,7 +219,7 @@ def refused_when_cut(tmp_path, ending, form, lost):
     path = tmp_path / f"in{ending}"
     recording(path, form)
     os.truncate(path, path.stat().st_size - lost)
-    with pytest.raises(RecordingError, match=r"cut off: its header promises [0-9]+ bytes more"):
+    with pytest.raises(RecordingError, match=r"cut off: its header promises [0-9]+ bytes? more"):
         open_sound(path)
 
 
@@ -244,7 +244,7 @@ def test_a_stream_without_a_length_is_read_to_its_end_with_a_note(tmp_path, size
     content[at + 4 : at + 8] = content[4:8] = struct.pack("<I", size)
     (tmp_path / "in.wav").write_bytes(content)
     with open_sound(tmp_path / "in.wav") as sound:
-        assert sound.frames == FRAMES and "says no length" in sound.notes[0]
+        assert sound.frames == FRAMES and "has no length" in sound.notes[0]
         np.testing.assert_array_equal(np.concatenate(list(sound.blocks(999)), 1), wanted)
 
 
@@ -253,7 +253,7 @@ def test_chunks_that_are_not_carried_are_named(tmp_path):
     content = (tmp_path / "in.wav").read_bytes() + b"bext" + struct.pack("<I", 3) + b"abc\0" + b"cue " + struct.pack("<I", 0)
     (tmp_path / "in.wav").write_bytes(content[:4] + struct.pack("<I", len(content) - 8) + content[8:])
     with open_sound(tmp_path / "in.wav") as sound:
-        assert sound.notes == ("in.wav has chunks that are not carried into a result: bext, cue",)
+        assert sound.notes == ("in.wav has chunks that are not copied to a result: bext, cue",)
 
 
 def test_what_is_no_sound_is_refused(tmp_path):
@@ -283,7 +283,7 @@ def test_samples_that_are_no_numbers_are_refused_with_their_place(tmp_path):
     with open_sound(tmp_path / "in.wav") as sound:
         with pytest.raises(NonFinite, match=r"nan at sample 4,321 \(4.321 s\) of channel 1"):
             list(sound.blocks(1000))
-        with pytest.raises(ShapeError, match="some of 0 to 5000"):
+        with pytest.raises(ShapeError, match="a range within 0 to 5000"):
             sound.read(4000, 2000)
         with pytest.raises(ShapeError, match="at least one new sample"):
             next(sound.blocks(10, 10))
@@ -295,7 +295,7 @@ def test_a_result_is_whole_or_not_there(tmp_path):
         with pytest.raises(KeyboardInterrupt), sound.rewritten(tmp_path / "out.wav") as writer:
             writer.put(sound.read(0, 100))
             raise KeyboardInterrupt
-        with pytest.raises(WriteError, match="100 samples were put, but 5,003"):
+        with pytest.raises(WriteError, match="100 samples came, but 5,003"):
             with sound.rewritten(tmp_path / "out.wav") as writer:
                 writer.put(sound.read(0, 100))
         for values, error, said in (
@@ -306,11 +306,11 @@ def test_a_result_is_whole_or_not_there(tmp_path):
         ):
             with pytest.raises(error, match=said), sound.rewritten(tmp_path / "out.wav") as writer:
                 writer.put(values)
-        with pytest.raises(WriteError, match="is a file that is read"), sound.rewritten(tmp_path / "in.wav"):
+        with pytest.raises(WriteError, match="is an input file"), sound.rewritten(tmp_path / "in.wav"):
             pass
-        with pytest.raises(RecordingError, match="End it with"), sound.rewritten(tmp_path / "out.xyz"):
+        with pytest.raises(RecordingError, match=r"Use one of \.wav, "), sound.rewritten(tmp_path / "out.xyz"):
             pass
-        with pytest.raises(RecordingError, match="End it with"), sound.rewritten(tmp_path / "out.mp3"):
+        with pytest.raises(RecordingError, match=r"Use one of \.wav, "), sound.rewritten(tmp_path / "out.mp3"):
             pass
     assert [path.name for path in tmp_path.iterdir()] == ["in.wav"]
 
@@ -335,7 +335,7 @@ def test_levels_tell_peak_clipping_offset_and_silence():
     assert found.silent.tolist() == [False, False, True, False]
     assert found.offset[3] == pytest.approx(0.5, abs=0.01)
     said = " ".join(found.notes)
-    assert "channel 0 is clipped at" in said and "silent: channel 2" in said and "channel 3 has an offset" in said
+    assert "channel 0 is clipped (" in said and "channel 2: silent" in said and "channel 3 has an offset" in said
     halves = levels(values[:, :3001]) + levels(values[:, 3001:])
     np.testing.assert_allclose(halves.offset, found.offset, atol=1e-12)
     np.testing.assert_allclose(halves.peak, found.peak)

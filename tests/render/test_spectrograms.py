@@ -96,8 +96,8 @@ def test_what_does_not_fit_is_refused():
         (lambda: spectrogram_picture(tone, np.where(tone > 0.5, np.nan, tone), RATE), NonFinite, "after is NaN"),
         (lambda: spectrogram_picture(tone[None], tone[None], RATE), ShapeError, "before is"),
         (lambda: spectrogram_picture(["a"], tone, RATE), DtypeError, "real numbers"),
-        (lambda: cepstrum_picture(tone, RATE, [0.1], []), ShapeError, "as many of both"),
-        (lambda: cepstrum_picture(tone[:2], RATE), ShapeError, "2 quefrencies"),
+        (lambda: cepstrum_picture(tone, RATE, [0.1], []), ShapeError, "one gain for each delay"),
+        (lambda: cepstrum_picture(tone[:2], RATE), ShapeError, "2 samples of a cepstrum"),
     ):
         with pytest.raises(error, match=said):
             call()

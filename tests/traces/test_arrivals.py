@@ -63,7 +63,7 @@ def test_components_that_begin_apart_are_cut_to_the_time_they_share(tmp_path):
 
 def test_lacking_components_and_two_rates_are_refused(tmp_path):
     radial, vertical = waves()
-    with pytest.raises(TraceError, match="N, E are lacking"):
+    with pytest.raises(TraceError, match="the components are missing: N, E"):
         open_arrivals([record(tmp_path, {"Z": vertical})])
     with pytest.raises(TraceError, match="need a back azimuth"):
         open_arrivals([record(tmp_path, {"N": radial, "E": radial, "Z": vertical})])

@@ -57,7 +57,7 @@ def test_miniseed_keeps_its_headers_and_takes_floats(tmp_path, kind, encoding, b
     path = written(tmp_path / "a.mseed", stream(kind=kind), **options)
     with open_traces(path) as traces:
         assert (traces.kind, traces.count, traces.rate, traces.shape) == ("miniSEED", 3, 20.0, (3,))
-        assert traces.notes[-1] == "its traces are of several lengths, from 500 to 3000 samples"
+        assert traces.notes[-1] == "its traces have several lengths, from 500 to 3000 samples"
         assert traces.trace_name(1) == "CX.PB01.00.BHZ 2011-02-25T00:16:40"
         blocks = list(traces.blocks())
         assert [(block.first, block.values.shape) for block in blocks] == [(0, (2, 3000)), (2, (1, 500))]
@@ -94,11 +94,11 @@ def test_two_rates_in_one_stream_are_refused_by_name(tmp_path):
 
 def test_a_given_rate_is_used_and_noted(tmp_path):
     with open_traces(written(tmp_path / "a.mseed", stream(), format="MSEED"), rate=25) as traces:
-        assert traces.rate == 25.0 and "says 20 samples per second; 25 was given" in " ".join(traces.notes)
+        assert traces.rate == 25.0 and "says 20 samples per second, but 25 was passed" in " ".join(traces.notes)
 
 
 DAMAGES = {
-    "cut within a record": (lambda c: c[:1500], "cut off or damaged: its records of data take 1024 bytes of 1500"),
+    "cut within a record": (lambda c: c[:1500], "cut off or damaged: its data records take 1024 of 1500 bytes"),
     "cut within the first": (lambda c: c[:300], "cut off or damaged"),
     "zeros between": (lambda c: c[:1024] + bytes(512) + c[1024:], "is damaged: .*Not a SEED record"),
     "other bytes between": (lambda c: c[:1024] + b"Q" * 300 + c[1024:], "is damaged: .*Not a SEED record"),
@@ -150,7 +150,7 @@ def test_damaged_sac_is_refused(tmp_path):
         (content[:-40], "SAC of 300 samples, but holds 290: it is cut off"),
         (content + b"1234", "SAC of 300 samples, but holds 301"),
         (content[:316] + bytes(4) + content[320:], "its header says 0 samples"),
-        (content[:340] + b"\2\0\0\0" + content[344:], "no time series of evenly spaced samples"),
+        (content[:340] + b"\2\0\0\0" + content[344:], "not a time series of evenly spaced samples"),
         (content[:304] + b"\7\0\0\0" + content[308:], "of version 7"),
     ):
         path.write_bytes(change)
@@ -161,10 +161,10 @@ def test_damaged_sac_is_refused(tmp_path):
 def test_sac_without_an_interval_asks_for_the_rate(tmp_path):
     path = sac(tmp_path / "a.sac")
     path.write_bytes(bytes(4) + path.read_bytes()[4:])
-    with pytest.raises(TraceError, match=r"interval of 0.0 s, from which no rate follows. Pass rate="):
+    with pytest.raises(TraceError, match=r"interval of 0.0 s, which gives no rate. Pass rate="):
         open_traces(path)
     with open_traces(path, rate=20) as traces:
-        assert traces.rate == 20.0 and "20 samples per second were given" in traces.notes[-1]
+        assert traces.rate == 20.0 and "20 samples per second was passed" in traces.notes[-1]
 
 
 @REAL

@@ -34,7 +34,7 @@ def test_the_input_is_never_the_output(path, tmp_path):
     os.link(path, tmp_path / "hard")
     before = path.read_bytes()
     for name in ("a", "soft", "hard", "./a"):
-        with open_traces(path) as traces, pytest.raises(WriteError, match="is the file that is read"):
+        with open_traces(path) as traces, pytest.raises(WriteError, match="is the input file"):
             with traces.rewritten(tmp_path / name):
                 raise AssertionError
     assert path.read_bytes() == before and names(tmp_path) == ["a", "hard", "soft"]
@@ -104,10 +104,10 @@ def test_a_killed_run_leaves_a_hidden_file_that_the_next_one_removes(path, tmp_p
 OTHER = {
     "a JPEG": (
         b"\xff\xd8\xff\xe0\0\x10JFIF" + np.random.default_rng(0).bytes(5000),
-        "is none of the kinds that are read: SEG-Y",
+        "is of an unknown kind, but SEG-Y",
     ),
-    "text": (b"Call me Ishmael. " * 300, "is none of the kinds that are read: SEG-Y, miniSEED, SAC, .npy"),
-    "zeros": (bytes(5000), "is none of the kinds"),
+    "text": (b"Call me Ishmael. " * 300, "is of an unknown kind, but SEG-Y, miniSEED, SAC or .npy was needed"),
+    "zeros": (bytes(5000), "is of an unknown kind"),
     "nothing": (b"", "is empty, but SEG-Y, miniSEED, SAC or .npy was needed"),
 }
 

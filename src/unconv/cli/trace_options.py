@@ -1,4 +1,4 @@
-"""What the commands on traces read from their options, and what they show."""
+"""Options of the commands on traces: how they are read, and what their pictures show."""
 
 from __future__ import annotations
 
@@ -26,35 +26,35 @@ if TYPE_CHECKING:
 
     Array = np.ndarray[Any, Any]
 
-_DRAWN, _WIGGLES = 400, 30  # traces of a picture, and up to how many are drawn as wiggles
-_FIRST = 2**18  # samples of a block, of the four from which a wavelet is estimated
+_DRAWN, _WIGGLES = 400, 30  # traces of a picture; the largest number that is drawn as wiggles
+_FIRST = 2**18  # samples of each of the four blocks from which a wavelet is estimated
 _ENDINGS = {".sgy": "SEG-Y", ".segy": "SEG-Y", ".mseed": "miniSEED", ".ms": "miniSEED", ".sac": "SAC", ".npy": "npy"}
-_CYCLES = 1.5  # periods of a Ricker wavelet on either side, after which it is next to nothing
+_CYCLES = 1.5  # periods of a Ricker wavelet on each side, beyond which it is almost zero
 
 
-def refuse_places(where: str, places: Sequence[Path], sources: Sequence[Path], force: bool) -> None:
-    """Refuse to write over the sources, twice over one file, over anything without leave, and where nothing can be written."""
-    for path in places:
-        if any(os.path.realpath(path) == os.path.realpath(source) for source in sources):
-            raise UnconvError(f"{where}: {path} is read, and would be written over. Choose another name.")
+def refuse_outputs(where: str, outputs: Sequence[Path], inputs: Sequence[Path], force: bool) -> None:
+    """Refuse output paths that are inputs, cannot be written, exist already (without `force`), or occur twice."""
+    for path in outputs:
+        if any(os.path.realpath(path) == os.path.realpath(source) for source in inputs):
+            raise UnconvError(f"{where}: {path} is an input file and would be overwritten. Choose another name.")
         refuse_unwritable(path)
         if os.path.lexists(path) and not force:
-            raise UnconvError(f"{where}: {path} is there already. Pass --force to replace it, or another name.")
-    if len({os.path.realpath(path) for path in places}) < len(places):
-        raise UnconvError(f"{where}: two results would go to one file. Choose another name for one.")
+            raise UnconvError(f"{where}: {path} already exists. Pass --force to replace it, or choose another name.")
+    if len({os.path.realpath(path) for path in outputs}) < len(outputs):
+        raise UnconvError(f"{where}: two results would go to one file. Choose another name for one of them.")
 
 
 def refuse_ending(file: TraceFile, out: Path) -> None:
-    """Refuse a result's name that ends as another kind of file does."""
-    meant = _ENDINGS.get(out.suffix.lower(), file.kind)
-    if meant not in (file.kind, "npy"):
+    """Refuse an output path with the ending of another kind of file than the input or .npy."""
+    kind = _ENDINGS.get(out.suffix.lower(), file.kind)
+    if kind not in (file.kind, "npy"):
         raise UnconvError(
-            f"spikes: {out} ends as {meant} does, but the result is of the input's kind, {file.kind}, or .npy. Rename it."
+            f"spikes: {out} has the ending of {kind}, but the result is {file.kind}, as the input, or .npy. Change the ending."
         )
 
 
-def told_as_json(told: dict[str, Any]) -> str:
-    """Return numbers as JSON, which has no NaN and no infinity: null stands for them."""
+def json_text(record: dict[str, Any]) -> str:
+    """Return a record as JSON, with null for NaN and infinity, which JSON does not have."""
 
     def plain(value: Any) -> Any:
         if isinstance(value, dict):
@@ -63,61 +63,67 @@ def told_as_json(told: dict[str, Any]) -> str:
             return [plain(each) for each in value]
         return None if isinstance(value, float) and not math.isfinite(value) else value
 
-    return json.dumps(plain(told), indent=1, allow_nan=False)
+    return json.dumps(plain(record), indent=1, allow_nan=False)
 
 
 def read_pair(option: str, text: str) -> tuple[float, float]:
-    """Read two numbers with a comma between, the first one smaller."""
+    """Read two ascending numbers, separated by a comma."""
     try:
         first, second = (float(part) for part in text.split(","))
     except ValueError:
-        raise typer.BadParameter(f"{option} {text!r}: write two numbers with a comma between, such as -5,30.") from None
-    if not first < second or first - first or second - second:  # infinite ones have no difference
-        raise typer.BadParameter(f"{option} {text!r}: two finite numbers were needed, the first smaller than the second.")
+        raise typer.BadParameter(f"{option} {text!r}: write two numbers separated by a comma, such as -5,30.") from None
+    if (
+        not first < second or first - first or second - second
+    ):  # the difference of an infinite number and itself is NaN, which counts as true
+        raise typer.BadParameter(f"{option} {text!r}: write two finite numbers, the first smaller than the second.")
     return first, second
 
 
 def read_samples(option: str, text: str) -> Array:
-    """Read the samples (k,) of a wavelet or pulse from a file: .npy, or numbers in a text."""
+    """Read the samples (k,) of a wavelet or pulse from an .npy file or a text file of numbers."""
     import numpy as np
 
     try:
         if text.lower().endswith(".npy"):
-            made = np.load(text, allow_pickle=False)
+            samples = np.load(text, allow_pickle=False)
         else:
-            made = np.array([float(part) for part in Path(text).read_text().replace(",", " ").replace(";", " ").split()])
+            samples = np.array([float(part) for part in Path(text).read_text().replace(",", " ").replace(";", " ").split()])
     except (OSError, ValueError, EOFError) as error:
-        raise UnconvError(f"{option}: {text} cannot be read: {error}. Pass .npy, or a text of numbers.") from error
-    if made.size == 0 or made.squeeze().ndim > 1:
-        raise UnconvError(f"{option}: {text} holds {made.shape}, but the samples (k,) of one wavelet were needed.")
-    return np.atleast_1d(made.squeeze())
+        raise UnconvError(f"{option}: {text} cannot be read: {error}. Pass .npy, or a text file of numbers.") from error
+    if samples.size == 0 or samples.squeeze().ndim > 1:
+        noun = "pulse" if option == "--pulse" else "wavelet"
+        raise UnconvError(f"{option}: {text} has shape {samples.shape}, but the samples (k,) of one {noun} were needed.")
+    return np.atleast_1d(samples.squeeze())
 
 
 def read_wavelet(text: str, centre: int | None, file: TraceFile, progress: Any) -> Wavelet:
-    """Return the wavelet that an option names: a file, ricker:FREQUENCY, or estimate:LENGTH[,PHASE] from the traces."""
+    """Return the wavelet of --wavelet: from a file, ricker:FREQUENCY, or estimate:LENGTH[,PHASE] from the traces."""
     from unconv.inverse.fields.seismic import Wavelet, estimate_wavelet
 
     name, colon, rest = text.partition(":")
+    # An existing file wins, even one whose name begins with ricker: or estimate:
     if os.path.isfile(text) or not colon or name not in ("ricker", "estimate"):
         samples = read_samples("--wavelet", text)
         return Wavelet(samples, len(samples) // 2 if centre is None else centre, "given")
     if centre is not None:
-        raise typer.BadParameter(f"--centre goes with a wavelet's file, not with {name}.")
+        raise typer.BadParameter(f"--centre goes with the file of a wavelet, not with {name}. Leave it out.")
     if name == "ricker":
         return Wavelet(_ricker(rest, file), _half(rest, file), "given")
     progress("estimating the wavelet", 0, 0)
     parts = rest.split(",")
     phase: Any = parts[1] if len(parts) > 1 else "zero"
     if not parts[0].isdigit() or len(parts) > 2 or phase not in ("zero", "minimum", "mixed"):
-        raise typer.BadParameter(f"--wavelet {text!r}: write estimate:LENGTH, with ,minimum or ,mixed behind if wanted.")
+        raise typer.BadParameter(
+            f"--wavelet {text!r}: write estimate:LENGTH, estimate:LENGTH,minimum or estimate:LENGTH,mixed."
+        )
     traces = _first_traces(file)
-    made = estimate_wavelet(traces, int(parts[0]), phase)
-    some = f"the wavelet is estimated from the first {len(traces):,} of {file.count:,} traces"
-    return made if len(traces) == file.count else replace(made, notes=(some, *made.notes))
+    wavelet = estimate_wavelet(traces, int(parts[0]), phase)
+    note = f"the wavelet is estimated from the first {len(traces):,} of {file.count:,} traces"
+    return wavelet if len(traces) == file.count else replace(wavelet, notes=(note, *wavelet.notes))
 
 
 def _first_traces(file: TraceFile) -> Array:
-    """Return the first traces of a file, of one length, as many as tell enough of a wavelet."""
+    """Return the first traces of a file, enough to estimate a wavelet: the longest ones of its first four blocks."""
     import numpy as np
 
     blocks = list(islice(file.blocks(_FIRST), 4))
@@ -127,13 +133,13 @@ def _first_traces(file: TraceFile) -> Array:
 
 def _frequency(text: str, file: TraceFile) -> tuple[float, float]:
     if file.rate is None:
-        raise UnconvError(f"--wavelet ricker: {file.path} does not say how many samples a second there are. Pass --rate.")
+        raise UnconvError(f"--wavelet ricker: {file.path} does not say its sampling rate. Pass --rate.")
     try:
         frequency = float(text)
     except ValueError:
         raise typer.BadParameter(f"--wavelet ricker:{text}: write a frequency in Hz, such as ricker:25.") from None
     if not 0 < frequency < file.rate / 2:
-        raise typer.BadParameter(f"--wavelet ricker:{text}: a frequency above 0 and below {file.rate / 2:g} Hz was needed.")
+        raise typer.BadParameter(f"--wavelet ricker:{text}: write a frequency above 0 and below {file.rate / 2:g} Hz.")
     return frequency, file.rate
 
 
@@ -147,13 +153,13 @@ def _ricker(text: str, file: TraceFile) -> Array:
 
     frequency, rate = _frequency(text, file)
     half = _half(text, file)
-    turn = (np.pi * frequency * np.arange(-half, half + 1) / rate) ** 2
-    made: Array = (1 - 2 * turn) * np.exp(-turn)
-    return made
+    square = (np.pi * frequency * np.arange(-half, half + 1) / rate) ** 2
+    wavelet: Array = (1 - 2 * square) * np.exp(-square)
+    return wavelet
 
 
 def read_pulse(text: str, file: TraceFile, start: float) -> Any:
-    """Return the pulse that an option names: a file, "estimate", or the strongest echo between two times."""
+    """Return the pulse of --pulse: from a file, "estimate", or the strongest echo between two times."""
     if text == "estimate":
         return text
     if text.startswith("gate:"):
@@ -164,7 +170,7 @@ def read_pulse(text: str, file: TraceFile, start: float) -> Any:
 
 
 def array_bytes(array: Array) -> bytes:
-    """Return an array as the bytes of an .npy file."""
+    """Return the content of an .npy file with an array."""
     import numpy as np
 
     buffer = io.BytesIO()
@@ -174,31 +180,34 @@ def array_bytes(array: Array) -> bytes:
 
 @contextmanager
 def into_array(file: TraceFile, out: Path) -> Iterator[Any]:
-    """Write results as .npy (count, n), whole or not at all, whatever kind of file the traces came from."""
+    """Write results as .npy (count, n) for any kind of input file; the file appears complete or not at all."""
     import numpy as np
 
     if len(file.shape) < 2:
-        raise UnconvError(f"spikes: the traces of {file.path} have several lengths, which .npy has no place for. Name no .npy.")
+        raise UnconvError(
+            f"spikes: the traces of {file.path} have several lengths, which .npy cannot hold. Use another ending."
+        )
     with whole_file(out) as partial:
-        made = np.lib.format.open_memmap(partial, mode="w+", dtype=np.float32, shape=file.shape)
-        yield _Array(made)
-        made.flush()
+        array = np.lib.format.open_memmap(partial, mode="w+", dtype=np.float32, shape=file.shape)
+        yield _ArrayWriter(array)
+        array.flush()
 
 
 @dataclass(frozen=True)
-class _Array:
-    made: Any
+class _ArrayWriter:
+    array: Any
 
     def put(self, first: int, values: Array) -> None:
-        self.made[first : first + len(values)] = values
+        self.array[first : first + len(values)] = values
 
 
 @dataclass
-class Picked:
-    """Traces that are picked out of a file, evenly, to be drawn.
+class Selection:
+    """Evenly spaced traces of a file, collected for a picture.
 
     Args:
-        count: traces of the file. `wanted`: whether any are.
+        count: number of traces in the file.
+        wanted: whether there is a picture at all.
     """
 
     count: int
@@ -206,16 +215,17 @@ class Picked:
     rows: list[dict[str, Array]] = field(default_factory=list)
 
     def take(self, block: Block, **results: Any) -> None:
-        """Pick from a block, and from what was made of it; copies, so that nothing keeps the block in memory."""
+        """Collect traces of a block and of its results."""
         if not self.wanted:
             return
         step = max(1, -(-self.count // _DRAWN))
+        # Copies, so that the blocks themselves can be freed.
         for row in range(-block.first % step, len(block.values), step):
             some = {"before": block.values, **{name: value for name, value in results.items() if value is not None}}
             self.rows.append({name: value[row].copy() for name, value in some.items()})
 
     def _stacked(self, name: str, longest: bool = False) -> Array:
-        """Return what was picked as one array: all cut to the shortest, or filled up with NaN to the longest."""
+        """Return the collected rows as one array, cut to the shortest or padded with NaN to the longest."""
         import numpy as np
 
         lengths = [len(row[name]) for row in self.rows]
@@ -229,7 +239,7 @@ class Picked:
         return start + np.arange(n) / (file.rate or 1.0)
 
     def drawn(self, file: TraceFile, method: str) -> bytes:
-        """Draw before and after; of a single trace its spikes and what they explain."""
+        """Draw the traces before and after; for a single trace, its spikes and their refit."""
         from unconv.render.traces import section_picture, spikes_picture, wiggle_picture
 
         times, unit = self._times(file, file.start), "s" if file.rate else "samples"
@@ -241,7 +251,7 @@ class Picked:
         return picture(before, after, times, names=("traces", method), unit=unit)
 
     def echoes(self, file: TraceFile, start: float) -> bytes:
-        """Draw scans with the echoes found in them."""
+        """Draw scans with their echoes."""
         from unconv.render.traces import echoes_picture
 
         delays, amplitudes = (self._stacked(name, longest=True) for name in ("delays", "amplitudes"))

@@ -1,4 +1,4 @@
-"""Recordings as files: sound, and complex baseband samples of radio."""
+"""Files of recordings: sound, room impulse responses, and complex baseband samples of radio."""
 
 import lazy_loader
 

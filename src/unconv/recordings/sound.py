@@ -1,4 +1,4 @@
-"""Sound files, opened one by one or as the microphones of an array, read in blocks, and written back."""
+"""Sound files, opened singly or as the microphones of an array, read in blocks, and written with new samples."""
 
 from __future__ import annotations
 
@@ -9,30 +9,30 @@ from pathlib import Path
 
 import numpy as np
 
-from unconv.errors import RecordingError, ShapeError, WriteError
+from unconv.errors import RecordingError, ShapeError, WriteError, counted
 from unconv.files import said_in_words, uninterrupted, whole_file
 from unconv.kinds import checks_kinds
 from unconv.recordings.parts import Part, Values
 from unconv.recordings.writing import Target, Writer, kind_of
 
-_WHOLE = 2**31  # bytes that are read at once, at most
+_MAX_BYTES = 2**31  # that `read` returns at once
 BLOCK = 2**18  # samples of a block
 
 
 class Sound:
-    """Open sound files whose channels stand side by side: one file, or one for each microphone of an array.
+    """One open sound file, or several whose channels are joined: one for each microphone of an array.
 
-    Closed by `close`, or where the `with` that it stands in ends.
+    Closed by `close` or at the end of a `with` block.
 
     Attributes:
         paths: the files.
         rate: samples a second.
-        channels: of all files together.
-        frames: samples of each channel.
-        subtype, format: "PCM_16" and "WAV", for example, of the first file, as libsndfile names them.
-        metadata: texts of the first file: title, artist, comment and what else libsndfile reads.
-        dtype: of what `blocks` gives: float32 where that is exact, so up to 24 bits; float64 of PCM_32 and DOUBLE.
-        notes: what a reader should know, such as that a header says no length.
+        channels: number of channels of all files together.
+        frames: number of samples in each channel.
+        subtype, format: of the first file, in libsndfile's names, such as "PCM_16" and "WAV".
+        metadata: texts of the first file, such as title, artist and comment.
+        dtype: of the samples from `blocks`: float32 for up to 24 bits, float64 for PCM_32 and DOUBLE.
+        notes: remarks on the files, such as a header without a length.
     """
 
     def __init__(self, parts: Sequence[Part]) -> None:
@@ -57,89 +57,92 @@ class Sound:
 
     @property
     def seconds(self) -> float:
-        """How long it lasts."""
+        """The duration in seconds."""
         return float(self.frames / self.rate)
 
     def read(self, first: int = 0, count: int | None = None) -> Values:
-        """Return `count` samples from `first` on, or all that follow: (channels, count), full scale ±1.
+        """Return `count` samples from index `first` on, or all from there: (channels, count), full scale ±1.
 
         Raises:
-            ShapeError: they reach beyond the end. RecordingError: a file is damaged, or they would take more than 2 GiB.
-            NonFinite: NaN or infinite samples; it is said where.
+            ShapeError: a range beyond the end of the recording.
+            RecordingError: a damaged file, or a result of more than 2 GiB.
+            NonFinite: NaN or infinite samples; the message says where.
         """
         count = self.frames - first if count is None else count
         if not (0 <= first <= self.frames and 0 <= count <= self.frames - first):
             raise ShapeError(
-                f"read: samples {first} to {first + count} came, but some of 0 to {self.frames} were needed. Ask for fewer."
+                f"read: first is {first} and count is {count}, but a range within 0 to {self.frames} was needed. Pass fewer."
             )
-        if count * self.channels * self.dtype.itemsize > _WHOLE:
+        if count * self.channels * self.dtype.itemsize > _MAX_BYTES:
             raise RecordingError(
-                f"read: {count:,} samples of {self.channels} channels take more than 2 GiB. Take them in `blocks`."
+                f"read: {counted(count, 'sample')} of {counted(self.channels, 'channel')} take more than 2 GiB. Use `blocks`."
             )
         return np.concatenate([part.read(first, count).astype(self.dtype, copy=False) for part in self._parts])
 
     def blocks(self, samples: int = BLOCK, overlap: int = 0) -> Iterator[Values]:
-        """Give all samples in order: (channels, n) with n = samples, fewer in the last one.
+        """Yield all samples in order, in blocks (channels, n) with n = samples; the last block may be shorter.
 
         Args:
-            overlap: samples that each block shares with the one before.
+            samples: number of samples in a block.
+            overlap: number of samples that each block shares with the previous one.
 
         Raises:
-            ShapeError: a block of less than one new sample. Else as `read`.
+            ShapeError: an overlap that is not shorter than the block. Otherwise as `read`.
         """
         if not 0 <= overlap < samples:
             raise ShapeError(
-                f"blocks: samples is {samples} and overlap {overlap}, but at least one new sample a block was needed. "
-                "Make the overlap smaller than the block."
+                f"blocks: samples is {samples} and overlap is {overlap}, but at least one new sample in each block was needed. "
+                "Pass an overlap shorter than the block."
             )
-        held, done = np.empty((self.channels, 0), self.dtype), 0
+        tail, done = np.empty((self.channels, 0), self.dtype), 0
         while done < self.frames:
-            # What two blocks share is kept, not read again.
-            fresh = self.read(done, min(samples - held.shape[1], self.frames - done))
-            block = np.concatenate([held, fresh], 1)
+            # The overlap is kept, not read again: compressed formats cannot always seek back exactly.
+            fresh = self.read(done, min(samples - tail.shape[1], self.frames - done))
+            block = np.concatenate([tail, fresh], 1)
             done += fresh.shape[1]
-            held = block[:, block.shape[1] - overlap :].copy()
+            tail = block[:, block.shape[1] - overlap :].copy()
             yield block
 
     @contextmanager
     def rewritten(self, out: str | Path | Sequence[str | Path], channels: int | None = None) -> Iterator[Writer]:
-        """Write files like these with other samples, whole as the block ends or not at all.
+        """Write copies of these files with new samples. They appear, complete, at the end of the `with` block, or not at all.
 
-        Kind, rate, number of samples and texts stay; a name that ends as another kind does (.wav, .flac, .ogg, .aiff, .au,
-        .caf, .w64, .rf64) is written as that. PCM is rounded without dither, and what is beyond full scale is clipped and
-        counted, see `Writer.notes`. Other chunks of a file, such as cue marks, are not carried over. libsndfile puts its own
-        name behind that of the software.
+        Format, rate, number of samples and texts are kept, unless the ending of a name (.wav, .flac, .ogg, .aiff, .au, .caf,
+        .w64, .rf64) asks for another format. PCM is rounded without dither. Samples beyond full scale are clipped and counted,
+        see `Writer.notes`. Other chunks of a file, such as cue marks, are not copied. libsndfile appends its own name to that
+        of the software.
 
         Args:
-            out: one file for all channels, of the kind of the opened file with the most bits, or one for each.
-            channels: of the one file, where the result has fewer or more.
+            out: one file for all channels, in the format of the opened file with the most bits; or one for each opened file.
+            channels: number of channels of a single output file, if it differs from the input's.
 
         Raises:
-            ShapeError: another number of names. RecordingError: a kind that has no place for these samples.
-            WriteError: `out` is a file that is read, or cannot be written; other than all samples were put.
+            ShapeError: another number of names.
+            RecordingError: a format that cannot hold these samples.
+            WriteError: `out` is an input file or cannot be written, or not all samples were put.
         """
         outs = [Path(out)] if isinstance(out, str | Path) else [Path(each) for each in out]
         if len(outs) not in (1, len(self._parts)) or (channels is not None and len(outs) > 1):
             raise ShapeError(
-                f"rewritten: {len(outs)} names came, but one, or one for each of {len(self._parts)} files was needed. "
-                "A result with channels of its own goes to one file."
+                f"rewritten: {counted(len(outs), 'name')} came, but one, or one for each of {len(self._parts)} opened files, "
+                "was needed. With `channels`, pass a single name."
             )
         for each in outs:
             _refuse_itself(self.paths, each)
         counts = [part.channels for part in self._parts] if len(outs) > 1 else [channels or self.channels]
-        # One file for all has room for the bits of each.
+        # A single file for all channels must hold the bits of each.
         models = self._parts if len(outs) > 1 else [max(self._parts, key=lambda part: part.bits)]
         plans = list(zip(models, outs, counts, strict=True))
         with ExitStack() as files:
-            # Every file is finished before the first one comes into its place.
+            # Every file is finished before the first one appears under its name.
             partials = [files.enter_context(whole_file(path)) for path in outs]
-            targets, at = list[tuple[Target, slice]](), 0
+            targets, channel = list[tuple[Target, slice]](), 0
             try:
                 for (part, path, count), partial in zip(plans, partials, strict=True):
                     target = Target(part, kind_of(part, path, count), count, path, partial)
-                    targets.append((target, slice(at, at + count)))
-                    at += count
-                writer = Writer(targets, self.frames, at)
+                    targets.append((target, slice(channel, channel + count)))
+                    channel += count
+                writer = Writer(targets, self.frames, channel)
                 yield writer
                 writer.finish()
             finally:
@@ -151,12 +154,13 @@ class Sound:
 
 @checks_kinds
 def open_sound(path: str | Path) -> Sound:
-    """Open a sound file: WAV, FLAC, AIFF, OGG, W64, RF64, AU, CAF, MP3 or what else libsndfile reads; needs the extra `speech`.
+    """Open a sound file: WAV, FLAC, AIFF, OGG, W64, RF64, AU, CAF, MP3 or another kind that libsndfile reads.
+
+    Needs the extra `speech`. A header without a length, as in a stream, is not an error but gets a note.
 
     Raises:
-        RecordingError: no such file, empty, no sound, or cut off: its header promises more samples than it has. A header
-            without a length, as that of a stream, is noted instead.
-        UnconvError: soundfile is missing.
+        RecordingError: a file that is missing, empty or not sound, or cut off: its header promises more samples than it has.
+        UnconvError: soundfile is not installed.
 
     Example:
         >>> with open_sound("talk.wav") as sound, sound.rewritten("quiet.wav") as writer:  # doctest: +SKIP
@@ -168,34 +172,35 @@ def open_sound(path: str | Path) -> Sound:
 
 @checks_kinds
 def open_sounds(paths: Sequence[str | Path]) -> Sound:
-    """Open the files of an array, one or more channels in each, as one sound whose channels stand in the order of the files.
+    """Open the files of a microphone array, with one or more channels each, as one sound with all channels in order.
 
     Raises:
-        RecordingError: rates or lengths differ, and it is said which; else as `open_sound`.
-        ShapeError: no file.
+        RecordingError: rates or lengths that differ; otherwise as `open_sound`.
+        ShapeError: no path.
     """
     if not len(paths):
-        raise ShapeError("open_sounds: no file came, but at least one was needed. Pass paths.")
+        raise ShapeError("open_sounds: paths is empty, but at least one was needed. Pass the paths of sound files.")
+    # If one file cannot be opened or does not match, the stack closes the others.
     with ExitStack() as stack:
         parts = list[Part]()
         for path in paths:
             parts.append(Part(Path(path)))
             stack.callback(parts[-1].close)
-        for what, unit in (("rate", "samples a second"), ("frames", "samples")):
-            first = getattr(parts[0], what)
+        for name, unit in (("rate", "samples a second"), ("frames", "samples")):
+            first = getattr(parts[0], name)
             for part in parts[1:]:
-                if getattr(part, what) != first:
+                if getattr(part, name) != first:
                     raise RecordingError(
-                        f"open_sounds: {parts[0].path} has {first:,} {unit} and {part.path} {getattr(part, what):,}, but the "
-                        f"files of an array have to agree. {'Resample' if what == 'rate' else 'Cut'} one."
+                        f"open_sounds: {parts[0].path} has {first:,} {unit} and {part.path} {getattr(part, name):,}, but the "
+                        f"files of an array must agree. {'Resample' if name == 'rate' else 'Cut'} one of them."
                     )
         stack.pop_all()
     return Sound(parts)
 
 
 def _refuse_itself(paths: Sequence[Path], out: Path) -> None:
-    """Refuse to write over a file that is read, also by another name or a link."""
+    """Refuse to overwrite an input file, also under another name or through a link."""
     with said_in_words(out):
         for path in paths:
             if os.path.realpath(path) == os.path.realpath(out) or (out.exists() and os.path.samefile(path, out)):
-                raise WriteError(f"write: {out} is a file that is read, which stays as it is. Choose another name.")
+                raise WriteError(f"write: {out} is an input file, which is never overwritten. Choose another name.")

@@ -1,4 +1,4 @@
-"""Measured traces: read from SEG-Y, miniSEED, SAC and .npy files a block at a time, and results written back."""
+"""Measured traces: files of SEG-Y, miniSEED, SAC and .npy, read block by block and written with new samples."""
 
 from unconv.traces.file import Block, TraceFile, Writer
 from unconv.traces.opening import open_traces

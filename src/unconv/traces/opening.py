@@ -1,4 +1,4 @@
-"""Open a file of traces: its kind is told by its content, whatever it is called."""
+"""Opening files of traces, whose kind is recognised by their content and not by their name."""
 
 from __future__ import annotations
 
@@ -20,16 +20,17 @@ from unconv.traces.streams import StreamFile, is_mseed
 def open_traces(path: str | Path, rate: float | None = None) -> TraceFile:
     """Open a file of traces: SEG-Y, miniSEED, SAC or .npy.
 
-    All but .npy need the extra `seismic`. SEG-Y, of either byte order, holds IBM or IEEE floats, or integers; its traces
-    are counted in the order of the file, whatever lines they are on. Gaps of miniSEED part traces. Arrays (..., n) of .npy have
-    their traces along the last axis.
+    All kinds except .npy need the extra `seismic`. SEG-Y may have either byte order and IBM floats, IEEE floats or integers;
+    its traces are indexed in the order of the file, independent of inline and crossline. A gap in miniSEED begins a new trace.
+    The arrays (..., n) of .npy have their traces along the last axis.
 
     Args:
-        rate: samples per second, for a file that does not say, or whose headers contradict each other.
+        path: the file.
+        rate: samples per second, if the file does not say or its headers contradict each other.
 
     Raises:
-        TraceError: no such file, none of these kinds, cut off or damaged, or without one sampling rate for all traces.
-        UnconvError: obspy or segyio is missing.
+        TraceError: a file that is missing, of another kind, cut off or damaged, or without one sampling rate for all traces.
+        UnconvError: obspy or segyio is not installed.
 
     Example:
         >>> import numpy, tempfile
@@ -44,26 +45,28 @@ def open_traces(path: str | Path, rate: float | None = None) -> TraceFile:
     path = Path(path)
     if rate is not None and not (math.isfinite(rate) and rate > 0):
         raise ShapeError(f"open_traces: rate is {rate}, but a finite number above 0 was needed. Pass samples per second.")
-    given = None if rate is None else float(rate)
+    rate = None if rate is None else float(rate)
     start, size = _start(path)
+    # The kinds with the surest marks come first: SEG-Y has none but a plausible header.
     if is_npy(start):
-        return ArrayFile(path, given)
+        return ArrayFile(path, rate)
     if is_mseed(start):
-        return StreamFile(path, size, given)
+        return StreamFile(path, size, rate)
     if is_sac(start):
-        return SacFile(path, size, given)
+        return SacFile(path, size, rate)
     if is_segy(start):
-        return SegyFile(path, start, size, given)
+        return SegyFile(path, start, size, rate)
     raise TraceError(
-        f"open_traces: {path} is none of the kinds that are read: SEG-Y, miniSEED, SAC, .npy. Convert it, or check the path."
+        f"open_traces: {path} is of an unknown kind, but SEG-Y, miniSEED, SAC or .npy was needed. Convert it, or check the "
+        "path."
     )
 
 
 def _start(path: Path) -> tuple[bytes, int]:
-    """Return the first bytes of a file, and how many there are.
+    """Return the first bytes of a file, and its size.
 
     Raises:
-        TraceError: it is missing, empty, no file or not to be read.
+        TraceError: the file is missing, empty, unreadable or not a regular file.
     """
     try:
         status = path.stat()

@@ -13,7 +13,7 @@ import typer
 from unconv.cli.groups import Group
 from unconv.cli.options import AsJson, Quiet, one_of
 from unconv.cli.progress import remark, show_progress
-from unconv.cli.trace_options import array_bytes, refuse_places, told_as_json
+from unconv.cli.trace_options import array_bytes, json_text, refuse_outputs
 from unconv.errors import UnconvError, counted, nearest, printable
 from unconv.files import write
 from unconv.inverse.fields.channel.method_table import METHODS, method_help
@@ -90,7 +90,7 @@ def equalize(
     names = (samples, channel, training, sent, constellation)
     inputs = [Path(name) for name in names if name is not None and Path(name).is_file()]
     outputs = [path for path in (out, bits, llr, picture, eye) if path is not None]
-    refuse_places("equalize", outputs, inputs, force)
+    refuse_outputs("equalize", outputs, inputs, force)
     _refuse_endings({"--out": out, "--llr": llr}, (".npy",))
     _refuse_endings({"--bits": bits}, (".npy", ".bin"))
     _refuse_endings({"--picture": picture, "--eye": eye}, (".png",))
@@ -232,7 +232,7 @@ def _summary(result: Equalized, sent: Array | None) -> dict[str, Any]:
 
 def _print(summary: dict[str, Any], as_json: bool, notes: list[str]) -> None:
     if as_json:
-        print(told_as_json(summary | {"notes": notes}))
+        print(json_text(summary | {"notes": notes}))
         return
     if not summary["converged"]:
         remark("not converged: do not rely on these symbols", False)

@@ -1,4 +1,4 @@
-"""Commands on traces: spikes behind a wavelet, receiver functions, and echoes in ultrasonic scans."""
+"""Commands on traces: deconvolution of seismic traces, receiver functions, and echoes in ultrasonic scans."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ import typer
 from unconv.cli.groups import Group
 from unconv.cli.options import AsJson, Quiet, one_of
 from unconv.cli.progress import print_table, remark, show_progress
-from unconv.cli.trace_options import Picked, read_pair, read_pulse, read_wavelet, refuse_ending, refuse_places, told_as_json
-from unconv.errors import UnconvError, printable
+from unconv.cli.trace_options import Selection, json_text, read_pair, read_pulse, read_wavelet, refuse_ending, refuse_outputs
+from unconv.errors import UnconvError, counted, nearest, printable
 from unconv.files import write
 from unconv.inverse.fields.seismic.method_table import FILTERS, SPIKES, WITH_DEVIATIONS, method_help
 from unconv.progress import Progress
@@ -25,40 +25,50 @@ if TYPE_CHECKING:
 GROUP = Group("Measured signals", 5)
 
 _ROWS = 20  # scans whose echoes are printed
-_ESTIMATED = 0.1  # how far an estimated wavelet is from the true one, as a share of the traces
-_BLOCK = 2**20  # samples that are read at a time: larger blocks take memory, and no less time
+_ESTIMATED_MISFIT = 0.1  # error of an estimated wavelet, as a share of the traces
+_BLOCK = 2**20  # samples that are read at a time: larger blocks take more memory and as much time
 
-Rate = Annotated[float | None, typer.Option(help="Samples a second, for files that do not say, such as .npy.")]
-Force = Annotated[bool, typer.Option("--force", "--overwrite", help="Replace files that are there already.")]
-Picture = Annotated[Path | None, typer.Option(help="Also draw before and after, as PNG; needs the extra plot.")]
+Rate = Annotated[float | None, typer.Option(help="Samples a second, if the file does not say, as .npy.")]
+Force = Annotated[bool, typer.Option("--force", "--overwrite", help="Replace existing files.")]
+Picture = Annotated[Path | None, typer.Option(help="Also write a picture of the result, as PNG; needs the extra plot.")]
 
 
 @GROUP.command
 def spikes(
     traces: Annotated[Path, typer.Argument(metavar="IN", help="SEG-Y, miniSEED, SAC (extra seismic) or .npy, (..., n).")],
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="The same kind of file with its headers; or .npy.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="The same kind of file, with the same headers; or .npy.")],
     wavelet: Annotated[
         str | None,
         typer.Option(
-            help="A file, .npy or .csv; or ricker:FREQUENCY in Hz; or estimate:LENGTH, in samples, zero phase, or "
-            "estimate:LENGTH,minimum or estimate:LENGTH,mixed, from the traces."
+            help="A file, .npy or .csv; or ricker:FREQUENCY in Hz; or estimate:LENGTH in samples, estimated from the traces "
+            "with zero phase (estimate:LENGTH,minimum and estimate:LENGTH,mixed for other phases)."
         ),
     ] = None,
     method: Annotated[str, typer.Option(help=method_help(), autocompletion=one_of([*SPIKES, *FILTERS]))] = "sbl",
     noise: Annotated[str, typer.Option(help="estimate, or a standard deviation in the traces' units.")] = "estimate",
     centre: Annotated[
-        int | None, typer.Option(help="The wavelet file's sample at a spike's time, from 0; by default its middle.")
+        int | None, typer.Option(help="Index of the wavelet file's sample at a spike's time, from 0. Default: its middle.")
     ] = None,
-    length: Annotated[int, typer.Option(help="Samples of the filter, of spiking and predictive.")] = 80,
-    gap: Annotated[int | None, typer.Option(help="Samples that predictive leaves alone.")] = None,
-    prewhitening: Annotated[float, typer.Option(help="Share added to the power, of spiking and predictive.")] = 1e-3,
+    length: Annotated[int, typer.Option(help="Samples of the filter, for spiking and predictive.")] = 80,
+    gap: Annotated[
+        int | None,
+        typer.Option(help="Prediction gap in samples, for predictive: the first samples of the wavelet, which stay."),
+    ] = None,
+    prewhitening: Annotated[
+        float, typer.Option(help="Share of the power that is added to it, for spiking and predictive.")
+    ] = 1e-3,
     misfit: Annotated[
         float | None,
-        typer.Option(help="The wavelet's error, as a share of the traces; by default 0.1 if it is estimated, else 0."),
+        typer.Option(
+            help="Error of the wavelet, as a share of the traces. Default: 0.1 for an estimated wavelet, otherwise 0."
+        ),
     ] = None,
-    clipped: Annotated[str, typer.Option(help="keep clipped traces as they are, or use them.")] = "keep",
+    clipped: Annotated[
+        str, typer.Option(help="keep: leave clipped traces unchanged; use: process them like the others.")
+    ] = "keep",
     deviation: Annotated[
-        Path | None, typer.Option(help="Also write the spikes' standard deviations, as OUT; 0 for traces that are kept.")
+        Path | None,
+        typer.Option(help="Also write the spikes' standard deviations, in a file like OUT; 0 for traces that stay unchanged."),
     ] = None,
     rate: Rate = None,
     picture: Picture = None,
@@ -66,14 +76,15 @@ def spikes(
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Find the spikes in traces, or shorten their wavelet, block by block; headers and order stay as they are."""
+    """Find the spikes in seismic traces, or shorten their wavelet with a filter. Headers and order of the traces are kept."""
     from unconv.traces import open_traces
 
     begun = time.monotonic()
     _refuse_method(method, {"--wavelet": wavelet, "--deviation": deviation, "--centre": centre, "--misfit": misfit}, gap, noise)
     level: Any = noise if noise == "estimate" else _number("--noise", noise)
-    places = [path for path in (out, deviation, picture) if path is not None]
-    refuse_places("spikes", places, [traces, *([Path(wavelet)] if wavelet and os.path.isfile(wavelet) else [])], force)
+    # Options and paths are checked first, before a long file is read.
+    outputs = [path for path in (out, deviation, picture) if path is not None]
+    refuse_outputs("spikes", outputs, [traces, *([Path(wavelet)] if wavelet and os.path.isfile(wavelet) else [])], force)
     with open_traces(traces, rate) as file, show_progress(as_json or quiet, "reading") as progress, ExitStack() as stack:
         for path in (out, *([deviation] if deviation else [])):
             refuse_ending(file, path)
@@ -84,30 +95,39 @@ def spikes(
             for note in shape.notes:
                 remark(note, quiet)
             settings: dict[str, Any] = {"wavelet": shape.samples, "centre": shape.centre, "noise": level, "method": method}
-            settings["misfit"] = misfit if misfit is not None else 0.0 if shape.phase == "given" else _ESTIMATED
+            default = 0.0 if shape.phase == "given" else _ESTIMATED_MISFIT
+            settings["misfit"] = default if misfit is None else misfit
         else:
             settings = {"length": length, "prewhitening": prewhitening} | ({"gap": gap} if method == "predictive" else {})
         writers = {name: stack.enter_context(_writer(file, path)) for name, path in _named(out, deviation).items()}
-        picked = Picked(file.count, picture is not None)
-        told = _worked(file, method, settings | {"clipped": clipped}, writers, picked, progress)
-        told |= {"traces": file.count, "rate": file.rate, "seconds": round(time.monotonic() - begun, 2)}
+        selection = Selection(file.count, picture is not None)
+        record = _processed(file, method, settings | {"clipped": clipped}, writers, selection, progress)
+        record |= {"traces": file.count, "rate": file.rate, "seconds": round(time.monotonic() - begun, 2)}
         if picture is not None:
-            write(picture, picked.drawn(file, method))
-    _tell_spikes(told, places, as_json, quiet)
+            write(picture, selection.drawn(file, method))
+    _print_spikes(record, outputs, as_json, quiet)
 
 
-def _refuse_method(method: str, of_spikes: dict[str, Any], gap: int | None, noise: str) -> None:
+def _refuse_method(method: str, spike_options: dict[str, Any], gap: int | None, noise: str) -> None:
+    """Refuse an unknown method, and options that do not go with the method; `spike_options` are those for spikes only."""
     if method not in SPIKES | FILTERS:
-        raise typer.BadParameter(f"--method {method!r}: write one of {', '.join(SPIKES | FILTERS)}.")
-    if method in SPIKES and of_spikes["--wavelet"] is None:
+        close = nearest(method, SPIKES | FILTERS)
+        raise typer.BadParameter(f"--method {method!r}: write one of {', '.join(SPIKES | FILTERS)}. Nearest: {close}.")
+    if method in SPIKES and spike_options["--wavelet"] is None:
         raise typer.BadParameter(f"--method {method} needs --wavelet: a file, ricker:FREQUENCY or estimate:LENGTH.")
-    given = [name for name, value in of_spikes.items() if value is not None] + (["--noise"] if noise != "estimate" else [])
-    if method in FILTERS and given:
-        raise typer.BadParameter(f"--method {method} takes no {', '.join(given)}. Leave that out.")
-    if method not in WITH_DEVIATIONS and of_spikes["--deviation"] is not None:
-        raise typer.BadParameter(f"--method {method} knows no deviations. Leave --deviation out, or use {WITH_DEVIATIONS[0]}.")
-    if (method == "predictive") != (gap is not None):
-        raise typer.BadParameter("--gap goes with --method predictive, which needs it.")
+    options = [name for name, value in spike_options.items() if value is not None]
+    options += ["--noise"] if noise != "estimate" else []
+    if method in FILTERS and options:
+        them = "it" if len(options) == 1 else "them"
+        raise typer.BadParameter(f"--method {method} takes no {', '.join(options)}. Leave {them} out.")
+    if method not in WITH_DEVIATIONS and spike_options["--deviation"] is not None:
+        raise typer.BadParameter(
+            f"--method {method} has no standard deviations. Leave --deviation out, or use {WITH_DEVIATIONS[0]}."
+        )
+    if method == "predictive" and gap is None:
+        raise typer.BadParameter("--method predictive needs --gap, in samples.")
+    if method != "predictive" and gap is not None:
+        raise typer.BadParameter(f"--gap goes with --method predictive, not with {method}. Leave it out.")
 
 
 def _named(out: Path, deviation: Path | None) -> dict[str, Path]:
@@ -120,68 +140,68 @@ def _writer(file: TraceFile, out: Path) -> Any:
     return into_array(file, out) if out.suffix.lower() == ".npy" and file.kind != "npy" else file.rewritten(out)
 
 
-def _worked(
-    file: TraceFile, method: str, settings: dict[str, Any], writers: dict[str, Any], picked: Picked, progress: Progress
+def _processed(
+    file: TraceFile, method: str, settings: dict[str, Any], writers: dict[str, Any], selection: Selection, progress: Progress
 ) -> dict[str, Any]:
-    """Work through a file block by block, and return what is told of it."""
+    """Process a file block by block, write the results, and return the record for --json."""
     from unconv.inverse.fields import seismic
 
     kept, noises, converged, several = list[int](), list[float](), True, len(file.shape) == 1
     for block in file.blocks(_BLOCK):
         if several and block.values.shape[1] <= len(settings.get("wavelet", ())) + settings.get("length", 1):
-            # A fragment between gaps: shorter than the wavelet, it tells nothing, and is no reason to refuse the others.
+            # A fragment between gaps that is shorter than the wavelet is left unchanged, instead of refusing the file.
             kept += range(block.first, block.first + len(block.values))
             continue
         if method in SPIKES:
-            found = seismic.sparse_spikes(
+            result: Any = seismic.sparse_spikes(
                 block.values,
                 rate=file.rate or 1.0,
                 start=file.start,
                 progress=_onward(progress, block.first, file.count),
                 **settings,
             )
-            results = {"traces": found.spikes, "deviation": _without_nan(found.deviation, file)}
-            noises += found.noise.tolist()
-            converged &= found.converged
-            picked.take(block, after=found.spikes, deviation=found.deviation, refit=found.refit)
+            arrays = {"traces": result.spikes, "deviation": _without_nan(result.deviation, file)}
+            noises += result.noise.tolist()
+            converged &= result.converged
+            selection.take(block, after=result.spikes, deviation=result.deviation, refit=result.refit)
         else:
-            filtered = getattr(seismic, method)(block.values, **settings)
-            found, results = filtered, {"traces": filtered.traces}
-            picked.take(block, after=filtered.traces)
-        kept += [block.first + number for number in found.kept]
+            result = getattr(seismic, method)(block.values, **settings)
+            arrays = {"traces": result.traces}
+            selection.take(block, after=result.traces)
+        kept += [block.first + number for number in result.kept]
         for name, writer in writers.items():
-            writer.put(block.first, results[name])
+            writer.put(block.first, arrays[name])
         progress("finding spikes" if method in SPIKES else "filtering", block.first + len(block.values), file.count)
     known = sorted(level for level in noises if level == level)
-    told: dict[str, Any] = {"method": method, "kept": kept}
-    return told | ({"noise": known[len(known) // 2] if known else None, "converged": converged} if method in SPIKES else {})
+    record: dict[str, Any] = {"method": method, "kept": kept}
+    return record | ({"noise": known[len(known) // 2] if known else None, "converged": converged} if method in SPIKES else {})
 
 
 def _without_nan(deviation: Any, file: TraceFile) -> Any:
-    """Return deviations with 0 in place of NaN, which traces that were kept have and IBM floats have no room for."""
+    """Return deviations with 0 instead of NaN, which unchanged traces have and IBM floats cannot hold."""
     import numpy as np
 
     return deviation if file.kind == "npy" else np.nan_to_num(deviation, nan=0.0)
 
 
 def _onward(progress: Progress, first: int, total: int) -> Progress:
-    """Tell progress within a block as that of the whole file."""
+    """Return a progress function for one block that reports progress over the entire file."""
     return lambda what, done, _of_block: progress(what, first + done, total)
 
 
-def _tell_spikes(told: dict[str, Any], places: list[Path], as_json: bool, quiet: bool) -> None:
+def _print_spikes(record: dict[str, Any], outputs: list[Path], as_json: bool, quiet: bool) -> None:
     if as_json:
-        print(told_as_json(told | {"files": [str(path) for path in places]}))
+        print(json_text(record | {"files": [str(path) for path in outputs]}))
         return
-    if told.get("converged") is False:
-        remark("some traces met no rule for stopping: more steps might change their spikes", quiet)
-    if told["kept"]:
-        numbers = ", ".join(map(str, told["kept"][:8])) + (", …" if len(told["kept"]) > 8 else "")
-        remark(f"kept as they are, dead, clipped, with NaN or too short, {len(told['kept'])} of the traces: {numbers}", quiet)
-    level = f", median noise {told['noise']:.4g}" if told.get("noise") is not None else ""
-    count = "1 trace" if told["traces"] == 1 else f"{told['traces']:,} traces"
-    print(f"{told['method']}: {count}{level}, {told['seconds']:.1f} s")
-    print(printable(f"wrote {' and '.join(map(str, places))}"))
+    if record.get("converged") is False:
+        remark("the solver did not converge on some traces: more steps might change their spikes", quiet)
+    if record["kept"]:
+        numbers = ", ".join(map(str, record["kept"][:8])) + (", …" if len(record["kept"]) > 8 else "")
+        unchanged = counted(len(record["kept"]), "trace")
+        remark(f"left {unchanged} unchanged, which may be dead, clipped, too short, or have NaN: {numbers}", quiet)
+    level = f", median noise {record['noise']:.4g}" if record.get("noise") is not None else ""
+    print(f"{record['method']}: {counted(record['traces'], 'trace')}{level}, {record['seconds']:.1f} s")
+    print(printable(f"wrote {' and '.join(map(str, outputs))}"))
 
 
 def _number(option: str, text: str) -> float:
@@ -194,13 +214,18 @@ def _number(option: str, text: str) -> float:
 @GROUP.command
 def receiver_function(
     records: Annotated[
-        list[Path], typer.Argument(metavar="STREAM...", help="Three components, miniSEED, SAC or what else ObsPy reads.")
+        list[Path],
+        typer.Argument(
+            metavar="STREAM...", help="Records of three components: miniSEED, SAC or another kind that ObsPy reads."
+        ),
     ],
-    out: Annotated[Path, typer.Option("-o", "--out", help="An array, .npy, a row for each event; times stand in --json.")],
+    out: Annotated[
+        Path, typer.Option("-o", "--out", help="An .npy file with one row for each event; --json prints its times.")
+    ],
     events: Annotated[Path | None, typer.Option(help="Event catalogue, QuakeML, for back azimuths and P arrivals.")] = None,
     stations: Annotated[Path | None, typer.Option(help="Station inventory, StationXML.")] = None,
     back_azimuth: Annotated[
-        float | None, typer.Option(help="Degrees from north to the event, where nothing else says.")
+        float | None, typer.Option(help="Direction to the event in degrees from north, if no file gives it.")
     ] = None,
     method: Annotated[
         str,
@@ -208,130 +233,143 @@ def receiver_function(
             help="iterative, waterlevel or multitaper.", autocompletion=one_of(["iterative", "waterlevel", "multitaper"])
         ),
     ] = "iterative",
-    window: Annotated[str, typer.Option(help="Seconds around the P wave that are used, where it is known.")] = "-25,75",
-    band: Annotated[str | None, typer.Option(help="Hz, of a band-pass before that: 0.03,1.5.")] = None,
+    window: Annotated[str, typer.Option(help="Seconds around the P wave that are used, if its arrival is known.")] = "-25,75",
+    band: Annotated[
+        str | None, typer.Option(help="Corner frequencies in Hz of a band-pass that is applied first: 0.03,1.5.")
+    ] = None,
     gauss: Annotated[float, typer.Option(help="Standard deviation of the Gaussian low-pass, in Hz.")] = 0.5,
     picture: Picture = None,
     force: Force = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Deconvolve radial by vertical components: what the crust below a station made of a distant earthquake."""
+    """Compute receiver functions of distant earthquakes: radial components deconvolved by vertical ones."""
     from unconv.cli.trace_options import array_bytes
     from unconv.inverse.fields import seismic
     from unconv.traces.arrivals import open_arrivals
 
+    # None of the inputs may be overwritten, including the catalogue and the inventory.
     files = [*records, *(path for path in (events, stations) if path is not None)]
-    refuse_places("receiver-function", [path for path in (out, picture) if path is not None], files, force)
+    refuse_outputs("receiver-function", [path for path in (out, picture) if path is not None], files, force)
     with show_progress(as_json or quiet, "reading"):
         pair = read_pair("--window", window)
-        found = open_arrivals(
+        arrivals = open_arrivals(
             records, events, stations, back_azimuth, pair, None if band is None else read_pair("--band", band)
         )
-        for note in found.notes:
+        for note in arrivals.notes:
             remark(note, quiet)
-        made = seismic.receiver_function(found.radial, found.vertical, found.rate, method, gauss=gauss)
-        for note in made.notes:
+        result = seismic.receiver_function(arrivals.radial, arrivals.vertical, arrivals.rate, method, gauss=gauss)
+        for note in result.notes:
             remark(note, quiet)
-        write(out, array_bytes(made.trace))
+        write(out, array_bytes(result.trace))
         if picture is not None:
             from unconv.render.traces import receiver_picture
 
-            write(picture, receiver_picture(made.trace, made.times))
-    rows = [(name, f"{fit:.3f}") for name, fit in zip(found.names, made.fit.tolist(), strict=True)]
+            write(picture, receiver_picture(result.trace, result.times))
+    fits = list(zip(arrivals.names, result.fit.tolist(), strict=True))
     if as_json:
-        events_told = [{"name": name, "fit": fit} for name, fit in zip(found.names, made.fit.tolist(), strict=True)]
-        times = {"first": float(made.times[0]), "interval": 1 / found.rate, "samples": len(made.times)}
-        told = {
+        times = {"first": float(result.times[0]), "interval": 1 / arrivals.rate, "samples": len(result.times)}
+        record = {
             "method": method,
-            "events": events_told,
+            "events": [{"name": name, "fit": fit} for name, fit in fits],
             "times": times,
-            "kept": list(made.kept),
-            "notes": [*found.notes, *made.notes],
+            "kept": list(result.kept),
+            "notes": [*arrivals.notes, *result.notes],
         }
-        print(told_as_json(told | {"out": str(out)}))
+        print(json_text(record | {"out": str(out)}))
         return
-    print_table(("event", "explained"), rows)
-    print(printable(f"wrote {out}: {len(rows)} receiver functions from {made.times[0]:g} to {made.times[-1]:g} s"))
+    print_table(("event", "explained"), [(name, f"{fit:.3f}") for name, fit in fits])
+    count = counted(len(fits), "receiver function")
+    print(printable(f"wrote {out}: {count} from {result.times[0]:g} to {result.times[-1]:g} s"))
 
 
 @GROUP.command
 def echoes(
     scans: Annotated[Path, typer.Argument(metavar="SCAN", help="A-scans along the last axis: .npy (..., n), or SEG-Y.")],
     pulse: Annotated[
-        str, typer.Option(help="The echo of one reflector: a file, .npy or .csv; estimate; or gate:FROM,TO in seconds.")
+        str,
+        typer.Option(
+            help="The echo of a single reflector: a file, .npy or .csv; or estimate, the strongest echo; or gate:FROM,TO, the "
+            "strongest echo between two times in seconds."
+        ),
     ] = "estimate",
     rate: Annotated[float | None, typer.Option(help="Samples a second.")] = None,
-    velocity: Annotated[float | None, typer.Option(help="Of sound, metres a second: then depths are told.")] = None,
-    gate: Annotated[str | None, typer.Option(help="Seconds between which echoes are looked for: 1e-6,8e-6.")] = None,
-    start: Annotated[float | None, typer.Option(help="Seconds of the first sample; by default as the file says, or 0.")] = None,
-    most: Annotated[int, typer.Option(help="Echoes of a scan, at most.")] = 8,
-    misfit: Annotated[
-        float | None, typer.Option(help="How far echoes are from the pulse's shape, as a share; by default found or 0.05.")
+    velocity: Annotated[float | None, typer.Option(help="Speed of sound in metres a second, for depths.")] = None,
+    gate: Annotated[
+        str | None, typer.Option(help="Range of times in seconds in which echoes are searched for: 1e-6,8e-6.")
     ] = None,
-    out: Annotated[Path | None, typer.Option("-o", "--out", help="A table of all echoes, .csv.")] = None,
+    start: Annotated[float | None, typer.Option(help="Seconds of the first sample. Default: as in the file, or 0.")] = None,
+    most: Annotated[int, typer.Option(help="Largest number of echoes in a scan.")] = 8,
+    misfit: Annotated[
+        float | None,
+        typer.Option(
+            help="How much echoes differ from the pulse, as a share of their amplitude. Default: measured for an estimated "
+            "pulse, otherwise 0.05."
+        ),
+    ] = None,
+    out: Annotated[Path | None, typer.Option("-o", "--out", help="Write a table of all echoes, .csv.")] = None,
     picture: Picture = None,
     force: Force = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Resolve the echoes in ultrasonic scans, closer together than the pulse is long: delays, depths, and how sure they are."""
+    """Resolve overlapping echoes in ultrasonic scans: delays, depths and amplitudes with their standard deviations."""
     from unconv.traces import open_traces
 
     if out is not None and out.suffix.lower() != ".csv":
-        raise typer.BadParameter(f"-o {out}: the table is written as CSV. End its name with .csv.")
-    places = [path for path in (out, picture) if path is not None]
-    refuse_places("echoes", places, [scans, *([Path(pulse)] if os.path.isfile(pulse) else [])], force)
+        raise typer.BadParameter(f"-o {out}: the table is CSV. Use the ending .csv.")
+    outputs = [path for path in (out, picture) if path is not None]
+    refuse_outputs("echoes", outputs, [scans, *([Path(pulse)] if os.path.isfile(pulse) else [])], force)
     with open_traces(scans, rate) as file, show_progress(as_json or quiet, "reading") as progress:
         if file.rate is None:
-            raise UnconvError(f"echoes: {scans} does not say how many samples a second there are. Pass --rate.")
+            raise UnconvError(f"echoes: {scans} does not say its sampling rate. Pass --rate.")
         window = None if gate is None else read_pair("--gate", gate)
         begin = file.start if start is None else start
         settings: dict[str, Any] = {"gate": window, "most": most, "misfit": misfit, "start": begin, "velocity": velocity}
-        picked = Picked(file.count, bool(picture))
-        table, counts, notes = _resolved(file, read_pulse(pulse, file, begin), settings, picked, progress)
+        selection = Selection(file.count, bool(picture))
+        table, counts, notes = _resolved(file, read_pulse(pulse, file, begin), settings, selection, progress)
         for note in notes:
             remark(note, quiet)
         if out is not None:
             write(out, _csv(table, velocity))
         if picture is not None:
-            write(picture, picked.echoes(file, begin))
-    _tell_echoes(table, counts, notes, out, velocity, as_json)
+            write(picture, selection.echoes(file, begin))
+    _print_echoes(table, counts, notes, out, velocity, as_json)
 
 
 def _resolved(
-    file: TraceFile, pulse: Any, settings: dict[str, Any], picked: Picked, progress: Progress
+    file: TraceFile, pulse: Any, settings: dict[str, Any], selection: Selection, progress: Progress
 ) -> tuple[list[tuple[float, ...]], list[int], list[str]]:
-    """Resolve a file block by block: rows of the table, how many echoes each scan has, and what was noted."""
+    """Resolve a file block by block; return the rows of the table, the number of echoes of each scan, and the notes."""
     from unconv.inverse.fields import ultrasonic
 
     table, counts, notes = list[tuple[float, ...]](), list[int](), dict[str, None]()
     for block in file.blocks(_BLOCK):
         onward = _onward(progress, block.first, file.count)
-        found = ultrasonic.resolve_echoes(block.values, pulse, float(file.rate or 1), progress=onward, **settings)
-        # An estimated pulse, and how far echoes are from it, are those of the first block, for all of them.
-        pulse, settings = found.pulse, settings | {"misfit": found.misfit}
-        notes |= dict.fromkeys(found.notes)
-        table += _rows(found, block.first)
-        counts += found.order.tolist()
-        picked.take(block, delays=found.delays, amplitudes=found.amplitudes)
+        echoes = ultrasonic.resolve_echoes(block.values, pulse, float(file.rate or 1), progress=onward, **settings)
+        # An estimated pulse and its misfit come from the first block and serve all blocks.
+        pulse, settings = echoes.pulse, settings | {"misfit": echoes.misfit}
+        notes |= dict.fromkeys(echoes.notes)
+        table += _rows(echoes, block.first)
+        counts += echoes.order.tolist()
+        selection.take(block, delays=echoes.delays, amplitudes=echoes.amplitudes)
     return table, counts, list(notes)
 
 
-def _rows(found: Any, first: int) -> list[tuple[float, ...]]:
+def _rows(echoes: Any, first: int) -> list[tuple[float, ...]]:
     """Return (scan, echo, delay, its deviation, amplitude, its deviation[, depth]) of every echo."""
     rows = []
-    for scan, order in enumerate(found.order.tolist()):
+    for scan, order in enumerate(echoes.order.tolist()):
         for echo in range(order):
-            columns = [found.delays, found.deviations, found.amplitudes, found.amplitude_deviations]
-            columns += [] if found.depths is None else [found.depths]
+            columns = [echoes.delays, echoes.deviations, echoes.amplitudes, echoes.amplitude_deviations]
+            columns += [] if echoes.depths is None else [echoes.depths]
             rows.append((first + scan, echo, *(float(column[scan, echo]) for column in columns)))
     return rows
 
 
 def _headings(velocity: float | None) -> tuple[str, ...]:
-    told = ("scan", "echo", "delay_s", "delay_deviation_s", "amplitude", "amplitude_deviation")
-    return told if velocity is None else (*told, "depth_m")
+    names = ("scan", "echo", "delay_s", "delay_deviation_s", "amplitude", "amplitude_deviation")
+    return names if velocity is None else (*names, "depth_m")
 
 
 def _csv(table: list[tuple[float, ...]], velocity: float | None) -> bytes:
@@ -339,18 +377,19 @@ def _csv(table: list[tuple[float, ...]], velocity: float | None) -> bytes:
     return ("\n".join(lines) + "\n").encode()
 
 
-def _tell_echoes(
+def _print_echoes(
     table: list[tuple[float, ...]], counts: list[int], notes: list[str], out: Path | None, velocity: float | None, as_json: bool
 ) -> None:
     names = _headings(velocity)
     if as_json:
         rows = [dict(zip(names, row, strict=True)) for row in table]
-        print(told_as_json({"scans": len(counts), "echoes": rows, "notes": notes, "out": out and str(out)}))
+        print(json_text({"scans": len(counts), "echoes": rows, "notes": notes, "out": out and str(out)}))
         return
     shown = [row for row in table if row[0] < _ROWS]
     if shown:
         print_table(names, [(f"{row[0]:g}", f"{row[1]:g}", *(f"{value:.6g}" for value in row[2:])) for row in shown])
-    more = f", the first {_ROWS} scans shown" if len(counts) > _ROWS else ""
-    print(f"{len(table)} echoes in {len(counts)} scans{more}")
+    more = f"; the table shows the first {_ROWS} scans" if len(counts) > _ROWS else ""
+    echoes = "1 echo" if len(table) == 1 else f"{len(table):,} echoes"
+    print(f"{echoes} in {counted(len(counts), 'scan')}{more}")
     if out is not None:
         print(printable(f"wrote {out}"))

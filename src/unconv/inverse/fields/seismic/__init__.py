@@ -1,4 +1,4 @@
-"""Seismic traces: spikes behind a wavelet, filters that shorten it, receiver functions, and wavelets from the data."""
+"""Deconvolution of seismic traces: sparse spikes, least-squares filters, receiver functions and wavelet estimation."""
 
 import lazy_loader
 

@@ -1,4 +1,4 @@
-"""Statistical deconvolution: filters from each trace's own autocorrelation."""
+"""Spiking and predictive deconvolution: least-squares filters from each trace's own autocorrelation."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ from unconv.kinds import checks_kinds
 
 @dataclass(frozen=True)
 class Filtered:
-    """Filtered traces, and with what.
+    """Filtered traces and their filters.
 
     Attributes:
-        traces: (..., n), in the kind and shape that came.
-        filters: (used, k), of the traces that were filtered, in the order in which they came; (1, k) with `average`.
-        errors: (used,), the share of each trace's energy that the filter left: 1 where nothing could be predicted.
-        kept: the numbers of the traces that were left as they are. notes: why.
+        traces: (..., n), in the type and shape of the input.
+        filters: (used, k), the filter of each trace that was filtered, in the input's order; (1, k) with `average`.
+        errors: (used,), the share of each trace's energy that is left; 1 where nothing could be predicted.
+        kept: indices of the traces that were not filtered and are returned unchanged.
+        notes: the reasons.
     """
 
     traces: Any
@@ -33,27 +34,29 @@ class Filtered:
 
 @checks_kinds
 def spiking(traces: Any, length: int, prewhitening: float = 1e-3, clipped: str = "keep", average: bool = False) -> Filtered:
-    """Whiten traces by spiking deconvolution: shorten the wavelet to a spike, whatever it is, if its phase is minimum.
+    """Return traces whitened by spiking deconvolution, which shortens an unknown minimum-phase wavelet to a spike.
 
-    The reflections are taken to be white, so that the traces' autocorrelation is the wavelet's. The filter's first coefficient
-    is 1: amplitudes are those of the wavelet's first sample.
+    The reflectivity is assumed to be white, so that the autocorrelation of a trace is that of the wavelet. The filter's first
+    coefficient is 1: amplitudes are in units of the wavelet's first sample.
 
     Args:
         traces: (..., n), an array or a tensor; the last axis is time.
-        length: of the filter, in samples: about as long as the wavelet; at least 2.
-        prewhitening: share of lag 0 that is added to it, so that noise outside the wavelet's band is not raised without limit.
-        clipped: "keep" clipped traces as they are, or "use" them as others.
-        average: one filter for all traces, from the mean of their autocorrelations, each divided by its lag 0.
+        length: samples of the filter, about as many as the wavelet has; at least 2.
+        prewhitening: share of lag 0 that is added to lag 0. It limits how much noise outside the wavelet's band is amplified.
+        clipped: "keep" returns clipped traces unchanged; "use" filters them like the others.
+        average: whether to use one filter for all traces, from the mean of their normalised autocorrelations.
 
     Raises:
-        ShapeError: a length that the traces do not have; a negative prewhitening; traces of no shape or kind.
-        DtypeError: complex or other samples.
+        ShapeError: a filter longer than the traces; a negative prewhitening; traces of another shape.
+        DtypeError: samples that are not real numbers.
 
     Source:
         Robinson & Treitel, "Geophysical Signal Analysis" (1980); Yilmaz, "Seismic Data Analysis" (2001), ch. 2.
     """
     if length < 2:
-        raise ShapeError(f"spiking: length is {length}, but 2 samples or more were needed. A filter of one changes nothing.")
+        raise ShapeError(
+            f"spiking: length is {length}, but 2 samples or more were needed. A filter of one sample changes nothing."
+        )
     return _predicted("spiking", gather("spiking", traces, clipped), 1, length - 1, prewhitening, average)
 
 
@@ -61,38 +64,43 @@ def spiking(traces: Any, length: int, prewhitening: float = 1e-3, clipped: str =
 def predictive(
     traces: Any, gap: int, length: int, prewhitening: float = 1e-3, clipped: str = "keep", average: bool = False
 ) -> Filtered:
-    """Take out what can be predicted `gap` samples ahead, as multiples and reverberations can; the wavelet's first `gap` stay.
+    """Return traces after predictive deconvolution, which removes multiples and reverberations that repeat after a gap.
+
+    The part of a trace that can be predicted `gap` samples ahead is subtracted. The first `gap` samples of the wavelet remain.
 
     Args:
         traces: (..., n), an array or a tensor; the last axis is time.
-        gap: samples, 1 or more: a little less than the period of the repetition, or where the wavelet's first part ends.
-        length: coefficients of the prediction; a repetition is found if its period is less than gap + length.
+        gap: samples, 1 or more: slightly less than the period of the repetition, or the length of the wavelet's first part.
+        length: coefficients of the prediction. A repetition is removed if its period is less than gap + length.
         prewhitening, clipped, average: as in `spiking`.
 
     Raises:
-        ShapeError: a gap or a length below 1, or more than the traces have; a negative prewhitening.
-        DtypeError: complex or other samples.
+        ShapeError: a gap or a length below 1, or together longer than the traces; a negative prewhitening.
+        DtypeError: samples that are not real numbers.
 
     Source:
         Peacock & Treitel, "Predictive deconvolution: theory and practice" (1969).
     """
     if gap < 1 or length < 1:
-        raise ShapeError(f"predictive: gap is {gap} and length is {length}, but 1 or more samples each were needed.")
+        raise ShapeError(f"predictive: gap is {gap} and length is {length}, but at least 1 sample each was needed.")
     return _predicted("predictive", gather("predictive", traces, clipped), gap, length, prewhitening, average)
 
 
-def _predicted(where: str, came: Gather, gap: int, length: int, prewhitening: float, average: bool) -> Filtered:
-    """Filter the sound traces by their prediction-error filters."""
-    n = came.samples.shape[-1]
+def _predicted(where: str, traces: Gather, gap: int, length: int, prewhitening: float, average: bool) -> Filtered:
+    """Filter the usable traces with their prediction-error filters."""
+    n = traces.samples.shape[-1]
     if gap + length > n:
         raise ShapeError(
-            f"{where}: a filter of {gap + length} samples came for traces of {n}, but one that is no longer was needed. "
-            "Shorten it."
+            f"{where}: the filter has {gap + length} samples, but the traces only {n}. Pass a shorter "
+            f"{'length' if where == 'spiking' else 'gap or length'}."
         )
-    sound = came.sound
+    sound = traces.sound
     if not len(sound):
-        return Filtered(came.like_given(sound), sound.new_zeros((0, gap + length)), sound.new_zeros(0), came.kept, came.notes)
-    # In units of each trace's peak, so that no power leaves float32; float64 for the recursion, and only for the lags.
+        return Filtered(
+            traces.like_given(sound), sound.new_zeros((0, gap + length)), sound.new_zeros(0), traces.kept, traces.notes
+        )
+    # Scaled by each trace's peak, so that powers stay in the range of float32. The recursion needs float64, and only the few
+    # lags are converted to it.
     scaled = sound / sound.abs().amax(1, keepdim=True)
     lags = autocorrelate(scaled, gap + length)
     lags = lags if lags.device.type == "mps" else lags.double()
@@ -101,4 +109,4 @@ def _predicted(where: str, came: Gather, gap: int, length: int, prewhitening: fl
     filters = predictive_filter(lags, gap, length, prewhitening).to(sound)
     errors = apply_filter(scaled, filters).square().sum(1) / scaled.square().sum(1)
     filtered = apply_filter(sound, filters)
-    return Filtered(came.like_given(filtered), filters, errors, came.kept, came.notes)
+    return Filtered(traces.like_given(filtered), filters, errors, traces.kept, traces.notes)

@@ -1,4 +1,4 @@
-"""The functions behind the names of `method_table`."""
+"""The solver behind each name of `method_table`."""
 
 from __future__ import annotations
 
@@ -14,45 +14,45 @@ from unconv.inverse.solvers.posterior import Posterior
 from unconv.inverse.solvers.reweighted import reweighted_l1
 from unconv.inverse.solvers.sparse_bayesian import sparse_bayesian
 
-Solved = tuple[Tensor, Tensor, Tensor, bool]
-"""Amplitudes (B, n), their deviations, the noise (B,), and whether it converged."""
+Solution = tuple[Tensor, Tensor, Tensor, bool]
+"""Amplitudes (B, n), their standard deviations, the noise (B,), and whether the solver converged."""
 
 
-_ENOUGH, _ROUNDS = 30, 8  # steps to a start, and rounds of choice at most
-Solve = Callable[[Convolution, Tensor, Tensor | None], Solved]
-"""Finds the spikes of traces (B, n), whose noise (B,) is given or None."""
+_START_STEPS, _ROUNDS = 30, 8  # of sparse Bayesian learning before the choice of spikes; rounds of that choice at most
+Solve = Callable[[Convolution, Tensor, Tensor | None], Solution]
+"""Finds the spikes of traces (B, n) with noise (B,), or None to estimate the noise."""
 
 
-def _posterior(found: Posterior) -> Solved:
-    return found.estimate, found.deviation, found.noise, found.converged
+def _solution(posterior: Posterior) -> Solution:
+    return posterior.estimate, posterior.deviation, posterior.noise, posterior.converged
 
 
-def _bayes(operator: Convolution, y: Tensor, noise: Tensor | None) -> Solved:
-    return _posterior(_last(operator, y, noise))
+def _sbl_only(operator: Convolution, y: Tensor, noise: Tensor | None) -> Solution:
+    return _solution(_posterior(operator, y, noise))
 
 
-def _last(operator: Convolution, y: Tensor, noise: Tensor | None) -> Posterior:
-    found = last(sparse_bayesian(operator, y, noise=noise))
-    assert isinstance(found, Posterior)
-    return found
+def _posterior(operator: Convolution, y: Tensor, noise: Tensor | None) -> Posterior:
+    posterior = last(sparse_bayesian(operator, y, noise=noise))
+    assert isinstance(posterior, Posterior)
+    return posterior
 
 
-def _chosen(operator: Convolution, y: Tensor, noise: Tensor | None) -> Solved:
-    # Its evidence prefers two or three spikes in a row to one between them: the prior of the next step does not. So it need not
-    # converge either, and half of its steps are enough.
-    start = last(sparse_bayesian(operator, y, noise=noise, steps=_ENOUGH))
-    found = last(bernoulli_gaussian(operator, y, start.estimate, noise=noise, rounds=_ROUNDS))
-    assert isinstance(found, Posterior)
-    return _posterior(found)
+def _sbl(operator: Convolution, y: Tensor, noise: Tensor | None) -> Solution:
+    # The evidence of sparse Bayesian learning prefers two or three adjacent spikes to one between samples; the
+    # Bernoulli-Gaussian prior does not. The first step need not converge, since the second chooses again: half its steps do.
+    start = last(sparse_bayesian(operator, y, noise=noise, steps=_START_STEPS))
+    posterior = last(bernoulli_gaussian(operator, y, start.estimate, noise=noise, rounds=_ROUNDS))
+    assert isinstance(posterior, Posterior)
+    return _solution(posterior)
 
 
-def _convex(rounds: int) -> Solve:
-    def solve(operator: Convolution, y: Tensor, noise: Tensor | None) -> Solved:
-        level = _last(operator, y, None).noise if noise is None else noise
-        found = last(reweighted_l1(operator, y, noise=level, rounds=rounds))
-        return found.estimate, torch.full_like(found.estimate, torch.nan), level, found.converged
+def _l1(rounds: int) -> Solve:
+    def solve(operator: Convolution, y: Tensor, noise: Tensor | None) -> Solution:
+        level = _posterior(operator, y, None).noise if noise is None else noise
+        state = last(reweighted_l1(operator, y, noise=level, rounds=rounds))
+        return state.estimate, torch.full_like(state.estimate, torch.nan), level, state.converged
 
     return solve
 
 
-SOLVERS: dict[str, Solve] = {"sbl": _chosen, "sbl-only": _bayes, "l1": _convex(1), "reweighted-l1": _convex(4)}
+SOLVERS: dict[str, Solve] = {"sbl": _sbl, "sbl-only": _sbl_only, "l1": _l1(1), "reweighted-l1": _l1(4)}

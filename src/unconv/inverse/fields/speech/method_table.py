@@ -1,23 +1,23 @@
-"""The ways to take a room out of speech, by name: read without torch, for `--help`, docs and errors."""
+"""The methods of dereverberation by name. Imports no torch, since `--help`, docs and errors read it."""
 
 from __future__ import annotations
 
 BLIND = {
-    "wpe": "weighted prediction error, one filter for the whole recording",
-    "wpe-wiener": "the same with smoothed power and, for several channels, a Wiener filter after it: takes out most",
-    "wpe-mvdr": "the same with a beamformer that leaves the voice as each microphone hears it",
-    "wpe-block": "wpe for each block of 20 s, for speakers who move",
-    "wpe-online": "each frame from those before it alone, as in a live call",
+    "wpe": "weighted prediction error with one filter for the entire recording",
+    "wpe-wiener": "wpe with smoothed power and, for several channels, a multichannel Wiener filter after it; removes most",
+    "wpe-mvdr": "as wpe-wiener, with an MVDR beamformer that leaves the voice as each microphone hears it",
+    "wpe-block": "wpe with a new filter for each block of 20 s, for speakers who move",
+    "wpe-online": "wpe that uses earlier frames only, as a live call needs",
 }
 KNOWN = {
-    "wiener": "regularised by the noise over the voice's own spectrum, then frame by frame",
-    "tikhonov": "regularised alike at all frequencies",
-    "mint": "exact filters, for short responses and next to no noise",
+    "wiener": "regularised at each frequency by the noise over the voice's spectrum, then a Wiener filter on short frames",
+    "tikhonov": "regularised equally at all frequencies",
+    "mint": "exact inverse filters, for short responses and almost no noise",
 }
 
 
 def method_help() -> str:
-    """What `--method` may be, in words."""
+    """Return the help text of `--method`."""
     blind = "; ".join(f"{name}: {words}" for name, words in BLIND.items())
     known = "; ".join(f"{name}: {words}" for name, words in KNOWN.items())
     return f"{blind}. With --rooms {known}. By default {next(iter(BLIND))}, with --rooms {next(iter(KNOWN))}."

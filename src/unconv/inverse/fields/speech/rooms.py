@@ -1,4 +1,4 @@
-"""Rooms whose impulse responses are known: one dry signal from all microphones together."""
+"""Deconvolution of rooms whose impulse responses are known: one dry signal from all microphones together."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from unconv.errors import DtypeError, NonFinite, ShapeError
+from unconv.errors import DtypeError, NonFinite, ShapeError, counted
 from unconv.inverse.fields.speech.postfilter import short_time_wiener
-from unconv.inverse.fields.speech.signal import Given, check_rate, refuse_silence, taken
+from unconv.inverse.fields.speech.signal import Signal, as_signal, check_rate, refuse_silence
 from unconv.inverse.operators.fourier import fast_length
 from unconv.inverse.solvers.problems import is_finite
 from unconv.inverse.solvers.search import golden_section
@@ -20,28 +20,28 @@ from unconv.kinds import checks_kinds_but
 
 RoomMethod = Literal["wiener", "tikhonov", "mint"]
 
-_PASSES = 4  # in which the voice's spectrum and the samples after the recording's end settle
-_SMOOTH = 60.0  # Hz, over which a voice's long-term spectrum is taken to be smooth
-_UPDATES = 3  # of that spectrum, at each noise that is tried
-_RIDGE = 1e-4  # of the largest gain, where only the end of a recording has to be known
-_FAINT = 1e-9  # of the spectrum's largest power, that it has at least
-_UNKNOWNS = 4096  # of MINT's linear system: more take minutes and gigabytes
-_FOREIGN = 0.1  # of the recording's power: more noise is told
-_EXACT = 1e-6  # of the spike that MINT's filters have to make
+_PASSES = 4  # of EM, in which the voice's spectrum and the samples after the recording's end settle
+_SMOOTHING = 60.0  # Hz over which a voice's long-term spectrum is smoothed
+_UPDATES = 3  # of that spectrum for each noise level that is tried
+_RIDGE = 1e-4  # of the largest gain: regularisation where only the samples after the recording's end are needed
+_MIN_POWER = 1e-9  # of the spectrum's largest power: its least
+_MAX_UNKNOWNS = 4096  # of MINT's linear system: more take minutes and gigabytes
+_LOUD_NOISE = 0.1  # of the recording's power: more noise gets a note
+_TOLERANCE = 1e-6  # how far the output of MINT's filters may be from the unit impulse
 
 
 @dataclass(frozen=True, eq=False)
 class InvertedRoom:
-    """A dry signal, and how sure it is.
+    """A dry signal and its expected error.
 
     Attributes:
-        signal: (n,), what the responses were convolved with, in its units.
-        error: the root mean square error that is expected of it if the responses are right; NaN by "mint", which takes none.
-        noise: the standard deviation of a microphone's noise, as it was given or estimated.
-        condition: the largest over the smallest gain of all microphones together, along frequency: how much louder an exact
-            inverse makes some noise than other.
+        signal: (n,), the signal before it was convolved with the responses, in its own units.
+        error: expected root mean square error of the signal if the responses are right; NaN for "mint", which estimates none.
+        noise: standard deviation of a microphone's noise, as passed or estimated; NaN for "mint".
+        condition: ratio of the largest to the smallest gain of all microphones together, over frequency. An exact inverse
+            amplifies noise at some frequencies this many times more than at others.
         method: the method used.
-        notes: what is odd.
+        notes: anything unusual.
     """
 
     signal: Any
@@ -56,85 +56,89 @@ class InvertedRoom:
 def invert_room(
     signals: Any, responses: Any, rate: float, noise: float | str = "estimate", method: RoomMethod = "wiener"
 ) -> InvertedRoom:
-    """Undo a room whose impulse responses are known, with all microphones together.
+    """Return the dry signal of a room whose impulse responses are known, from all microphones together.
 
-    What one microphone does not hear, because its response has next to no gain at a frequency, another one does: each further
-    one gains some 6 dB. Samples that would come after the recording's end are estimated as well, so that it may stop while the
-    room still sounds.
+    A frequency that one microphone does not hear, because its response has almost no gain there, may be heard by another: each
+    further microphone gains about 6 dB. The samples after the recording's end are estimated as well, so the recording may stop
+    while the room still sounds.
 
     Args:
         signals: (D, n), a recording of D microphones, or (n,) of one.
-        responses: (D, k), from the source to each, or (k,); k up to n.
-        rate: samples a second, of both.
-        noise: standard deviation of a sample's noise in the signals' units, or "estimate": with several microphones from what
-            no source can have made, with one by the likelihood of a smooth spectrum.
-        method: "wiener": regularised by the noise over the voice's own long-term spectrum, then frame by frame; "tikhonov": by
-            the noise over the voice's mean power, alike at all frequencies; "mint": exact filters (see `mint_filters`), for
-            short responses and next to no noise.
+        responses: (D, k), from the source to each microphone, or (k,); k is at most n.
+        rate: samples a second of both.
+        noise: standard deviation of a sample's noise in the signals' units, or "estimate". With several microphones the
+            estimate is the part of the recording that no source can have caused. With one microphone it maximises the
+            likelihood of a smooth spectrum.
+        method: "wiener" is regularised at each frequency by the noise over the voice's long-term spectrum; a Wiener filter on
+            short frames follows. "tikhonov" is regularised by the noise over the voice's mean power, equally at all
+            frequencies. "mint" uses exact filters (see `mint_filters`), for short responses and almost no noise.
 
     Raises:
-        ShapeError: shapes that do not fit; a silent microphone, or one whose response is zero; no noise above or at zero.
-        DtypeError, NonFinite: no real numbers; NaN or infinite samples, or a result beyond the range of its numbers.
+        ShapeError: shapes that do not fit; a silent microphone, or one whose response is zero; a negative noise.
+        DtypeError, NonFinite: samples that are not real numbers; NaN or infinite samples, or a result that overflows.
 
     Source:
         Miyoshi & Kaneda, "Inverse filtering of room acoustics" (1988); Lim & Oppenheim, "Enhancement and
         bandwidth compression of noisy speech" (1979).
     """
     check_rate("invert_room", rate)
-    given, y, h = _admitted(signals, responses)
+    recording, y, h = _checked(signals, responses)
     unknown = isinstance(noise, str) and noise == "estimate"
     if not unknown and (isinstance(noise, bool) or not isinstance(noise, Real)):
-        raise DtypeError(f"invert_room: noise is {noise!r}, but 'estimate' or a standard deviation was needed.")
+        raise DtypeError(f"invert_room: noise is {noise!r}, but a standard deviation or 'estimate' was needed.")
     if not unknown and not 0 <= float(noise) < float("inf"):
-        raise ShapeError(f"invert_room: noise is {noise}, but 0 or more was needed. Or pass 'estimate'.")
-    # Of size 1, neither leaves the range of numbers when it is squared.
-    loud, gain = float(y.abs().max()), float(h.abs().max())
-    room = _Room(y / loud, h / gain)
+        raise ShapeError(f"invert_room: noise is {noise}, but 0 or more was needed. Pass a standard deviation or 'estimate'.")
+    # Scaled to a peak of 1, so that squares neither overflow nor vanish.
+    peak, gain = float(y.abs().max()), float(h.abs().max())
+    room = _Room(y / peak, h / gain)
     notes = room.notes()
     if method == "mint":
-        made = _filtered(y / loud, mint_filters_of(h / gain))
-        return InvertedRoom(_back(given, made, loud, gain), float("nan"), float("nan"), room.condition, method, notes)
-    level = room.noise(rate) if unknown else float(noise) / loud
+        estimate = _filtered(y / peak, mint_filters_of(h / gain))
+        return InvertedRoom(
+            _rescaled(recording, estimate, peak, gain), float("nan"), float("nan"), room.condition, method, notes
+        )
+    level = room.noise(rate) if unknown else float(noise) / peak
     estimate, spectrum, error = room.solved(level, method == "wiener", rate)
     if method == "wiener" and level > 0 and room.n >= rate / 10:
         estimate, error = short_time_wiener(estimate, spectrum, rate)
     notes += room.doubts(level)
-    signal = _back(given, estimate, loud, gain)
-    return InvertedRoom(signal, error**0.5 * loud / gain, level * loud, room.condition, method, notes)
+    signal = _rescaled(recording, estimate, peak, gain)
+    return InvertedRoom(signal, error**0.5 * peak / gain, level * peak, room.condition, method, notes)
 
 
-def _back(given: Given, made: Tensor, loud: float, gain: float) -> Any:
-    """Return a result in the units and the kind of the recording."""
-    # One after the other: their quotient may be beyond all numbers where the result is not.
-    result = (made * loud / gain).to(given.samples.dtype)
+def _rescaled(recording: Signal, estimate: Tensor, peak: float, gain: float) -> Any:
+    """Return a result in the units and the type of the recording."""
+    # In two steps: peak / gain may overflow where the result does not.
+    result = (estimate * peak / gain).to(recording.samples.dtype)
     if not is_finite(result):
         raise NonFinite(
-            f"invert_room: the result is beyond what {str(result.dtype).removeprefix('torch.')} holds: responses are as small "
-            f"as {gain:.3g}, and the recording as large as {loud:.3g}. Scale one of them."
+            f"invert_room: the result is beyond the range of {str(result.dtype).removeprefix('torch.')}: the responses' "
+            f"largest sample is {gain:.3g}, the recording's {peak:.3g}. Scale one of them."
         )
-    return given.like(result)
+    return recording.like(result)
 
 
-def _admitted(signals: Any, responses: Any) -> tuple[Given, Tensor, Tensor]:
-    given, told = taken("invert_room", signals), taken("invert_room", responses, "responses", least=1)
-    y, h = torch.atleast_2d(given.double()), torch.atleast_2d(told.double()).to(given.samples.device)
+def _checked(signals: Any, responses: Any) -> tuple[Signal, Tensor, Tensor]:
+    recording = as_signal("invert_room", signals)
+    room = as_signal("invert_room", responses, "responses", least=1)
+    y, h = torch.atleast_2d(recording.double()), torch.atleast_2d(room.double()).to(recording.samples.device)
     if y.ndim != 2 or h.ndim != 2 or len(y) != len(h):
         raise ShapeError(
-            f"invert_room: signals are {tuple(given.samples.shape)} and responses {tuple(told.samples.shape)}, but (D, n) and "
-            "(D, k), one response for each microphone, were needed."
+            f"invert_room: signals are {tuple(recording.samples.shape)} and responses {tuple(room.samples.shape)}, but (D, n) "
+            "and (D, k), one response for each microphone, were needed."
         )
     refuse_silence("invert_room", y, "recording")
     refuse_silence("invert_room", h, "responses")
     if h.shape[1] > y.shape[1]:
         raise ShapeError(
-            f"invert_room: responses have {h.shape[1]} samples, but the recording only {y.shape[1]}. Cut them to where they "
-            "are not noise."
+            f"invert_room: responses have {counted(h.shape[1], 'sample')}, but the recording only {y.shape[1]:,}. Cut the "
+            "responses where they fade into noise."
         )
-    return given, y, h
+    return recording, y, h
 
 
 class _Room:
-    """Recordings y (D, n) of responses h (D, k), in the Fourier domain: microphones are summed up one by one."""
+    """Recordings y (D, n) of responses h (D, k), in the Fourier domain; only one microphone's spectra are in memory."""
 
     def __init__(self, y: Tensor, h: Tensor) -> None:
         self._y, self._h, self.n = y, h, y.shape[1]
@@ -147,7 +151,7 @@ class _Room:
         self._gain = torch.zeros_like(self._weights)
         for response in h:
             self._gain += self._transform(response).abs().square()
-        # Where all responses are zero nothing is known; the regularisation leaves zero there.
+        # At a frequency where all responses are zero nothing is known; the regularised result is zero there.
         self._gain.clamp_(min=torch.finfo(y.dtype).tiny)
 
     @property
@@ -158,36 +162,36 @@ class _Room:
         quiet = float((self._gain < 1e-6 * self._gain.max()).double().mean())
         if quiet < 1e-3:
             return ()
-        return (f"at {100 * quiet:.2g} % of the frequencies no microphone hears the source: nothing comes back there",)
+        return (f"no microphone hears the source at {100 * quiet:.2g} % of the frequencies: they cannot be restored",)
 
     def doubts(self, noise: float) -> tuple[str, ...]:
-        """Say that these may not be the responses of this recording, where noise explains much of it."""
+        """Return a note if noise explains much of the recording: these may not be its responses."""
         share = noise**2 / float(self._y.square().mean())
-        if share < _FOREIGN:
+        if share < _LOUD_NOISE:
             return ()
         return (
-            f"noise is {100 * min(share, 1):.0f} % of the recording's power: if it was not that loud, these are not the "
-            "responses of this recording, or their order, alignment, levels or rate differ from it",
+            f"noise makes up {100 * min(share, 1):.0f} % of the recording's power. If the recording is cleaner than that, "
+            "these are not its responses, or their order, alignment, levels or rate do not match it",
         )
 
     def _transform(self, samples: Tensor) -> Tensor:
         spectrum: Tensor = torch.fft.rfft(samples, self._grid)
         return spectrum
 
-    def _backed(self, after: Tensor | None) -> Tensor:
-        """Return H* Y summed over microphones; after the end come the samples that an estimate makes, or zeros.
+    def _adjoint(self, estimate: Tensor | None) -> Tensor:
+        """Return H* Y summed over microphones, with the samples after the recording's end from an estimate, or zero.
 
-        The estimate is that of the whole grid, and so are the samples: this is the EM algorithm, each pass of which makes the
-        recording likelier. Cut to the recording's length, estimates of a measured room grew from pass to pass.
+        This is the E-step of EM over the missing samples; each pass raises the likelihood. The estimate covers the entire grid:
+        when it was cut to the recording's length, estimates of a measured room grew from pass to pass.
         """
         total = torch.zeros_like(self._gain, dtype=torch.complex128)
-        made = None if after is None else self._transform(after)
+        spectrum = None if estimate is None else self._transform(estimate)
         for samples, response in zip(self._y, self._h, strict=True):
             h = self._transform(response)
-            whole = F.pad(samples, (0, self._grid - self.n))
-            if made is not None:
-                whole[self.n :] = torch.fft.irfft(h * made, self._grid)[self.n :]
-            total += h.conj() * self._transform(whole)
+            completed = F.pad(samples, (0, self._grid - self.n))
+            if spectrum is not None:
+                completed[self.n :] = torch.fft.irfft(h * spectrum, self._grid)[self.n :]
+            total += h.conj() * self._transform(completed)
         return total
 
     def noise(self, rate: float) -> float:
@@ -195,72 +199,76 @@ class _Room:
         count = len(self._y)
         if count == 1:
             return self._by_evidence(rate)
-        # What lies across the responses at each frequency is noise, whatever the source was.
+        # At each frequency the D recordings are a multiple of the D responses, whatever the source was. The part orthogonal to
+        # the responses is noise, in D - 1 of D dimensions.
         strength = _RIDGE * self._gain.max()
-        after = torch.fft.irfft(self._backed(None) / (self._gain + strength), self._grid)
-        inside = (self._weights * self._backed(after).abs().square() / self._gain).sum() / self._grid
-        left = float(self._energy(after) - inside)
-        return float((max(left, 0.0) / ((count - 1) * self.n)) ** 0.5)
+        estimate = torch.fft.irfft(self._adjoint(None) / (self._gain + strength), self._grid)
+        inside = (self._weights * self._adjoint(estimate).abs().square() / self._gain).sum() / self._grid
+        residual = float(self._energy(estimate) - inside)
+        return float((max(residual, 0.0) / ((count - 1) * self.n)) ** 0.5)
 
-    def _energy(self, after: Tensor) -> Tensor:
-        """Return the energy of the recordings and of the samples that an estimate makes after their end."""
-        energy, made = self._y.square().sum(), self._transform(after)
+    def _energy(self, estimate: Tensor) -> Tensor:
+        """Return the energy of the recordings, with the samples after their end from an estimate."""
+        energy, spectrum = self._y.square().sum(), self._transform(estimate)
         for response in self._h:
-            energy = energy + torch.fft.irfft(self._transform(response) * made, self._grid)[self.n :].square().sum()
+            energy = energy + torch.fft.irfft(self._transform(response) * spectrum, self._grid)[self.n :].square().sum()
         return energy
 
     def _by_evidence(self, rate: float) -> float:
-        """Find the noise under which a smooth spectrum behind one response is most likely to have made the recording.
+        """Return the noise of one microphone by maximum likelihood, given that the voice's spectrum is smooth.
 
-        The response's nulls show the noise, its peaks the voice. Generalised cross-validation knows nothing of a voice's
-        spectrum, and took three to twelve times the noise of a measured room.
+        The nulls of the response show the noise, its peaks the voice. Generalised cross-validation does not use the smoothness:
+        in a measured room it estimated three to twelve times the true noise.
         """
-        seen = self._transform(self._y[0]).abs().square()
-        mean = (self._weights * seen).sum() / self._grid
-        power = torch.full_like(seen, float(mean / self._gain.mean()))
+        observed = self._transform(self._y[0]).abs().square()
+        mean = (self._weights * observed).sum() / self._grid
+        power = torch.full_like(observed, float(mean / self._gain.mean()))
 
-        def surprise(level: Tensor) -> Tensor:
+        def negative_log_likelihood(level: Tensor) -> Tensor:
+            # The spectrum of the level tried before is a good start: a few EM updates suffice.
             nonlocal power
             for _ in range(_UPDATES):
-                wanted = self._gain + level / power
-                power = self._smoothed(self._gain * seen / wanted.square() + level / wanted, rate)
-                power = power.clamp(min=_FAINT * float(power.max()))
+                regularised = self._gain + level / power
+                power = self._smoothed(self._gain * observed / regularised.square() + level / regularised, rate)
+                power = power.clamp(min=_MIN_POWER * float(power.max()))
             expected = self._gain * power + level
-            return (self._weights * (expected.log() + seen / expected)).sum().reshape(1)
+            return (self._weights * (expected.log() + observed / expected)).sum().reshape(1)
 
-        found = golden_section(surprise, 1e-12 * mean.reshape(1), mean.reshape(1), 25, 12)
-        return float((found / self.n).sqrt())
+        level = golden_section(negative_log_likelihood, 1e-12 * mean.reshape(1), mean.reshape(1), 25, 12)
+        return float((level / self.n).sqrt())
 
     def solved(self, noise: float, shaped: bool, rate: float) -> tuple[Tensor, Tensor, float]:
-        """Return the signal (n,), the power spectrum of the noise in it, and its mean square error.
+        """Return the signal (n,) by EM, the power spectrum of the noise in it, and its mean square error.
 
         Args:
-            noise: standard deviation. `shaped`: by the spectrum of the signal itself, found as it is solved for.
+            noise: standard deviation of a microphone's noise.
+            shaped: whether the prior is the signal's own smooth spectrum, estimated along with it, rather than a flat one.
+            rate: samples a second.
         """
-        after, energy = None, self.n * noise**2
+        estimate, energy = None, self.n * noise**2
         power = self._first_power(energy)
         for _ in range(_PASSES):
             strength = energy / power
-            solved = self._backed(after) / (self._gain + strength).clamp(min=torch.finfo(power.dtype).tiny)
-            after = torch.fft.irfft(solved, self._grid)
-            # What is not sure counts as power too, or the estimate would be made softer in every pass.
-            seen = self._transform(after).abs().square() + energy / (self._gain + strength)
-            power = self._smoothed(seen, rate) if shaped else self._mean(seen)
-            power = power.clamp(min=_FAINT * float(power.max()))
+            spectrum = self._adjoint(estimate) / (self._gain + strength).clamp(min=torch.finfo(power.dtype).tiny)
+            estimate = torch.fft.irfft(spectrum, self._grid)
+            # Without the posterior variance, the second term, the estimate would become softer in every pass.
+            expected = self._transform(estimate).abs().square() + energy / (self._gain + strength)
+            power = self._smoothed(expected, rate) if shaped else self._mean(expected)
+            power = power.clamp(min=_MIN_POWER * float(power.max()))
         error = (self._weights * noise**2 / (self._gain + strength)).sum() / self._grid
-        assert after is not None
-        return after[: self.n], noise**2 * self._gain / (self._gain + strength).square(), float(error)
+        assert estimate is not None
+        return estimate[: self.n], noise**2 * self._gain / (self._gain + strength).square(), float(error)
 
     def _first_power(self, energy: float) -> Tensor:
-        """Return the mean power of the signal: that of the recordings without noise, over the responses' energy."""
-        sound = (self._y.square().sum() - len(self._y) * energy).clamp(min=1e-3 * self._y.square().sum())
-        return torch.full_like(self._gain, float(sound / self._h.square().sum()))
+        """Return the mean power of the signal: that of the recordings minus the noise, over the responses' energy."""
+        clean = (self._y.square().sum() - len(self._y) * energy).clamp(min=1e-3 * self._y.square().sum())
+        return torch.full_like(self._gain, float(clean / self._h.square().sum()))
 
     def _mean(self, power: Tensor) -> Tensor:
         return torch.full_like(power, float((self._weights * power).sum() / self._grid))
 
     def _smoothed(self, power: Tensor, rate: float) -> Tensor:
-        half = max(1, round(_SMOOTH / 2 * self._grid / rate))
+        half = max(1, round(_SMOOTHING / 2 * self._grid / rate))
         half = min(half, len(power) - 1)
         window = torch.hann_window(2 * half + 1, periodic=False, dtype=power.dtype, device=power.device)
         mirrored = torch.cat([power[1 : half + 1].flip(0), power, power[-half - 1 : -1].flip(0)])
@@ -272,38 +280,39 @@ class _Room:
 
 @checks_kinds_but("responses")
 def mint_filters(responses: Any, length: int | None = None, delay: int = 0) -> Any:
-    """Return filters that undo several responses exactly, all of them finite (MINT).
+    """Return finite filters that invert several responses exactly (MINT).
 
-    The responses, filtered each by its own filter, add up to a spike: sum over d of h[d] * g[d] = 1 at `delay`, 0 elsewhere.
-    One response alone has no finite inverse; two or more have, as long as no zero is common to all of them.
+    The responses, each convolved with its own filter, add up to a unit impulse: sum over d of h[d] * g[d] is 1 at `delay` and 0
+    elsewhere. A single response has no finite inverse. Two or more have one unless all of them share a zero.
 
     Args:
-        responses: (D, k), of two microphones or more.
-        length: samples of each filter; by default (k - 1) / (D - 1), rounded up, the least with which any responses are undone.
-        delay: sample at which the spike comes out.
+        responses: (D, k), of two or more microphones.
+        length: samples of each filter. By default (k - 1) / (D - 1), rounded up, the shortest that can invert any responses.
+        delay: sample at which the impulse appears.
 
     Returns:
-        (D, length), in the kind of the responses.
+        (D, length), in the type of the responses.
 
     Raises:
-        ShapeError: one response; a filter that is too short; too many unknowns; zeros that are common to all responses, so that
-            what comes out is no spike. DtypeError, NonFinite: no real numbers; NaN or infinite samples.
+        ShapeError: a single response; a filter that is too short; too many unknowns; responses that share a zero, so that the
+            output is not an impulse.
+        DtypeError, NonFinite: samples that are not real numbers; NaN or infinite samples.
 
     Source:
         Miyoshi & Kaneda, "Inverse filtering of room acoustics" (1988).
     """
-    given = taken("mint_filters", responses, "responses", least=1)
-    h = given.double()
+    room = as_signal("mint_filters", responses, "responses", least=1)
+    h = room.double()
     gain = h.abs().max()
-    return given.like((mint_filters_of(h / torch.where(gain > 0, gain, 1), length, delay) / gain).to(given.samples.dtype))
+    return room.like((mint_filters_of(h / torch.where(gain > 0, gain, 1), length, delay) / gain).to(room.samples.dtype))
 
 
 def mint_filters_of(h: Tensor, length: int | None = None, delay: int = 0) -> Tensor:
     """Return MINT's filters in float64: see `mint_filters`."""
     if h.ndim != 2 or len(h) < 2 or h.shape[1] < 2:
         raise ShapeError(
-            f"mint_filters: responses are {tuple(h.shape)}, but (D, k) of two microphones or more, with two samples or more, "
-            "were needed: one response has no finite inverse."
+            f"mint_filters: responses are {tuple(h.shape)}, but (D, k) with D and k of 2 or more was needed: one response has "
+            "no finite inverse. Pass the responses of two or more microphones."
         )
     refuse_silence("mint_filters", h, "responses")
     count, k = h.shape
@@ -311,32 +320,32 @@ def mint_filters_of(h: Tensor, length: int | None = None, delay: int = 0) -> Ten
     size = least if length is None else length
     if size < least or not 0 <= delay < size + k - 1:
         raise ShapeError(
-            f"mint_filters: length is {size} and delay {delay}, but {least} or more samples, and a delay below {size + k - 1}, "
-            "were needed."
+            f"mint_filters: length is {size} and delay {delay}, but a length of {least} or more samples and a delay below "
+            f"{size + k - 1} were needed."
         )
-    if count * size > _UNKNOWNS:
+    if count * size > _MAX_UNKNOWNS:
         raise ShapeError(
-            f"mint_filters: {count} filters of {size} samples are {count * size} unknowns, but at most {_UNKNOWNS} are solved "
-            "for. Cut the responses, or use invert_room(method='wiener')."
+            f"mint_filters: {count} filters of {size} samples are {count * size} unknowns, but at most {_MAX_UNKNOWNS} can be "
+            "solved for. Cut the responses, or use invert_room(method='wiener')."
         )
-    columns = torch.stack([F.pad(h, (place, size - 1 - place)) for place in range(size)], 1)
+    columns = torch.stack([F.pad(h, (shift, size - 1 - shift)) for shift in range(size)], 1)
     matrix = columns.reshape(count * size, size + k - 1).T
-    wanted = torch.zeros(size + k - 1, dtype=h.dtype, device=h.device)
-    wanted[delay] = 1
-    # The least energy of all filters that do it raises noise least; "gelsd" also tells a system that has none.
-    solved: Tensor = torch.linalg.lstsq(matrix.cpu(), wanted[:, None].cpu(), driver="gelsd").solution.to(h.device)
-    left = float((matrix @ solved - wanted[:, None]).abs().max())
-    if left > _EXACT:
+    impulse = torch.zeros(size + k - 1, dtype=h.dtype, device=h.device)
+    impulse[delay] = 1
+    # "gelsd" returns the solution of least energy, which amplifies noise least, and works for singular systems too.
+    solution: Tensor = torch.linalg.lstsq(matrix.cpu(), impulse[:, None].cpu(), driver="gelsd").solution.to(h.device)
+    error = float((matrix @ solution - impulse[:, None]).abs().max())
+    if error > _TOLERANCE:
         raise ShapeError(
-            f"mint_filters: what comes out differs from a spike by {left:.2g}: the responses have zeros in common, such as a "
-            "filter of the loudspeaker. Use invert_room(method='wiener'), which needs no exact inverse."
+            f"mint_filters: the filtered responses differ from an impulse by {error:.2g}, because they have zeros in common, "
+            "such as a loudspeaker's. Use invert_room(method='wiener'), which needs no exact inverse."
         )
-    filters: Tensor = solved[:, 0].reshape(count, size)
+    filters: Tensor = solution[:, 0].reshape(count, size)
     return filters
 
 
 def _filtered(y: Tensor, filters: Tensor) -> Tensor:
     grid = fast_length(y.shape[1] + filters.shape[1])
     spectrum = (torch.fft.rfft(y, grid) * torch.fft.rfft(filters, grid)).sum(0)
-    made: Tensor = torch.fft.irfft(spectrum, grid)[: y.shape[1]]
-    return made
+    filtered: Tensor = torch.fft.irfft(spectrum, grid)[: y.shape[1]]
+    return filtered

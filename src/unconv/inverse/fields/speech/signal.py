@@ -1,4 +1,4 @@
-"""Recordings as they come: arrays, lists or tensors, taken as floats; results go back in the kind that came."""
+"""Recordings as arrays, lists or tensors, converted to floats; results go back in the type of the input."""
 
 from __future__ import annotations
 
@@ -15,44 +15,49 @@ from unconv.inverse.solvers.problems import is_finite
 
 
 @dataclass(frozen=True)
-class Given:
-    """A recording: as it came, and its samples (..., n), float32 or float64."""
+class Signal:
+    """A recording: the input itself, and its samples (..., n) as float32 or float64."""
 
-    given: Any
+    original: Any
     samples: Tensor
 
     def like(self, values: Tensor) -> Any:
-        """Return a result in the kind that the recording came in: a tensor for a tensor, else an array."""
-        return values if isinstance(self.given, Tensor) else values.detach().cpu().numpy()
+        """Return a result as a tensor if the recording came as one, else as an array."""
+        return values if isinstance(self.original, Tensor) else values.detach().cpu().numpy()
 
     def double(self) -> Tensor:
         """Return the samples in float64."""
         return self.samples.detach().double()
 
 
-def taken(where: str, signal: Any, name: str = "signal", least: int = 2) -> Given:
-    """Take (..., n) real numbers; integers become floats.
+def as_signal(where: str, signal: Any, name: str = "signal", least: int = 2) -> Signal:
+    """Return real numbers (..., n) as a `Signal`; integers become floats.
+
+    Args:
+        where, name: the function and its argument that errors are about.
+        least: number of samples that are needed.
 
     Raises:
-        DtypeError: no real numbers. ShapeError: fewer than `least` samples. NonFinite: NaN or infinite ones.
+        DtypeError: no real numbers. ShapeError: fewer than `least` samples. NonFinite: NaN or infinite samples.
     """
     array = real_tensor(where, signal, name)
     if array.ndim < 1 or array.numel() == 0 or array.shape[-1] < least:
         raise ShapeError(
-            f"{where}: {name} is {tuple(array.shape)}, but (..., n) n of {least} or more, was needed. The last axis is time."
+            f"{where}: {name} is {tuple(array.shape)}, but (..., n) with n of {least} or more was needed. "
+            "The last axis is time."
         )
     samples = floats(array)
     if not is_finite(samples):
         channel, sample = np.argwhere(~np.isfinite(samples.cpu().reshape(-1, samples.shape[-1]).numpy()))[0]
         raise NonFinite(
-            f"{where}: {name} is NaN or infinite, first at sample {sample} of channel {channel}, but numbers were needed. "
-            "Cut that out."
+            f"{where}: {name} is NaN or infinite, first at sample {sample} of channel {channel}, but finite numbers were "
+            "needed. Cut that stretch out."
         )
-    return Given(signal, samples)
+    return Signal(signal, samples)
 
 
 def real_tensor(where: str, signal: Any, name: str = "signal") -> Tensor:
-    """Return real numbers of any kind as a tensor of their own type; float128 becomes float64.
+    """Return real numbers as a tensor of their own number type; float128 becomes float64.
 
     Raises:
         DtypeError: no real numbers. ShapeError: a list whose rows differ in length.
@@ -64,7 +69,7 @@ def real_tensor(where: str, signal: Any, name: str = "signal") -> Tensor:
     try:
         array = np.asarray(signal)
     except ValueError as error:
-        raise ShapeError(f"{where}: {name} is no array: {str(error).rstrip('.')}. Pass rows of one length.") from error
+        raise ShapeError(f"{where}: {name} is not an array: {str(error).rstrip('.')}. Pass rows of one length.") from error
     if array.dtype.kind not in "fiu":
         raise DtypeError(f"{where}: {name} is {array.dtype}, but real numbers were needed. Pass x.real, or a numeric array.")
     # A copy, in the machine's byte order, which torch needs and may keep.
@@ -73,15 +78,15 @@ def real_tensor(where: str, signal: Any, name: str = "signal") -> Tensor:
 
 
 def floats(array: Tensor) -> Tensor:
-    """Return numbers as float32 where that holds them, else as float64."""
+    """Return numbers as float32 if it holds their type exactly, else as float64."""
     wide = array.dtype in (torch.float64, torch.int32, torch.int64, torch.uint32, torch.uint64)
     return array.to(torch.float64 if wide else torch.float32)
 
 
 def check_rate(where: str, rate: float) -> None:
-    """Refuse a sampling rate that is none."""
+    """Refuse a sampling rate that is not a finite number above zero."""
     if not (isfinite(rate) and rate > 0):
-        raise ShapeError(f"{where}: rate is {rate}, but samples a second, above zero, were needed.")
+        raise ShapeError(f"{where}: rate is {rate}, but a number of samples a second above zero was needed.")
 
 
 def refuse_silence(where: str, samples: Tensor, name: str = "signal") -> None:

@@ -1,4 +1,4 @@
-"""Recordings as they come, of any kind and layout: which channels can be used, and results in the same kind and layout."""
+"""Recordings of any type and layout: which channels can be used, and results in the same type and layout."""
 
 from __future__ import annotations
 
@@ -9,16 +9,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from unconv.errors import DtypeError, NonFinite, ShapeError
+from unconv.errors import DtypeError, NonFinite, ShapeError, counted
 from unconv.inverse.fields.gather import flat
 from unconv.inverse.fields.speech.signal import floats, real_tensor
 
-_CHANNELS = 64  # the most that a second axis is taken for channels with
-_OFFSET = 0.02  # of a channel's largest sample: a mean above that is an offset
-_FEW = 3  # samples at full scale that may be chance
+_MAX_CHANNELS = 64  # a longer second axis is read as time, not as channels
+_OFFSET = 0.02  # of a channel's largest sample: a mean above that counts as an offset
+_CLIPPED_FROM = 3  # samples at full scale; fewer may be chance
 _INTEGERS = {torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64}
-_WHOLE = 2**53  # the largest number up to which float64 holds every integer
-_EXPONENTS, _SMALLEST = 40, -1000  # of two: how large or small samples may be as they are; the least by which they are divided
+_EXACT_INTEGERS = 2**53  # float64 holds every integer up to here
+# Recordings whose largest sample is between 2^-40 and 2^40 are used unscaled; others are divided by 2^-1000 at least.
+_EXPONENTS, _MIN_EXPONENT = 40, -1000
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,61 +27,65 @@ class Waveform:
     """A recording of one or more channels.
 
     Attributes:
-        given: as it came.
+        original: the input.
         samples: (channels, n), floating, without the offsets, divided by `scale`; unsigned 8-bit PCM without its 128.
-        offset: (channels, 1), the mean of each channel where it is one, divided by `scale`; else 0.
-        scale: 1 for all recordings but extremely large or small ones.
-        used: (channels,), which are worked on: not those of silence, nor copies of others.
-        copies: (channels,), the number of the channel of which this one is a copy; else its own.
-        turned: whether (n, channels) came.
-        notes: what is odd about it.
+        offset: (channels, 1), the mean of each channel that has an offset, divided by `scale`; 0 for other channels.
+        scale: 1 except for extremely large or small recordings.
+        used: (channels,), whether a channel is processed: silent ones and copies of others are not.
+        copies: (channels,), index of the channel that this one is a copy of, or its own index.
+        transposed: whether the input is (n, channels).
+        notes: anything unusual about the recording.
     """
 
-    given: Any
+    original: Any
     samples: Tensor
     offset: Tensor
     scale: float
     used: Tensor
     copies: Tensor
-    turned: bool
+    transposed: bool
     notes: tuple[str, ...]
 
-    def like_given(self, sound: Tensor | None) -> tuple[Any, int]:
-        """Return the used channels' results (used, n) in the kind and layout that came, and how many samples were clipped.
+    def like_original(self, sound: Tensor | None) -> tuple[Any, int]:
+        """Return the results (used, n) in the type and layout of the input, and the number of clipped samples.
 
-        Channels that are not used come out as they are, bit by bit, copies as what they are copies of; all of them without a
-        result.
+        Channels that are not used keep their samples to the bit; a copy gets the result of the channel that it copies. Without
+        a result, all channels stay as they are.
         """
-        whole, cut = real_tensor("dereverb", self.given).clone(), 0
+        result, clipped = real_tensor("dereverb", self.original).clone(), 0
         if sound is not None:
-            rows = whole.T if self.turned else whole.reshape(-1, whole.shape[-1])
-            made, cut = _of_type(whole.dtype, (sound.double() + self.offset[self.used]) * self.scale)
-            rows[self.used] = made
+            rows = result.T if self.transposed else result.reshape(-1, result.shape[-1])
+            rows[self.used], clipped = _as_type(result.dtype, (sound.double() + self.offset[self.used]) * self.scale)
             if len(self.copies) > 1:
                 rows.copy_(rows[self.copies])
-        if isinstance(self.given, Tensor):
-            return whole, cut
-        return whole.numpy().astype(np.asarray(self.given).dtype, copy=False), cut
+        if isinstance(self.original, Tensor):
+            return result, clipped
+        return result.numpy().astype(np.asarray(self.original).dtype, copy=False), clipped
 
 
-def _of_type(dtype: torch.dtype, made: Tensor) -> tuple[Tensor, int]:
-    """Return float64 samples as `dtype`, and how many were beyond its range, and set to its largest or smallest value."""
+def _as_type(dtype: torch.dtype, values: Tensor) -> tuple[Tensor, int]:
+    """Return float64 samples as `dtype`, and how many were clipped to its range."""
     if dtype.is_floating_point:
         low, high = torch.finfo(dtype).min, torch.finfo(dtype).max
-        bounded = made.clamp(low, high)
+        bounded = values.clamp(low, high)
     else:
         middle = 128 if dtype is torch.uint8 else 0
-        made = made.round() + middle
-        # Not beyond what float64 holds, or the conversion would wrap.
-        bounded = made.clamp(max(torch.iinfo(dtype).min, -_WHOLE), min(torch.iinfo(dtype).max, _WHOLE))
-    return bounded.to(dtype), int((bounded != made).sum())
+        values = values.round() + middle
+        # The largest int64 is not a float64: clamping to it would round up, and the conversion would wrap to the smallest.
+        bounded = values.clamp(max(torch.iinfo(dtype).min, -_EXACT_INTEGERS), min(torch.iinfo(dtype).max, _EXACT_INTEGERS))
+    return bounded.to(dtype), int((bounded != values).sum())
 
 
 def waveform(where: str, signal: Any) -> Waveform:
-    """Take a recording (n,), (channels, n), or (n, channels) with up to 64 channels: an array, a tensor or a list.
+    """Return a recording (n,), (channels, n), or (n, channels) of up to 64 channels, with its channels checked.
+
+    Args:
+        where: the function that errors are about.
+        signal: an array, a tensor or a list.
 
     Raises:
-        DtypeError: neither floating nor integer samples. ShapeError: another rank, or no samples.
+        DtypeError: samples that are neither floats nor signed or 8-bit integers.
+        ShapeError: another rank, or no samples.
         NonFinite: NaN or infinite samples.
     """
     array = real_tensor(where, signal, "the signal")
@@ -94,41 +99,42 @@ def waveform(where: str, signal: Any) -> Waveform:
             f"{where}: the signal is {tuple(array.shape)}, but (n,) or (channels, n) with samples was needed. "
             "Pass one recording at a time."
         )
-    turned = array.ndim == 2 and array.shape[1] < array.shape[0] and array.shape[1] <= _CHANNELS
-    samples = floats(array.T if turned else array.reshape(-1, array.shape[-1])).clone(memory_format=torch.contiguous_format)
+    # soundfile returns (n, channels): the longer axis is time, unless it would leave too many channels.
+    transposed = array.ndim == 2 and array.shape[1] < array.shape[0] and array.shape[1] <= _MAX_CHANNELS
+    samples = floats(array.T if transposed else array.reshape(-1, array.shape[-1])).clone(memory_format=torch.contiguous_format)
     samples -= 128 if array.dtype is torch.uint8 else 0
-    _refuse_broken(where, samples)
+    _refuse_nonfinite(where, samples)
     dead = (samples == samples[:, :1]).all(1)
     copies = _copies(samples)
     scale = _scale(samples)
-    even = samples if scale == 1 else (samples.double() / scale).to(samples)
-    mean = even.double().mean(1, keepdim=True).to(samples)
-    offset = torch.where(mean.abs() > _OFFSET * (even - mean).abs().amax(1, keepdim=True), mean, 0)
+    scaled = samples if scale == 1 else (samples.double() / scale).to(samples)
+    mean = scaled.double().mean(1, keepdim=True).to(samples)
+    offset = torch.where(mean.abs() > _OFFSET * (scaled - mean).abs().amax(1, keepdim=True), mean, 0)
     used = ~dead & (copies == torch.arange(len(samples), device=copies.device))
-    words = "1 channel" if len(samples) == 1 else f"{len(samples)} channels"
-    notes = [f"taken as {words} of {samples.shape[1]} samples, one beside the other"] if turned else []
-    notes += _told(samples, offset, dead, copies, _full_scale(array))
-    return Waveform(signal, even - offset, offset, scale, used, copies, turned, tuple(notes))
+    words = f"{counted(len(samples), 'channel')} of {counted(samples.shape[1], 'sample')}"
+    notes = [f"the signal was read as (n, channels): {words}"] if transposed else []
+    notes += _notes(samples, offset, dead, copies, _full_scale(array))
+    return Waveform(signal, scaled - offset, offset, scale, used, copies, transposed, tuple(notes))
 
 
 def _scale(samples: Tensor) -> float:
-    """Return 1, or the power of two near the largest sample where powers of it would leave the range of numbers."""
+    """Return 1, or a power of two near the largest sample where that sample's own powers would overflow or underflow."""
     exponent = int(torch.frexp(samples.abs().amax().double()).exponent)
-    return 1.0 if abs(exponent) <= _EXPONENTS else 2.0 ** max(exponent, _SMALLEST)
+    return 1.0 if abs(exponent) <= _EXPONENTS else 2.0 ** max(exponent, _MIN_EXPONENT)
 
 
-def _refuse_broken(where: str, samples: Tensor) -> None:
+def _refuse_nonfinite(where: str, samples: Tensor) -> None:
     broken = ~torch.isfinite(samples)
     if bool(broken.any()):
         channel, sample = torch.nonzero(broken)[0].tolist()
         raise NonFinite(
-            f"{where}: {int(broken.sum())} of {samples.numel()} samples are NaN or infinite, the first at sample {sample} of "
-            f"channel {channel}, but numbers were needed. Replace them, or leave that channel out."
+            f"{where}: NaN or infinite samples came ({int(broken.sum())} of {samples.numel()}, the first at sample {sample} of "
+            f"channel {channel}), but finite numbers were needed. Replace them, or leave that channel out."
         )
 
 
 def _copies(samples: Tensor) -> Tensor:
-    """Return, for each channel, the number of the first that holds the same samples: (channels,)."""
+    """Return for each channel the index of the first channel with the same samples: (channels,)."""
     first = []
     for number, channel in enumerate(samples):
         alike = (other for other in range(number) if torch.equal(samples[other], channel))
@@ -137,33 +143,35 @@ def _copies(samples: Tensor) -> Tensor:
 
 
 def _full_scale(array: Tensor) -> float:
-    """Return the largest sample that can be told of the kind that came: 1 for floats, as sound files have it."""
+    """Return the largest sample of the input's type: 1 for floats, as in sound files."""
     if array.is_floating_point():
         return 1.0
     return 127.0 if array.dtype is torch.uint8 else float(torch.iinfo(array.dtype).max)
 
 
-def _told(samples: Tensor, offset: Tensor, dead: Tensor, copies: Tensor, full: float) -> list[str]:
-    told = []
+def _notes(samples: Tensor, offset: Tensor, dead: Tensor, copies: Tensor, full: float) -> list[str]:
+    notes = []
     if bool(dead.any()):
-        told.append(f"silent, all samples alike, and kept as they are: channels {_numbers(dead)}")
+        notes.append(f"{_listed(dead)}: silent (all samples are equal), left unchanged")
     copied = ~dead & (copies != torch.arange(len(samples), device=copies.device))
     if bool(copied.any()):
-        told.append(f"copies of channels before them, and worked on once: channels {_numbers(copied)}")
-    loud = ~dead & (offset != 0)[:, 0]
-    if bool(loud.any()):
-        told.append(f"a constant offset was left out of the work and put back: channels {_numbers(loud)}")
+        notes.append(f"{_listed(copied)}: copies of earlier channels, processed once")
+    biased = ~dead & (offset != 0)[:, 0]
+    if bool(biased.any()):
+        notes.append(f"{_listed(biased)}: a constant offset was removed for processing and put back")
     # Floats may be in any units: 1 is a limit only where nothing is beyond it. Integers reach one further below.
     limit = (samples.abs() == full) | (samples == -full - (full > 1))
     limit &= samples.abs().amax(1, keepdim=True) <= full + (full > 1)
-    clipped = (flat(samples) | (limit & (limit.sum(1, keepdim=True) >= _FEW))) & ~dead[:, None]
+    clipped = (flat(samples) | (limit & (limit.sum(1, keepdim=True) >= _CLIPPED_FROM))) & ~dead[:, None]
     if bool(clipped.any()):
-        share = float(clipped.sum()) / samples.numel()
-        told.append(f"clipped: {int(clipped.sum())} samples ({share:.2g} of all), of channels {_numbers(clipped.any(1))}")
-    return told
+        count = int(clipped.sum())
+        share = f"{counted(count, 'sample')}, {count / samples.numel():.2g} of all"
+        notes.append(f"{_listed(clipped.any(1))}: clipped ({share})")
+    return notes
 
 
-def _numbers(which: Tensor) -> str:
+def _listed(which: Tensor) -> str:
+    """Return "channel 3", or "channels 0, 2" of at most eight numbers."""
     numbers = torch.nonzero(which).flatten().tolist()
     more = f" and {len(numbers) - 8} more" if len(numbers) > 8 else ""
-    return ", ".join(map(str, numbers[:8])) + more
+    return f"{'channel' if len(numbers) == 1 else 'channels'} {', '.join(map(str, numbers[:8]))}{more}"

@@ -1,4 +1,4 @@
-"""Ultrasonic A-scans: how many echoes there are, when each came, and how sure that is."""
+"""Ultrasonic A-scans: the number of echoes, their delays and amplitudes, and the uncertainties of these."""
 
 import lazy_loader
 
