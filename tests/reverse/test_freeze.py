@@ -67,7 +67,7 @@ def test_a_gate_is_frozen_and_the_signal_passes(name):
     assert len(frozen.gates) == 1
     value = tape.modules[""]
     seed = torch.randn(1, *value.shape[1:], dtype=torch.float64)
-    (mine,) = walk(frozen.tape, value, Window(seed), unconv.Rules("gradient", freeze=True)).whole(tape.image.shape).values
+    (mine,) = walk(frozen.tape, value, Window(seed), unconv.Rules("gradient", freeze=True)).full_map(tape.image.shape).values
     x = tape.image.clone().requires_grad_(True)
     (right,) = torch.autograd.grad(SIGNALS[name](x), x, seed)
     assert torch.allclose(mine, right[0], rtol=0, atol=1e-13)

@@ -280,7 +280,7 @@ def test_a_model_whose_weights_are_not_made_yet_is_refused_before_it_runs(lazy):
     module = nn.Sequential(lazy(), nn.ReLU()).eval()
     network = unconv.Network(module, input_size=SIZE)
     for run in (network.places, lambda: network.project(picture(), "1"), lambda: network.check(picture())):
-        with pytest.raises(ModelError, match=r"record: .* is not made yet.* Run the model once on an image"):
+        with pytest.raises(ModelError, match=r"record: .* has no values yet.* Run the model once on an image"):
             run()
     assert any(nn.parameter.is_lazy(tensor) for tensor in (*module.parameters(), *module.buffers()))
 

@@ -193,7 +193,7 @@ def _projectable(recording: Recording, seen: Sequence[Place], reached: set[int])
     """Return the places that can be projected, and those of them that a module returns."""
     values = {step.place: value for step, value in looked_at(recording.tape)}
     good = [place for place in seen if values[place.name].index in reached]
-    modules = {recording.tape.seen(value).index for name, value in recording.tape.modules.items() if name}
+    modules = {recording.tape.as_map(value).index for name, value in recording.tape.modules.items() if name}
     return good, [place for place in good if values[place.name].index in modules]
 
 

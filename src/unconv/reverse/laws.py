@@ -86,7 +86,7 @@ def laws(model: Model, recording: Recording, rules: Rules, places: Sequence[Plac
         _, value = find(recording.tape, place.name)
         seed = _seeds(found.units, found.values, value)
         arrived = walk(frozen, value, Window(seed), rules)
-        whole = torch.zeros_like(found.pixels()) if arrived is None else arrived.whole((1, *found.image.shape)).values
+        whole = torch.zeros_like(found.pixels()) if arrived is None else arrived.full_map((1, *found.image.shape)).values
         nothing = walk(frozen, value, Window(torch.zeros_like(seed)), rules)
         errors["windows"] = max(errors["windows"], _difference(found.pixels(), whole))
         errors["zero"] = max(errors["zero"], 0.0 if nothing is None else float(nothing.values.abs().max()))
@@ -197,7 +197,7 @@ def _outside(whole: Tensor, boxes: Tensor) -> float:
 def _autograd(model: Model, recording: Recording, value: Value, seed: Tensor) -> Tensor | None:
     """(n, C, samples..): what torch's own backward pass makes of seeds at a value; None if no module returns it."""
     tape = recording.tape
-    names = [name for name, returned in tape.modules.items() if tape.seen(returned) == value and name]
+    names = [name for name, returned in tape.modules.items() if tape.as_map(returned) == value and name]
     modules = {id(module): name for name, module in named_modules(model.module) if name in names}
     kept: dict[str, Tensor] = {}
     here, asked = threading.get_ident(), tape.kept[value.index]
@@ -222,7 +222,7 @@ def _autograd(model: Model, recording: Recording, value: Value, seed: Tensor) ->
             name = next((name for name in names if name in kept and kept[name].requires_grad), None)
             if name is None:
                 return None
-            out = tape.told(name, kept[name])
+            out = tape.arranged_output(name, kept[name])
             lay_out(out)
             found = [torch.autograd.grad(out, image, row[None], retain_graph=True, allow_unused=True)[0] for row in seed]
     except RuntimeError as error:
@@ -240,9 +240,9 @@ def _autograd(model: Model, recording: Recording, value: Value, seed: Tensor) ->
 def _is_recorded(tape: Tape, name: str, returned: Tensor, recorded: Tensor) -> bool:
     """Whether what a module returned this time is what the tape has of it."""
     shape = tape.modules[name].shape
-    if tuple(returned.shape) != ((shape[0], *shape[2:], shape[1]) if name in tape.turned else shape):
+    if tuple(returned.shape) != ((shape[0], *shape[2:], shape[1]) if name in tape.channels_last else shape):
         return False
-    return bool(torch.isclose(tape.told(name, returned.detach()), recorded, rtol=1e-5, atol=1e-7).all())
+    return bool(torch.isclose(tape.arranged_output(name, returned.detach()), recorded, rtol=1e-5, atol=1e-7).all())
 
 
 def lay_out(out: Tensor) -> None:

@@ -56,8 +56,8 @@ def looked_at(tape: Tape) -> Iterator[tuple[Step, Value]]:
     """
     for step in tape.steps:
         value = step.outputs[0]
-        if value is not None and not step.within and ROLES.get(step.operation) != "move" and _can_be_seen(tape.seen(value)):
-            yield step, tape.seen(value)
+        if value is not None and not step.within and ROLES.get(step.operation) != "move" and _can_be_seen(tape.as_map(value)):
+            yield step, tape.as_map(value)
 
 
 def find(tape: Tape, name: str) -> tuple[Step, Value]:
@@ -70,18 +70,18 @@ def find(tape: Tape, name: str) -> tuple[Step, Value]:
     """
     by_name = {step.place: step.outputs[0] for step in tape.steps}
     value = by_name.get(name) or tape.modules.get(name)
-    if value is None and name in tape.lost:
+    if value is None and name in tape.stale:
         raise ModelError(
-            f"place: {name} returned what {tape.lost[name]} had written in place through a view; which values the image "
+            f"place: {name} returned what {tape.stale[name]} had written in place through a view; which values the image "
             "reached can no longer be told. Have it write the result to a new tensor (torch.cat, torch.where, clone()) instead."
         )
     made = {output.index: step for step in tape.steps for output in step.outputs if output}
     if value is None or value.index not in made:
         names = dict.fromkeys(name for name in (*by_name, *tape.modules) if name)
         raise NoSuchLayer(f"place: the network has no place {name!r}. Did you mean {nearest(name, names)}?")
-    if not _can_be_seen(tape.seen(value)):
+    if not _can_be_seen(tape.as_map(value)):
         raise ShapeError(f"place: {name} holds {value.shape} of {value.dtype}, not channels. Take the place before it.")
-    return made[value.index], tape.seen(value)
+    return made[value.index], tape.as_map(value)
 
 
 def place_of(tape: Tape, step: Step, value: Value, receptive_fields: Mapping[int, ReceptiveField]) -> Place:

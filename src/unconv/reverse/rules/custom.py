@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from unconv.errors import NoRule
-from unconv.reverse.rules.table import on_whole_first, prepared, rule
+from unconv.reverse.rules.table import full_map, prepared, rule
 from unconv.reverse.tape.barriers import FUNCTION, refusal_of_barrier
 from unconv.reverse.tape.step import Step
 from unconv.reverse.window import Window
@@ -33,7 +33,7 @@ def _applied(step: Step, _dtype: torch.dtype) -> tuple[Tensor, list[Tensor]]:
 def own_backward(step: Step, r: Window) -> list[Window | None]:
     """What the function's own backward pass makes of the signal."""
     result, leaves = step.kept
-    signals = on_whole_first(step, r).values
+    signals = full_map(step, r).values
     with torch.inference_mode(False), torch.enable_grad():
         rows = [_sent(result, leaves, signal.clone().to(result.dtype)) for signal in signals]
     return [_stacked(parts, step, position, signals.dtype) for position, parts in enumerate(zip(*rows, strict=True))]

@@ -13,10 +13,10 @@ from torch._ops import OpOverload
 from unconv.axis import kernel_extent
 from unconv.errors import NoRule
 from unconv.reverse.rules.gate import product
-from unconv.reverse.rules.table import adjoint, differentiated, local, on_whole_first, one_channel, point, rule
+from unconv.reverse.rules.table import adjoint, differentiated, full_map, local, one_channel, point, rule
 from unconv.reverse.spans import FAR, Sight, Spans
+from unconv.reverse.tape.custom_operations import define, replaces
 from unconv.reverse.tape.step import Before, Step, Value
-from unconv.reverse.tape.whole import define, replaces
 from unconv.reverse.transposed import Filters, from_one_channel, transposed
 from unconv.reverse.window import Cut, Reach, Window, off_map, slices
 
@@ -73,7 +73,7 @@ def convolution(step: Step, r: Window) -> Window:
     if step.inputs != (source,):
         raise NoRule(f"no reverse rule for {step.operation} with a kernel or bias made from the image (at {step.place})")
     if source.shape[0] != 1:  # other axes are folded into the batch: windows mean nothing there
-        (folded,) = adjoint(step, on_whole_first(step, _full(step, r)))
+        (folded,) = adjoint(step, full_map(step, _full(step, r)))
         assert folded is not None
         return folded
     size = source.shape[2:]
@@ -86,7 +86,7 @@ def convolution(step: Step, r: Window) -> Window:
     if reach is not None:
         return r.below(reach, source.shape, lambda cut: _back(r, filters, cut))
     # On the whole map the padding is cut off after the transposed convolution, and what a stride left over is filled up.
-    r = on_whole_first(step, r)
+    r = full_map(step, r)
     spans = zip(size, r.values.shape[2:], filters.extent, filters.stride, _per_axis(padding, axes), strict=True)
     return Window(_back(r, filters, [(pad, (out - 1) * s + e - pad - n) for n, out, e, s, pad in spans]))
 
@@ -98,7 +98,7 @@ def _forward(step: Step, r: Window) -> Window:
     axes, weight = len(size), weight.to(r.values.dtype)
     reach = None if r.corner is None else _geometry(step, r.corner.shape[1])
     if r.corner is None or reach is None:  # it may come back longer than the map was
-        values = on_whole_first(step, r).values
+        values = full_map(step, r).values
         made = torch.convolution(values, weight, None, stride, padding, dilation, False, [0] * axes, groups)
         return Window(made[slices([slice(n) for n in size])])
     settings = [torch.tensor(setting) for setting in _settings(reach)]
@@ -137,7 +137,7 @@ def addmm(step: Step, r: Window) -> Window | list[Window | None]:
     """bias + x @ weight: back through the weight."""
     bias, x, weight, _beta, alpha = step.args
     if step.inputs != (x,) or x.shape[0] != 1 or isinstance(bias, Value) or r.corner is not None:
-        return adjoint(step, on_whole_first(step, r))
+        return adjoint(step, full_map(step, r))
     return r.map(lambda values: values @ weight.to(values.dtype).mT * alpha)
 
 
@@ -149,7 +149,7 @@ def factors(step: Step, args: tuple[Any, ...]) -> tuple[Tensor, ...] | None:
 @rule(aten.mm.default, aten.bmm.default, keep=Before(factors), freeze=product(0, 1, matrix=True))
 def mm(step: Step, r: Window) -> list[Window | None]:
     """x @ weight, or weight @ x; of two signals each through the other."""
-    return adjoint(step, on_whole_first(step, r)) if step.kept is None else differentiated(step, r)
+    return adjoint(step, full_map(step, r)) if step.kept is None else differentiated(step, r)
 
 
 LINEAR = define("linear(Tensor x, Tensor weight, Tensor? bias) -> Tensor", F.linear)
@@ -176,7 +176,7 @@ def linear(step: Step, r: Window) -> list[Window | None]:
     """A matrix product along the last axis."""
     if len(step.inputs) > 1:
         raise NoRule(f"no reverse rule for {step.operation} with weights made from the image (at {step.place})")
-    return adjoint(step, on_whole_first(step, r))
+    return adjoint(step, full_map(step, r))
 
 
 @one_channel
@@ -185,7 +185,7 @@ def linear(step: Step, r: Window) -> list[Window | None]:
 def add(step: Step, r: Window) -> list[Window | None]:
     """Both terms get the signal; the one that is subtracted, its negative."""
     if any(value.shape != _shape(step) for value in step.inputs):
-        return adjoint(step, on_whole_first(step, _full(step, r)))
+        return adjoint(step, full_map(step, _full(step, r)))
     first, second, alpha = step.args
     sign = -alpha if "sub" in str(step.operation) else alpha
     back: list[Window | None] = [r] if isinstance(first, Value) else []
@@ -204,7 +204,7 @@ def addcmul(step: Step, r: Window) -> list[Window | None]:
     """A term, plus a product."""
     if step.kept is not None and sum(isinstance(argument, Value) for argument in step.args[1:3]) > 1:
         return differentiated(step, r)
-    return adjoint(step, on_whole_first(step, r))
+    return adjoint(step, full_map(step, r))
 
 
 @rule(aten.mul.Tensor, reach=local, keep=Before(factors), gate="kept", freeze=product(0, 1))
@@ -215,7 +215,7 @@ def mul(step: Step, r: Window) -> list[Window | None]:
         return _both(step, r)
     factor = _constant(step)
     if step.inputs[0].shape != _shape(step):
-        return adjoint(step, on_whole_first(step, r))
+        return adjoint(step, full_map(step, r))
     return [r.times(factor)]
 
 
@@ -240,7 +240,7 @@ def div(step: Step, r: Window) -> list[Window | None]:
         return differentiated(step, r)
     divisor = _constant(step)
     if step.inputs[0].shape != _shape(step):
-        return adjoint(step, on_whole_first(step, r))
+        return adjoint(step, full_map(step, r))
     return [r.times(1 / divisor)]
 
 

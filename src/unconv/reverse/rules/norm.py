@@ -18,8 +18,8 @@ from torch._ops import OpOverload
 from unconv.errors import NoRule
 from unconv.reverse.rules.freezing import Freezer, Freezing, Kind, times
 from unconv.reverse.rules.table import Turning, differentiated, everything, local, one_channel, point, rule
+from unconv.reverse.tape.custom_operations import define, replaces
 from unconv.reverse.tape.step import Before, Step
-from unconv.reverse.tape.whole import define, replaces
 from unconv.reverse.window import Window
 
 aten = torch.ops.aten

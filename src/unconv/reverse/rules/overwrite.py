@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from unconv.reverse.rules.table import adjoint, differentiated, local, on_whole_first, one_channel, point, rule
+from unconv.reverse.rules.table import adjoint, differentiated, full_map, local, one_channel, point, rule
 from unconv.reverse.spans import Sights
 from unconv.reverse.tape.barriers import OVERLAID
 from unconv.reverse.tape.step import Before, Step, Value
@@ -59,7 +59,7 @@ def _overlaid_reach(step: Step, axes: int) -> Sights:
 @rule(OVERLAID, reach=_overlaid_reach, role="move")
 def overlaid(step: Step, r: Window) -> list[Window | None]:
     """What was written through another tensor goes back there; the rest to what was there before."""
-    return adjoint(step, on_whole_first(step, r))
+    return adjoint(step, full_map(step, r))
 
 
 @rule(aten.scatter.src, aten.scatter_add.default, keep=Before(point))
@@ -70,7 +70,7 @@ def scattered(step: Step, r: Window) -> list[Window | None]:
     entered = dict(zip((value.index for value in step.inputs), step.kept, strict=True))
     where = entered[index.index] if isinstance(index, Value) else index
     shape = _shape(step)
-    signals = r.whole(shape).values
+    signals = r.full_map(shape).values
     signals = signals.reshape(len(signals), *shape)
     where, axis = where[None].expand(len(signals), *where.shape), axis % len(shape) + 1
     found: list[Window | None] = []
@@ -106,7 +106,7 @@ def copied(step: Step, r: Window) -> list[Window | None]:
         return [*found, None]
     if source.shape == _shape(step):
         return [*found, r]
-    whole = on_whole_first(step, r)
+    whole = full_map(step, r)
     args = (source, list(_shape(step)), False)
     return [*found, *adjoint(replace(step, operation=aten.expand.default, args=args, inputs=(source,)), whole)]
 

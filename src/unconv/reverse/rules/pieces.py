@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
-from unconv.reverse.rules.table import adjoint, along, local, on_whole, on_whole_first, rule
+from unconv.reverse.rules.table import adjoint, along, full_map, full_maps, local, rule
 from unconv.reverse.spans import FAR, Sights, Spans
 from unconv.reverse.tape.step import Step, Value
 from unconv.reverse.window import Reach, Window, cropped, join, slices
@@ -47,7 +47,7 @@ def sliced(step: Step, r: Window) -> Window | list[Window | None]:
     axes = 0 if r.corner is None else r.corner.shape[1]
     reach = _slice_reach(step, axes) if axes else None
     if reach is None:
-        return adjoint(step, on_whole_first(step, r))
+        return adjoint(step, full_map(step, r))
     if reach == local(step, axes):
         return adjoint(step, r)
     spread = _spread_apart(r.values, reach.stride)
@@ -99,7 +99,7 @@ def put_together(step: Step, r: Window) -> list[Window | None]:
     axis = _axis(step, 1, len(out.shape), axes) if axes else None
     constants = any(isinstance(argument, torch.Tensor) for argument in tree_leaves(step.args))  # of the whole map's size
     if axis is None or (axis < 0 and constants) or any(len(value.shape) != len(out.shape) for value in step.inputs):
-        return adjoint(step, on_whole_first(step, r))
+        return adjoint(step, full_map(step, r))
     if axis < 0:
         return adjoint(step, r)
     pairs = zip(step.inputs, _cat_offsets(step, axis - axes), strict=True)
@@ -133,7 +133,7 @@ def split_up(step: Step, *signals: Window | None) -> list[Window | None]:
     ranks = {signal.corner.shape[1] for signal in signals if signal and signal.corner is not None}
     axis = _axis(step, 2, len(source.shape), *ranks) if len(ranks) == 1 else None
     if axis is None or any(signal is not None and signal.corner is None for signal in signals):
-        return adjoint(step, *on_whole(step, signals))
+        return adjoint(step, *full_maps(step, signals))
     if axis < 0:
         return adjoint(step, *signals)
     total: Window | None = None

@@ -14,8 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from unconv.reverse.rules.table import along, differentiated, local, many_pictures, one_channel, point, prepared, rule
+from unconv.reverse.tape.custom_operations import define, replaces
 from unconv.reverse.tape.step import Before, Step
-from unconv.reverse.tape.whole import define, replaces
 from unconv.reverse.window import Window
 
 aten = torch.ops.aten

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from unconv.axis import adaptive_windows, kernel_extent, pool_divisor
 from unconv.reverse.rules.separable import back, resizing, sees
-from unconv.reverse.rules.table import adjoint, many_pictures, on_whole_first, prepared, rule
+from unconv.reverse.rules.table import adjoint, full_map, many_pictures, prepared, rule
 from unconv.reverse.spans import Sights
 from unconv.reverse.tape.step import Step
 from unconv.reverse.window import Reach, Window, cropped
@@ -127,7 +127,7 @@ def max_pool(step: Step, r: Window, _switches: None) -> Window:
     assert reach is not None
     covering = r.corner is None or r.corner.shape[1] != axes
     if covering:
-        values = on_whole_first(step, r).values
+        values = full_map(step, r).values
         r = Window(values, torch.zeros(len(values), axes, dtype=torch.int64), None, r.picture)
     if not lie_apart(step):
         unpooled = _unpool(r.values, r.cut(step.kept), reach)
@@ -137,7 +137,7 @@ def max_pool(step: Step, r: Window, _switches: None) -> Window:
         switches = step.kept.small if isinstance(step.kept, _Switches) else step.kept
         unpooled = _unpool_apart(r.values, _masks(r.cut(switches), reach, r.values.dtype), reach)
     window = r.below(reach, source.shape, lambda cut: cropped(unpooled, cut))
-    return window.whole(source.shape) if covering else window
+    return window.full_map(source.shape) if covering else window
 
 
 def _one_by_one(step: Step, r: Window) -> Window:
@@ -146,7 +146,7 @@ def _one_by_one(step: Step, r: Window) -> Window:
     assert out is not None
     axes = _axes(step)
     below, above = (replace(value, shape=(1, *value.shape[-axes - 1 :])) for value in (source, out))
-    values = on_whole_first(step, r.dense(out.shape[1]) if r.channel is not None else r).values
+    values = full_map(step, r.dense(out.shape[1]) if r.channel is not None else r).values
     switches = step.kept.small if isinstance(step.kept, _Switches) else step.kept
     each = switches.reshape(-1, *above.shape[1:]).repeat(len(values), *[1] * (axes + 1))
     alone = replace(step, args=(below, *step.args[1:]), inputs=(below,), outputs=(above, *step.outputs[1:]), kept=each)
@@ -247,7 +247,7 @@ def avg_pool(step: Step, r: Window) -> Window | list[Window | None]:
     source, out = step.inputs[0], step.outputs[0]
     axes = len(source.shape) - 2
     if not _batched(step) or (r.corner is not None and r.corner.shape[1] != axes):
-        return adjoint(step, on_whole_first(step, r))
+        return adjoint(step, full_map(step, r))
     assert out is not None
     reach = _pool_reach(step, axes)
     assert reach is not None
@@ -272,7 +272,7 @@ def _spread(r: Window, reach: Reach, shape: tuple[int, ...]) -> Window:
     single = r.values.reshape(-1, 1, *r.values.shape[2:])
     values = torch.convolution(single, ones, None, list(reach.stride), none, [1] * len(none), True, none, 1)
     window = Window(values.reshape(*r.values.shape[:2], *values.shape[2:]), reach.corner(corner))
-    return window.whole(shape) if covering else window.inside(shape)
+    return window.full_map(shape) if covering else window.inside(shape)
 
 
 def _adaptive_reach(step: Step, axes: int) -> Reach | None:

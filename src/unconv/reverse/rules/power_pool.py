@@ -11,9 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from unconv.reverse.rules.table import differentiated, on_whole_first, point, rule
+from unconv.reverse.rules.table import differentiated, full_map, point, rule
+from unconv.reverse.tape.custom_operations import define, replaces
 from unconv.reverse.tape.step import Before, Step
-from unconv.reverse.tape.whole import define, replaces
 from unconv.reverse.window import Window
 
 
@@ -51,6 +51,6 @@ def power_pool(step: Step, r: Window) -> list[Window | None]:
     # Written out: at zero, torch's root has an infinite slope and makes NaN of it.
     sums = _sums(x, *step.args[1:])
     slope = torch.where(sums == 0, 0.0, sums.pow(1 / power - 1) / power)
-    whole = on_whole_first(step, r)
+    whole = full_map(step, r)
     inner = replace(step, operation=SUMS)
     return differentiated(inner, whole.map(lambda values: values * slope.to(values.dtype)))

@@ -13,7 +13,7 @@ import torchvision.ops  # noqa: F401 (defines the operations)
 from torch import Tensor
 
 from unconv.reverse.rules.freezing import Freezer, Freezing, Kind
-from unconv.reverse.rules.table import on_whole_first, point, rule
+from unconv.reverse.rules.table import full_map, point, rule
 from unconv.reverse.tape.step import Before, Step, Value
 from unconv.reverse.window import Window
 
@@ -51,7 +51,7 @@ def deformed(step: Step, r: Window) -> list[Window | None]:
 
 def _by_autograd(step: Step, r: Window, through: set[int]) -> list[Window | None]:
     """The derivative at the recorded point, unit by unit: torchvision's cannot be run for many units at once."""
-    signals = on_whole_first(step, r).values
+    signals = full_map(step, r).values
     with torch.inference_mode(False), torch.enable_grad():
         given = [
             x.to(signals.dtype) if isinstance(x, Tensor) and x.is_floating_point() else x

@@ -10,7 +10,7 @@ from torch._ops import OpOverload
 
 from unconv.reverse.rules.freezing import Freezer, Freezing, Kind, with_constant
 from unconv.reverse.rules.separable import Mixer, back, flips, pads, repeats, resizing, rolls, sees, selects
-from unconv.reverse.rules.table import adjoint, differentiated, local, on_whole, on_whole_first, point, rule
+from unconv.reverse.rules.table import adjoint, differentiated, full_map, full_maps, local, point, rule
 from unconv.reverse.spans import Spans
 from unconv.reverse.tape.step import Before, Step, Value
 from unconv.reverse.window import Reach, Window, cropped
@@ -73,7 +73,7 @@ def _in_place(step: Step, axes: int) -> Reach | None:
 def resampled(step: Step, *signals: Window | None) -> list[Window | None]:
     """What each sample gave to the samples above comes back and adds up."""
     together = step.operation is aten.channel_shuffle.default and all(s is None or s.corner is not None for s in signals)
-    return adjoint(step, *(signals if together else on_whole(step, signals)))
+    return adjoint(step, *(signals if together else full_maps(step, signals)))
 
 
 def _shuffle_reach(step: Step, axes: int) -> Spans | None:
@@ -90,7 +90,7 @@ def pixel_shuffle(step: Step, r: Window) -> Window | list[Window | None]:
     """Pixels go back into the channels that they came from."""
     spans, (_x, times) = None if r.corner is None else _shuffle_reach(step, r.corner.shape[1]), step.args
     if spans is None or r.corner is None:
-        return adjoint(step, on_whole_first(step, r))
+        return adjoint(step, full_map(step, r))
     first = r.corner.div(times, rounding_mode="floor")
     last = (r.corner + torch.tensor(r.lengths) - 1).div(times, rounding_mode="floor")
     lengths = (((last - first).amax(0) + 1) * times).tolist()
@@ -110,7 +110,7 @@ def pixel_unshuffle(step: Step, r: Window) -> Window | list[Window | None]:
     """Channels go back to the pixels that they were."""
     reach = None if r.corner is None else _unshuffle_reach(step, r.corner.shape[1])
     if reach is None:
-        return adjoint(step, on_whole_first(step, r))
+        return adjoint(step, full_map(step, r))
     shuffled = F.pixel_shuffle(r.values, reach.stride[0])
     return r.below(reach, step.inputs[0].shape, lambda cut: cropped(shuffled, cut).clone())
 
@@ -131,7 +131,7 @@ def nearest_exact(step: Step, r: Window) -> Window | list[Window | None]:
     source, out = step.inputs[0], step.outputs[0]
     assert out is not None
     _x, size, *scales = step.args
-    signals = r.whole(out.shape).values.reshape(-1, *out.shape[1:])
+    signals = r.full_map(out.shape).values.reshape(-1, *out.shape[1:])
     back = _EXACT[step.operation](signals, size, [len(signals), *source.shape[1:]], *scales)
     return Window(back if source.shape[0] == 1 else back.reshape(-1, *source.shape))
 
@@ -150,7 +150,7 @@ def _freeze_grid(step: Step, _freezing: Freezing) -> tuple[Kind, list[Step]] | N
 )
 def sampled_on_a_grid(step: Step, r: Window) -> list[Window | None]:
     """What each sample gave to the samples above comes back and adds up; the grid is as it was."""
-    return differentiated(step, r) if step.kept is not None else adjoint(step, on_whole(step, [r])[0])
+    return differentiated(step, r) if step.kept is not None else adjoint(step, full_maps(step, [r])[0])
 
 
 @rule(aten.unfold.default, gate="kept")
@@ -159,7 +159,7 @@ def slid(step: Step, r: Window) -> Window:
     # By the operation itself, units in front: torch has no way to run its derivative for many units at once.
     (source, *_), (out, *_), (_x, along, size, every) = step.inputs, step.outputs, step.args
     assert out is not None
-    signals = r.whole(out.shape).values.reshape(-1, *out.shape)
+    signals = r.full_map(out.shape).values.reshape(-1, *out.shape)
     shape = [len(signals), *source.shape]
     back = torch.ops.aten.unfold_backward.default(signals, shape, along % len(source.shape) + 1, size, every)
     return Window(back[:, 0] if source.shape[0] == 1 else back)

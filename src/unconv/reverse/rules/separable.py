@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch._ops import OpOverload
 
-from unconv.reverse.rules.table import adjoint, local, on_whole_first
+from unconv.reverse.rules.table import adjoint, full_map, local
 from unconv.reverse.spans import FAR, Sight, Spans
 from unconv.reverse.tape.step import Step
 from unconv.reverse.window import Window
@@ -59,13 +59,13 @@ def sees(mixer: Mixer) -> Callable[[Step, int], Sight]:
 def back(mixer: Mixer, step: Step, r: Window) -> Window | list[Window | None]:
     """Send a signal back through a step that mixes samples along each axis."""
     if r.corner is None:
-        return adjoint(step, on_whole_first(step, r))
+        return adjoint(step, full_map(step, r))
     axes = r.corner.shape[1]
     if keeps_map(step, axes):
         return adjoint(step, r)
     mixing = mixer(step, axes) if _ranked(step, axes) and not _mixes_channels(step) else None
     if mixing is None:
-        return adjoint(step, on_whole_first(step, r))
+        return adjoint(step, full_map(step, r))
     corner, end = mixing.takes.below(r.corner, r.corner + torch.tensor(r.lengths), step.inputs[0].shape[-axes:])
     values, starts = r.values, list[Tensor]()
     for axis, (weights, n) in enumerate(zip(mixing.weights, step.inputs[0].shape[-axes:], strict=True)):

@@ -12,7 +12,7 @@ from torch._ops import OpOverload
 from torch.utils._pytree import tree_leaves
 
 from unconv.errors import NoRule
-from unconv.reverse.rules.table import Role, Rule, adjoint, along, local, on_whole, on_whole_first, rule
+from unconv.reverse.rules.table import Role, Rule, adjoint, along, full_map, full_maps, local, rule
 from unconv.reverse.tape.barriers import NO_GRAD, STALE, WRITTEN, refusal_of_barrier
 from unconv.reverse.tape.step import Before, Step, Value
 from unconv.reverse.window import Reach, Window, cropped
@@ -80,13 +80,13 @@ def moved(step: Step, *signals: Window | None) -> list[Window | None]:
     constants = any(isinstance(argument, torch.Tensor) for argument in tree_leaves(step.args))  # of the whole map's size
     if len(ranks) == 1 and not constants and _untouched(step, *ranks) and not any(s and s.corner is None for s in signals):
         return adjoint(step, *signals)
-    return adjoint(step, *on_whole(step, signals))
+    return adjoint(step, *full_maps(step, signals))
 
 
 @rule(aten.mean.default, aten.sum.default, gate="kept")
 def reduced(step: Step, r: Window) -> list[Window | None]:
     """A single number goes back to every sample that it was made of."""
-    return adjoint(step, on_whole_first(step, r))
+    return adjoint(step, full_map(step, r))
 
 
 def _memory(_step: Step, args: tuple[Any, ...]) -> Tensor | None:
@@ -118,7 +118,7 @@ def as_strided(step: Step, r: Window) -> Window:
         return r
     if step.kept is None:
         raise NoRule(f"{step.place} reads memory that its input does not hold (as_strided), so that nobody knows what it is")
-    source, values = step.inputs[0], on_whole_first(step, r).values.flatten(1)
+    source, values = step.inputs[0], full_map(step, r).values.flatten(1)
     flat = values.new_zeros(len(values), prod(source.shape)).index_add_(1, step.kept.flatten(), values)
     return Window(flat.view(len(values), *(source.shape[1:] if source.shape[0] == 1 else source.shape)))
 
@@ -161,7 +161,7 @@ def view(step: Step, r: Window) -> Window:
         middle = source.shape[1 : -r.corner.shape[1]]
         return r.map(lambda values: values.reshape(len(values), *middle, *r.lengths))
     lead = source.shape[1:] if source.shape[:1] == (1,) else source.shape
-    return Window(r.whole(out.shape).values.reshape(len(r), *lead))
+    return Window(r.full_map(out.shape).values.reshape(len(r), *lead))
 
 
 def _pad_reach(step: Step, axes: int) -> Reach | None:
@@ -188,5 +188,5 @@ def constant_pad(step: Step, r: Window) -> Window | list[Window | None]:
     """What was padded on is nothing, and is cut off."""
     reach = None if r.corner is None else _pad_reach(step, r.corner.shape[1])
     if reach is None:
-        return adjoint(step, on_whole_first(step, r))
+        return adjoint(step, full_map(step, r))
     return r.below(reach, step.inputs[0].shape, lambda cut: cropped(r.values, cut).clone())

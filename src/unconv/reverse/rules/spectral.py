@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import torch
 
-from unconv.reverse.rules.table import Rule, adjoint, differentiated, on_whole, rule
+from unconv.reverse.rules.table import Rule, adjoint, differentiated, full_maps, rule
 from unconv.reverse.tape.barriers import OVERLAID
 from unconv.reverse.tape.step import Step
 from unconv.reverse.window import Window
@@ -73,7 +73,7 @@ _KNOWN = {
 )
 def fourier(step: Step, *signals: Window | None) -> list[Window | None]:
     """The adjoint, on whole maps."""
-    return adjoint(step, *on_whole(step, signals))
+    return adjoint(step, *full_maps(step, signals))
 
 
 def is_complex(step: Step) -> bool:
@@ -91,4 +91,4 @@ def through_complex(step: Step, rule: Rule, signals: Sequence[Window | None]) ->
     if step.operation is aten.copy.default:
         return rule(step, *signals)
     bent = isinstance(step.kept, tuple) and len(step.kept) == len(step.inputs)
-    return differentiated(step, *signals) if bent else adjoint(step, *on_whole(step, signals))
+    return differentiated(step, *signals) if bent else adjoint(step, *full_maps(step, signals))

@@ -133,7 +133,7 @@ def _activation(recording: Recording, image: Tensor, units: Units) -> Tensor:
 
     # A place that no module returns, or that a module returned again later, needs the whole recording.
     tape = recording.tape
-    if module is None or place not in tape.modules or tape.seen(tape.modules[place]) != units.route.value:
+    if module is None or place not in tape.modules or tape.as_map(tape.modules[place]) != units.route.value:
         return model.record(image, [place]).activation(place)
     handle = hooks.register_module_forward_hook(stop)
     try:
@@ -145,4 +145,4 @@ def _activation(recording: Recording, image: Tensor, units: Units) -> Tensor:
         handle.remove()
     if not kept:
         return model.record(image, [place]).activation(place)
-    return tape.told(place, kept[0])[0]
+    return tape.arranged_output(place, kept[0])[0]

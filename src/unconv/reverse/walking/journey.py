@@ -85,7 +85,7 @@ class Journey:
             yield from self._arrivals(seed, numbers, boxes)
             return
         for part in torch.arange(len(numbers)).split(max(1, self.room // (prod(shape) * self.route.dtype.itemsize))):
-            whole = seed.units(part).dense(shape[1]).whole(shape)
+            whole = seed.units(part).dense(shape[1]).full_map(shape)
             yield from self._arrivals(whole, numbers[part], boxes)
 
     def _arrivals(self, seed: Window, numbers: Tensor, boxes: Sequence[Sequence[int]]) -> Iterator[Arrival]:
@@ -96,7 +96,7 @@ class Journey:
             if value.index in self.names:
                 with torch.inference_mode(False), torch.no_grad():  # what the user gets is his own to change
                     for position, number in enumerate(numbers[units].tolist()):  # whole maps of all together may be large
-                        values = signal.units(slice(position, position + 1)).whole(value.shape).values
+                        values = signal.units(slice(position, position + 1)).full_map(value.shape).values
                         found = _signal(self.names[value.index], values if values.itemsize >= 4 else values.float())
                         self.signals.setdefault(number, []).append(found)
 
