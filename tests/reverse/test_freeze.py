@@ -265,7 +265,7 @@ def test_a_norm_with_weights_of_the_picture_is_the_gradient_s_alone():
     x = image[None].clone().requires_grad_(True)
     (right,) = torch.autograd.grad(model(x)[0, 1, 3, 3], x)
     assert torch.allclose(found.pixels(), right * found.values, atol=1e-5)
-    with pytest.raises(unconv.NoRule, match="a norm with weights that the picture makes"):
+    with pytest.raises(unconv.NoRule, match="a norm whose weights depend on the picture"):
         network.project(image, "output")
 
 
@@ -294,7 +294,7 @@ def test_what_one_s_own_rule_keeps_leaves_other_methods_alone_and_is_asked_for_w
     usual = network.project(image, "2", method="gradient").pixels()
     assert torch.equal(recording.project("2", method="gradient").pixels(), usual)
     assert not torch.equal(recording.project("2", method=rules).pixels(), usual)
-    with pytest.raises(unconv.UnconvError, match=r"which this recording was made without\. Pass the same Rules to record"):
+    with pytest.raises(unconv.UnconvError, match=r"which this recording did not keep\. Pass the same Rules to record"):
         network.record(image, ["2"]).project("2", method=rules)
 
 
