@@ -366,7 +366,7 @@ def test_a_recording_whose_weights_were_changed_is_not_projected_with_the_new_on
     recording.project("1", 0)
     with torch.no_grad():
         module[0].weight.mul_(2)
-    with pytest.raises(ModelError, match=r"were written since this recording was made.*Record the image again"):
+    with pytest.raises(ModelError, match=r"were changed after this recording.*Record the image again"):
         recording.project("1", 0)
 
 

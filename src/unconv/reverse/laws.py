@@ -18,7 +18,7 @@ from unconv.errors import counted
 from unconv.reverse.methods import Rules
 from unconv.reverse.model import Model, Recording
 from unconv.reverse.places import Place, find
-from unconv.reverse.replay import replayed
+from unconv.reverse.replay import replay
 from unconv.reverse.tape.naming import named_modules
 from unconv.reverse.tape.precision import full_precision
 from unconv.reverse.tape.record import outputs, record
@@ -118,7 +118,7 @@ def _frozen(recording: Recording, rules: Rules, places: Sequence[Place], dtype: 
     with torch.inference_mode(False), torch.enable_grad(), full_precision(recording.tape.image.device):
         image = recording.tape.image.detach().clone().requires_grad_(True)
         values = [find(recording.tape, place.name)[1] for place in places]
-        known = replayed(recording.tape, frozen.tape, image, values)
+        known = replay(recording.tape, frozen.tape, image, values)
         for place, value in zip(places, values, strict=True):
             found = recording.project(place, f"top:{_UNITS}", method=by_slopes)
             out, seed = known[value.index], _seeds(found.units, found.values, value)

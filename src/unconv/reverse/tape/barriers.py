@@ -54,13 +54,13 @@ def refusal_of_barrier(step: Step) -> str | None:
         _x, where, reader = step.args
         return (
             f"{where} wrote in place through a view, and {reader} reads the memory under it; which values the image reached "
-            "can no longer be told. Write the result to a new tensor (torch.cat, torch.where, clone()) instead, or project a "
+            "is no longer known. Write the result to a new tensor (torch.cat, torch.where, clone()) instead, or project a "
             "place before it"
         )
     if step.operation is not FUNCTION:
         return None
     return (
         f"{step.place} runs the torch.autograd.Function {step.args[1]}, whose backward pass is not the derivative of its "
-        "forward pass on this image, so that its operations do not tell what goes back. method='gradient' calls it; else "
+        "forward pass on this image, so that its operations do not show what goes back. method='gradient' calls it; otherwise "
         "replace it by its plain operations, or project a place before it"
     )

@@ -60,7 +60,7 @@ class Units:
         count = max(1, min(_CHECKED, len(self) // 8))  # so that the check takes a small share of the time
         indices = torch.linspace(0, len(self) - 1, count).round().long()
         full = replace(self.route, dtype=torch.float32, prepared={})
-        sample = replace(self, seeds=self.seeds.some(indices), boxes=[self.boxes[i] for i in indices.tolist()], trace=False)
+        sample = replace(self, seeds=self.seeds.subset(indices), boxes=[self.boxes[i] for i in indices.tolist()], trace=False)
         rough, right = (sample._sorted(route) for route in (self.route, full))
         pairs = [(a.window, b.window) for a, b in zip(rough, right, strict=True) if b.window.numel()]
         return max((float((a - b).abs().max() / b.abs().max().clamp(min=1e-30)) for a, b in pairs), default=0.0)
