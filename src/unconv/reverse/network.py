@@ -139,6 +139,7 @@ class Network(Model):
         Source:
             Zeiler & Fergus, "Visualizing and Understanding Convolutional Networks" (2014), sec. 2.1.
         """
+        # The recording first: the way back needs its switches, and only an activation of this image can be a seed.
         return self.record(image, [place], method).project(place, channels, unit, method, dtype, trace, memory)
 
     @checks_kinds_but("images", "places", "channels", "unit", "method", "dtype", "memory")

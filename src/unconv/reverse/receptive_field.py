@@ -72,6 +72,7 @@ def receptive_fields(tape: Tape, method: Rules = GRADIENT) -> dict[int, Receptiv
         tape: a frozen one, if gates and statistics, which may depend on the entire image, are not to count.
         method: has the rules that say what a unit sees of the map below.
     """
+    # From the image on, so that the receptive fields of a step's inputs are known before those of its outputs.
     axes = tape.image.ndim - 2
     by_value = {tape.value.index: ReceptiveField((1,) * axes, (0,) * axes, (0,) * axes)}
     for step in tape.steps:

@@ -111,16 +111,16 @@ class Window:
         pieces = rows.contiguous()[(units.view(-1, *[1] * axes).to(recorded.device), *index)]
         return pieces.permute(0, *range(axes + 1, pieces.ndim), *range(1, axes + 1))
 
-    def units(self, chosen: Tensor | slice) -> Window:
+    def units(self, indices: Tensor | slice) -> Window:
         """Return the signals of some units of the batch."""
         rows = self.values.movedim(1, -1) if self.values.ndim > 2 else self.values  # keeps channels side by side in memory
-        selected = rows[chosen] if isinstance(chosen, slice) else rows.index_select(0, chosen.to(rows.device))
+        selected = rows[indices] if isinstance(indices, slice) else rows.index_select(0, indices.to(rows.device))
         values = selected.movedim(-1, 1) if self.values.ndim > 2 else selected
         return Window(
             values,
-            None if self.corner is None else self.corner[chosen],
-            None if self.channel is None else self.channel[chosen],
-            None if self.picture is None else self.picture[chosen],
+            None if self.corner is None else self.corner[indices],
+            None if self.channel is None else self.channel[indices],
+            None if self.picture is None else self.picture[indices],
         )
 
     def dense(self, channels: int) -> Window:

@@ -35,21 +35,21 @@ _LINEAR_LAYERS = {aten.addmm.default, aten.mm.default, LINEAR}
 
 def axes_of(tape: Tape) -> dict[int, Axes]:
     """Return the axes of each value on the tape, by the value's index."""
-    known: dict[int, Axes] = {tape.value.index: ("batch", "channels", *range(tape.image.ndim - 2))}
+    by_value: dict[int, Axes] = {tape.value.index: ("batch", "channels", *range(tape.image.ndim - 2))}
     for step in tape.steps:
         for output in step.outputs:
             if output is not None:
-                axes = _output_axes(step, output, known)
+                axes = _output_axes(step, output, by_value)
                 alone = axes[:1] == _FOLDED and output.shape[0] == 1 and "batch" not in axes
-                known[output.index] = ("batch", *axes[1:]) if alone else axes
-    return known
+                by_value[output.index] = ("batch", *axes[1:]) if alone else axes
+    return by_value
 
 
-def _output_axes(step: Step, output: Value, known: Mapping[int, Axes]) -> Axes:
+def _output_axes(step: Step, output: Value, by_value: Mapping[int, Axes]) -> Axes:
     """Return the axes of an output."""
     # The operations that change axes in their own way come first; by the count of axes all others can be told apart.
     source = step.inputs[0] if len(step.inputs) == 1 else max(step.inputs, key=lambda value: len(value.shape))
-    axes, shape = known[source.index], output.shape
+    axes, shape = by_value[source.index], output.shape
     if step.operation in _VIEWS:
         return _viewed(source.shape, axes, shape)
     if step.operation in _ORDERS:

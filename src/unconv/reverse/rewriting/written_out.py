@@ -187,8 +187,8 @@ def formulas(
             if root.shape == out.shape and root.dtype.is_floating_point:
                 yield Formula(root, tuple(reversed(steps)))
         # Expand the latest value first: every step that needs it comes later, so it is in the formula already.
-        known = [value for value in open_values if value.index in producers]
-        latest = max(known, key=lambda value: producers[value.index][0], default=None)
+        expandable = [value for value in open_values if value.index in producers]
+        latest = max(expandable, key=lambda value: producers[value.index][0], default=None)
         if latest is None or not may_be_part(producers[latest.index][1]):
             return
         part = producers[latest.index][1]

@@ -155,9 +155,9 @@ def pads(step: Step, axes: int) -> Mixing | None:
     if mixing is None:
         return None
     befores = [*[0] * (axes - len(lengths) // 2), *reversed(lengths[::2])]
-    own = [torch.arange(len(source)) - before for source, before in zip(mixing.weights, befores, strict=True)]
-    first = tuple(map(torch.minimum, own, mixing.takes.first))
-    last = tuple(map(torch.maximum, own, mixing.takes.last))
+    plain = [torch.arange(len(source)) - before for source, before in zip(mixing.weights, befores, strict=True)]
+    first = tuple(map(torch.minimum, plain, mixing.takes.first))
+    last = tuple(map(torch.maximum, plain, mixing.takes.last))
     return replace(mixing, sees=Spans(first, last, mixing.takes.stride))
 
 

@@ -109,8 +109,8 @@ class Recorder(TorchDispatchMode):
 
     def _versions(self) -> tuple[tuple[Tensor, int], ...]:
         """Return the model's tensors that steps refer to, and their versions; steps copy those that the model wrote."""
-        used = [t for t in self.weights.values() if storage_of(t) not in self.guard.written and not t.is_inference()]
-        return tuple((tensor, tensor._version) for tensor in used)
+        tensors = [t for t in self.weights.values() if storage_of(t) not in self.guard.written and not t.is_inference()]
+        return tuple((tensor, tensor._version) for tensor in tensors)
 
     def _own(self, tensor: Tensor) -> Tensor:
         """Return a tensor for the tape to keep: outside any graph, without memory of the model, free for the user to change."""

@@ -127,8 +127,8 @@ def _attributes(item: Any) -> Any:
     """Return a collection as it is, and an object of the model's own as its `__dict__`; else None."""
     if type(item) in (*_MAPPINGS, *_SEQUENCES, set):
         return item
-    own = isinstance(item, nn.Module) or type(item).__module__.partition(".")[0] not in _OF_OTHERS
-    return getattr(item, "__dict__", None) if own else None
+    belongs_to_model = isinstance(item, nn.Module) or type(item).__module__.partition(".")[0] not in _OF_OTHERS
+    return getattr(item, "__dict__", None) if belongs_to_model else None
 
 
 def _restore_tensor(state: _TensorState) -> None:

@@ -46,14 +46,14 @@ def _by_source(step: Step, sights: Sequence[Sight], signal: Window) -> list[Tens
     """Separate units by the inputs of a step that they see: at the seam of a circular pad, for example, they lie far apart."""
     assert signal.corner is not None
     ends, axes = signal.corner + torch.tensor(signal.lengths), signal.corner.shape[1]
-    seen = [
+    reached = [
         as_spans(sight, step.outputs[0].shape[-axes:]).below(signal.corner, ends, value.shape[-axes:])[1].gt(0).all(1)
         for sight, value in zip(sights, step.inputs, strict=True)
         if sight is not None and step.outputs[0] is not None
     ]
-    if not seen:
+    if not reached:
         return []
-    _, group = torch.stack(seen, 1).unique(dim=0, return_inverse=True)
+    _, group = torch.stack(reached, 1).unique(dim=0, return_inverse=True)
     return [(group == number).nonzero()[:, 0] for number in range(int(group.amax()) + 1)]
 
 
@@ -109,8 +109,8 @@ def best_cut(first: Tensor, end: Tensor) -> tuple[Tensor, int, int]:
         low, high = first[order], end[order]
         before = (high.cummax(0).values - low.cummin(0).values).prod(1)
         after = (high.flip(0).cummax(0).values - low.flip(0).cummin(0).values).prod(1).flip(0)
-        left = torch.arange(1, count)
-        samples = left * before[:-1] + (count - left) * after[1:]
+        in_first = torch.arange(1, count)
+        samples = in_first * before[:-1] + (count - in_first) * after[1:]
         samples[keys[1:] == keys[:-1]] = count * int(before[-1])
         position = int(samples.argmin())
         gain = count * int(before[-1]) - int(samples[position])

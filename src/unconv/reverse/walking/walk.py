@@ -84,8 +84,8 @@ def _rectified_first(steps: Sequence[Step], method: Rules) -> list[Step]:
     for index, (pool, relu) in enumerate(pairwise(steps)):
         between, above = pool.inputs[:1] == relu.outputs[:1], pool.outputs[0]
         alone = between and uses[pool.inputs[0].index] == 1
-        known = method[pool.operation] is max_pool and method[relu.operation] is rectify
-        if known and alone and above and windows_are_disjoint(pool):
+        swappable = method[pool.operation] is max_pool and method[relu.operation] is rectify
+        if swappable and alone and above and windows_are_disjoint(pool):
             order[index] = replace(relu, inputs=(above,), outputs=(above,))
             order[index + 1] = replace(pool, inputs=relu.inputs)
     return order
