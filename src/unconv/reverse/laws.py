@@ -163,17 +163,17 @@ def _recording_errors(model: Model, recording: Recording) -> tuple[float, float]
     return _largest_difference(caught, first), _largest_difference(second, first)
 
 
-def _largest_difference(outputs: Mapping[str, Tensor], right: Mapping[str, Tensor]) -> float:
+def _largest_difference(actual: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> float:
     """Return the largest difference between outputs of the same name; infinity if names, shapes or types differ."""
-    if outputs.keys() != right.keys() or any(
-        outputs[n].shape != right[n].shape or outputs[n].dtype != right[n].dtype for n in outputs
+    if actual.keys() != expected.keys() or any(
+        actual[n].shape != expected[n].shape or actual[n].dtype != expected[n].dtype for n in actual
     ):
         return float("inf")
-    floats = [name for name in outputs if outputs[name].is_floating_point() and outputs[name].numel()]
-    others = [name for name in outputs if name not in floats]
-    if not all(torch.equal(outputs[name], right[name]) for name in others):
+    floats = [name for name in actual if actual[name].is_floating_point() and actual[name].numel()]
+    others = [name for name in actual if name not in floats]
+    if not all(torch.equal(actual[name], expected[name]) for name in others):
         return float("inf")
-    return max((_difference(outputs[name], right[name]) for name in floats), default=0.0)
+    return max((_difference(actual[name], expected[name]) for name in floats), default=0.0)
 
 
 def _seeds(units: Sequence[Sequence[int | None]], values: Tensor, value: Value) -> Tensor:
@@ -183,10 +183,10 @@ def _seeds(units: Sequence[Sequence[int | None]], values: Tensor, value: Value) 
     return seed
 
 
-def _difference(values: Tensor, right: Tensor, measure: Tensor | None = None) -> float:
-    """Return the largest difference, as a share of the largest value of `right`, or of `measure`."""
-    largest = (right if measure is None else measure).abs().max().clamp(min=torch.finfo(right.dtype).tiny)
-    return float(((values.to(right.dtype) - right).abs().max() / largest).detach())
+def _difference(actual: Tensor, expected: Tensor, measure: Tensor | None = None) -> float:
+    """Return the largest difference, as a share of the largest value of `expected`, or of `measure`."""
+    largest = (expected if measure is None else measure).abs().max().clamp(min=torch.finfo(expected.dtype).tiny)
+    return float(((actual.to(expected.dtype) - expected).abs().max() / largest).detach())
 
 
 def _outside(signals: Tensor, boxes: Tensor) -> float:
