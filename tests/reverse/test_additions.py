@@ -82,6 +82,12 @@ def test_a_gate_is_one_word_with_the_rule_that_makes_it():
     assert float(pixels[2, 4, 3] / found.values) == pytest.approx(float(image().flip(1)[2, 4, 3].sin()), rel=1e-12)
 
 
+def test_the_old_name_of_custom_operations_works_and_warns():
+    with pytest.warns(DeprecationWarning, match=r"tape\.whole is now called unconv\.reverse\.tape\.custom_operations"):
+        from unconv.reverse.tape.whole import define
+    assert define is custom_operations.define
+
+
 def test_a_shape_operation_is_one_function():
     operation = custom_operations.define("every_second(Tensor x) -> Tensor", lambda x: x[..., ::2].clone())
     net = network(lambda m, x: operation(m.conv(x)).relu(), conv=nn.Conv2d(4, 3, 1))

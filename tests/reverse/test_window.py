@@ -72,9 +72,15 @@ def copied(window: Window) -> Window:
 def test_the_whole_map_is_the_signal_written_sample_by_sample(data):
     shape = data.draw(maps())
     window = data.draw(windows(shape))
-    whole = window.full_map(shape)
-    assert whole.corner is None and whole.full_map(shape) is whole
-    assert torch.equal(whole.values, on_map(dense(window, shape), shape))
+    full = window.full_map(shape)
+    assert full.corner is None and full.full_map(shape) is full
+    assert torch.equal(full.values, on_map(dense(window, shape), shape))
+
+
+def test_the_old_name_of_full_map_works_and_warns():
+    window = Window(torch.ones(1, 1, 2), torch.tensor([[1]]))
+    with pytest.warns(DeprecationWarning, match="Window: whole is now called full_map"):
+        assert torch.equal(window.whole((1, 1, 4)).values, window.full_map((1, 1, 4)).values)
 
 
 @pytest.mark.slow
