@@ -262,7 +262,7 @@ def compact(formula: Formula) -> tuple[Formula, list[int]] | None:
 
     None: its constants differ along the first axis, which the probes need; or it has no samples.
     """
-    # So the formula runs on a few probes for each channel, and not on full maps; a constant of a map's size would forbid that.
+    # The formula then runs at the probes once for each sample where its constants differ: mostly once for each channel.
     rank = len(formula.root.shape)
     if 0 in formula.root.shape:
         return None

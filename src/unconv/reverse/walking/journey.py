@@ -95,9 +95,8 @@ class Journey:
         def watch(value: Value, signal: Window, units: Tensor) -> None:
             if value.index in self.names:
                 with torch.inference_mode(False), torch.no_grad():  # the user may change what he gets
-                    for position, number in enumerate(
-                        numbers[units].tolist()
-                    ):  # one by one, as full maps of all units may be large
+                    # One by one, as full maps of all units may be large.
+                    for position, number in enumerate(numbers[units].tolist()):
                         values = signal.units(slice(position, position + 1)).full_map(value.shape).values
                         traced = _signal(self.names[value.index], values if values.itemsize >= 4 else values.float())
                         self.signals.setdefault(number, []).append(traced)
