@@ -362,7 +362,7 @@ class Recording:
                 f"project: weights of {self.model.name} were changed after this recording, but its switches belong to the old "
                 "ones. Record the image again."
             )
-        # The route uses the frozen tape, but places and seeds come from the recorded one: freezing changes no value.
+        # The route uses the frozen tape, but places and seeds come from the recorded one: freezing keeps their values.
         step, value = find(self.tape, name)
         activation, rules, memory = self.activation(name), method_named(request.method), request.memory
         frozen = self.frozen(rules)

@@ -238,7 +238,7 @@ def _settings(compiled: bool) -> Iterator[None]:
     """
     table = [(read, write, read()) for read, write in _setting_table()]
     filters, rows = warnings.filters, list(warnings.filters)
-    if compiled:  # torch warns that hooks may run twice for a compiled part; ours can
+    if compiled:  # torch warns that global hooks run twice for a compiled part; ours allow for it
         warnings.filterwarnings("ignore", r"Using `torch\.compile\(module\)` when there are global hooks", UserWarning)
     try:
         yield

@@ -71,7 +71,7 @@ class Units:
 
     def one(self, arrival: Arrival) -> Reconstruction:
         """Return the projection of one arrival."""
-        # `self.error` walks a few units again in float32 the first time it is needed.
+        # In half precision, `self.error` walks a few units again in float32 the first time it is needed.
         index = arrival.index
         return Reconstruction(
             self.place,
