@@ -105,7 +105,7 @@ def test_a_rectifier_is_known_to_every_method():
     net = network(lambda m, x: operation(m.conv(x)), conv=nn.Conv2d(4, 3, 1))
     assert net.rectified(image()) == ["relu_to_the_fourth"]
     found = net.project(image(), "relu_to_the_fourth", 1)
-    assert found.notes == ("1 relu_to_the_fourth rectified, of which the paper says nothing",)
+    assert found.notes == ("1 relu_to_the_fourth rectified; the paper defines ReLU only",)
     with pytest.raises(unconv.NoRule, match="the paper defines the rectifier ReLU"):
         net.project(image(), "relu_to_the_fourth", 1, method=unconv.Rules("deconvnet", activations="error"))
 

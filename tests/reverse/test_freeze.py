@@ -130,8 +130,8 @@ def test_what_happens_at_other_rectifiers_is_a_choice_and_said(choice):
     slope = float(torch.sigmoid(x) * (1 + x * (1 - torch.sigmoid(x))))
     right = {"rectify": max(value, 0.0), "gradient": value * slope, "pass": value}[choice]
     assert float(found.pixels()[0, 0, 2, 2]) == pytest.approx(right, rel=1e-5)
-    done = {"rectify": "rectified", "gradient": "taken by their slope", "pass": "passed"}[choice]
-    assert found.notes == (f"1 silu {done}, of which the paper says nothing",)
+    done = {"rectify": "rectified", "gradient": "multiplied by the slope", "pass": "passed"}[choice]
+    assert found.notes == (f"1 silu {done}; the paper defines ReLU only",)
 
 
 def test_an_error_for_other_rectifiers_names_them():
@@ -301,7 +301,7 @@ def test_what_one_s_own_rule_keeps_leaves_other_methods_alone_and_is_asked_for_w
 def test_rectifiers_written_as_choices_are_said_to_be_taken_by_their_slope():
     model = Calls(lambda m, x: torch.where(m.conv(x) > 0, m.conv(x), 0.1 * m.conv(x)), conv=nn.Conv2d(3, 3, 3)).eval()
     found = unconv.Network(model, input_size=(3, 9, 9)).project(torch.rand(3, 9, 9), "output")
-    assert found.notes == ("1 where taken by its slope",)
+    assert found.notes == ("1 where multiplied by the slope",)
 
 
 def test_outputs_of_a_named_tuple_have_its_names():

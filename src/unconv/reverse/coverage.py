@@ -26,7 +26,7 @@ from unconv.version import __version__
 
 _PLACES = 4  # on which the laws are tested
 _MOVES = "Samples go back where they came from: views, slices, permutations, copies."
-_DONE = {"rectify": "rectified", "gradient": "their slope is taken", "pass": "passed", "error": "refused"}
+_DONE = {"rectify": "rectified", "gradient": "multiplied by the slope", "pass": "passed", "error": "refused"}
 
 
 @dataclass(frozen=True)
@@ -253,9 +253,9 @@ def _rectified(rectifiers: Mapping[str, int], rules: Rules) -> Iterator[str]:
         if kind == "relu":
             yield f"{count} of {count} relu: {_first_line(rules[RELU])}"
         elif rules.name == "gradient":
-            yield f"{count} of {count} {kind}: their slope is taken"
+            yield f"{count} of {count} {kind}: multiplied by the slope"
         else:
-            treatment = f"{_DONE[rules.activations]}; the paper speaks of ReLU alone"
+            treatment = f"{_DONE[rules.activations]}; the paper defines ReLU only"
             yield f"{count} of {count} {kind}: {treatment} (activations={rules.activations!r})"
 
 

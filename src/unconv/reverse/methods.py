@@ -158,13 +158,13 @@ class Rules(Mapping[OpOverload, Rule]):
     def notes(self, steps: Sequence[Step]) -> Iterator[str]:
         """Yield, in words, what this method does at rectifiers about which the paper says nothing."""
         if self.name != "gradient":
-            words = {"rectify": "rectified", "gradient": "taken by their slope", "pass": "passed"}
+            words = {"rectify": "rectified", "gradient": "multiplied by the slope", "pass": "passed"}
             kinds = Counter(step.kind for step in steps if is_other_rectifier(step.operation))
             for kind, count in kinds.items():
-                yield f"{count} {kind} {words[self.activations]}, of which the paper says nothing"
+                yield f"{count} {kind} {words[self.activations]}; the paper defines ReLU only"
             slopes = Counter(step.kind for step in steps if ROLES.get(step.operation) in ("slope", "choice"))
             for kind, count in slopes.items():
-                yield f"{count} {kind} taken by {'their' if count > 1 else 'its'} slope"
+                yield f"{count} {kind} multiplied by the slope"
 
     def refusal(self, step: Step) -> str | None:
         """Return why the step cannot be run backwards; None if it can."""

@@ -54,7 +54,7 @@ _MANY_PICTURES: dict[Rule, bool] = {}
 
 
 def local(_step: Step, axes: int) -> Reach:
-    """Each unit sees the sample at its own position and no other."""
+    """Return the reach of units that see the sample at their own position and no other."""
     return Reach((1,) * axes, (0,) * axes, (1,) * axes)
 
 
@@ -64,7 +64,7 @@ def is_rectifier(operation: OpOverload) -> bool:
 
 
 def everything(_step: Step, _axes: int) -> Reach | None:
-    """A unit may see the whole map."""
+    """Return None: a unit may see the entire map."""
     return None
 
 
