@@ -314,7 +314,7 @@ class Recording:
         """Return the output (C, samples..) of a place that the recording kept."""
         _, value = find(self.tape, name_of(place))
         if value.index not in self.tape.kept:
-            raise ShapeError(f"place: the recording did not keep {place}; name it in record(image, places).")
+            raise ShapeError(f"place: the recording did not keep {place}. Name it in record(image, places).")
         return self.tape.kept[value.index][0]
 
     @checks_kinds_but("place", "channels", "unit", "method", "dtype", "memory")

@@ -19,7 +19,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from unconv.errors import NoSuchUnit, ShapeError, printable
+from unconv.errors import NoSuchUnit, ShapeError, counted, printable
 from unconv.files import whole_folder, write
 from unconv.kinds import checks_kinds, fits_kind
 from unconv.pictures.boxes import cut, overlap
@@ -253,7 +253,7 @@ class Reconstructions:
         if not fits_kind(index, int):
             raise NoSuchUnit(f"projections: {repr(index)[:60]} came, but an integer or a slice was needed. Pass one.")
         if not -len(self) <= operator.index(index) < len(self):
-            raise NoSuchUnit(f"projections: there is no {index}; there are {len(self)}, from 0 on.")
+            raise NoSuchUnit(f"projections: there is no {index} among {counted(len(self), 'projection')}. Count from 0.")
         index = operator.index(index)
         picture = self.pictures[index]
         return Reconstruction(

@@ -160,7 +160,7 @@ def _mask(unit: Unit, activation: Tensor) -> Tensor | None:
         mask = torch.as_tensor(unit, device=activation.device)
     except (TypeError, ValueError, RuntimeError, NotImplementedError) as error:
         raise ShapeError(
-            f'unit: {repr(unit)[:60]} is not a unit; pass "strongest", "map", a position (y, x) or a mask.'
+            f'unit: {repr(unit)[:60]} is not a unit. Pass "strongest", "map", a position (y, x) or a mask.'
         ) from error
     if (
         mask.ndim == 1
@@ -182,7 +182,7 @@ def _positions(unit: Unit, activation: Tensor) -> Tensor:
     size = tuple(activation.shape[1:])
     if isinstance(unit, str):
         if unit != "strongest":
-            raise ShapeError(f'unit: {unit!r} is not a unit; pass "strongest", "map", a position (y, x) or a mask.')
+            raise ShapeError(f'unit: {unit!r} is not a unit. Pass "strongest", "map", a position (y, x) or a mask.')
         if not size:
             return torch.zeros(len(activation), 0, dtype=torch.int64)
         return torch.stack(torch.unravel_index(activation.flatten(1).argmax(1), size), 1).cpu()
@@ -209,7 +209,7 @@ def _channels(channels: Channels, values: Tensor) -> Tensor:
             return torch.arange(count)
         if not top:
             raise ShapeError(
-                f'channels: {channels!r} is not a choice; pass "all", "top:9", "together", a channel or a list of them.'
+                f'channels: {channels!r} is not a choice. Pass "all", "top:9", "together", a channel or a list of them.'
             )
         return values.cpu().sort(descending=True, stable=True).indices[: int(top[1])]
     indices = _integers("channels", channels.tolist() if isinstance(channels, Tensor) else channels)
