@@ -93,7 +93,7 @@ def convolution(step: Step, r: Window) -> Window:
 
 def _forward(step: Step, r: Window) -> Window:
     """Run a transposed convolution backwards, which is the plain convolution."""
-    # Windows first become frames that begin at a multiple of the stride: then the convolution needs no padding.
+    # A window first becomes the frame that the kernels of its samples below cover: then the convolution needs no padding.
     source, weight, _bias, stride, padding, dilation, _transposed, _output_padding, groups = step.args
     size = source.shape[2:]
     axes, weight = len(size), weight.to(r.values.dtype)
