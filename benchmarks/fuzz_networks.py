@@ -24,7 +24,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import unconv
-from unconv.reverse.laws import lay_out
+from unconv.reverse.laws import make_gradients_contiguous
 
 _LIMIT = 1e-10
 _SHAPE = (2, 5, 4)
@@ -549,7 +549,7 @@ def _compare(recording: Any, name: str, reference: Any, draw: random.Random, cal
     if any(line.kind == "data written" for line in recording.model.module.lines):
         tally["no reference"] += 1  # autograd differentiates at what was written behind its back
         return None
-    known = [recording.tape.told(name, tensor) for tensor in known]
+    known = [recording.tape.arranged_output(name, tensor) for tensor in known]
     same = [tensor for tensor in known if torch.equal(tensor.detach()[0], activation)]
     if not same:
         return "the activation is not what the module returned"
@@ -573,7 +573,7 @@ def _wrong(recording: Any, name: str, known: Tensor, leaf: Tensor, place: tuple[
         right = torch.zeros_like(pixels)
     else:
         value = known[(0, *place)]
-        lay_out(value)
+        make_gradients_contiguous(value)
         try:
             (gradient,) = torch.autograd.grad(value, leaf, retain_graph=True, allow_unused=True)
         except RuntimeError:  # it needs what was overwritten, which the way back of ours has kept

@@ -118,5 +118,7 @@ def test_an_import_while_the_network_runs_is_refused_in_words(tmp_path):
         "from torch import nn\nclass Net(nn.Module):\n    def forward(self, x):\n        import layers\n        return x * 2\n"
     )
     here = folder(tmp_path, layers="", net=text)
-    with pytest.raises(ModelError, match=r"imports while it runs, and cannot: No module named 'layers'\. Import it at the top"):
+    with pytest.raises(
+        ModelError, match=r"imports a module while it runs, and fails: No module named 'layers'\. Import it at the top"
+    ):
         channels(f"{here / 'net.py'}:Net")

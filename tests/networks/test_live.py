@@ -146,7 +146,7 @@ def lazy():
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (lazy, "0.weight is not made yet, as its lazy module has not seen an input"),
+        (lazy, "0.weight has no values yet, as its lazy module has not run on an input"),
         (
             lambda: small().to("meta"),
             r"0\.0\.weight is on the meta device and has no values.*to_empty\(device=\"cpu\"\), and load",

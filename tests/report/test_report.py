@@ -260,7 +260,7 @@ def test_half_precision_is_named_with_its_error(tmp_path):
 
 def test_trust_of_maps_is_refused_before_anything_is_written(tmp_path):
     request = Request(("features.1",), "top:1", "map", trust=True)
-    with pytest.raises(unconv.ShapeError, match="maps and regions are no single units"):
+    with pytest.raises(unconv.ShapeError, match="trust: a map, a region or all channels together came"):
         report(unconv.load("unconv:caltech"), demo_pictures()[0], tmp_path / "out", request, lambda *_: None)
     assert not (tmp_path / "out").exists()
 

@@ -16,7 +16,7 @@ from unconv.reverse.rules.norm import norm
 from unconv.reverse.rules.pointwise import by_slope
 from unconv.reverse.rules.shape import moved
 from unconv.reverse.rules.table import point
-from unconv.reverse.tape import Before, whole
+from unconv.reverse.tape import Before, custom_operations
 
 aten = torch.ops.aten
 
@@ -25,7 +25,7 @@ aten = torch.ops.aten
 def tables_as_they_were():
     tables = (
         *(table.RULES, table.REACHES, table.KEEPERS, table.ROLES, table.GATES, table.FREEZERS, table.TURNERS),
-        *(whole.WHOLE, whole.REPLACED, method_table.METHODS),
+        *(custom_operations.IMPLEMENTATIONS, custom_operations.REPLACEMENTS, method_table.METHODS),
     )
     before = [dict(rows) for rows in tables]
     yield
@@ -51,7 +51,7 @@ def slope(function, found):
 
 
 def test_a_norm_is_one_function_its_scale():
-    operation = whole.define("rms_norm_of_channels(Tensor x, float eps) -> Tensor", lambda x, eps: rms(x, eps))
+    operation = custom_operations.define("rms_norm_of_channels(Tensor x, float eps) -> Tensor", lambda x, eps: rms(x, eps))
 
     def rms(x, eps):
         return x / (x.square().mean(1, keepdim=True) + eps).sqrt()
@@ -82,8 +82,14 @@ def test_a_gate_is_one_word_with_the_rule_that_makes_it():
     assert float(pixels[2, 4, 3] / found.values) == pytest.approx(float(image().flip(1)[2, 4, 3].sin()), rel=1e-12)
 
 
+def test_the_old_name_of_custom_operations_works_and_warns():
+    with pytest.warns(DeprecationWarning, match=r"tape\.whole is now called unconv\.reverse\.tape\.custom_operations"):
+        from unconv.reverse.tape.whole import define
+    assert define is custom_operations.define
+
+
 def test_a_shape_operation_is_one_function():
-    operation = whole.define("every_second(Tensor x) -> Tensor", lambda x: x[..., ::2].clone())
+    operation = custom_operations.define("every_second(Tensor x) -> Tensor", lambda x: x[..., ::2].clone())
     net = network(lambda m, x: operation(m.conv(x)).relu(), conv=nn.Conv2d(4, 3, 1))
     with pytest.raises(unconv.NoRule, match="every_second"):
         net.project(image(), "relu", 0)
@@ -94,12 +100,12 @@ def test_a_shape_operation_is_one_function():
 
 
 def test_a_rectifier_is_known_to_every_method():
-    operation = whole.define("relu_to_the_fourth(Tensor x) -> Tensor", lambda x: F.relu(x).square().square())
+    operation = custom_operations.define("relu_to_the_fourth(Tensor x) -> Tensor", lambda x: F.relu(x).square().square())
     rule(operation, reach=table.local, keep=Before(point), role="rectifier")(by_slope)
     net = network(lambda m, x: operation(m.conv(x)), conv=nn.Conv2d(4, 3, 1))
     assert net.rectified(image()) == ["relu_to_the_fourth"]
     found = net.project(image(), "relu_to_the_fourth", 1)
-    assert found.notes == ("1 relu_to_the_fourth rectified, of which the paper says nothing",)
+    assert found.notes == ("1 relu_to_the_fourth rectified; the paper defines ReLU only",)
     with pytest.raises(unconv.NoRule, match="the paper defines the rectifier ReLU"):
         net.project(image(), "relu_to_the_fourth", 1, method=unconv.Rules("deconvnet", activations="error"))
 

@@ -36,7 +36,7 @@ def test_a_network_of_gates_is_reversible_and_all_that_is_frozen_is_listed():
     found = gates().check()
     assert found.reversible
     assert dict(found.rectifiers) == {"silu": 1, "relu": 2}
-    assert any(words.startswith("1 of 1 silu: rectified; the paper speaks of ReLU alone") for words in found.rectified)
+    assert any(words.startswith("1 of 1 silu: rectified; the paper defines ReLU only") for words in found.rectified)
     ((kind, places),) = found.frozen.items()
     assert kind.startswith("gates") and len(places) == 4
     assert found.places[0] == found.places[1] == len(gates().places())

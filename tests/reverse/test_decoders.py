@@ -80,5 +80,5 @@ def test_windows_of_all_units_are_what_autograd_sends(name):
         found = torch.zeros_like(right)
         for units, arrived in walk_apart(route, Window(one, positions), room):
             if arrived is not None:
-                found[units] = arrived.whole(recording.tape.image.shape).values
+                found[units] = arrived.full_map(recording.tape.image.shape).values
         torch.testing.assert_close(found, right, rtol=0, atol=1e-12 * float(right.abs().max()))

@@ -67,7 +67,7 @@ def test_a_gate_is_frozen_and_the_signal_passes(name):
     assert len(frozen.gates) == 1
     value = tape.modules[""]
     seed = torch.randn(1, *value.shape[1:], dtype=torch.float64)
-    (mine,) = walk(frozen.tape, value, Window(seed), unconv.Rules("gradient", freeze=True)).whole(tape.image.shape).values
+    (mine,) = walk(frozen.tape, value, Window(seed), unconv.Rules("gradient", freeze=True)).full_map(tape.image.shape).values
     x = tape.image.clone().requires_grad_(True)
     (right,) = torch.autograd.grad(SIGNALS[name](x), x, seed)
     assert torch.allclose(mine, right[0], rtol=0, atol=1e-13)
@@ -130,8 +130,8 @@ def test_what_happens_at_other_rectifiers_is_a_choice_and_said(choice):
     slope = float(torch.sigmoid(x) * (1 + x * (1 - torch.sigmoid(x))))
     right = {"rectify": max(value, 0.0), "gradient": value * slope, "pass": value}[choice]
     assert float(found.pixels()[0, 0, 2, 2]) == pytest.approx(right, rel=1e-5)
-    done = {"rectify": "rectified", "gradient": "taken by their slope", "pass": "passed"}[choice]
-    assert found.notes == (f"1 silu {done}, of which the paper says nothing",)
+    done = {"rectify": "rectified", "gradient": "multiplied by the slope", "pass": "passed"}[choice]
+    assert found.notes == (f"1 silu {done}; the paper defines ReLU only",)
 
 
 def test_an_error_for_other_rectifiers_names_them():
@@ -265,7 +265,7 @@ def test_a_norm_with_weights_of_the_picture_is_the_gradient_s_alone():
     x = image[None].clone().requires_grad_(True)
     (right,) = torch.autograd.grad(model(x)[0, 1, 3, 3], x)
     assert torch.allclose(found.pixels(), right * found.values, atol=1e-5)
-    with pytest.raises(unconv.NoRule, match="a norm with weights that the picture makes"):
+    with pytest.raises(unconv.NoRule, match="a norm whose weights depend on the picture"):
         network.project(image, "output")
 
 
@@ -294,14 +294,14 @@ def test_what_one_s_own_rule_keeps_leaves_other_methods_alone_and_is_asked_for_w
     usual = network.project(image, "2", method="gradient").pixels()
     assert torch.equal(recording.project("2", method="gradient").pixels(), usual)
     assert not torch.equal(recording.project("2", method=rules).pixels(), usual)
-    with pytest.raises(unconv.UnconvError, match=r"which this recording was made without\. Pass the same Rules to record"):
+    with pytest.raises(unconv.UnconvError, match=r"which this recording did not keep\. Pass the same Rules to record"):
         network.record(image, ["2"]).project("2", method=rules)
 
 
 def test_rectifiers_written_as_choices_are_said_to_be_taken_by_their_slope():
     model = Calls(lambda m, x: torch.where(m.conv(x) > 0, m.conv(x), 0.1 * m.conv(x)), conv=nn.Conv2d(3, 3, 3)).eval()
     found = unconv.Network(model, input_size=(3, 9, 9)).project(torch.rand(3, 9, 9), "output")
-    assert found.notes == ("1 where taken by its slope",)
+    assert found.notes == ("1 where multiplied by the slope",)
 
 
 def test_outputs_of_a_named_tuple_have_its_names():

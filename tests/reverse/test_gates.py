@@ -102,5 +102,5 @@ def test_the_user_says_which_kind_of_operation_makes_gates():
 
 
 def test_a_gate_that_is_not_there_is_named():
-    with pytest.raises(unconv.NoSuchLayer, match=r"gates: 'attenton' is no place.*attention"):
+    with pytest.raises(unconv.NoSuchLayer, match=r"gates: 'attenton' is not a place.*attention"):
         projected(Told(False), unconv.Rules("deconvnet", gates=["attenton"]))

@@ -264,7 +264,7 @@ def test_an_existing_folder_with_a_dot_in_its_name_is_a_folder(tmp_path):
 
 @pytest.mark.parametrize("name", ["found.jpg", "found.npz", "found.html"])
 def test_a_file_of_another_kind_is_refused(tmp_path, name):
-    with pytest.raises(ShapeError, match=rf"{name} is not a kind of file that can be written; pass NAME.png, NAME.pdf"):
+    with pytest.raises(ShapeError, match=rf"{name} came, but another kind of file was needed. Pass NAME.png, NAME.pdf"):
         projected([0]).save(tmp_path / name)
     assert list(tmp_path.iterdir()) == []
 

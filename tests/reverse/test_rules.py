@@ -68,7 +68,7 @@ def gone(name: str, method: Rules) -> Tape:
 
 def arrived(tape: Tape, seed: Window, method=GRADIENT) -> Tensor:
     """(B, C, samples..): what the seed, at the model's result, sends to the image."""
-    return walk(tape, tape.modules[""], seed, method).whole(tape.image.shape).values
+    return walk(tape, tape.modules[""], seed, method).full_map(tape.image.shape).values
 
 
 def differentiated(run: nn.Module, x: Tensor, cotangents: Tensor) -> Tensor:
@@ -166,7 +166,7 @@ def test_a_rule_passes_the_dot_test(name):
 def test_the_gradient_from_a_window_equals_autograd(name):
     shape = recorded(name).modules[""].shape
     for kind, seed in seeds(shape).items():
-        right = differentiated(model(name), image(name), seed.whole(shape).values)
+        right = differentiated(model(name), image(name), seed.full_map(shape).values)
         assert_near(sent(name, "gradient", kind), right)
 
 
@@ -182,7 +182,7 @@ every_method = pytest.mark.parametrize(
 def test_a_window_and_the_whole_map_send_the_same(name, method):
     tape = gone(name, METHODS[method])
     for kind, seed in seeds(tape.modules[""].shape).items():
-        whole = seed.whole(tape.modules[""].shape)
+        whole = seed.full_map(tape.modules[""].shape)
         assert_near(sent(name, method, kind), arrived(tape, whole, METHODS[method]))
 
 
@@ -272,7 +272,7 @@ def test_rectifiers_of_all_kinds_equal_autograd_with_that_backward_rule(name, gu
     tape = record(net, x, KEEPERS)
     for seed in seeds(tape.modules[""].shape).values():
         with Replaced("guided" if guided else "deconvnet"):
-            right = differentiated(net, x, seed.whole(tape.modules[""].shape).values)
+            right = differentiated(net, x, seed.full_map(tape.modules[""].shape).values)
         assert_near(arrived(tape, seed, GUIDED if guided else DECONVNET), right)
         assert float((arrived(tape, seed) - right).norm()) > 0.01 * float(right.norm())
 

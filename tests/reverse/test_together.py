@@ -100,7 +100,7 @@ def test_all_together_have_no_channel_and_the_largest_activation():
 def test_what_cannot_go_together_is_refused():
     with pytest.raises(NoSuchUnit, match=r"\(9, 0\) is outside the map"):
         network().project(IMAGE, "4", "together", (9, 0))
-    with pytest.raises(ShapeError, match="nor are all channels together"):
+    with pytest.raises(ShapeError, match="trust: a map, a region or all channels together came"):
         network().trust(IMAGE, "4", "together", (2, 3))
 
 

@@ -101,7 +101,7 @@ def test_a_unit_that_is_not_active_has_no_occlusion():
 
 
 def test_maps_and_regions_are_refused():
-    with pytest.raises(unconv.ShapeError, match="maps and regions are no single units"):
+    with pytest.raises(unconv.ShapeError, match="trust: a map, a region or all channels together came"):
         network(nn.Conv2d(3, 2, 3)).trust(torch.rand(3, 24, 20), "0", unit="map")
 
 

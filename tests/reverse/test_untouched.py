@@ -280,7 +280,7 @@ def test_a_model_whose_weights_are_not_made_yet_is_refused_before_it_runs(lazy):
     module = nn.Sequential(lazy(), nn.ReLU()).eval()
     network = unconv.Network(module, input_size=SIZE)
     for run in (network.places, lambda: network.project(picture(), "1"), lambda: network.check(picture())):
-        with pytest.raises(ModelError, match=r"record: .* is not made yet.* Run the model once on an image"):
+        with pytest.raises(ModelError, match=r"record: .* has no values yet.* Run the model once on an image"):
             run()
     assert any(nn.parameter.is_lazy(tensor) for tensor in (*module.parameters(), *module.buffers()))
 
@@ -366,7 +366,7 @@ def test_a_recording_whose_weights_were_changed_is_not_projected_with_the_new_on
     recording.project("1", 0)
     with torch.no_grad():
         module[0].weight.mul_(2)
-    with pytest.raises(ModelError, match=r"were written since this recording was made.*Record the image again"):
+    with pytest.raises(ModelError, match=r"were changed after this recording.*Record the image again"):
         recording.project("1", 0)
 
 

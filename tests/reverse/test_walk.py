@@ -162,7 +162,7 @@ def test_memory_that_runs_out_once_makes_the_parts_smaller_with_a_note(monkeypat
     network, image = small(), torch.randn(3, 30, 30, generator=torch.Generator().manual_seed(1))
     whole = network.project(image, "3")
     failing(monkeypatch, 1)
-    with pytest.warns(UserWarning, match="memory ran out; going on in parts"):
+    with pytest.warns(UserWarning, match="memory ran out; continuing in parts"):
         again = network.project(image, "3", memory=8)
     assert torch.allclose(again.pixels(), whole.pixels(), atol=1e-6)
 

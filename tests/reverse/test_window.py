@@ -72,9 +72,15 @@ def copied(window: Window) -> Window:
 def test_the_whole_map_is_the_signal_written_sample_by_sample(data):
     shape = data.draw(maps())
     window = data.draw(windows(shape))
-    whole = window.whole(shape)
-    assert whole.corner is None and whole.whole(shape) is whole
-    assert torch.equal(whole.values, on_map(dense(window, shape), shape))
+    full = window.full_map(shape)
+    assert full.corner is None and full.full_map(shape) is full
+    assert torch.equal(full.values, on_map(dense(window, shape), shape))
+
+
+def test_the_old_name_of_full_map_works_and_warns():
+    window = Window(torch.ones(1, 1, 2), torch.tensor([[1]]))
+    with pytest.warns(DeprecationWarning, match="Window: whole is now called full_map"):
+        assert torch.equal(window.whole((1, 1, 4)).values, window.full_map((1, 1, 4)).values)
 
 
 @pytest.mark.slow
@@ -119,7 +125,7 @@ def test_a_window_made_whole_and_cut_out_again_has_lost_what_was_outside(data):
     shape = data.draw(maps())
     window = data.draw(windows(shape))
     inside = in_frame(dense(Window(torch.ones(2, *shape[1:]), window.corner * 0), shape), window.corner, window.lengths)
-    again = window.whole(shape).framed(window.corner, window.lengths)
+    again = window.full_map(shape).framed(window.corner, window.lengths)
     assert torch.equal(again.values, window.values * inside)
 
 
@@ -129,9 +135,9 @@ def test_a_window_made_whole_and_cut_out_again_has_lost_what_was_outside(data):
 def test_inside_keeps_what_is_on_the_map_and_nothing_else(data):
     shape = data.draw(maps())
     window = data.draw(windows(shape))
-    right = window.whole(shape).values
+    right = window.full_map(shape).values
     inside = copied(window).inside(shape)
-    assert torch.equal(inside.whole(shape).values, right)
+    assert torch.equal(inside.full_map(shape).values, right)
     assert inside.values.abs().sum() == right.abs().sum()
 
 
@@ -177,10 +183,10 @@ def test_a_factor_meets_the_samples_it_stands_over(data, kind):
         "batch of one number": (1, 1, *ones),
     }
     factor = numbers(7, *sizes[kind])
-    right = window.whole(shape).values * factor
+    right = window.full_map(shape).values * factor
     product = window.times(factor)
     assert product.values.shape == window.values.shape
-    assert torch.equal(product.whole(shape).values, right)
+    assert torch.equal(product.full_map(shape).values, right)
 
 
 @pytest.mark.slow
@@ -202,8 +208,8 @@ def test_joining_commutes_and_is_the_sum_of_the_whole_maps(data):
     shape = data.draw(maps())
     a, b = data.draw(windows(shape)), data.draw(windows(shape))
     right = on_map(dense(a, shape) + dense(b, shape), shape)
-    assert torch.equal(join(a, b, shape).whole(shape).values, right)
-    assert torch.equal(join(b, a, shape).whole(shape).values, right)
+    assert torch.equal(join(a, b, shape).full_map(shape).values, right)
+    assert torch.equal(join(b, a, shape).full_map(shape).values, right)
 
 
 @pytest.mark.slow
@@ -216,8 +222,8 @@ def test_windows_that_move_together_are_joined_as_a_window(data):
     b = Window(numbers(3, 2, 2, 3, 4), a.corner + shift)
     joined = join(a, b, shape)
     assert joined.corner is not None
-    assert torch.equal(joined.whole(shape).values, a.whole(shape).values + b.whole(shape).values)
-    assert joined.values.abs().sum() == joined.whole(shape).values.abs().sum()
+    assert torch.equal(joined.full_map(shape).values, a.full_map(shape).values + b.full_map(shape).values)
+    assert joined.values.abs().sum() == joined.full_map(shape).values.abs().sum()
 
 
 @pytest.mark.slow
@@ -226,7 +232,7 @@ def test_windows_that_move_together_are_joined_as_a_window(data):
 def test_a_whole_map_joins_a_window(data):
     shape = data.draw(maps())
     window, values = data.draw(windows(shape)), numbers(4, 2, *shape[1:])
-    right = values + window.whole(shape).values
+    right = values + window.full_map(shape).values
     assert torch.equal(join(Window(values), window, shape).values, right)
     assert torch.equal(join(window, Window(values), shape).values, right)
     assert torch.equal(join(Window(values), Window(values), shape).values, 2 * values)
@@ -239,7 +245,7 @@ def test_joining_is_associative_and_nothing_is_its_zero(data):
     shape = data.draw(maps())
     a, b, c = (data.draw(windows(shape)) for _ in range(3))
     left, right = join(join(a, b, shape), c, shape), join(a, join(b, c, shape), shape)
-    assert torch.equal(left.whole(shape).values, right.whole(shape).values)
+    assert torch.equal(left.full_map(shape).values, right.full_map(shape).values)
     assert join(None, a, shape) is a
 
 
@@ -261,7 +267,7 @@ def test_only_inside_changes_a_window_in_place(data):
 def test_a_window_wholly_off_the_map_holds_nothing(corner):
     shape = (1, 2, 5, 6)
     window = Window(torch.ones(1, 2, 3, 3), torch.tensor([corner]))
-    assert not window.whole(shape).values.any()
+    assert not window.full_map(shape).values.any()
     assert not copied(window).inside(shape).values.any()
     assert not join(copied(window), copied(window), shape).values.any()
     assert not window.framed(torch.tensor([[0, 0]]), (5, 6)).values.any()

@@ -1,6 +1,6 @@
-"""Several pictures recorded in one batch, so that units of different pictures walk back together.
+"""Record several pictures in one batch, so that units of different pictures go backwards together.
 
-The steps are the same for every picture; what rules keep of the forward pass, switches and slopes, has a row for each.
+The steps are the same for every picture. What rules keep of the forward pass, such as switches, has a row for each picture.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from unconv.reverse.walking.stream import Units
 from unconv.reverse.walking.walk import Route, path
 from unconv.reverse.window import Window
 
-_MOST = 96  # pictures together: with more, one place's units gain little
-_ROOM = 256 * 2**20  # bytes of what rules keep of them
+_MOST = 96  # pictures together; more hardly speed up the units of one place
+_ROOM = 256 * 2**20  # bytes that rules keep of these pictures
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Chosen:
     """A unit of one of several pictures.
 
     Args:
-        row: the picture's, in the batch.
+        row: the row of the picture in the batch.
     """
 
     row: int
@@ -47,11 +47,11 @@ class Chosen:
 
 @dataclass(frozen=True)
 class _Seeds(Seeds):
-    """As `Seeds`, of units of several pictures.
+    """Seeds of units of several pictures.
 
     Args:
-        rows: (n,) the picture of each.
-        maps: (samples..) of each, the whole map of its channel in its picture.
+        rows: (n,), the picture of each unit.
+        maps: for each unit (samples..), the map of its channel in its picture.
     """
 
     rows: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.int64))
@@ -60,15 +60,15 @@ class _Seeds(Seeds):
     def feature_map(self, index: int) -> Tensor:
         return self.maps[index].clone()
 
-    def some(self, chosen: Tensor) -> Seeds:
-        maps = [self.maps[at] for at in chosen.tolist()]
-        positions = None if self.positions is None else self.positions[chosen]
+    def subset(self, indices: Tensor) -> Seeds:
+        maps = [self.maps[index] for index in indices.tolist()]
+        positions = None if self.positions is None else self.positions[indices]
         return replace(
             self,
-            channels=self.channels[chosen],
+            channels=self.channels[indices],
             positions=positions,
-            values=self.values[chosen.to(self.values.device)],
-            rows=self.rows[chosen],
+            values=self.values[indices.to(self.values.device)],
+            rows=self.rows[indices],
             maps=maps,
         )
 
@@ -81,12 +81,12 @@ class BatchRecording:
 
     Args:
         model: a network; it is never changed.
-        places: their names.
+        places: the names of the places.
         batch: pictures that run through the network together.
 
     Attributes:
         refusal: why pictures have to be recorded one by one; "" if they do not.
-        most: pictures that `units` takes without keeping too much of them.
+        most: the number of pictures that `units` can keep in memory.
     """
 
     def __init__(self, model: Model, places: Sequence[str], method: Method | Rules = "deconvnet", batch: int = 8) -> None:
@@ -97,67 +97,68 @@ class BatchRecording:
         self._tape = frozen.tape
         self._values = {name: find(recording.tape, name)[1] for name in places}
         on_the_way = {id(step): step for value in self._values.values() for step in path(self._tape, value)}
-        self._looking = [step for step in on_the_way.values() if step.kept is not None and looks_at_kept(self._rule(step))]
-        self.refusal = self._maps.one_by_one or self._why_not(bool(frozen.gates or frozen.norms), on_the_way.values())
-        kept = sum(tensor.nbytes for step in self._looking for tensor in tree_leaves(step.kept))
-        self.most = max(batch, min(_MOST, _ROOM // max(1, kept)))
+        self._reading = [step for step in on_the_way.values() if step.kept is not None and looks_at_kept(self._rule(step))]
+        self.refusal = self._maps.one_by_one or self._refusal(bool(frozen.gates or frozen.norms), on_the_way.values())
+        size = sum(tensor.nbytes for step in self._reading for tensor in tree_leaves(step.kept))
+        self.most = max(batch, min(_MOST, _ROOM // max(1, size)))
         self._shared: dict[int, Step] = {}
         if not self.refusal:
-            self._alike = {name: recording.units(name, [0], "strongest", self.rules) for name in places}
-            self._fields = recording.receptive_fields(self.rules)
+            self._templates = {name: recording.units(name, [0], "strongest", self.rules) for name in places}
+            self._receptive_fields = recording.receptive_fields(self.rules)
 
     def _rule(self, step: Step) -> Any:
         return self.rules[step.operation]
 
-    def _why_not(self, holds: bool, steps: Any) -> str:
-        """Return why what is kept of a picture cannot be kept of several, or ""."""
-        if holds or self.rules.keepers:
+    def _refusal(self, freezes: bool, steps: Any) -> str:
+        """Return why several pictures cannot be recorded together, or ""."""
+        if freezes or self.rules.keepers:
             return "gates or statistics of a picture are frozen"
         for step in steps:
             if step.written or step.within:
                 return f"{step.place} is a written-out activation"
             if step.kept is not None and not takes_many_pictures(self._rule(step)):
-                return f"the rule for {step.place} looks at one picture"
-        for step in self._looking:
-            alone = isinstance(step.args[0], Value) and len(step.inputs) == 1 and step.inputs[0].shape[0] == 1
-            if not alone or step.call is None:
+                return f"the rule for {step.place} works on one picture"
+        for step in self._reading:
+            single = isinstance(step.args[0], Value) and len(step.inputs) == 1 and step.inputs[0].shape[0] == 1
+            if not single or step.call is None:
                 return f"{step.place} does not keep a row for each picture"
         return ""
 
-    def units(self, images: Tensor, wanted: Mapping[str, Sequence[Chosen]]) -> dict[str, Units]:
-        """Return the units of each place that are to be projected, before they are.
+    def units(self, images: Tensor, requested: Mapping[str, Sequence[Chosen]]) -> dict[str, Units]:
+        """Return the requested units of each place, ready to be projected.
 
         Args:
             images: (N, C, samples..), prepared.
-            wanted: of each place, units of its maps.
+            requested: for each place, units of its maps.
         """
-        kept, maps = self._run(images, wanted)
+        # Routes of all batches share what rules compute of the weights; what they compute of these pictures is left out again.
+        kept, maps = self._run(images, requested)
         steps = tuple(replace(step, kept=kept[id(step)]) if id(step) in kept else step for step in self._tape.steps)
         tape, prepared = replace(self._tape, steps=steps), dict(self._shared)
-        found = {}
-        for name, those in wanted.items():
-            alike, value = self._alike[name], self._values[name]
+        units = {}
+        for name, chosen in requested.items():
+            template, value = self._templates[name], self._values[name]
             with torch.inference_mode(False), own_types(images.device):
-                route = Route(tape, value, self.rules, alike.route.dtype, prepared)
-            seeds = _seeds(alike.seeds.activation, those, maps[name])
-            boxes = boxes_of(seeds, self._fields[value.index], images.shape[2:])
-            found[name] = replace(alike, seeds=seeds, boxes=boxes, route=route)
-        own = {step.outputs[0].index for step in self._looking if step.outputs[0]}
-        self._shared |= {index: step for index, step in prepared.items() if index not in own}
-        return found
+                route = Route(tape, value, self.rules, template.route.dtype, prepared)
+            seeds = _seeds(template.seeds.activation, chosen, maps[name])
+            boxes = boxes_of(seeds, self._receptive_fields[value.index], images.shape[2:])
+            units[name] = replace(template, seeds=seeds, boxes=boxes, route=route)
+        of_pictures = {step.outputs[0].index for step in self._reading if step.outputs[0]}
+        self._shared |= {index: step for index, step in prepared.items() if index not in of_pictures}
+        return units
 
-    def _run(self, images: Tensor, wanted: Mapping[str, Sequence[Chosen]]) -> tuple[dict[int, Any], dict[str, list[Tensor]]]:
-        """Return what rules keep, by the step, a row a picture; and of each place the maps of the channels that are wanted."""
+    def _run(self, images: Tensor, requested: Mapping[str, Sequence[Chosen]]) -> tuple[dict[int, Any], dict[str, list[Tensor]]]:
+        """Return what rules keep, by step, with a row for each picture; and for each place the maps of the chosen channels."""
         kept = defaultdict[int, list[Any]](list)
-        maps = {name: [torch.zeros(0)] * len(those) for name, those in wanted.items()}
-        also = {step.call: _keeping(step, kept[id(step)]) for step in self._looking if step.call}
+        maps = {name: [torch.zeros(0)] * len(chosen) for name, chosen in requested.items()}
+        also = {step.call: _keeping(step, kept[id(step)]) for step in self._reading if step.call}
         first = 0
 
-        def look(number: int, found: Tensor, _before: Tensor | None) -> None:
+        def look(number: int, result: Tensor, _before: Tensor | None) -> None:
             name = self._maps.names[number]
-            for at, chosen in enumerate(wanted.get(name, ())):
-                if 0 <= chosen.row - first < len(found):
-                    maps[name][at] = found[chosen.row - first, chosen.channel].clone()
+            for index, unit in enumerate(requested.get(name, ())):
+                if 0 <= unit.row - first < len(result):
+                    maps[name][index] = result[unit.row - first, unit.channel].clone()
 
         with self._maps.running() as run:
             for part in images.split(self.batch):
@@ -166,28 +167,28 @@ class BatchRecording:
         return {key: _joined(parts) for key, parts in kept.items()}, maps
 
 
-def _keeping(step: Step, found: list[Any]) -> Callable[[OpOverload, tuple[Any, ...], Callable[[], Any]], Any]:
-    """Return what keeps of a batch what the step's rule keeps of a picture."""
+def _keeping(step: Step, kept: list[Any]) -> Callable[[OpOverload, tuple[Any, ...], Callable[[], Any]], Any]:
+    """Return a watcher that appends to `kept` what the step's rule keeps of a batch."""
     keeper = KEEPERS[step.operation]
 
     def around(_func: OpOverload, args: tuple[Any, ...], run: Callable[[], Any]) -> Any:
         if isinstance(keeper, Before):
-            found.append(keeper.keep(step, (args[0], *step.args[1:])))
+            kept.append(keeper.keep(step, (args[0], *step.args[1:])))
             return run()
         result = run()
-        found.append(keeper(args, tuple(result) if isinstance(result, tuple | list) else (result,)))
+        kept.append(keeper(args, tuple(result) if isinstance(result, tuple | list) else (result,)))
         return result
 
     return around
 
 
 def _joined(parts: list[Any]) -> Any:
-    """Return what was kept of several batches, one behind the other."""
+    """Return what rules kept of several batches, concatenated."""
     return tree_map(lambda *tensors: torch.cat(tensors), *parts)
 
 
-def _seeds(activation: Tensor, those: Sequence[Chosen], maps: Sequence[Tensor]) -> _Seeds:
-    positions = torch.tensor([chosen.position for chosen in those], dtype=torch.int64).reshape(len(those), -1)
-    values = torch.stack([found[chosen.position] for found, chosen in zip(maps, those, strict=True)])
-    channels, rows = (torch.tensor([getattr(chosen, name) for chosen in those]) for name in ("channel", "row"))
+def _seeds(activation: Tensor, chosen: Sequence[Chosen], maps: Sequence[Tensor]) -> _Seeds:
+    positions = torch.tensor([unit.position for unit in chosen], dtype=torch.int64).reshape(len(chosen), -1)
+    values = torch.stack([feature_map[unit.position] for feature_map, unit in zip(maps, chosen, strict=True)])
+    channels, rows = (torch.tensor([getattr(unit, name) for unit in chosen]) for name in ("channel", "row"))
     return _Seeds(activation, channels, positions, None, values, rows=rows, maps=maps)

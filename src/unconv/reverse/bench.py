@@ -1,4 +1,4 @@
-"""What this machine reaches: every unit of a network's places, timed beside the convolution itself."""
+"""Time every unit of a network's places, and compare with the speed of torch's convolution on this machine."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from unconv.version import __version__
 
 @dataclass(frozen=True)
 class Timing:
-    """One place: its `units` went back in `seconds`.
+    """The timing of one place: its `units` were run backwards in `seconds`.
 
     Args:
         gflop: 10⁹ floating-point operations that their windows need, counted as direct convolutions.
-        rate: 10⁹ of them per second.
-        share: of the convolution rate that was measured in the same run; more than 1 is possible, as tiles
-            save multiplications.
-        error: of half precision, as in `Reconstructions`.
+        rate: 10⁹ floating-point operations per second.
+        share: the rate as a share of the convolution rate in the same run; more than 1 is possible, as Winograd
+            saves multiplications.
+        error: the error of half precision, as in `Reconstructions`.
     """
 
     place: str
@@ -53,29 +53,29 @@ def bench(
     dtype: str | torch.dtype | None = None,
     progress: Progress = lambda *_: None,
 ) -> dict[str, Any]:
-    """Time every place; without places, every rectified map. All numbers, ready for JSON."""
+    """Time some places, by default every rectified map, and return all numbers, ready for JSON."""
     began = time.perf_counter()
     recording = network.record(image, places or None)
     device = recording.tape.image.device
     wait(device)
     recorded = time.perf_counter() - began
-    wanted = list(places) or recording.rectified()
+    names = list(places) or recording.rectified()
     request = Request((), channels, unit, method, dtype)
-    walk_dtype = recording.requested(wanted[0], replace(request, channels=[])).route.dtype
-    limit = convolution_rate(walk_dtype, device)  # in this very run: machines, and their noise, differ
+    walk_dtype = recording.requested(names[0], replace(request, channels=[])).route.dtype
+    limit = convolution_rate(walk_dtype, device)  # in this run: machines and their load differ
     rows = []
-    for done, place in enumerate(wanted):
+    for number, place in enumerate(names):
         name = place if isinstance(place, str) else place.name
-        progress(name, done, len(wanted))
+        progress(name, number, len(names))
         units = recording.requested(place, request)
-        # Before the clock starts: the error is measured by a second walk in float32.
+        # Before the clock starts, as the error takes a second walk in float32.
         error, gflop = units.error, float(units.operations.sum()) / 1e9
         began = time.perf_counter()
         for _ in units.arrivals():
             pass
         wait(device)
         rows.append(_timing(name, len(units), time.perf_counter() - began, gflop, limit, error))
-    progress("", len(wanted), len(wanted))
+    progress("", len(names), len(names))
     total = _timing("all", sum(r.units for r in rows), sum(r.seconds for r in rows), sum(r.gflop for r in rows), limit, None)
     return {
         "network": network.name,

@@ -1,4 +1,4 @@
-"""Images and networks that do not go together as they are: what came, and how to call or wrap the network instead."""
+"""Explain why an image and a network do not fit together, and how to call or wrap the network instead."""
 
 from __future__ import annotations
 
@@ -24,11 +24,12 @@ _OF_LISTS = r"must be tuple of Tensors|not enough values to unpack|to be a list|
 
 
 def refuse_collection(image: Any) -> None:
-    """Refuse several images, or one among other inputs, with how each is passed.
+    """Refuse several images, or one among other inputs, and say how to pass them.
 
     Raises:
         DtypeError: `image` is a list, a dictionary or the like.
     """
+    # A dictionary is also a collection, but its remedy depends on whether forward takes it apart, so it comes first.
     if isinstance(image, Mapping):
         names = [str(name) for name in image]
         one = names[0] if names else "image"
@@ -42,23 +43,25 @@ def refuse_collection(image: Any) -> None:
         count = f"of {len(image)} " if isinstance(image, Sized) else ""
         raise DtypeError(
             f"image: a {type(image).__name__} {count}came, but one image was needed. Pass each by itself, or all in a list "
-            "to network.stream(images, places); numbers in lists as numpy.array(image). If the model takes a list of "
+            "to network.stream(images, places). Pass numbers in lists as numpy.array(image). If the model takes a list of "
             "images, wrap it:" + wrapper("[x[0]]")
         )
 
 
 def wrapper(argument: str) -> str:
-    """Return a module, in Python, that calls `model` with `argument`, in which `x` is a batch of one image."""
+    """Return the Python code of a module that calls `model` with `argument`, where `x` is a batch of one image."""
     return _WRAPPER.replace("{}", argument)
 
 
 def failed(
     name: str, module: nn.Module, shape: Sequence[int], input_size: Sequence[int], error: Exception
 ) -> ModelError | None:
-    """Return what to say of an error that a network raised on an image; None if it is none of calling it in a wrong way."""
+    """Return an explanation of an error that a network raised on an image; None if it was not called in a wrong way."""
     text = str(error)
     if isinstance(error, ImportError):
-        return ModelError(f"record: {name} imports while it runs, and cannot: {text}. Import it at the top of its file.")
+        return ModelError(
+            f"record: {name} imports a module while it runs, and fails: {text}. Import it at the top of its file."
+        )
     if isinstance(error, AttributeError) and "'Tensor' object has no attribute" not in text:
         return None
     if isinstance(error, KeyError) and not _takes_any_name(module):
@@ -69,7 +72,7 @@ def failed(
 
 
 def _way_out(module: nn.Module, error: Exception, text: str) -> str | None:
-    """Return how to call a module otherwise, if that is what an error is about."""
+    """Return how to call a module instead, if an error came from a wrong call."""
     if 'missing the required "forward" function' in text:
         return "It has no forward: pass the module in it that takes the image, or nn.Sequential(*modules)."
     missing = re.search(r"forward\(\) missing \d+ required (?:positional|keyword-only) arguments?: (.*)", text)
@@ -92,11 +95,11 @@ def _takes_any_name(module: nn.Module) -> bool:
 def _parameters(module: nn.Module) -> list[inspect.Parameter]:
     try:
         return list(inspect.signature(module.forward).parameters.values())
-    except (TypeError, ValueError):  # a forward of C++
+    except (TypeError, ValueError):  # a forward in C++
         return []
 
 
 def _annotation(module: nn.Module) -> str:
-    """Return what a module's forward says of its first argument, in small letters."""
+    """Return the annotation of the first argument of a module's forward, in lower case."""
     first = next(iter(_parameters(module)), None)
     return "" if first is None or first.annotation is first.empty else str(first.annotation).lower()

@@ -1,4 +1,4 @@
-"""Whether a network can be run backwards: what occurs, what is frozen, and which laws hold on this very network."""
+"""Check whether a network can be run backwards: list its operations and what is frozen, and test the laws on it."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from unconv.reverse.rules.table import ROLES, is_rectifier
 from unconv.reverse.tape.step import Step, Tape
 from unconv.version import __version__
 
-_PLACES = 4  # that the laws are tried on
+_PLACES = 4  # on which the laws are tested
 _MOVES = "Samples go back where they came from: views, slices, permutations, copies."
-_DONE = {"rectify": "rectified", "gradient": "their slope is taken", "pass": "passed", "error": "refused"}
+_DONE = {"rectify": "rectified", "gradient": "multiplied by the slope", "pass": "passed", "error": "refused"}
 
 
 @dataclass(frozen=True)
 class Operation:
-    """An operation that occurs: how often, and what its rule does; no rule: what is missing."""
+    """An operation of the network: how often it occurs, and what its rule does, or that it has none."""
 
     name: str
     count: int
@@ -42,7 +42,7 @@ class Operation:
 
 @dataclass(frozen=True)
 class Pool:
-    """A max pool, whether its windows overlap, and which share of its switches point where another does, too."""
+    """A max pool: whether its windows overlap, and the share of its switches that point where another one does."""
 
     place: str
     overlaps: bool
@@ -55,18 +55,18 @@ class Coverage:
 
     Args:
         about: network, weights, image, method, versions.
-        operations: what the image flows through, most frequent first, but those that cannot be reversed before all others.
-        rectifiers: of each kind, how many.
+        operations: those that the image flows through: first those that cannot be reversed, then by frequency.
+        rectifiers: the number of rectifiers of each kind.
         rectified: what happens at them, in words.
-        frozen: what is frozen, in words, with its places: gates, statistics of norms.
+        frozen: gates and statistics of norms that are frozen: the kind in words, with its places.
         pools: the max pools.
-        places: how many there are, and how many can be projected.
-        tried: the places that the laws were tried on.
-        laws: with their errors.
-        verdict: all of it in a sentence.
-        written: of each kind of rectifier, how many the network writes out by other operations.
-        unnamed: places of functions that look like rectifiers, but are none that has a name: they are not rectified.
-        preprocess: what is done to pictures, as `Preparation.numbers` lists it.
+        places: the number of places, and of those that can be projected.
+        tried: the places on which the laws were tested.
+        laws: each with its error.
+        verdict: the result in a sentence.
+        written: the number of rectifiers of each kind that the network writes out as formulas.
+        unnamed: places of formulas that look like rectifiers but match no known one; they are not rectified.
+        preprocess: what happens to pictures, as in `Preparation.numbers`.
     """
 
     about: Mapping[str, str]
@@ -95,7 +95,7 @@ class Coverage:
         return self.frozen
 
     def numbers(self) -> dict[str, Any]:
-        """Return all of it, ready for JSON."""
+        """Return everything, ready for JSON."""
         rows = asdict(self)
         laws = [{**row, "holds": law.holds} for row, law in zip(rows["laws"], self.laws, strict=True)]
         counts = dict(zip(("all", "projectable"), self.places, strict=True))
@@ -105,44 +105,44 @@ class Coverage:
         }
 
     def text(self) -> str:
-        """Return all of it as plain text, to read and to paste."""
+        """Return everything as plain text, to read or paste."""
         return "\n".join(map(printable, _lines(self)))
 
     def __str__(self) -> str:
         return self.text()
 
 
-def _lines(found: Coverage) -> Iterator[str]:
-    # The verdict first: who reads on is looking for the reason.
-    yield ", ".join(f"{key} {value}" for key, value in found.about.items())
+def _lines(coverage: Coverage) -> Iterator[str]:
+    # The verdict comes first; the rest is for readers who want the reason.
+    yield ", ".join(f"{key} {value}" for key, value in coverage.about.items())
     yield ""
-    yield found.verdict
+    yield coverage.verdict
     yield ""
-    yield f"pictures: {found.preprocess['words']}"
+    yield f"pictures: {coverage.preprocess['words']}"
     yield ""
     yield "operations"
-    for row in found.operations:
+    for row in coverage.operations:
         mark = "!" if row.refused else " "
         where = f" (at {', '.join(row.places)}{', ..' if row.count > len(row.places) else ''})" if row.refused else ""
         yield f"{mark}{row.count:5d}  {row.name:20s}  {row.rule}{where}"
     yield "rectifiers"
-    yield from (f"       {words}" for words in found.rectified or ("none",))
-    yield from (f" {count:5d}  {kind}, written out" for kind, count in found.written.items())
-    if found.unnamed:
-        yield f"!{len(found.unnamed):5d}  that look like rectifiers and are none with a name: {_listed(found.unnamed)}"
+    yield from (f"       {words}" for words in coverage.rectified or ("none",))
+    yield from (f" {count:5d}  {kind}, written out" for kind, count in coverage.written.items())
+    if coverage.unnamed:
+        yield f"!{len(coverage.unnamed):5d}  that look like rectifiers and are none with a name: {_listed(coverage.unnamed)}"
     yield "frozen"
-    for kind, places in found.frozen.items():
+    for kind, places in coverage.frozen.items():
         yield f" {len(places):5d}  {kind}: {_listed(places)}"
-    if not found.frozen:
+    if not coverage.frozen:
         yield "       nothing"
     yield "max pools"
-    for pool in found.pools:
+    for pool in coverage.pools:
         state = f"windows overlap; {pool.collisions:.0%} of the switches meet another" if pool.overlaps else "windows lie apart"
         yield f"        {pool.place}: {state}"
-    if not found.pools:
+    if not coverage.pools:
         yield "       none"
-    yield f"laws, tried on {', '.join(found.tried) or 'nothing'}"
-    for law in found.laws:
+    yield f"laws, tried on {', '.join(coverage.tried) or 'nothing'}"
+    for law in coverage.laws:
         yield f" {'holds' if law.holds else 'BROKEN':6s} {law.name:20s}  {law.error:.1e} of {law.limit:.0e}  {law.words}"
 
 
@@ -151,29 +151,29 @@ def _listed(places: Sequence[str]) -> str:
 
 
 def check(model: Model, image: Any = None, method: Method | Rules = "deconvnet") -> Coverage:
-    """Run `model` once, list all that it does, and try the laws on a few of its places.
+    """Run `model` once, list its operations, and test the laws on a few of its places.
 
     Args:
         image: as for `Network.project`; None: noise.
-        method: the one whose rules are checked.
+        method: the method to check.
     """
-    rules, shown = method_named(method), model.noise() if image is None else image
+    rules, picture = method_named(method), model.noise() if image is None else image
     before = fingerprint(model.module)
     tried_on, precise = trial(model)
-    recording = tried_on.record(shown, method=rules)
-    own = recording if tried_on is model else model.record(shown, method=rules)
+    recording = tried_on.record(picture, method=rules)
+    recording_itself = recording if tried_on is model else model.record(picture, method=rules)
     frozen = recording.frozen(rules)
     refused = {id(step): reason for step in _live(frozen.tape) if (reason := rules.refusal(step)) and _floats(step)}
-    seen = recording.places()
-    good, returned = _projectable(recording, seen, _reached(frozen.tape, refused))
-    # A place that a module returns is worth more: there, autograd can be asked as well.
+    listed = recording.places()
+    good, returned = _projectable(recording, listed, _reached(frozen.tape, refused))
+    # Prefer places that a module returns: only there can autograd be compared.
     tried = list(dict.fromkeys([*_chosen(returned if len(returned) >= _PLACES else good), *good[-1:]]))
-    found = list(laws(tried_on, tried_on.record(shown, tried, rules), rules, tried, precise)) if tried else []
+    results = list(laws(tried_on, tried_on.record(picture, tried, rules), rules, tried, precise)) if tried else []
     changed = float(fingerprint(model.module) != before)
-    found.append(Law("model untouched", "weights, modes, hooks, gradients and random numbers are as they were", changed, 0.0))
-    counts, rectifiers = (len(seen), len(good)), _rectifiers(recording.tape)
+    results.append(Law("model untouched", "weights, modes, hooks, gradients and random numbers are as they were", changed, 0.0))
+    counts, rectifiers = (len(listed), len(good)), _rectifiers(recording.tape)
     return Coverage(
-        about=_about(model, recording, rules) | {"precision": _precision(own, precise)},
+        about=_about(model, recording, rules) | {"precision": _precision(recording_itself, precise)},
         operations=tuple(_operations(recording.tape, frozen, rules, refused)),
         rectifiers=rectifiers,
         rectified=tuple(_rectified(rectifiers, rules)),
@@ -181,19 +181,19 @@ def check(model: Model, image: Any = None, method: Method | Rules = "deconvnet")
         pools=tuple(_pools(recording.tape)),
         places=counts,
         tried=tuple(place.name for place in tried),
-        laws=tuple(found),
-        verdict=_verdict(counts, good, list(refused.values()), found, rectifiers, rules) + _unnamed(recording.tape.unnamed),
+        laws=tuple(results),
+        verdict=_verdict(counts, good, list(refused.values()), results, rectifiers, rules) + _unnamed(recording.tape.unnamed),
         written=dict(Counter(step.kind for step in _live(recording.tape) if step.written and is_rectifier(step.operation))),
         unnamed=recording.tape.unnamed,
-        preprocess=(model if isinstance(shown, torch.Tensor) else recording).preparation.numbers(),
+        preprocess=(model if isinstance(picture, torch.Tensor) else recording).preparation.numbers(),
     )
 
 
-def _projectable(recording: Recording, seen: Sequence[Place], reached: set[int]) -> tuple[list[Place], list[Place]]:
+def _projectable(recording: Recording, listed: Sequence[Place], reached: set[int]) -> tuple[list[Place], list[Place]]:
     """Return the places that can be projected, and those of them that a module returns."""
     values = {step.place: value for step, value in looked_at(recording.tape)}
-    good = [place for place in seen if values[place.name].index in reached]
-    modules = {recording.tape.seen(value).index for name, value in recording.tape.modules.items() if name}
+    good = [place for place in listed if values[place.name].index in reached]
+    modules = {recording.tape.as_map(value).index for name, value in recording.tape.modules.items() if name}
     return good, [place for place in good if values[place.name].index in modules]
 
 
@@ -202,17 +202,18 @@ def _floats(step: Step) -> bool:
 
 
 def _reached(tape: Tape, refused: Mapping[int, str]) -> set[int]:
-    """Values from which the way back passes rules alone."""
-    known = {tape.value.index}
+    """Return the values from which every step of the way back has a rule."""
+    reversible = {tape.value.index}
     for step in tape.steps:
         inputs = [value for value in step.inputs if value.flows]
-        if id(step) not in refused and all(value.index in known for value in inputs):
-            known |= {output.index for output in step.outputs if output}
-    return known
+        if id(step) not in refused and all(value.index in reversible for value in inputs):
+            reversible |= {output.index for output in step.outputs if output}
+    return reversible
 
 
 def _operations(tape: Tape, frozen: Frozen, rules: Rules, refused: Mapping[int, str]) -> Iterator[Operation]:
-    """What occurs, told by the first line of its rule's docstring; what is refused before all."""
+    """Yield the operations that occur, those without a rule first, each with the first line of its rule's docstring."""
+    # By what happens, not by kind alone: one kind may be frozen at some places and not at others.
     special = {place: WORDS[kind].rule for kind, places in frozen_places(frozen) for place in places}
     kinds = {step.place: step.kind for step in tape.steps}
     rows: dict[tuple[str, str, bool], list[str]] = {}
@@ -243,8 +244,8 @@ def _rectifiers(tape: Tape) -> dict[str, int]:
 
 def _live(tape: Tape) -> Iterator[Step]:
     """Yield the network's steps, except parts of written-out activations and the steps with which unconv arranges maps."""
-    ours = {value.index for found in tape.arranged.values() for value in (found.between, found.value)}
-    return (step for step in tape.steps if not step.within and not any(v and v.index in ours for v in step.outputs))
+    added = {value.index for maps in tape.arranged.values() for value in (maps.between, maps.value)}
+    return (step for step in tape.steps if not step.within and not any(v and v.index in added for v in step.outputs))
 
 
 def _rectified(rectifiers: Mapping[str, int], rules: Rules) -> Iterator[str]:
@@ -252,10 +253,10 @@ def _rectified(rectifiers: Mapping[str, int], rules: Rules) -> Iterator[str]:
         if kind == "relu":
             yield f"{count} of {count} relu: {_first_line(rules[RELU])}"
         elif rules.name == "gradient":
-            yield f"{count} of {count} {kind}: their slope is taken"
+            yield f"{count} of {count} {kind}: multiplied by the slope"
         else:
-            done = f"{_DONE[rules.activations]}; the paper speaks of ReLU alone"
-            yield f"{count} of {count} {kind}: {done} (activations={rules.activations!r})"
+            treatment = f"{_DONE[rules.activations]}; the paper defines ReLU only"
+            yield f"{count} of {count} {kind}: {treatment} (activations={rules.activations!r})"
 
 
 def _pools(tape: Tape) -> Iterator[Pool]:
@@ -266,14 +267,14 @@ def _pools(tape: Tape) -> Iterator[Pool]:
 
 
 def _chosen(places: Sequence[Place]) -> list[Place]:
-    """A few places, from early to deep."""
+    """Return a few places, from early to deep."""
     step = max(1, (len(places) - 1) / max(1, _PLACES - 1))
     return list(dict.fromkeys(places[round(k * step)] for k in range(min(_PLACES, len(places)))))
 
 
-def _precision(own: Recording, tried: torch.dtype) -> str:
-    """Say in which types the network computes, and in which the laws were tried."""
-    types = " and ".join(str(dtype).removeprefix("torch.") for dtype in precisions(own.tape))
+def _precision(recording: Recording, tried: torch.dtype) -> str:
+    """Return the types in which the network computes, and the one in which the laws were tested."""
+    types = " and ".join(str(dtype).removeprefix("torch.") for dtype in precisions(recording.tape))
     return f"{types} (laws: {str(tried).removeprefix('torch.')})"
 
 
@@ -298,12 +299,14 @@ def _verdict(
     rectifiers: Mapping[str, int],
     rules: Rules,
 ) -> str:
+    # The most serious finding decides: a broken law, no places, some places, no rectifier, in this order.
     total, projectable = counts
     broken = [law.name for law in laws if not law.holds]
     if broken:
-        return f"Not to be trusted: {', '.join(broken)} does not hold on this network. Please report it, with this text."
+        holds = "does not hold" if len(broken) == 1 else "do not hold"
+        return f"Not to be trusted: {' and '.join(broken)} {holds} on this network. Please report it, with this text."
     if not total:
-        return "Not reversible: nothing that the network computes has channels that could be looked at."
+        return "Not reversible: no output of the network has channels that can be shown."
     if projectable < total:
         upto = f"{projectable} of its {counted(total, 'place')} can be projected" + (
             f", the last is {good[-1].name}" if good else ""
@@ -319,10 +322,10 @@ def _verdict(
 
 
 def _unnamed(places: Sequence[str]) -> str:
-    """Return the verdict's warning of what may be a rectifier and is not treated as one."""
+    """Return the verdict's warning of a formula that may be a rectifier and is not treated as one."""
     if not places:
         return ""
     return (
-        f" But what is written out at {_listed(places)} holds negative values back and passes large ones on, as a rectifier, "
-        "and is none that unconv knows: it goes back as the formula it is. If it is one, make it a named activation of torch's."
+        f" But the formula at {_listed(places)} blocks negative values and passes large ones, as a rectifier does, and matches "
+        "none that unconv knows: it is treated as a formula. If it is a rectifier, replace it by an activation of torch."
     )

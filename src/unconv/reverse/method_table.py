@@ -1,4 +1,4 @@
-"""The methods of going back, one row each. Needs no torch, so that the command can list them at once."""
+"""The methods of going back, one row each. This file does not import torch, so that the command lists them at once."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ class Row:
 
     Args:
         words: what it does, for pages and `--help`.
-        rules: by an operation's everyday name, the rule that it has in place of backpropagation, as
+        rules: for an operation, by its common name, the rule that replaces backpropagation, as
             "module:function" of `unconv.reverse.rules`.
-        skip: it passes local response norms as if they were not there.
-        freeze: it takes gates, and statistics that a norm took from the picture, as constants.
+        skip: whether signals pass local response norms as if they were not there.
+        freeze: whether gates, and statistics that a norm took from the picture, are constants.
     """
 
     words: str

@@ -1,7 +1,7 @@
-"""Methods of going back: rules by operation, and what is frozen. Two methods differ in a few rows of `method_table`.
+"""Methods of going back: a rule for each operation, and what to freeze. Two methods differ in a few rows of `method_table`.
 
-The paper defines what a deconvnet does at a ReLU. `activations` says what a method does at the others that
-networks use in its place (ReLU6, LeakyReLU, PReLU, ELU, Softplus, SiLU, GELU, Hardswish, Mish).
+The paper defines what a deconvnet does at a ReLU. `activations` says what a method does at the other rectifiers
+(ReLU6, LeakyReLU, PReLU, ELU, Softplus, SiLU, GELU, Hardswish, Mish).
 """
 
 from __future__ import annotations
@@ -36,18 +36,18 @@ class Rules(Mapping[OpOverload, Rule]):
     """A method: for each operation, the rule that runs it backwards.
 
     Args:
-        method: a name, of which `Method` lists all; or Rules to start from.
-        activations: at rectifiers other than ReLU: "rectify" what goes back, as at a ReLU (in guided and
-            desalinet times the slope, too); take their slope, as the "gradient" does; "pass" the signal on;
-            or stop with an "error". The paper says nothing about them. The gradient always takes the slope.
+        method: a name from `Method`; or Rules to start from.
+        activations: what to do at rectifiers other than ReLU, about which the paper says nothing: "rectify" the signal, as
+            at a ReLU (in guided and desalinet also multiply it by the slope); multiply it by the slope, as the
+            "gradient" does; "pass" it on; or stop with an "error". The method "gradient" always multiplies by the slope.
         freeze: whether gates, and statistics that a norm took from the picture, are constants. None: in all methods
             except the gradient.
-        gates: which factors of products are the gate, where their history does not tell or tells wrong: names of places or
-            modules, or kinds of operations ("tanh").
+        gates: factors of products that are the gate, if their history does not show it or shows it wrongly: names of places
+            or modules, or kinds of operations ("tanh").
         hold: the name of `freeze` before 0.2; it warns.
 
     Raises:
-        UnconvError: no such method or choice.
+        UnconvError: there is no such method or choice.
     """
 
     name: Method
@@ -108,13 +108,13 @@ class Rules(Mapping[OpOverload, Rule]):
         return len({**RULES, **self._rows, **self._own})
 
     def __repr__(self) -> str:
-        own = f", {counted(len(self._own), 'rule')} of its own" if self._own else ""
-        return f"Rules({self.name!r}, activations={self.activations!r}, freeze={self.freeze}{own})"
+        added = f", {counted(len(self._own), 'rule')} of its own" if self._own else ""
+        return f"Rules({self.name!r}, activations={self.activations!r}, freeze={self.freeze}{added})"
 
     def rule(
         self, *operations: OpOverload, reach: Reaching = everything, keep: Keeper | Before | None = None
     ) -> Callable[[_R], _R]:
-        """Make a function the rule of `operations` in this method alone; `reach` and `keep` as in `reverse.rules.rule`."""
+        """Register a function as the rule of `operations` in this method only; arguments as in `reverse.rules.rule`."""
 
         def register(function: _R) -> _R:
             for operation in operations:
@@ -134,40 +134,41 @@ class Rules(Mapping[OpOverload, Rule]):
 
     @property
     def own(self) -> frozenset[OpOverload]:
-        """The operations that have a rule of this method alone."""
+        """The operations that have a rule in this method only."""
         return frozenset(self._own)
 
     @property
     def own_reaches(self) -> frozenset[tuple[OpOverload, Reaching]]:
-        """What a unit sees of the map below, where a rule of this method alone says so."""
+        """What a unit sees of the map below, for the rules of this method only."""
         return frozenset(self._reaches.items())
 
     @property
     def keepers(self) -> Mapping[OpOverload, Keeper | Before]:
-        """How to keep what rules of this method alone need, by operation."""
+        """How to keep what the rules of this method only need, by operation."""
         return self._keepers
 
     def reach(self, operation: OpOverload) -> Reaching | None:
-        """What a unit sees of the map below an operation."""
+        """Return the function that says what a unit sees of the map below an operation."""
         return self._reaches.get(operation) or REACHES.get(operation)
 
     def preparing(self, operation: OpOverload) -> Preparing | None:
-        """What the operation's rule makes once of a step."""
+        """Return the function that prepares a step once for the operation's rule."""
         return PREPARERS.get(self[operation])
 
     def notes(self, steps: Sequence[Step]) -> Iterator[str]:
-        """What this method did at rectifiers of which the paper says nothing, in words."""
+        """Yield, in words, what this method does at rectifiers about which the paper says nothing."""
         if self.name != "gradient":
-            done = {"rectify": "rectified", "gradient": "taken by their slope", "pass": "passed"}
+            words = {"rectify": "rectified", "gradient": "multiplied by the slope", "pass": "passed"}
             kinds = Counter(step.kind for step in steps if is_other_rectifier(step.operation))
             for kind, count in kinds.items():
-                yield f"{count} {kind} {done[self.activations]}, of which the paper says nothing"
+                yield f"{count} {kind} {words[self.activations]}; the paper defines ReLU only"
             slopes = Counter(step.kind for step in steps if ROLES.get(step.operation) in ("slope", "choice"))
             for kind, count in slopes.items():
-                yield f"{count} {kind} taken by {'their' if count > 1 else 'its'} slope"
+                yield f"{count} {kind} multiplied by the slope"
 
     def refusal(self, step: Step) -> str | None:
-        """Why the step cannot be run backwards; None if it can."""
+        """Return why the step cannot be run backwards; None if it can."""
+        # What the user asked to be an error comes first, then barriers, which no rule can pass.
         if self.activations == "error" and is_other_rectifier(step.operation) and step.operation not in self._own:
             return (
                 f"{self.name}: the paper defines the rectifier ReLU, and {step.place} is a {step.kind}. Pass activations="
@@ -179,7 +180,7 @@ class Rules(Mapping[OpOverload, Rule]):
         values = (*step.inputs, *(output for output in step.outputs if output))
         if any(value.dtype.is_complex for value in values) and not goes_back(step):
             return f"no reverse rule for {step.operation} on complex numbers (at {step.place})"
-        # A rule of the user's own goes before freezing, which leaves such operations as they are.
+        # Freezing leaves operations alone that have a rule of the user's own.
         if step.operation in self._own:
             return None
         if step.operation in self:
@@ -194,18 +195,18 @@ class Rules(Mapping[OpOverload, Rule]):
 
 
 def is_other_rectifier(operation: OpOverload) -> bool:
-    """Whether an operation stands where the paper has a ReLU."""
+    """Whether an operation is a rectifier other than ReLU."""
     return is_rectifier(operation) and operation is not RELU
 
 
 def _rules_of(row: Row) -> dict[OpOverload, Rule]:
     """Return the rules that a row of the table names, by operation."""
-    found: dict[OpOverload, Rule] = {}
+    rules: dict[OpOverload, Rule] = {}
     for name, where in row.rules.items():
         module, function = where.split(":")
-        own = getattr(import_module(f"unconv.reverse.rules.{module}"), function)
-        found |= dict.fromkeys((operation for operation in RULES if kind(operation) == name), own)
-    return found
+        rule = getattr(import_module(f"unconv.reverse.rules.{module}"), function)
+        rules |= dict.fromkeys((operation for operation in RULES if kind(operation) == name), rule)
+    return rules
 
 
 METHODS: dict[Method, Rules] = {name: Rules(name) for name in TABLE}
@@ -213,7 +214,7 @@ DECONVNET, GRADIENT, GUIDED = METHODS["deconvnet"], METHODS["gradient"], METHODS
 
 
 def method_named(method: Method | Rules) -> Rules:
-    """The rules of a method."""
+    """Return the rules of a method."""
     if isinstance(method, Rules):
         return method
     return METHODS[method] if isinstance(method, str) and method in METHODS else Rules(method)

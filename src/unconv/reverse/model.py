@@ -1,4 +1,4 @@
-"""A module, its preprocessing and how it is called; and one image's recording, from which units are projected."""
+"""A module with its preprocessing and its other arguments; and the recording of one image, from which units are projected."""
 
 from __future__ import annotations
 
@@ -52,11 +52,11 @@ _LARGEST = 2**28  # samples of an image
 _UNKNOWN = "nothing is known of how this network was trained"
 
 Places = str | Place | Sequence[str | Place]
-"""One place or several, by name or as `places()` gave them."""
+"""One place or several, by name or as `places()` returned them."""
 
 
 class Model:
-    """A module and its preprocessing, and how it is called. The module is never changed."""
+    """A module, its preprocessing, and how to call it. The module is never changed."""
 
     @checks_kinds_but("module")
     def __init__(
@@ -69,6 +69,7 @@ class Model:
         others: Mapping[str, Any] | None = None,
         opened: Opened | None = None,
     ):
+        # The size comes first: without a preprocessing, one that crops to it is made below.
         refuse_other("Network", module)
         size = tuple(input_size or _size(module, preprocess, opened))
         if len(size) < 2 or min(size) < 1 or prod(size) > _LARGEST:
@@ -95,7 +96,7 @@ class Model:
 
     @property
     def preprocess(self) -> Preprocessing | None:
-        """What makes a tensor (C, H, W) of a picture; None: the network takes no pictures. May be set."""
+        """Makes a tensor (C, H, W) of a picture; None if the network takes no pictures. It can be set."""
         return self._preprocess
 
     @preprocess.setter
@@ -103,22 +104,22 @@ class Model:
         self.prepare_by(preprocess, *((_UNKNOWN, True) if preprocess is None else ("as given", False)))
 
     def prepare_by(self, preprocess: Preprocessing | None, source: str, assumed: bool = False) -> None:
-        """Take a preprocessing and say whose it is, in words, and whether it is only assumed to be the network's."""
+        """Set the preprocessing, where it comes from in words, and whether it is only assumed to be the network's."""
         self._preprocess, self._whose, self._assumed = preprocess, source, assumed
         vars(self).pop("_prepared", None)
 
     @property
     def preparation(self) -> Preparation:
-        """Say what is done to a picture before the network sees it, and whether that is known or assumed. Printed, a sentence.
+        """What happens to a picture before the network gets it, and whether that is known or assumed; prints as a sentence.
 
         Raises:
             ModelError: the preprocessing draws random numbers.
         """
         if self._prepared.get("size") != self.input_size:
-            found = preparation(self._preprocess, self.input_size, self._whose, self._assumed)
-            self._prepared.update(size=self.input_size, found=found)
-        known: Preparation = self._prepared["found"]
-        return known
+            result = preparation(self._preprocess, self.input_size, self._whose, self._assumed)
+            self._prepared.update(size=self.input_size, result=result)
+        cached: Preparation = self._prepared["result"]
+        return cached
 
     @cached_property
     def _prepared(self) -> dict[str, Any]:
@@ -126,16 +127,16 @@ class Model:
 
     @checks_kinds_but("image", "places", "method")
     def record(self, image: Source, places: Places | None = (), method: Method | Rules = "deconvnet") -> Recording:
-        """Run the network once on `image`, and keep what the way back needs and the outputs of `places`.
+        """Run the network once on `image`, and return the recording, with the outputs of `places`.
 
         Args:
             image: a file, a PIL picture or an array, which is preprocessed; or a tensor (C, H, W) or
                 (1, C, H, W), which is not.
             places: one or several; None: every rectified map.
-            method: needed only for Rules with rules of your own that keep something of the forward pass; any recording
-                can be projected by all other methods.
+            method: needed only for Rules with rules of your own that keep something of the forward pass; all other
+                methods can project any recording.
         """
-        if "torchvision.ops" in sys.modules:  # whose operations the network may use
+        if "torchvision.ops" in sys.modules:  # the network may use its operations
             import_module("unconv.reverse.rules.regions")
         tensor, came = self.prepared(image)
         own = method_named(method).keepers
@@ -147,6 +148,7 @@ class Model:
             if isinstance(error, UnconvError) or explained is None:
                 raise
             raise explained from error
+        # Reorder the channels first, as a norm is recognised with its channels on axis 1.
         key = str(image) if isinstance(image, str | Path) else str(getattr(image, "filename", "") or "")
         with own_types(tensor.device):
             recording = Recording(self, as_maps(written_norms(written_out(channels_first(tape)))), key, came)
@@ -154,24 +156,24 @@ class Model:
         return self.record(image, unkept_places, method) if unkept_places else recording
 
     def _to_keep(self, recording: Recording, keep: Keep) -> list[str]:
-        """Return what a second run has to keep, as only the first shows which activations are written out; [] if nothing."""
-        tape, asked = recording.tape, [] if callable(keep) else list(keep)
-        unkept = [place for pair in tape.unkept.items() for place in pair if place not in asked]
+        """Return the places that a second run has to keep, as only the first shows which activations are written out."""
+        tape, requested = recording.tape, [] if callable(keep) else list(keep)
+        unkept = [place for pair in tape.unkept.items() for place in pair if place not in requested]
         maps = [(step.place, value) for step, value in recording.rectified_maps()] if callable(keep) else []
         if not unkept and all(value.index in tape.kept for _, value in maps):
             return []
-        return list(dict.fromkeys([*asked, *(place for place, _ in maps), *unkept]))
+        return list(dict.fromkeys([*requested, *(place for place, _ in maps), *unkept]))
 
     def call(self, image: Tensor) -> Any:
-        """Return what the module makes of a preprocessed image (1, C, samples..)."""
-        named = {} if self.argument is None else {self.argument: image}
-        return self.module(*([] if named else [image]), **named, **self.others)
+        """Return the module's output for a preprocessed image (1, C, samples..)."""
+        keywords = {} if self.argument is None else {self.argument: image}
+        return self.module(*([] if keywords else [image]), **keywords, **self.others)
 
     def copied(self, where: str, purpose: str) -> Model:
-        """Return the same with a deep copy of the module, which shares nothing with it.
+        """Return a model with a deep copy of the module, which shares nothing with it.
 
         Args:
-            where: who asks; `purpose`: what for.
+            where, purpose: for the error message: which function needs the copy, and for what.
 
         Raises:
             ModelError: the module cannot be copied, or only in part.
@@ -180,7 +182,7 @@ class Model:
         try:
             with watched(self.module):
                 twin.module = copy.deepcopy(self.module)
-        except Exception as error:  # whatever a module of the user's has against being copied
+        except Exception as error:  # copying the user's module may fail in any way
             raise ModelError(f"{where}: {self.name} cannot be copied, {purpose}: {error}.") from error
         if shares(self.module, twin.module):
             raise ModelError(
@@ -195,11 +197,11 @@ class Model:
         return self.preparation.bgr
 
     def noise(self) -> Tensor:
-        """Return an image of `input_size` that stands for any, always the same."""
+        """Return random noise of `input_size`, always the same."""
         return torch.randn(self.input_size, generator=torch.Generator().manual_seed(0))
 
     def prepared(self, image: Source) -> tuple[Tensor, str]:
-        """Return (1, C, samples..) in the network's type and on its device, and what came, in words.
+        """Return the image as (1, C, samples..) in the network's type and on its device, and what it came as, in words.
 
         Args:
             image: as for `record`.
@@ -209,26 +211,26 @@ class Model:
         return (batched if parameter is None else batched.to(parameter.device, parameter.dtype)), came
 
     def prepared_here(self, image: Source) -> tuple[Tensor, str]:
-        """As `prepared`, but in the type and where it came, or else as float32 on the CPU."""
+        """Do the same as `prepared`, but leave a tensor's type and device; others become float32 on the CPU."""
         came = "tensor"
         if not isinstance(image, Tensor):
             refuse_collection(image)
             image, came = prepare(image, self._preprocess, self.input_size)
         if not fits_kind(image, Tensor):
             raise DtypeError(f"image: {kind_shown(image)} came, but a dense tensor with values was needed. Pass one.")
-        # A subclass (MONAI's, fastai's) would run its own functions past the recording: its values alone count.
+        # Take only the values of a subclass (MONAI's, fastai's): its own functions would bypass the recording.
         image = image.as_subclass(Tensor)
         channels, axes = self.input_size[0], len(self.input_size) - 1
         batched = image[None] if image.ndim == axes + 1 else image
         if batched.ndim != axes + 2 or batched.shape[0] != 1 or batched.shape[1] != channels or 0 in batched.shape:
-            wanted = f"({channels}, {', '.join('DHW'[-axes:])})"
+            expected = f"({channels}, {', '.join('DHW'[-axes:])})"
             raise ShapeError(
-                f"image: a tensor of {tuple(image.shape)} came, but {wanted} or (1, {wanted[1:]} was needed, one image "
+                f"image: a tensor of {tuple(image.shape)} came, but {expected} or (1, {expected[1:]} was needed, one image "
                 f"preprocessed for input_size {self.input_size}. Set input_size if the network takes other channels."
             )
         if not batched.is_floating_point():
             raise ShapeError(
-                f"image: a tensor of {batched.dtype} came; a tensor is taken as already preprocessed and must be floating. "
+                f"image: a tensor of {batched.dtype} came, but a tensor must be preprocessed and of a floating-point type. "
                 "Pass a file, a PIL picture or a numpy array to have it preprocessed."
             )
         return batched, came
@@ -236,10 +238,10 @@ class Model:
 
 @dataclass(frozen=True)
 class Recording:
-    """One image that went through a network: units of any place kept can be projected from it.
+    """The recording of one image: units of each place that it kept can be projected from it.
 
-    `came` says in words what the image was. Places, receptive fields and the tape as each method freezes it are derived
-    from the tape once, when they are first needed.
+    `came` says in words what the image came as. Places, receptive fields and each method's frozen tape are derived from the
+    tape once, when they are first needed.
     """
 
     model: Model
@@ -253,13 +255,13 @@ class Recording:
 
     @property
     def preparation(self) -> Preparation:
-        """What was done to this picture; to a tensor nothing is done."""
+        """What was done to this picture; nothing if it came as a tensor."""
         if self.came == "tensor":
             return Preparation("a tensor is taken as it is", False)
         return replace(self.model.preparation, picture=self.came)
 
     def top_classes(self, n: int = 5) -> TopClasses | None:
-        """Return what the network says the picture shows, its `n` largest scores; None if it gives no vector of scores."""
+        """Return the `n` classes with the largest scores for this picture; None if the network returns no vector of scores."""
         return top_classes(self.tape, self.model.classes, n)
 
     def places(self) -> list[Place]:
@@ -267,28 +269,28 @@ class Recording:
         return list(self._places)
 
     def rectified(self) -> list[str]:
-        """Return the places that are a rectifier's maps, which are projected when no place is named.
+        """Return the places that are a rectifier's maps; these are projected if you name no place.
 
         Raises:
             NoSuchLayer: the network has none.
         """
-        found = [step.place for step, _ in self.rectified_maps()]
-        if not found:
+        names = [step.place for step, _ in self.rectified_maps()]
+        if not names:
             raise NoSuchLayer(f"places: {self.model.name} has no rectified convolution. Name places, from `unconv places`.")
-        return found
+        return names
 
     def rectified_maps(self) -> Iterator[tuple[Step, Value]]:
         """Yield the rectifiers that make maps, each with its value."""
         return ((step, value) for step, value in looked_at(self.tape) if is_rectified(step, value))
 
     def frozen(self, method: Method | Rules = "deconvnet") -> Frozen:
-        """Return the tape with what a method freezes."""
+        """Return the tape with the gates and statistics that a method freezes."""
         rules = method_named(method)
         formulas = rules.name == "gradient" and not rules.freeze
         key = (rules.skip, rules.own, formulas, rules.freeze, rules.gates)
         if key not in self._tapes:
-            whole = not formulas and not writes_out(self.tape, rules.own)
-            self._tapes[key] = self.tape if whole and rules.freeze else as_written(self.tape, norms_alone=whole)
+            named = not formulas and not writes_out(self.tape, rules.own)
+            self._tapes[key] = self.tape if named and rules.freeze else as_written(self.tape, norms_alone=named)
         if not rules.freeze:
             return Frozen(self._tapes[key])
         if key not in self._frozen:
@@ -297,11 +299,11 @@ class Recording:
         return self._frozen[key]
 
     def receptive_fields(self, method: Method | Rules = "deconvnet") -> dict[int, ReceptiveField]:
-        """Return what the units of each value see by a method's rules, by the value's index."""
+        """Return the receptive field of each value's units by a method's rules, by the value's index."""
         rules = method_named(method)
         key = (rules.name, rules.freeze, rules.skip, rules.own_reaches, rules.gates)
         if key not in self._receptive_fields:
-            # A formula's parts may seem to see more than the activation that they make; those of a norm do.
+            # Use the activations and norms, not their formulas: the parts of a formula may seem to see more.
             formulas = rules.name == "gradient" and not rules.freeze and not writes_out(self.tape, rules.own)
             tape = as_written(self.tape, norms_alone=True) if formulas else self.frozen(rules).tape
             self._receptive_fields[key] = receptive_fields(tape, rules)
@@ -312,7 +314,7 @@ class Recording:
         """Return the output (C, samples..) of a place that the recording kept."""
         _, value = find(self.tape, name_of(place))
         if value.index not in self.tape.kept:
-            raise ShapeError(f"place: the recording did not keep {place}; name it in record(image, places).")
+            raise ShapeError(f"place: the recording did not keep {place}. Name it in record(image, places).")
         return self.tape.kept[value.index][0]
 
     @checks_kinds_but("place", "channels", "unit", "method", "dtype", "memory")
@@ -326,7 +328,7 @@ class Recording:
         trace: bool = False,
         memory: int | None = None,
     ) -> Reconstructions:
-        """As `Network.project`, without running the network again."""
+        """Run units of one place backwards, as `Network.project` does, without running the network again."""
         return self.requested(place, Request((), channels, unit, method, dtype, False, trace, memory)).all()
 
     def units(
@@ -340,26 +342,27 @@ class Recording:
         memory: int | None = None,
         prepared: dict[int, Step] | None = None,
     ) -> Units:
-        """Return the units that `project` would run backwards, before it does.
+        """Return the units that `project` would run backwards.
 
         Args:
-            prepared: shared between the places of one recording, if method and dtype are the same.
+            prepared: a dictionary that the places of one recording share, if method and dtype are the same.
         """
         return self.requested(place, Request((), channels, unit, method, dtype, False, trace, memory), prepared)
 
     def requested(self, place: str | Place, request: Request, prepared: dict[int, Step] | None = None) -> Units:
-        """Return the units of one place that a request asks for, before they are run backwards.
+        """Return the units of one place that a request asks for, without running them backwards.
 
         Args:
             request: its `places` and `trust` are not used here.
-            prepared: shared between the places of one recording, if method and dtype are the same.
+            prepared: a dictionary that the places of one recording share, if method and dtype are the same.
         """
         name = name_of(place)
         if self.tape.outdated:
             raise ModelError(
-                f"project: weights of {self.model.name} were written since this recording was made, but its switches are those "
-                "of the old ones. Record the image again."
+                f"project: weights of {self.model.name} were changed after this recording, but its switches belong to the old "
+                "ones. Record the image again."
             )
+        # The route uses the frozen tape, but places and seeds come from the recorded one: freezing keeps their values.
         step, value = find(self.tape, name)
         activation, rules, memory = self.activation(name), method_named(request.method), request.memory
         frozen = self.frozen(rules)
@@ -367,12 +370,14 @@ class Recording:
         seeds = choose(activation, request.channels, request.unit)
         boxes = boxes_of(seeds, self.receptive_fields(rules)[value.index], self.tape.image.shape[2:])
         if memory is not None and not (isinstance(memory, int) and memory > 0):
-            raise ShapeError(f"memory: {memory!r} came; pass bytes, a whole number such as 256 * 2**20, or None.")
+            raise ShapeError(
+                f"memory: {memory!r} came, but a positive integer was needed. Pass bytes, such as 256 * 2**20, or None."
+            )
         notes = (*rules.notes(route.steps), *frozen_words(frozen, {step.place for step in route.steps}))
-        where = place_of(self.tape, step, value, self._listed_receptive_fields)
-        looks = Picture(self.tape.image[0], self._shown, 0, self.key)
-        common = (looks.image, looks.shown, request.trace, memory, notes, self.model.blue_first, self.model.name, looks)
-        return Units(where, rules.name, seeds, boxes, route, *common)
+        listed_place = place_of(self.tape, step, value, self._listed_receptive_fields)
+        picture = Picture(self.tape.image[0], self._shown, 0, self.key)
+        common = (picture.image, picture.shown, request.trace, memory, notes, self.model.blue_first, self.model.name, picture)
+        return Units(listed_place, rules.name, seeds, boxes, route, *common)
 
     @cached_property
     def _places(self) -> list[Place]:
@@ -380,13 +385,13 @@ class Recording:
 
     @property
     def _listed_receptive_fields(self) -> dict[int, ReceptiveField]:
-        """The receptive fields that places are listed with: no gate counts, whatever the method."""
+        """The receptive fields in the list of places; they do not depend on the method, and gates do not count."""
         return self.receptive_fields("deconvnet")
 
     @cached_property
     def _tapes(self) -> dict[Any, Tape]:
-        # The gradient is that of the formulas that activations were written as: where a slope jumps, each has its own.
-        # So are methods with rules of the user's own for a formula's operations.
+        # The gradient uses the formulas of activations, as two formulas of one activation may differ where its slope jumps.
+        # So do methods with the user's rules for operations of a formula.
         return {}
 
     @cached_property
@@ -403,15 +408,15 @@ class Recording:
 
 
 def _size(module: Any, preprocess: Preprocessing | None, opened: Opened | None) -> tuple[int, ...]:
-    """Return the size of a module's images if none was given: what its preprocessing makes, or what its opener knows."""
-    # For a live module, and for a file's own function, the opener knows no size and gives the usual one: do not trust it.
+    """Return the default size of a module's images: that of its preprocessing, or the one its opener knows."""
+    # The opener of a live module, or of a file's own function, knows no size and returns the usual one: do not trust it.
     if opened and (opened.preprocess is not None or opened.input_size != SIZE):
-        known = opened.input_size
+        size = opened.input_size
     else:
-        known = image_size(module)
+        size = image_size(module)
     if preprocess is None or (opened and preprocess is opened.preprocess):
-        return known
-    return fixed_size(preprocess, known[0]) or known
+        return size
+    return fixed_size(preprocess, size[0]) or size
 
 
 def listed(places: Places) -> list[str | Place]:
@@ -429,30 +434,35 @@ def name_of(place: str | Place) -> str:
     """
     name = place.name if isinstance(place, Place) else place
     if not isinstance(name, str):
-        raise NoSuchLayer(f"place: {name!r} came; a place is a name from places(), such as features.3, or a Place.")
+        raise NoSuchLayer(
+            f"place: {name!r} came, but a name or a Place was needed. Pass one from places(), such as features.3."
+        )
     return name
 
 
 def _walk_dtype(dtype: str | torch.dtype | None, activation: Tensor) -> torch.dtype:
     if dtype is None:
         return torch.float64 if activation.dtype == torch.float64 else torch.float32
-    found = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype
-    if not isinstance(found, torch.dtype) or not found.is_floating_point or found.itemsize < 2:
-        raise ShapeError(f'dtype: {dtype!r} is no floating type; pass "float32", "bfloat16", "float64" or None.')
-    return found
+    walk_dtype = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype
+    if not isinstance(walk_dtype, torch.dtype) or not walk_dtype.is_floating_point or walk_dtype.itemsize < 2:
+        raise ShapeError(f'dtype: {dtype!r} is not a floating-point type. Pass "float32", "bfloat16", "float64" or None.')
+    return walk_dtype
 
 
 def boxes_of(seeds: Seeds, receptive_field: ReceptiveField, size: Sequence[int]) -> list[tuple[int, ...]]:
-    """Return the box of each seed's projection, cut to the image where it is longer than two images or not a single unit's."""
+    """Return the box of each seed's projection.
+
+    It is cut to the image along an axis where it is longer than two images, and for maps and regions along every axis.
+    """
     axes = len(size)
     boxes = []
     for low, high in seeds.spans():
-        # Where a map has more axes than the image, its last ones are the image's, unless its units see all of the image.
+        # If a map has more axes than the image, its last ones are those of the image.
         low, high = ([0] * max(0, axes - len(position)) + position[-axes:] for position in (low, high))
         box = receptive_field.box(low, high)
         spans = list(zip(box[:axes], box[axes:], size, strict=True))
         if seeds.positions is None or not any(receptive_field.stride):
             spans = [(max(start, 0), min(end, n), n) for start, end, n in spans]
-        cut = [(max(start, 0), min(end, n)) if end - start > 2 * n else (start, end) for start, end, n in spans]
-        boxes.append((*(start for start, _ in cut), *(max(start, end) for start, end in cut)))
+        edges = [(max(start, 0), min(end, n)) if end - start > 2 * n else (start, end) for start, end, n in spans]
+        boxes.append((*(start for start, _ in edges), *(max(start, end) for start, end in edges)))
     return boxes

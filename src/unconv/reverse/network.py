@@ -1,4 +1,4 @@
-"""A network to be run backwards: what a user calls."""
+"""Load a network and run it backwards: the functions that a user calls."""
 
 from __future__ import annotations
 
@@ -45,15 +45,16 @@ def load(
         spec: a name in one of the forms of the list below, such as "torchvision:vgg16" (docs/opening.md explains
             them); or a live module, Keras model or exported program.
         weights: "DEFAULT" or another of the library's names, which downloads; or a file .safetensors,
-            .pth or .pt, for Keras .keras or .weights.h5. In a checkpoint, the weights that fit are looked for, and
-            the network's `weights` and `notes` say which they are. None: random for a library's architecture.
-        preprocess: from a PIL picture to a tensor (C, H, W), in place of the network's own: a function, a transform of
+            .pth or .pt, for Keras .keras or .weights.h5. In a checkpoint, `load` searches for the weights that fit; the
+            network's `weights` and `notes` say which it took. None: random for a library's architecture.
+        preprocess: from a PIL picture to a tensor (C, H, W), instead of the network's own: a function, a transform of
             torchvision, timm or albumentations, or an image processor of Hugging Face's, as for evaluation.
-        input_size: (C, H, W) that `places` runs the network with, in place of the network's own.
+        input_size: (C, H, W) that `places` runs the network with, instead of the network's own.
 
     Raises:
         UnconvError: there is no such network. WeightsError: the weights are missing, damaged or of another architecture.
     """
+    # `opened_with` is kept for a spec only: another process can open it again, but not a live module.
     opened = open_network(spec, weights)
     network = Network(opened.module, opened.preprocess if preprocess is None else preprocess, input_size, opened=opened)
     network.opened_with = (spec, None if weights is None else str(weights)) if isinstance(spec, str) else None
@@ -64,18 +65,18 @@ class Network(Model):
     """A trained network and its preprocessing. The module is never changed.
 
     Args:
-        module: any live module, or a program of `torch.export`; DataParallel and compiled wrappers are taken off.
+        module: any live module, or a program of `torch.export`; DataParallel and compiled wrappers are removed.
         preprocess: from a PIL picture to a tensor (C, H, W): a function, a transform of torchvision, timm or
             albumentations, or an image processor of Hugging Face's, as for evaluation. None: the picture is cropped to
-            `input_size` and scaled to 0..1, nothing else. `preparation` says what is done.
-        input_size: (C, samples..) that the network is run with to list its places. None: what `preprocess` makes of any
-            picture, a Keras model's own, or else as many channels as the first convolution takes, and usual lengths.
-        argument: the name of the argument of `forward` that is the image; None: the first.
+            `input_size` and scaled to 0..1, nothing else. `preparation` says what happens.
+        input_size: (C, samples..) that the network runs with to list its places. None: the size that `preprocess` gives
+            every picture, or a Keras model's own, or else the channels of the first convolution and usual lengths.
+        argument: the name of the image among the arguments of `forward`; None: the first argument.
         others: the module's other arguments, by name; they stay as they are.
     """
 
     opened_with: tuple[str, str | None] | None = None
-    """What `load` was called with, the spec and the weights; None of a live module."""
+    """The spec and the weights that `load` was called with; None for a live module."""
 
     def __repr__(self) -> str:
         size = " × ".join(map(str, self.input_size))
@@ -90,7 +91,7 @@ class Network(Model):
         return self.record(self.noise()).places()
 
     def rectified(self, image: Source) -> list[str]:
-        """Return the places that are a rectifier's maps, for `image`, which are projected when no place is named.
+        """Return the places that are a rectifier's maps, for `image`; these are projected if you name no place.
 
         Raises:
             NoSuchLayer: the network has none.
@@ -114,15 +115,15 @@ class Network(Model):
         Args:
             image: a file, a PIL picture or an array, which is preprocessed; or a tensor (C, H, W) or
                 (1, C, H, W), which is not.
-            place: a name from `places`, or a module's name for what it returned.
+            place: a name from `places`, or a module's name for its output.
             channels: "all", one, several in order, or "top:9", the most active, strongest first; or "together": one
-                projection of the whole layer, all its maps at once (with a position or mask, of that part of them).
-            unit: "strongest" of each map, "map" (the whole map), a position (y, x), or a boolean mask.
-            method: a name, of which `Method` lists all; or `Rules`, to choose what happens at rectifiers other than
-                ReLU, or to add rules.
+                projection of the entire layer, all its maps at once (with a position or mask, of that part of them).
+            unit: "strongest" of each map, "map" (all of it), a position (y, x), or a boolean mask.
+            method: a name from `Method`; or `Rules`, to choose what happens at rectifiers other than ReLU, or to add
+                rules.
             dtype: the number type of the way back; the forward pass, and so the switches, keep the network's own.
-                None: the network's, or float32 if that is half precision. "bfloat16" takes two thirds of the time of many
-                units, "float16" is for GPUs; `error` of the result then says what it cost.
+                None: the network's, or float32 if that is half precision. "bfloat16" takes two thirds of the time for many
+                units, "float16" is for GPUs; `error` of the result then says how much accuracy it cost.
             trace: also keep the signal at every place on the way.
             memory: roughly how many bytes the signals on the way may take, besides the projections themselves and prepared
                 weights. None: about 250 MiB on a CPU, and up to 16 GiB on a GPU. Less is slower and gives the same numbers.
@@ -138,6 +139,7 @@ class Network(Model):
         Source:
             Zeiler & Fergus, "Visualizing and Understanding Convolutional Networks" (2014), sec. 2.1.
         """
+        # The recording first: the way back needs its switches, and only an activation of this image can be a seed.
         return self.record(image, [place], method).project(place, channels, unit, method, dtype, trace, memory)
 
     @checks_kinds_but("images", "places", "channels", "unit", "method", "dtype", "memory")
@@ -153,9 +155,9 @@ class Network(Model):
         memory: int | None = None,
         skip_damaged: bool = False,
     ) -> Stream:
-        """Project as `project` does, from many places and pictures, one projection at a time as it is ready.
+        """Project units of many places and pictures, and yield the projections one by one.
 
-        Only those you keep stay in memory. Each picture is recorded once for all its places, and its projections do not
+        Only those that you keep stay in memory. Each picture is recorded once for all its places, and its projections do not
         depend on the other pictures.
 
         Args:
@@ -164,26 +166,27 @@ class Network(Model):
             skip_damaged: skip pictures that cannot be read, and list them in the stream's `damaged`.
 
         Raises:
-            As `project`. Errors in the arguments or the first picture are raised at once, not on the way.
+            As `project`. Errors in the arguments or the first picture are raised at once, the others in the iteration.
         """
         pictures: list[Any] = list(images) if isinstance(images, list | tuple) else [images]
         request = Request((), channels, unit, method, dtype, False, trace, memory)
 
         def prepare(image: Source) -> list[Units]:
+            # The places share what rules compute once per step.
             recording, prepared = self.record(image, places, method), dict[int, Step]()
-            wanted = recording.rectified() if places is None else listed(places)
-            return [recording.requested(place, request, prepared) for place in wanted]
+            names = recording.rectified() if places is None else listed(places)
+            return [recording.requested(name, request, prepared) for name in names]
 
         return Stream(pictures, prepare, skip_damaged)
 
     @checks_kinds_but("image")
     def top_classes(self, image: Source, n: int = 5) -> TopClasses | None:
-        """Return what the network says `image` shows, its `n` largest scores; None if it gives no vector of scores."""
+        """Return the `n` classes with the largest scores for `image`; None if the network returns no vector of scores."""
         return self.record(image).top_classes(n)
 
     @checks_kinds_but("image", "method")
     def check(self, image: Source | None = None, method: Method | Rules = "deconvnet") -> Coverage:
-        """Check whether this network can be run backwards: run it, list its operations, try the laws on a few places.
+        """Check whether this network can be run backwards: run it, list its operations, and test the laws on a few places.
 
         Args:
             image: as for `project`; None: noise. The laws run in float64, on a copy, where the network can.
@@ -201,13 +204,14 @@ class Network(Model):
     ) -> list[Trust]:
         """Measure how far to trust the projections of some units; the arguments are those of `project`.
 
-        Each is compared with projections of other channels at the same place, of a random seed, and of the same network with
-        shuffled weights; and a grey square is slid over its receptive field. This runs the network about a hundred times,
-        up to the place.
+        Each projection is compared with those of other channels at the same place, of a random seed, and of the same network
+        with shuffled weights; and a grey square is moved over its receptive field. This runs the network about a hundred
+        times, up to the place.
 
         Raises:
-            As `project`. ShapeError: a whole map or a region came, which is not a single unit.
+            As `project`. ShapeError: a map or a region came, which is not a single unit.
         """
+        # The units are needed beside their projections: each comparison starts another walk from the same position.
         recording = self.record(image, [place], method)
         units = recording.units(place, channels, unit, method)
         return list(trust(recording, units, units.all()))

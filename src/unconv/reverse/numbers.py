@@ -1,4 +1,4 @@
-"""Projections in names and numbers: labels, files, and what is ready for JSON."""
+"""Labels, file names and JSON of projections."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ def named_unit(unit: Name) -> str:
 
 
 def unit_stem(channel: int | None) -> str:
-    """Return what stands in a file's name for a unit's channel."""
+    """Return the part of a file name for a unit's channel."""
     return "together" if channel is None else f"channel_{channel}"
 
 
 def unit_pictures(index: int, channel: int | None) -> tuple[str, str]:
-    """Return the names of a projection's picture and of its patch's in a folder."""
+    """Return the file names of a projection's picture and its patch."""
     stem = f"{index:04d}_{unit_stem(channel)}"
     return f"{stem}_projection.png", f"{stem}_patch.png"
 
 
 def saved_files(folder: Path) -> set[str]:
-    """Return the files that an earlier `save` has written into a folder, by its units.json; none if that is not ours."""
-    if not (folder / "units.json").is_file():  # a pipe would hold us up
+    """Return the files that an earlier `save` wrote into a folder, by its units.json; none if that file is not ours."""
+    if not (folder / "units.json").is_file():  # reading a pipe would block
         return set()
     try:
         numbers = json.loads((folder / "units.json").read_bytes())
@@ -48,7 +48,7 @@ def saved_files(folder: Path) -> set[str]:
 
 
 def place_numbers(place: Place, method: str, error: float | None, notes: Sequence[str]) -> dict[str, Any]:
-    """What all units of a place have in common, ready for JSON."""
+    """Return what all units of a place have in common, ready for JSON."""
     return {
         "place": place.name,
         "operation": place.operation,
@@ -62,7 +62,7 @@ def place_numbers(place: Place, method: str, error: float | None, notes: Sequenc
 
 
 def unit_numbers(unit: Name, value: float, box: Sequence[int], window: Tensor) -> dict[str, Any]:
-    """One unit's numbers, ready for JSON."""
+    """Return one unit's numbers, ready for JSON."""
     return {
         "channel": unit[0],
         "position": list(unit[1:]),

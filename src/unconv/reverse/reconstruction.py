@@ -1,4 +1,4 @@
-"""What came back: projections of the units of one place, and where in the image they stand."""
+"""Projections of the units of one place, with their position in the image."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from unconv.errors import NoSuchUnit, ShapeError, printable
+from unconv.errors import NoSuchUnit, ShapeError, counted, printable
 from unconv.files import whole_folder, write
 from unconv.kinds import checks_kinds, fits_kind
 from unconv.pictures.boxes import cut, overlap
@@ -36,13 +36,13 @@ _LARGEST = 100_000_000  # samples of a picture or a box
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture that units were found in.
+    """A picture that units belong to.
 
     Args:
-        image: (C, samples..), preprocessed, as it went in.
-        shown: the same picture as it looked, between 0 and 1.
+        image: (C, samples..), preprocessed, as the network got it.
+        shown: the same picture as it looks, between 0 and 1.
         number: its index in the list of pictures, from 0.
-        key: the file it came from; "" if it came as pixels.
+        key: its file; "" if it came as pixels.
     """
 
     image: Tensor
@@ -61,10 +61,10 @@ class Signal:
     """The signal of one unit at one place on its way back.
 
     Args:
-        place: where, as in `Place.name`.
-        energy: (samples..), over the whole map of the place: the root of the sum of squares over channels.
-        channels: the three that carry most, with their shares of the sum of squares.
-        strongest: (samples..), the signed signal of the first of them.
+        place: the place, as in `Place.name`.
+        energy: (samples..), the root of the sum of squares over channels, for the entire map of the place.
+        channels: the three with the largest shares of the sum of squares, and these shares.
+        strongest: (samples..), the signed signal of the first of these channels.
     """
 
     place: str
@@ -79,10 +79,10 @@ class Signal:
 
 @dataclass(frozen=True)
 class Reconstruction:
-    """One unit's projection: `window` (C, h, w) stands at `box` (y0, x0, y1, x1) of the image.
+    """One unit's projection: `window` (C, h, w) covers `box` (y0, x0, y1, x1) of the image.
 
-    `feature_map` is the whole map of its channel in the forward pass, (samples..), or for all channels together
-    (C, samples..); `picture` the number and `key` the file of the picture, as in `Picture`.
+    `feature_map` is the map of its channel in the forward pass, (samples..), or for all channels together
+    (C, samples..). `picture` is the number and `key` the file of the picture, as in `Picture`.
     """
 
     place: Place
@@ -119,7 +119,7 @@ class Reconstruction:
 
     @checks_kinds
     def within(self, box: Sequence[int]) -> Tensor:
-        """Return (C, h, w): the part of the projection within `box`, in pixels of the image; zero where there is none.
+        """Return (C, h, w): the projection within `box`, in pixels of the image; zero outside its window.
 
         Raises:
             ShapeError: the box has other axes than this image, or more than a hundred million samples.
@@ -130,12 +130,12 @@ class Reconstruction:
         return cut(self.window, [edge - shift for edge, shift in zip(box, shifts, strict=True)])
 
     def drawn(self, box: Sequence[int]) -> Tensor:
-        """Return what `within` does, with the colours in the order in which pictures are drawn."""
+        """Return the projection `within` a box, its colours in the order in which pictures are drawn."""
         return as_they_look(self.within(box), self.blue_first)
 
 
 def as_they_look(signal: Tensor, blue_first: bool) -> Tensor:
-    """Return (C, ...): a signal with its colours in the order in which pictures are drawn."""
+    """Return a signal (C, ...) with its colours in the order in which pictures are drawn."""
     return signal.flip(0) if blue_first and len(signal) == 3 else signal
 
 
@@ -144,25 +144,25 @@ class Reconstructions:
     """Projections of several units of one place.
 
     Args:
-        place, method: what was projected, and how.
-        units: (channel, y, x) of each; (channel, None, None) for a whole map or region.
-        values: (n,) the unit's activation; for a map or region, the largest in it.
+        place, method: the place and the method of the projections.
+        units: (channel, y, x) of each; (channel, None, None) for an entire map or a region.
+        values: (n,), the unit's activation; for a map or region, the largest in it.
         windows: for each unit (C, h, w): the signal that arrived, signed, in the units of the
             preprocessed image times the activation's gradient rule.
         boxes: (n, 4) int64: y0, x0, y1, x1 in pixels, ends excluded. A unit's receptive field may
-            reach outside the image; it is cut to the image along an axis where it is longer than two
-            images, as are those of a map or region.
-        image: (C, H, W), preprocessed, as it went in.
-        shown: (C, H, W) between 0 and 1, the same as it looked.
+            reach outside the image. It is cut to the image along an axis where it is longer than two
+            images, and so are those of a map or region.
+        image: (C, H, W), preprocessed, as the network got it.
+        shown: (C, H, W) between 0 and 1, the same picture as it looks.
         signals: for each unit, if asked for, the signal at every place on the way back.
-        error: in half precision, the largest difference from float32 found in a few of the units, as a share of
+        error: in half precision, the largest difference from float32 in a few of the units, as a share of
             a projection's largest value; None in full precision.
-        notes: what was done where the paper says nothing, and what was frozen, in words.
-        blue_first: whether the network's channels are blue, green, red: pictures are drawn with the colours as they look.
-        network: its name.
-        feature_maps: for each unit, the whole map of its channel in the forward pass, (samples..); for all channels
+        notes: what the method did where the paper says nothing, and what it froze, in words.
+        blue_first: whether the network's channels are blue, green, red; drawings have the true colours all the same.
+        network: the network's name.
+        feature_maps: for each unit, the map of its channel in the forward pass, (samples..); for all channels
             together (C, samples..).
-        pictures: for each unit, the picture it was found in; `image` and `shown` are those of the first.
+        pictures: for each unit, its picture; `image` and `shown` are those of the first.
     """
 
     place: Place
@@ -187,30 +187,32 @@ class Reconstructions:
 
     @classmethod
     def joined(cls, parts: Iterable[Reconstructions | Reconstruction]) -> Reconstructions:
-        """Put projections of one place together, from several pictures or runs; their order stays.
+        """Return projections of one place from several pictures or runs as one, in the same order.
 
         Raises:
             ShapeError: there are none, or they differ in network, place, method or order of colours.
         """
-        found = [part if isinstance(part, Reconstructions) else _alone(part) for part in parts]
-        kinds = [(part.network, part.place.name, part.method, part.blue_first) for part in found]
-        if not found or len(set(kinds)) > 1:
+        several = [part if isinstance(part, Reconstructions) else _as_several(part) for part in parts]
+        kinds = [(part.network, part.place.name, part.method, part.blue_first) for part in several]
+        if not several or len(set(kinds)) > 1:
             came = " and ".join(f"{name} {place} by {method}" for name, place, method, _ in dict.fromkeys(kinds)) or "nothing"
-            raise ShapeError(f"joined: {came} came; projections of one network, place and method were needed. Join those.")
-        errors = [part.error for part in found if part.error is not None]
-        signals = list(chain(*(part.signals for part in found)))
-        units = list(chain(*(part.units for part in found)))
+            raise ShapeError(f"joined: {came} came, but projections of one network, place and method were needed. Join those.")
+        errors = [part.error for part in several if part.error is not None]
+        signals = list(chain(*(part.signals for part in several)))
+        units = list(chain(*(part.units for part in several)))
         return replace(
-            found[0],
+            several[0],
             units=units,
-            values=torch.cat([part.values for part in found]),
-            windows=list(chain(*(part.windows for part in found))),
-            boxes=torch.cat([part.boxes for part in found]),
-            signals=signals if len(signals) == len(units) else [],  # of some units only, they would stand beside others
+            values=torch.cat([part.values for part in several]),
+            windows=list(chain(*(part.windows for part in several))),
+            boxes=torch.cat([part.boxes for part in several]),
+            signals=signals
+            if len(signals) == len(units)
+            else [],  # if only some units have signals, they would be matched with the wrong ones
             error=max(errors, default=None),
-            notes=tuple(dict.fromkeys(chain(*(part.notes for part in found)))),
-            feature_maps=list(chain(*(part.feature_maps for part in found))),
-            pictures=_told_apart(list(chain(*(part.pictures for part in found)))),
+            notes=tuple(dict.fromkeys(chain(*(part.notes for part in several)))),
+            feature_maps=list(chain(*(part.feature_maps for part in several))),
+            pictures=_with_unique_numbers(list(chain(*(part.pictures for part in several)))),
         )
 
     def __repr__(self) -> str:
@@ -249,9 +251,9 @@ class Reconstructions:
                 pictures=self.pictures[index],
             )
         if not fits_kind(index, int):
-            raise NoSuchUnit(f"projections: {repr(index)[:60]} is no place among them; pass a whole number or a slice.")
+            raise NoSuchUnit(f"projections: {repr(index)[:60]} came, but an integer or a slice was needed. Pass one.")
         if not -len(self) <= operator.index(index) < len(self):
-            raise NoSuchUnit(f"projections: there is no {index}; there are {len(self)}, from 0 on.")
+            raise NoSuchUnit(f"projections: there is no {index} among {counted(len(self), 'projection')}. Count from 0.")
         index = operator.index(index)
         picture = self.pictures[index]
         return Reconstruction(
@@ -277,7 +279,7 @@ class Reconstructions:
         return (self[index] for index in range(len(self)))
 
     def pixels(self) -> Tensor:
-        """Return (n, C, H, W): each projection on the whole image, zero outside its window."""
+        """Return (n, C, H, W): each projection in an image of full size, zero outside its window."""
         sizes = list(dict.fromkeys(tuple(picture.image.shape) for picture in self.pictures))
         if len(sizes) > 1:
             raise ShapeError(
@@ -296,7 +298,7 @@ class Reconstructions:
 
     @property
     def activations(self) -> Tensor:
-        """(n, samples..): the map of each unit's channel in the forward pass; for all channels together (n, C, samples..).
+        """The map of each unit's channel in the forward pass, (n, samples..); for all channels together (n, C, samples..).
 
         Raises:
             ShapeError: the maps differ in size and do not fit one tensor; `feature_maps` lists them.
@@ -312,18 +314,18 @@ class Reconstructions:
 
     @cached_property
     def scale(self) -> float:
-        """The value drawn white in `picture`: 99 in 100 of the projections' samples that are not zero lie within it."""
+        """The value drawn white in `picture`; 99 % of the projections' nonzero samples lie within it."""
         return common_scale(self.windows)
 
     @checks_kinds
     def picture(self, columns: int = 4, side: int = 96, labels: bool = True, maps: bool = False) -> Image.Image:
-        """Draw a numbered grid: each projection beside the patch that caused it, all on one scale, grey is zero.
+        """Draw a numbered grid of projections, each beside the patch that caused it, on one scale, with zero as grey.
 
         Args:
             columns: units per row.
             side: the approximate side of each projection and patch, in pixels.
-            labels: whether each unit's number here, its channel and its activation stand below it.
-            maps: whether the feature map of the forward pass is drawn in front; for all channels together, the
+            labels: whether to write each unit's index, channel and activation below it.
+            maps: whether to draw the feature map of the forward pass in front; for all channels together, the
                 strongest 16.
         """
         refuse_size(len(self), columns, side, 2 + maps)
@@ -354,21 +356,22 @@ class Reconstructions:
 
     @checks_kinds
     def save(self, path: str | Path, columns: int = 4, side: int = 96, labels: bool = True, maps: bool = False) -> None:
-        """Write the projections; existing files are replaced completely or not at all.
+        """Write the projections to a file or a folder; existing files are replaced completely or not at all.
 
         In a folder, the files that an earlier `save` listed in its `units.json` are replaced; other files stay.
 
         Args:
-            path: `NAME.png`, the grid of `picture`; `NAME.pdf` or `NAME.svg`, the same as a figure of matplotlib's;
-                `NAME.safetensors`, `windows` under "window_0" and on, "values" and "boxes", exact; or a folder,
-                which gets a PNG of each projection and each patch, and `units.json`.
+            path: `NAME.png`, the grid of `picture`; `NAME.pdf` or `NAME.svg`, the same as a figure of matplotlib;
+                `NAME.safetensors`, the exact `windows` as "window_0", "window_1" and so on, "values" and "boxes"; or a
+                folder, which gets a PNG of each projection and each patch, and `units.json`.
             columns, side, labels, maps: as in `picture`, for a grid.
 
         Raises:
-            ShapeError: the file is of another kind, or pictures are asked for of projections that are not two-dimensional.
+            ShapeError: the file is of another kind, or a picture was requested of projections that are not two-dimensional.
             WriteError: the path cannot be written, or a file in the folder that is not ours would be replaced.
             UnconvError: matplotlib, which PDF and SVG need, is not installed.
         """
+        # A folder is recognised last, as its name may have a dot in it.
         path = Path(path)
         suffix = path.suffix.lower()
         if suffix == ".png":
@@ -380,7 +383,7 @@ class Reconstructions:
             write(path, self._tensors())
         elif suffix and not os.path.isdir(path):
             raise ShapeError(
-                f"save: {path.name} is not a kind of file that can be written; pass NAME.png, NAME.pdf, NAME.svg, "
+                f"save: {path.name} came, but another kind of file was needed. Pass NAME.png, NAME.pdf, NAME.svg, "
                 "NAME.safetensors or a folder."
             )
         else:
@@ -398,7 +401,7 @@ class Reconstructions:
             staged.publish()
 
     def _patch_picture(self, index: int, box: Sequence[int]) -> Image.Image:
-        """What stands in a unit's `box`; what lies outside the picture is white."""
+        """Draw the picture within a unit's `box`, white outside the picture."""
         return picture_of(1 + cut(self.pictures[index].shown - 1, box))
 
     def _tensors(self) -> bytes:
@@ -418,20 +421,20 @@ class Reconstructions:
             )
 
     def _repr_html_(self) -> str:
-        count, field = f"{len(self)} unit{'s' if len(self) != 1 else ''}", " × ".join(map(str, self.place.receptive_field))
+        count, size = f"{len(self)} unit{'s' if len(self) != 1 else ''}", " × ".join(map(str, self.place.receptive_field))
         place, method = escape(self.place.name), escape(self.method)
-        caption = f"<b>{place}</b>: {count}, {method}, receptive field {field}; grey is 0, white {self.scale:.3g} or more"
+        caption = f"<b>{place}</b>: {count}, {method}, receptive field {size}; grey is 0, white {self.scale:.3g} or more"
         if self.image.ndim != 3 or not len(self):
             return f"<p>{caption}</p>"
-        kept = self[:36]
-        more = f"; the first {len(kept)} are drawn" if len(kept) < len(self) else ""
-        data = base64.b64encode(png(kept.picture())).decode()
+        drawn = self[:36]
+        more = f"; the first {len(drawn)} are drawn" if len(drawn) < len(self) else ""
+        data = base64.b64encode(png(drawn.picture())).decode()
         picture = f'<img src="data:image/png;base64,{data}">'
         return f'<figure style="margin:0">{picture}<figcaption>{caption}{more}</figcaption></figure>'
 
 
-def _alone(one: Reconstruction) -> Reconstructions:
-    """Return one projection as several are."""
+def _as_several(one: Reconstruction) -> Reconstructions:
+    """Return one projection as `Reconstructions`."""
     return Reconstructions(
         one.place,
         one.method,
@@ -451,8 +454,8 @@ def _alone(one: Reconstruction) -> Reconstructions:
     )
 
 
-def _told_apart(pictures: list[Picture]) -> list[Picture]:
-    """Return pictures with numbers that tell them apart: their own, or by the order in which they come."""
+def _with_unique_numbers(pictures: list[Picture]) -> list[Picture]:
+    """Return pictures with unique numbers: their own if they are unique, else in their order."""
     images = {id(picture.image): picture for picture in pictures}
     if len({picture.number for picture in images.values()}) == len(images):
         return pictures
@@ -469,7 +472,7 @@ def _product(lengths: str) -> int:
 
 
 def refuse_box(box: Sequence[int], axes: int) -> None:
-    """Refuse a box with an end before its start, of other axes, or too large for memory."""
+    """Refuse a box that has an end before its start, other axes, or too many samples for memory."""
     lengths = [end - start for start, end in zip(box[:axes], box[axes:], strict=False)]
     if len(box) != 2 * axes or min(lengths, default=0) < 0 or prod(lengths) > _LARGEST:
         raise ShapeError(

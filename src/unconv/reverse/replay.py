@@ -1,8 +1,7 @@
-"""A recorded network run once more under autograd, with what a method holds fixed as constants.
+"""Run a recorded network again under autograd, with frozen gates and statistics as constants.
 
-The walk meets a gate or a norm as a product with a number. Here the operations themselves run again, in torch's way and by
-the formulas of the norms: the factor that is frozen is cut off the graph, and so are the statistics. What autograd makes
-of that has to be what the rules make of it.
+In the walk a gate or a norm is a product with a number. Here the operations themselves run again, by torch and by the formulas
+of the norms, with frozen factors and statistics detached from the graph. Autograd and the rules must then give the same result.
 """
 
 from __future__ import annotations
@@ -22,50 +21,50 @@ from unconv.reverse.tape.step import Step, Tape, Value
 aten = torch.ops.aten
 
 PartlyFrozen = Callable[..., Tensor]
-"""From an operation's arguments to its result, with what is frozen cut off the graph."""
+"""From an operation's arguments to its result, with its frozen parts detached from the graph."""
 
 _FROZEN: dict[OpOverload, PartlyFrozen] = {}
 
 
-def replayed(tape: Tape, frozen: Tape, image: Tensor, wanted: Sequence[Value]) -> dict[int, Tensor]:
-    """Return values of a recording on `image`, by index, in autograd's graph, except that what is frozen is constant.
+def replay(tape: Tape, frozen: Tape, image: Tensor, requested: Sequence[Value]) -> dict[int, Tensor]:
+    """Return values of a recording on `image`, by index, as part of autograd's graph except for what is frozen.
 
     Args:
         tape: as it was recorded.
-        frozen: the same with its gates and statistics as constants, which says what they are.
+        frozen: the same tape with its gates and statistics frozen, which shows what to detach.
         image: (1, C, samples..), which may require gradients.
-        wanted: the values that are asked for; what they do not depend on is not run.
+        requested: the values to return; steps that they do not depend on do not run.
     """
-    held = {value.index: step for step in frozen.steps for value in step.outputs[:1] if value}
+    frozen_steps = {value.index: step for step in frozen.steps for value in step.outputs[:1] if value}
     makers = {value.index: step.written or step for step in tape.steps for value in step.outputs if value}
-    known = {tape.value.index: image}
-    for step in _needed(tape, {value.index for value in wanted}):
+    tensors = {tape.value.index: image}
+    for step in _needed(tape, {value.index for value in requested}):
         out = step.outputs[0]
-        stands = held.get(out.index, step) if out else step
+        frozen_step = frozen_steps.get(out.index, step) if out else step
         if step.operation is SCALED:
-            results: Sequence[Tensor | None] = [_written_norm(step, known, makers)]
-        elif step.operation is aten.copy.default:  # of which torch has a derivative in place alone
-            results = [_copied(step, known)]
+            results: Sequence[Tensor | None] = [_written_norm(step, tensors, makers)]
+        elif step.operation is aten.copy.default:  # torch differentiates only its in-place form
+            results = [_copy_result(step, tensors)]
         elif step.operation is FUNCTION:
-            results = [step.kept.on([known[value.index].clone() for value in step.inputs])]
-        elif stands is step:
-            results = _listed(step.again([known[value.index] for value in step.inputs]))
+            results = [step.kept.on([tensors[value.index].clone() for value in step.inputs])]
+        elif frozen_step is step:
+            results = _listed(step.again([tensors[value.index] for value in step.inputs]))
             if step.operation is NO_GRAD:
                 results = [result.detach() for result in results if result is not None]
         else:
-            results = [_partly_frozen(step, stands, known)]
+            results = [_partly_frozen(step, frozen_step, tensors)]
         pairs = zip(step.outputs, results, strict=False)
-        known |= {value.index: result for value, result in pairs if value and result is not None}
-    return known
+        tensors |= {value.index: result for value, result in pairs if value and result is not None}
+    return tensors
 
 
-def _needed(tape: Tape, wanted: set[int]) -> list[Step]:
-    """Return the steps that some values depend on, in order; of what is written out, also the steps of its formula."""
+def _needed(tape: Tape, needed: set[int]) -> list[Step]:
+    """Return the steps that some values depend on, in order; for one that is written out, also those of its formula."""
     steps = list[Step]()
     for step in reversed(tape.steps):
-        if any(value and value.index in wanted for value in step.outputs):
+        if any(value and value.index in needed for value in step.outputs):
             steps.append(step)
-            wanted |= {value.index for part in (step, step.written) if part for value in part.inputs}
+            needed |= {value.index for part in (step, step.written) if part for value in part.inputs}
     return steps[::-1]
 
 
@@ -73,45 +72,45 @@ def _listed(results: Tensor | Sequence[Tensor]) -> list[Tensor | None]:
     return [results] if isinstance(results, Tensor) else list(results)
 
 
-def _partly_frozen(step: Step, stands: Step, known: Mapping[int, Tensor]) -> Tensor:
-    """Return the result of a step that is frozen in part; `stands` is what stands for it in the walk."""
+def _partly_frozen(step: Step, frozen_step: Step, tensors: Mapping[int, Tensor]) -> Tensor:
+    """Return the result of a step that is partly frozen; `frozen_step` replaces it in the walk."""
     if step.operation in _FROZEN:
-        return _FROZEN[step.operation](*(known[a.index] if isinstance(a, Value) else a for a in step.args))
-    pairs = zip(step.args, stands.args, strict=True)
-    constant = {id(given) for given, instead in pairs if isinstance(given, Value) and isinstance(instead, Tensor)}
-    arguments = iter([known[a.index].detach() if id(a) in constant else known[a.index] for a in _values(step.args)])
+        return _FROZEN[step.operation](*(tensors[a.index] if isinstance(a, Value) else a for a in step.args))
+    pairs = zip(step.args, frozen_step.args, strict=True)
+    constant = {id(a) for a, replacement in pairs if isinstance(a, Value) and isinstance(replacement, Tensor)}
+    arguments = iter([tensors[a.index].detach() if id(a) in constant else tensors[a.index] for a in _values(step.args)])
     result: Tensor = step.again(list(arguments))
     return result
 
 
-def _copied(step: Step, known: Mapping[int, Tensor]) -> Tensor:
+def _copy_result(step: Step, tensors: Mapping[int, Tensor]) -> Tensor:
     out, source = step.outputs[0], step.args[1]
     assert out is not None
-    return (known[source.index] if isinstance(source, Value) else source).to(out.dtype).expand(out.shape)
+    return (tensors[source.index] if isinstance(source, Value) else source).to(out.dtype).expand(out.shape)
 
 
 def _values(arguments: Iterable[object]) -> list[Value]:
     return [argument for argument in arguments if isinstance(argument, Value)]
 
 
-def _written_norm(step: Step, known: Mapping[int, Tensor], makers: Mapping[int, Step]) -> Tensor:
-    """Return what a norm that is written out makes of its root, by its own steps, its statistics cut off the graph."""
+def _written_norm(step: Step, tensors: Mapping[int, Tensor], makers: Mapping[int, Step]) -> Tensor:
+    """Return the result of a norm that is written out, by its own steps, its statistics detached from the graph."""
     (root,) = step.inputs
-    made = {root.index: known[root.index]}
+    values = {root.index: tensors[root.index]}
 
     def run(part: Step) -> None:
         for value in part.inputs:
-            if value.index not in made:
+            if value.index not in values:
                 run(makers[value.index])
-        results = _listed(part.again([made[value.index] for value in part.inputs]))
+        results = _listed(part.again([values[value.index] for value in part.inputs]))
         for out, result in zip(part.outputs, results, strict=False):
             if out and result is not None:
-                made[out.index] = result.detach() if part.operation in STATISTICS else result
+                values[out.index] = result.detach() if part.operation in STATISTICS else result
 
     last = step.written
     assert last is not None and last.outputs[0] is not None
     run(last)
-    return made[last.outputs[0].index]
+    return values[last.outputs[0].index]
 
 
 def _freezes(operation: OpOverload) -> Callable[[PartlyFrozen], PartlyFrozen]:
@@ -153,7 +152,7 @@ def _group_norm(
 
 @_freezes(LOCAL_RESPONSE_NORM)
 def _local_response_norm(x: Tensor, size: int, alpha: float, beta: float, k: float) -> Tensor:
-    # Torch's own function makes the divisor; where a sample is zero, so is the result.
+    # The divisor comes from torch's own function; where a sample is zero, so is the result.
     fixed = x.detach()
     return x * (F.local_response_norm(fixed, size, alpha, beta, k) / fixed.masked_fill(fixed == 0, 1))
 
@@ -170,5 +169,5 @@ def _affine(x: Tensor, gamma: Tensor | None, beta: Tensor | None) -> Tensor:
 
 
 def _down(weights: Tensor | None, x: Tensor) -> Tensor | None:
-    """Return one number for each channel, to spread over the maps."""
+    """Return one number for each channel, in a shape that broadcasts to the maps."""
     return None if weights is None else weights.view(-1, *[1] * (x.ndim - 2))

@@ -1,4 +1,4 @@
-"""What to project: the arguments that travel together from what a user calls to the walk."""
+"""What to project: the arguments that go together from a user's call to the walk."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from unconv.reverse.seed import Channels, Unit
 
 @dataclass(frozen=True)
 class Request:
-    """What to project from a picture, and how. See `Network.project` for each argument.
+    """What to project from a picture, and how. See `Network.project` for the other arguments.
 
     Args:
-        places: by default every rectified map.
-        trust: also measure how far the projections are to be trusted, for pages.
+        places: () for every rectified map.
+        trust: also measure how far to trust the projections, for pages.
     """
 
     places: Sequence[str | Place] = ()
@@ -33,7 +33,7 @@ class Request:
 
     @property
     def channel_words(self) -> str:
-        """Which channels are shown."""
+        """The channels that are shown, in words."""
         if isinstance(self.channels, str):
             most = self.channels.removeprefix("top:")
             named = {"all": "all channels", "together": "all channels together"}
@@ -42,7 +42,7 @@ class Request:
 
     @property
     def unit_words(self) -> str:
-        """Which unit of each channel is shown."""
+        """The unit of each channel that is shown, in words."""
         if isinstance(self.channels, str) and (self.channels, self.unit) == ("together", "strongest"):
             return "the whole maps"
         if isinstance(self.unit, str):

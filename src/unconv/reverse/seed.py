@@ -1,6 +1,6 @@
-"""Seeds: which units start the walk, and with what.
+"""Seeds: the units that start a walk, and their values.
 
-The paper's seed is one unit's activation, everything else zero.
+The paper's seed is the activation of one unit, with all others set to zero.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from unconv.kinds import fits_kind
 from unconv.reverse.window import Window
 
 Channels = Literal["all", "together"] | str | int | Sequence[int] | Tensor
-"""Which channels of a place: "all", "top:9" or another number of the most active, "together", one, or several in order."""
+"""Channels of a place: "all", "top:9" (or another number of the most active), "together", one index, or several in order."""
 Unit = Literal["strongest", "map"] | tuple[int, ...] | Tensor
-"""Which unit of each channel: the strongest, the whole map, a position (y, x), or a boolean mask of the map."""
+"""The unit of each channel: "strongest", "map" (all of it), a position (y, x), or a boolean mask of the map."""
 Name = tuple[int | None, ...]
-"""(channel, y, x); None for each position where a whole map, or a region, was taken."""
+"""(channel, y, x); y and x are None for an entire map or a region, the channel for all channels together."""
 
 
 @dataclass(frozen=True)
@@ -33,11 +33,11 @@ class Seeds:
 
     Args:
         activation: (C, samples..), the place's output.
-        channels: (n,) the chosen ones, in order; of all together a single -1.
-        positions: (n, axes) where, or None for `mask`.
-        mask: (samples..) of bool, what of each map starts the walk, or None for single units.
-        values: (n,) the activation; of a map or region, its largest.
-        together: whether one seed holds all channels.
+        channels: (n,), the chosen channels, in order; a single -1 for all together.
+        positions: (n, axes), the position of each unit, or None if `mask` is given.
+        mask: (samples..) of bool, the part of each map that starts the walk, or None for single units.
+        values: (n,), the activation; for a map or region, the largest in it.
+        together: whether one seed has all channels.
     """
 
     activation: Tensor
@@ -49,7 +49,7 @@ class Seeds:
 
     @property
     def units(self) -> list[Name]:
-        """(channel, y, x) of each."""
+        """(channel, y, x) of each unit."""
         channels: list[int | None] = [None] if self.together else self.channels.tolist()
         if self.positions is None:
             nowhere = (None,) * (self.activation.ndim - 1)
@@ -57,11 +57,11 @@ class Seeds:
         return [(channel, *position) for channel, position in zip(channels, self.positions.tolist(), strict=True)]
 
     def feature_map(self, index: int) -> Tensor:
-        """(samples..): a copy of the whole map of one unit's channel; (C, samples..) of all channels together."""
+        """Return a copy of the map of one unit's channel, (samples..); for all channels together (C, samples..)."""
         return (self.activation if self.together else self.activation[self.channels[index]]).clone()
 
     def spans(self) -> list[tuple[list[int], list[int]]]:
-        """First and last position that each seed covers, both included."""
+        """Return the first and the last position that each seed covers, both included."""
         if self.positions is not None:
             return [(position, position) for position in self.positions.tolist()]
         assert self.mask is not None
@@ -70,14 +70,14 @@ class Seeds:
             where = torch.ones_like(self.mask).nonzero()
         return [(where.amin(0).tolist(), where.amax(0).tolist())] * len(self.channels)
 
-    def some(self, chosen: Tensor) -> Seeds:
-        """Some of the units, by their number."""
-        positions = None if self.positions is None else self.positions[chosen]
-        values = self.values[chosen.to(self.values.device)]
-        return replace(self, channels=self.channels[chosen], positions=positions, values=values)
+    def subset(self, indices: Tensor) -> Seeds:
+        """Return some of the units, by their indices."""
+        positions = None if self.positions is None else self.positions[indices]
+        values = self.values[indices.to(self.values.device)]
+        return replace(self, channels=self.channels[indices], positions=positions, values=values)
 
     def window(self, dtype: torch.dtype) -> Window:
-        """The seeds as the walk starts with them: of each unit, its channel alone, or all of them."""
+        """Return the seeds as the window that the walk starts from, with each unit's own channel only if there are several."""
         device = self.activation.device
         if self.together:
             return self._all_channels(dtype)
@@ -102,13 +102,13 @@ class Seeds:
 
 
 def choose(activation: Tensor, channels: Channels, unit: Unit) -> Seeds:
-    """The seeds that `channels` and `unit` ask for.
+    """Return the seeds that `channels` and `unit` ask for.
 
     Args:
         activation: (C, samples..).
         channels: "all", one, several in order, or "top:9": the most active, strongest first; or "together": one seed
-            of all, their maps whole unless a position or mask is asked for.
-        unit: "strongest" (of equals the first in reading order), "map" (all of it), a position, a
+            of all channels, with their entire maps unless a position or mask is given.
+        unit: "strongest" (the first in reading order of several equal ones), "map" (all of it), a position, a
             bool mask of the map's size, or a tensor (n, axes) of positions, one for each of n channels in a list.
 
     Raises:
@@ -117,6 +117,7 @@ def choose(activation: Tensor, channels: Channels, unit: Unit) -> Seeds:
     """
     if isinstance(unit, Tensor) and unit.ndim == 2 and unit.dtype == torch.int64 and not isinstance(channels, str):
         return _each(activation, _integers("channels", channels), unit)
+    # Values of all channels come first, as "top:9" needs them to choose.
     together = isinstance(channels, str) and channels == "together"
     if together and isinstance(unit, str) and unit == "strongest":
         unit = "map"
@@ -132,21 +133,21 @@ def choose(activation: Tensor, channels: Channels, unit: Unit) -> Seeds:
     if together:
         where = None if positions is None else positions[:1]
         return Seeds(activation, torch.tensor([-1]), where, mask, values.amax(0, keepdim=True), together=True)
-    chosen = _channels(channels, values)
-    return Seeds(activation, chosen, None if positions is None else positions[chosen], mask, values[chosen])
+    indices = _channels(channels, values)
+    return Seeds(activation, indices, None if positions is None else positions[indices], mask, values[indices])
 
 
 def _each(activation: Tensor, channels: tuple[int, ...], positions: Tensor) -> Seeds:
-    """Return units that each have a position of their own."""
+    """Return seeds with a position for each channel."""
     sizes = torch.tensor(activation.shape)
-    named = torch.cat([torch.tensor(channels).reshape(-1, 1), positions.cpu()], 1) if len(channels) == len(positions) else None
-    if named is None or named.shape[1] != len(sizes) or ((named < 0) | (named >= sizes)).any():
+    units = torch.cat([torch.tensor(channels).reshape(-1, 1), positions.cpu()], 1) if len(channels) == len(positions) else None
+    if units is None or units.shape[1] != len(sizes) or ((units < 0) | (units >= sizes)).any():
         raise NoSuchUnit(
             f"unit: positions of shape {tuple(positions.shape)} came for {counted(len(channels), 'channel')}, but one "
             f"position for each, on a map of {tuple(activation.shape[1:])}, was needed."
         )
-    values = activation[tuple(named.to(activation.device).T)]
-    return Seeds(activation, named[:, 0], named[:, 1:], None, values)
+    values = activation[tuple(units.to(activation.device).T)]
+    return Seeds(activation, units[:, 0], units[:, 1:], None, values)
 
 
 def _mask(unit: Unit, activation: Tensor) -> Tensor | None:
@@ -159,7 +160,7 @@ def _mask(unit: Unit, activation: Tensor) -> Tensor | None:
         mask = torch.as_tensor(unit, device=activation.device)
     except (TypeError, ValueError, RuntimeError, NotImplementedError) as error:
         raise ShapeError(
-            f'unit: {repr(unit)[:60]} is not a unit; pass "strongest", "map", a position (y, x) or a mask.'
+            f'unit: {repr(unit)[:60]} is not a unit. Pass "strongest", "map", a position (y, x) or a mask.'
         ) from error
     if (
         mask.ndim == 1
@@ -171,17 +172,17 @@ def _mask(unit: Unit, activation: Tensor) -> Tensor | None:
     if mask.dtype != torch.bool or tuple(mask.shape) != size:
         raise ShapeError(
             f"unit: the mask is {tuple(mask.shape)} of {mask.dtype}, but the place has maps of {size}. "
-            "Pass a boolean mask of that size, True where the signal shall start."
+            "Pass a boolean mask of that size, True where the signal starts."
         )
     return mask
 
 
 def _positions(unit: Unit, activation: Tensor) -> Tensor:
-    """(C, axes): where in each channel's map."""
+    """Return (C, axes): the unit's position in each channel's map."""
     size = tuple(activation.shape[1:])
     if isinstance(unit, str):
         if unit != "strongest":
-            raise ShapeError(f'unit: {unit!r} is not a unit; pass "strongest", "map", a position (y, x) or a mask.')
+            raise ShapeError(f'unit: {unit!r} is not a unit. Pass "strongest", "map", a position (y, x) or a mask.')
         if not size:
             return torch.zeros(len(activation), 0, dtype=torch.int64)
         return torch.stack(torch.unravel_index(activation.flatten(1).argmax(1), size), 1).cpu()
@@ -191,12 +192,12 @@ def _positions(unit: Unit, activation: Tensor) -> Tensor:
     return torch.tensor(position, dtype=torch.int64).expand(len(activation), -1)
 
 
-def _integers(what: str, given: Any) -> tuple[int, ...]:
-    """`given` as integers; nothing is rounded, and truth values are no numbers."""
-    given = given.tolist() if isinstance(given, np.ndarray) else given
-    items = list(given) if isinstance(given, Iterable) else [given]
+def _integers(name: str, argument: Any) -> tuple[int, ...]:
+    """Return an argument as integers; nothing is rounded, and truth values are refused."""
+    argument = argument.tolist() if isinstance(argument, np.ndarray) else argument
+    items = list(argument) if isinstance(argument, Iterable) else [argument]
     if not all(fits_kind(item, int) for item in items):
-        raise ShapeError(f"{what}: {repr(given)[:60]} came; whole numbers were needed.")
+        raise ShapeError(f"{name}: {repr(argument)[:60]} came, but integers were needed. Pass one or several.")
     return tuple(index(item) for item in items)
 
 
@@ -208,11 +209,11 @@ def _channels(channels: Channels, values: Tensor) -> Tensor:
             return torch.arange(count)
         if not top:
             raise ShapeError(
-                f'channels: {channels!r} is not a choice; pass "all", "top:9", "together", a channel or a list of them.'
+                f'channels: {channels!r} is not a choice. Pass "all", "top:9", "together", a channel or a list of them.'
             )
         return values.cpu().sort(descending=True, stable=True).indices[: int(top[1])]
-    wanted = _integers("channels", channels.tolist() if isinstance(channels, Tensor) else channels)
-    for channel in wanted:
+    indices = _integers("channels", channels.tolist() if isinstance(channels, Tensor) else channels)
+    for channel in indices:
         if not 0 <= channel < count:
             raise NoSuchUnit(f"channels: there is no channel {channel}; the place has {count}, from 0 to {count - 1}.")
-    return torch.tensor(wanted, dtype=torch.int64)
+    return torch.tensor(indices, dtype=torch.int64)

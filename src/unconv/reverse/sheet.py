@@ -1,4 +1,4 @@
-"""A sheet of projections: numbered tiles in rows, as a picture or as a figure of matplotlib's."""
+"""Lay out projections as numbered tiles in rows, in a picture or a figure of matplotlib."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from unconv.errors import ShapeError, UnconvError
 from unconv.pictures.draw import grid
 
 _LARGEST = 100_000_000  # samples of a picture
-_LETTERS = 11  # pixels that a label is high, about
+_LETTERS = 11  # approximate height of a label, in pixels
 _GAP = 10  # pixels between tiles
 
 Tile = Sequence[Image.Image]
-"""Pictures of one unit that stand side by side."""
+"""The pictures of one unit, side by side."""
 
 
 def refuse_size(count: int, columns: int, side: int, side_by_side: int = 2) -> None:
-    """Refuse a picture without pixels, or too large for memory."""
+    """Refuse a picture without pixels, or one too large for memory."""
     if columns < 1 or side < 1 or side_by_side * count * side**2 > _LARGEST:
         raise ShapeError(
             f"picture: {columns} columns of {count} projections, {side} pixels a side, but at least 1 of each, and at most "
@@ -29,7 +29,7 @@ def refuse_size(count: int, columns: int, side: int, side_by_side: int = 2) -> N
 
 
 def sheet(tiles: Sequence[Tile], labels: Sequence[str], columns: int, side: int) -> Image.Image:
-    """Lay tiles in rows of `columns`, each over its label, if there are labels."""
+    """Return a picture of tiles in rows of `columns`, each with its label below it, if there are labels."""
     joined = [grid([enlarged(picture, side) for picture in tile], len(tile), 2) for tile in tiles]
     if labels:
         joined = [_over(tile, label) for tile, label in zip(joined, labels, strict=True)]
@@ -39,15 +39,15 @@ def sheet(tiles: Sequence[Tile], labels: Sequence[str], columns: int, side: int)
 def _over(tile: Image.Image, label: str) -> Image.Image:
     """Return a tile with its label below."""
     font = ImageFont.load_default(_LETTERS)
-    left, _top, right, bottom = font.getbbox(label)
-    canvas = Image.new("RGB", (max(tile.width, int(right - left) + 2), tile.height + int(bottom) + 4), "white")
+    left_edge, _top, right, bottom = font.getbbox(label)
+    canvas = Image.new("RGB", (max(tile.width, int(right - left_edge) + 2), tile.height + int(bottom) + 4), "white")
     canvas.paste(tile, (0, 0))
     ImageDraw.Draw(canvas).text((1, tile.height + 2), label, fill="black", font=font)
     return canvas
 
 
 def plotted(tiles: Sequence[Tile], labels: Sequence[str], columns: int, side: int, kind: str) -> bytes:
-    """Return the same sheet as a figure of matplotlib's: labels stay text, samples stay squares.
+    """Return the sheet as a figure of matplotlib, in which labels are text and samples are squares.
 
     Args:
         kind: pdf or svg.
@@ -65,15 +65,15 @@ def plotted(tiles: Sequence[Tile], labels: Sequence[str], columns: int, side: in
         ) from error
     columns = min(columns, len(tiles))
     rows, wide = -(-len(tiles) // columns), len(tiles[0])
-    inch = side / 96  # as large as a screen shows the picture
+    inch = side / 96  # the size on a screen of 96 pixels to the inch
     figure = Figure(figsize=(columns * (wide * inch + 0.2), rows * (inch + 0.35)))
     cells = figure.subplots(rows, columns, squeeze=False).flat
     for cell in cells:
         cell.set_axis_off()
     for cell, tile, label in zip(figure.axes, tiles, labels or [""] * len(tiles), strict=False):
         cell.set_title(label, fontsize=7, y=0, pad=-10, loc="left")
-        for at, picture in enumerate(tile):
-            _place(cell, picture, at, wide)
+        for column, picture in enumerate(tile):
+            _draw_in(cell, picture, column, wide)
     buffer = io.BytesIO()
     # Without dates and random names, the same projections give the same bytes.
     with rc_context({"svg.hashsalt": "unconv", "svg.fonttype": "none", "pdf.fonttype": 42}):
@@ -81,15 +81,15 @@ def plotted(tiles: Sequence[Tile], labels: Sequence[str], columns: int, side: in
     return buffer.getvalue()
 
 
-def _place(cell: Any, picture: Image.Image, at: int, wide: int) -> None:
-    """Draw one picture of a tile in its share of the cell."""
-    inset = cell.inset_axes((at / wide, 0, 0.98 / wide, 1))
+def _draw_in(cell: Any, picture: Image.Image, column: int, wide: int) -> None:
+    """Draw one picture of a tile in its column of the cell."""
+    inset = cell.inset_axes((column / wide, 0, 0.98 / wide, 1))
     inset.imshow(picture.convert("RGB"), interpolation="nearest")
     inset.set_axis_off()
 
 
 def enlarged(picture: Image.Image, side: int) -> Image.Image:
-    """Blown up by whole steps, pixels staying square, until the longer side nears `side`; shrunk if larger."""
+    """Return a picture enlarged by an integer factor until its longer side is nearly `side`, or reduced if it is larger."""
     longest = max(picture.size)
     if longest > side:
         size = (max(1, round(picture.width * side / longest)), max(1, round(picture.height * side / longest)))

@@ -1,4 +1,4 @@
-"""What each unit of a map sees of the map below, where that is no even step: resizing, pads that repeat, cuts, rolls."""
+"""The samples below that each unit sees, where they are not evenly spaced: resizing, pads that repeat, slices, rolls."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Spans:
 
     Args:
         first, last: per axis (units,) int64; `FAR` and `-FAR` for a unit that sees nothing.
-        stride: per axis, samples of the map below from one unit to the next, on average; below 0 where they are turned round.
+        stride: per axis, samples of the map below from one unit to the next, on average; below 0 where the map is flipped.
     """
 
     first: tuple[Tensor, ...]
@@ -29,7 +29,7 @@ class Spans:
     stride: tuple[Fraction, ...]
 
     def below(self, first: Tensor, end: Tensor, sizes: Sequence[int]) -> tuple[Tensor, Tensor]:
-        """What units from `first` to `end` see of a map of `sizes`: (n, axes) of first samples and of ends; 0 where nothing."""
+        """Return what units from `first` to `end` see of a map of `sizes`: firsts and ends, (n, axes); 0 and 0 for none."""
         pairs = [self._along(axis, first[:, axis], end[:, axis], size) for axis, size in enumerate(sizes)]
         firsts, ends = (torch.stack(side, 1) for side in zip(*pairs, strict=True))
         return firsts, ends
@@ -46,21 +46,21 @@ class Spans:
 
 
 Sight = Reach | Spans | None
-"""What a unit sees of the map below; None where it may see everything."""
+"""The part of the map below that a unit sees; None if it may see everything."""
 
 Sights = Sight | tuple[Sight, ...]
-"""One for all; or one for each of a step's outputs, if it has several, or else for each of its inputs."""
+"""One sight for all; or a tuple with one for each of several outputs of a step, or else for each of its inputs."""
 
 
 def one_of(sights: Sights, entry: int, outlet: int, outputs: int) -> Sight:
-    """Return what a unit of the step's output `outlet`, of so many, sees of the input `entry`."""
+    """Return what a unit of a step's output number `outlet` sees of its input number `entry`."""
     if not isinstance(sights, tuple):
         return sights
     return sights[outlet if outputs > 1 else entry]
 
 
 def as_spans(sight: Reach | Spans, sizes: Sequence[int]) -> Spans:
-    """Return a sight unit by unit, of a map above of `sizes`."""
+    """Return a sight as one span for each unit of a map of `sizes`."""
     if isinstance(sight, Spans):
         return sight
     firsts = [torch.arange(n) * s - p for n, s, p in zip(sizes, sight.stride, sight.padding, strict=True)]

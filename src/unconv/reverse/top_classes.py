@@ -1,4 +1,4 @@
-"""What a network says a picture shows: its largest scores, and what they are."""
+"""The classes to which a network gives the largest scores."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ class TopClasses:
     """The classes with the largest scores, the largest first.
 
     Args:
-        classes: how many were asked for, or all there are.
+        classes: as many as were asked for, or all.
         score: what a score is, in words.
-        place: which output of the network they are taken from.
+        place: the output of the network that has them.
     """
 
     classes: tuple[TopClass, ...]
@@ -58,44 +58,44 @@ class TopClasses:
         return f"TopClasses({self.text()})"
 
     def text(self) -> str:
-        """All in one line."""
+        """Return all classes in one line."""
         return f"{', '.join(f'{each.label} {each.score:.3g}' for each in self.classes)} ({self.score})"
 
     def numbers(self) -> dict[str, Any]:
-        """All, ready for JSON."""
+        """Return all classes, ready for JSON."""
         classes = [{"index": each.index, "name": each.name or None, "score": each.score} for each in self.classes]
         return {"score": self.score, "place": self.place, "classes": classes}
 
 
 def top_classes(tape: Tape, names: Sequence[str], n: int) -> TopClasses | None:
-    """Return the `n` largest scores of what the model returned; None if that is no vector, or it cannot be told which.
+    """Return the classes with the `n` largest scores; None if the model returned no vector, or several that may be scores.
 
     Args:
-        names: of the classes, () if unknown; they count where there are as many as scores.
+        names: the names of the classes, () if unknown; they are used if there are as many as scores.
     """
     if n < 1:
-        raise ShapeError(f"top_classes: n is {n}, but at least 1 was needed. Pass how many classes to name.")
+        raise ShapeError(f"top_classes: n is {n}, but at least 1 was needed. Pass how many classes to return.")
     place = _place_of_scores(tape.vectors, len(names))
     if place is None:
         return None
     scores, words = _scores(tape.vectors[place].double().flatten().cpu(), _made_by(tape, place))
     best = scores.sort(descending=True, stable=True).indices[:n].tolist()
-    called = names if len(names) == len(scores) else [""] * len(scores)
-    return TopClasses(tuple(TopClass(index, str(called[index]), float(scores[index])) for index in best), words, place)
+    labels = names if len(names) == len(scores) else [""] * len(scores)
+    return TopClasses(tuple(TopClass(index, str(labels[index]), float(scores[index])) for index in best), words, place)
 
 
 def _place_of_scores(vectors: Mapping[str, Tensor], classes: int) -> str | None:
-    """Return which of the vectors are scores: the only one, the one with as many as there are classes, or the logits."""
+    """Return the vector of scores: the only one, the one with as many entries as there are classes, or the logits."""
     fitting = [place for place, vector in vectors.items() if vector.numel() == classes]
-    called = [place for place in vectors if place.rpartition(".")[2] in ("logits", "output", "out")]
-    for found in (list(vectors), fitting, called):
-        if len(found) == 1:
-            return found[0]
+    logits = [place for place in vectors if place.rpartition(".")[2] in ("logits", "output", "out")]
+    for candidates in (list(vectors), fitting, logits):
+        if len(candidates) == 1:
+            return candidates[0]
     return None
 
 
 def _made_by(tape: Tape, place: str) -> str:
-    """Return the everyday name of the operation that made an output; "" if the picture did not reach it."""
+    """Return the common name of the operation that computed an output; "" if the picture did not reach it."""
     try:
         return find(tape, place)[0].kind
     except (NoSuchLayer, ShapeError):
@@ -103,7 +103,7 @@ def _made_by(tape: Tape, place: str) -> str:
 
 
 def _scores(output: Tensor, made_by: str) -> tuple[Tensor, str]:
-    """Return an output as scores, and what they are in words: those that are no logits stay as they are."""
+    """Return an output as scores, and what they are in words; only logits get a softmax."""
     if made_by in ("sigmoid", "hardsigmoid") or _sum_to_one(output):
         return output, OWN
     if _sum_to_one(output.exp()):

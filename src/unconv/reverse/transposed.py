@@ -1,8 +1,8 @@
-"""A convolution's reverse on windows, by the way that is fastest for its sizes; all of them give the same.
+"""Run a convolution backwards on windows, by the algorithm that is fastest for its sizes; all give the same result.
 
 On the CPU torch's kernels run at the floating-point limit, except in two cases. Few output channels leave most lanes of
 a vector register empty. And kernels of 3 by 3, the most common ones, take a quarter of the multiplications by Winograd.
-What was measured is in docs/benchmarks.md.
+The measurements are in docs/benchmarks.md.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from unconv.reverse.window import Cut, cropped
 
 
 class Filters:
-    """A convolution's weight (above, below / groups, kernel..) as its reverse wants it.
+    """A convolution's weight (above, below / groups, kernel..), prepared for its reverse.
 
-    Forms derived from the weight are computed on first use and stay: share one `Filters` over all units of a walk.
+    Forms derived from the weight are computed on first use and cached: share one `Filters` over all units of a walk.
     """
 
     def __init__(self, weight: Tensor, dtype: torch.dtype, stride: Sequence[int], dilation: Sequence[int], groups: int) -> None:
@@ -36,7 +36,7 @@ class Filters:
 
     @property
     def extent(self) -> tuple[int, ...]:
-        """Samples of the map below from a kernel's first tap to its last."""
+        """Samples of the map below from the kernel's first tap to its last."""
         return tuple(kernel_extent(k, d) for k, d in zip(self.weight.shape[2:], self.dilation, strict=True))
 
     @property
@@ -46,7 +46,7 @@ class Filters:
 
     @cached_property
     def rows(self) -> Tensor:
-        """(above, kernel.., below): what one unit of a channel sees, sample by sample."""
+        """(above, kernel.., below): for each channel above, the weights of the samples that one unit sees."""
         return self.weight.movedim(1, -1).contiguous()
 
     @cached_property
@@ -58,13 +58,13 @@ class Filters:
     def sub_pixel(self) -> Tensor:
         """(phases times below, above, ..): kernels of a plain convolution whose channels are the stride's phases.
 
-        Where a phase has fewer taps, zeros fill it up: on a tape every sample is finite.
+        Where a phase has fewer taps, zeros fill it up. They do no harm, as every sample of a tape is finite.
         """
         return sub_pixel_kernels(self.weight, self.stride).contiguous(memory_format=torch.channels_last)
 
     @cached_property
     def winograd(self) -> Tensor:
-        """(36, above, below): the kernels, transformed."""
+        """(36, above, below): the kernels, transformed for Winograd."""
         return winograd_kernels(self.weight)
 
 
@@ -73,8 +73,9 @@ def transposed(values: Tensor, filters: Filters, cut: Cut) -> Tensor:
 
     Args:
         values: channels last in memory.
-        cut: per axis, samples before and after to leave out; after may be below 0: zeros to add.
+        cut: per axis, samples before and after to leave out; a negative number after adds zeros.
     """
+    # The conditions are measured, not derived: see docs/benchmarks.md.
     first, kernel = [before for before, _ in cut], filters.weight.shape[2:]
     axes = zip(values.shape[2:], filters.extent, filters.stride, cut, strict=True)
     size = [(n - 1) * stride + extent - before - after for n, extent, stride, (before, after) in axes]
@@ -90,7 +91,7 @@ def transposed(values: Tensor, filters: Filters, cut: Cut) -> Tensor:
 
 
 def from_one_channel(values: Tensor, channel: Tensor, filters: Filters, cut: Cut) -> Tensor | None:
-    """Do as `transposed` with windows of one channel each; None where that is no cheaper than with all of them.
+    """Do the same as `transposed` for windows of one channel each; None where that is no cheaper than with all channels.
 
     A single unit's result is a slice of the weights.
 
@@ -102,32 +103,33 @@ def from_one_channel(values: Tensor, channel: Tensor, filters: Filters, cut: Cut
     axes = values.ndim - 2
     rows = filters.rows[channel.to(values.device)]  # (B, kernel.., below)
     if all(n == 1 for n in values.shape[2:]) and all(after >= 0 for _, after in cut):
-        whole = rows * values.view(-1, *[1] * (axes + 1))
-        return cropped(whole.movedim(-1, 1), cut)
+        signals = rows * values.view(-1, *[1] * (axes + 1))
+        return cropped(signals.movedim(-1, 1), cut)
     if not filters.plain:
         return None
     kernel = filters.weight.shape[2:]
     pads = [(k - 1 - before, k - 1 - after) for k, (before, after) in zip(kernel, cut, strict=True)]
     padded = torch.nn.functional.pad(values, [pad for pair in reversed(pads) for pad in pair])
-    seen = padded[:, 0]
+    # One matrix product for each unit (im2col): the units differ in their channel, so that no convolution serves them all.
+    patches = padded[:, 0]
     for axis, k in enumerate(kernel):
-        seen = seen.unfold(axis + 1, k, 1)
-    lengths = seen.shape[1 : axes + 1]
-    columns = seen.reshape(len(values), prod(lengths), prod(kernel)).flip(-1)
+        patches = patches.unfold(axis + 1, k, 1)
+    lengths = patches.shape[1 : axes + 1]
+    columns = patches.reshape(len(values), prod(lengths), prod(kernel)).flip(-1)
     results = torch.bmm(columns, rows.reshape(len(values), prod(kernel), -1))
     return results.view(len(values), *lengths, -1).movedim(-1, 1)
 
 
 def call_price(weight: Tensor) -> int:
-    """Price one more call of a convolution, in samples that it could have done instead.
+    """Return the price of one more call of a convolution, in samples that it could have computed instead.
 
-    It reads the weight again, and torch's library may have to write a kernel for a size it has not met, 1 to 2 ms.
+    The call reads the weight again, and for a new size torch's library may have to compile a kernel, which takes 1 to 2 ms.
     """
     return 64 + 150_000_000 // max(weight.numel(), 1)
 
 
 def _winograd_pays(values: Tensor, filters: Filters, size: Sequence[int]) -> bool:
-    """Say whether Winograd is quicker than torch's convolution, by what each took in measurements, in multiplications' time."""
+    """Whether Winograd is faster than torch's convolution, by measured costs in units of one multiplication."""
     units, above = values.shape[:2]
     below = filters.weight.shape[1]
     if tuple(filters.weight.shape[2:]) != (3, 3) or values.dtype not in (torch.float32, torch.float64):

@@ -1,12 +1,13 @@
-"""A reconstruction in flight: values, and where on their map they stand.
+"""Signals on their way back: values, and their position on the map.
 
-A unit sees only its receptive field, so the signal going back is carried as a window. Outside the
-map there is nothing: what no unit of a batch has on the map is never computed, what some have not is
-set to zero. The whole map is the window that covers everything, and needs no corner.
+A unit sees only its receptive field, so the signal going back is a window of that size. Samples outside the map are zero:
+those that lie outside for all units of a batch are not computed, and those that lie outside for some units are set to
+zero. A full map is a window that covers everything, and needs no corner.
 """
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from math import prod
@@ -21,33 +22,33 @@ Cut = Sequence[tuple[int, int]]
 
 @dataclass(frozen=True)
 class Reach:
-    """What one unit sees of the map below it: samples `y * stride - padding` and `extent - 1` more, per axis."""
+    """The part of the map below that one unit sees: `extent` samples from `y * stride - padding` on, per axis."""
 
     stride: tuple[int, ...]
     padding: tuple[int, ...]
     extent: tuple[int, ...]
 
     def corner(self, corner: Tensor) -> Tensor:
-        """Where a window with `corner` begins on the map below."""
+        """Return where a window with `corner` begins on the map below."""
         return corner * torch.tensor(self.stride) - torch.tensor(self.padding)
 
     def lengths(self, lengths: Sequence[int]) -> list[int]:
-        """How many samples of the map below a window of `lengths` sees, per axis."""
+        """Return how many samples of the map below a window of `lengths` sees, per axis."""
         return [(n - 1) * s + e for n, s, e in zip(lengths, self.stride, self.extent, strict=True)]
 
 
 @dataclass(frozen=True)
 class Window:
-    """Signals of B units at one value of the forward pass.
+    """The signals of B units at one value of the forward pass.
 
     Args:
         values: (B, channels.., samples..), each unit's own window; all windows of a batch have one size.
-        corner: (B, axes) int64, on the CPU: the first sample's position on the map; it may lie outside.
-            None: the windows are the whole value, whatever its shape.
+        corner: (B, axes) int64, on the CPU: the position of the first sample on the map; it may lie outside.
+            None: each window is the full value, whatever its shape.
         channel: (B,) int64, on the CPU: the only channel of each unit that is not zero; `values` then
-            holds that one alone, (B, 1, samples..). None: all channels are there.
-        picture: (B,) int64, on the CPU: which of several pictures each unit is of, where what was recorded has a row for
-            each, (pictures, channels.., samples..). None: there is one.
+            holds only that channel, (B, 1, samples..). None: all channels are there.
+        picture: (B,) int64, on the CPU: the picture that each unit belongs to, if several were recorded; recorded tensors
+            then have a row for each, (pictures, channels.., samples..). None: one picture.
     """
 
     values: Tensor
@@ -60,27 +61,27 @@ class Window:
 
     @property
     def lengths(self) -> tuple[int, ...]:
-        """Samples along each axis that has a corner."""
+        """The lengths of the axes that have a corner."""
         return () if self.corner is None else tuple(self.values.shape[-self.corner.shape[1] :])
 
     @property
     def together(self) -> bool:
-        """Whether all windows stand at the same position."""
+        """Whether all windows have the same position."""
         return self.corner is None or bool((self.corner == self.corner[:1]).all())
 
     def map(self, function: Callable[[Tensor], Tensor]) -> Window:
-        """The same window over `function(values)`, which must act sample by sample."""
+        """Return the window with `function(values)`; the function must act on each sample alone."""
         return replace(self, values=function(self.values))
 
     def times(self, factor: Tensor) -> Window:
-        """Multiply by a recorded tensor of the whole value's shape, or by a single number."""
+        """Multiply by a recorded tensor of the full value's shape, or by a single number."""
         return replace(self, values=self.values * self.cut(factor).to(self.values.dtype))
 
     def cut(self, recorded: Tensor) -> Tensor:
-        """Each unit's piece of a recorded map (1 or pictures, channels.., samples..); the edge is repeated outside.
+        """Return each unit's piece of a recorded map (1 or pictures, channels.., samples..).
 
-        Returns (B, channels.., samples..) or something that broadcasts to it. Nothing outside the map
-        may be relied upon: the signal there is zero.
+        The result is (B, channels.., samples..), or broadcasts to that. Outside the map it repeats the edge; do not rely on
+        those samples, as the signal there is zero.
         """
         if recorded.ndim == 0:
             return recorded
@@ -93,6 +94,7 @@ class Window:
         sizes = recorded.shape[-axes:] if recorded.ndim >= axes else recorded.shape
         if self.corner is None or all(size == 1 for size in sizes):
             return recorded if row is None else recorded[row]
+        # Windows at one position that lie inside the map share a slice, which copies nothing.
         pairs = list(zip(self.corner[0].tolist(), self.lengths, sizes, strict=True))
         if self.together and all(size == 1 or 0 <= first <= size - n for first, n, size in pairs):
             piece = recorded[slices([slice(None) if size == 1 else slice(first, first + n) for first, n, size in pairs])]
@@ -102,27 +104,27 @@ class Window:
             along = self.corner[:, axis, None] + torch.arange(length)
             shape = [len(along), *(length if a == axis else 1 for a in range(axes))]
             index.append(along.clamp_(0, size - 1).view(shape).to(recorded.device))
-        # Gathering rows of channels is contiguous; the result is (B, samples.., channels..).
+        # With the channels last, each indexed row is contiguous in memory. The result is (B, samples.., channels..).
         rows = recorded.movedim(tuple(range(recorded.ndim - axes, recorded.ndim)), tuple(range(1, axes + 1)))
         units = torch.arange(len(rows)) if len(rows) > 1 else torch.zeros(1, dtype=torch.int64)
         units = units if row is None else row
         pieces = rows.contiguous()[(units.view(-1, *[1] * axes).to(recorded.device), *index)]
         return pieces.permute(0, *range(axes + 1, pieces.ndim), *range(1, axes + 1))
 
-    def units(self, chosen: Tensor | slice) -> Window:
-        """The signals of some units of the batch."""
+    def units(self, indices: Tensor | slice) -> Window:
+        """Return the signals of some units of the batch."""
         rows = self.values.movedim(1, -1) if self.values.ndim > 2 else self.values  # keeps channels side by side in memory
-        picked = rows[chosen] if isinstance(chosen, slice) else rows.index_select(0, chosen.to(rows.device))
-        values = picked.movedim(-1, 1) if self.values.ndim > 2 else picked
+        selected = rows[indices] if isinstance(indices, slice) else rows.index_select(0, indices.to(rows.device))
+        values = selected.movedim(-1, 1) if self.values.ndim > 2 else selected
         return Window(
             values,
-            None if self.corner is None else self.corner[chosen],
-            None if self.channel is None else self.channel[chosen],
-            None if self.picture is None else self.picture[chosen],
+            None if self.corner is None else self.corner[indices],
+            None if self.channel is None else self.channel[indices],
+            None if self.picture is None else self.picture[indices],
         )
 
     def dense(self, channels: int) -> Window:
-        """The same signal with all its channels."""
+        """Return the same signal with all its channels."""
         if self.channel is None:
             return self
         axes = list(range(2, self.values.ndim))
@@ -132,16 +134,17 @@ class Window:
         return Window(rows.movedim(-1, 1), self.corner, None, self.picture)
 
     def channels_last(self) -> Tensor:
-        """The values with the channels of each sample side by side, as convolutions like them best."""
+        """Return the values in the memory format `channels_last`, which is fastest for convolutions."""
         kinds = {4: torch.channels_last, 5: torch.channels_last_3d}
         kind = kinds.get(self.values.ndim)
         return self.values.contiguous(memory_format=kind) if kind else self.values
 
     def below(self, reach: Reach, shape: Sequence[int], make: Callable[[Cut], Tensor]) -> Window:
-        """The signal on the map below, of `shape`, as seen through `reach`.
+        """Return the signal on the map below, of `shape`, that units of `reach` send there.
 
         Args:
-            make: from the samples to leave out, as no unit has them on the map, to the values, its own to change.
+            make: computes the values without the samples that no unit has on the map, which it gets as an argument. The
+                result is overwritten.
         """
         assert self.corner is not None
         corner, lengths = reach.corner(self.corner), reach.lengths(self.lengths)
@@ -150,9 +153,9 @@ class Window:
         return Window(values, corner + torch.tensor([before for before, _ in needless])).inside(shape)
 
     def inside(self, shape: Sequence[int]) -> Window:
-        """Zero, in place, what lies outside a map of `shape`; what no unit has inside is cut off.
+        """Set samples outside a map of `shape` to zero, in place, and cut off those that lie outside for all units.
 
-        A window no smaller than the map becomes the whole map.
+        A window no smaller than the map becomes the full map.
         """
         if self.corner is None:
             return self
@@ -164,7 +167,8 @@ class Window:
         if lengths == tuple(sizes) and not corner.any():
             return replace(self, values=values, corner=None)
         if prod(lengths) >= prod(sizes):
-            return replace(self, values=values, corner=corner).whole(shape)
+            return replace(self, values=values, corner=corner).full_map(shape)
+        # Each unit crosses the edge elsewhere, so each is zeroed by itself; the samples inside are not touched.
         for axis, (length, size) in enumerate(zip(lengths, sizes, strict=True)):
             for unit, first in enumerate(corner[:, axis].tolist()):
                 along = values[unit].movedim(axis - axes, 0)
@@ -174,22 +178,27 @@ class Window:
                     along[max(size - first, 0) :] = 0
         return replace(self, values=values, corner=corner)
 
-    def whole(self, shape: Sequence[int]) -> Window:
-        """The same signal on the whole value of `shape` (as recorded, with its batch of one)."""
+    def full_map(self, shape: Sequence[int]) -> Window:
+        """Return the same signal on the full value of `shape` (as recorded, with its batch of one)."""
         if self.corner is None:
             return self
         sizes = tuple(shape[-self.corner.shape[1] :])
         if self.lengths == sizes and not self.corner.any():
             return replace(self, corner=None)
-        return replace(self, values=self._moved(torch.zeros_like(self.corner), sizes), corner=None)
+        return replace(self, values=self._in_frame(torch.zeros_like(self.corner), sizes), corner=None)
+
+    def whole(self, shape: Sequence[int]) -> Window:
+        """The name of `full_map` before 0.2; it warns."""
+        warnings.warn("Window: whole is now called full_map, and will go. Write full_map.", DeprecationWarning, stacklevel=2)
+        return self.full_map(shape)
 
     def framed(self, corner: Tensor, lengths: Sequence[int]) -> Window:
-        """The same signal in another frame: cropped or filled up with zeros."""
+        """Return the same signal in the frame `corner`, `lengths`: cropped, or filled up with zeros."""
         source = self if self.corner is not None else replace(self, corner=torch.zeros_like(corner))
-        return replace(self, values=source._moved(corner, tuple(lengths)), corner=corner)
+        return replace(self, values=source._in_frame(corner, tuple(lengths)), corner=corner)
 
-    def _moved(self, corner: Tensor, lengths: tuple[int, ...]) -> Tensor:
-        """Values in the frame `corner`, `lengths`; zero where this window has none."""
+    def _in_frame(self, corner: Tensor, lengths: tuple[int, ...]) -> Tensor:
+        """Return the values in the frame `corner`, `lengths`; zero where this window has none."""
         assert self.corner is not None
         shift = corner - self.corner
         out = self.values.new_zeros(*self.values.shape[: -len(lengths)], *lengths)
@@ -205,12 +214,12 @@ class Window:
 
 
 def slices(last: Sequence[slice]) -> tuple[Any, ...]:
-    """An index that takes `last` along the last axes and all along the others."""
+    """Return an index with `last` for the last axes, and everything for the others."""
     return (..., *last)
 
 
 def off_map(corner: Tensor, lengths: Sequence[int], shape: Sequence[int]) -> list[tuple[int, int]]:
-    """Per axis, the first and last samples of windows that no unit has on the map; one sample stays."""
+    """Return, per axis, how many first and last samples of the windows lie off the map for all units; one sample stays."""
     sizes = torch.tensor(shape[-len(lengths) :])
     before = (-corner).amin(0).clamp(min=0).tolist()
     after = (corner + torch.tensor(lengths) - sizes).amin(0).clamp(min=0).tolist()
@@ -219,19 +228,20 @@ def off_map(corner: Tensor, lengths: Sequence[int], shape: Sequence[int]) -> lis
 
 
 def cropped(values: Tensor, needless: Cut) -> Tensor:
-    """`values` without the samples `needless` of their last axes."""
+    """Return `values` without the samples `needless` of their last axes."""
     sizes = values.shape[values.ndim - len(needless) :]
     return values[slices([slice(first, n - last) for (first, last), n in zip(needless, sizes, strict=True)])]
 
 
 def join(a: Window | None, b: Window, shape: Sequence[int]) -> Window:
-    """Signals that meet at one value of `shape` add up."""
+    """Return the sum of two signals at one value of `shape`."""
     if a is None:
         return b
     if a.channel is not None or b.channel is not None:
         return join(a.dense(shape[1]), b.dense(shape[1]), shape)
     if a.corner is not None and b.corner is not None:
-        # Windows that lie alike for all units stay windows; others would need a frame for each unit, so they become whole.
+        # If the two windows are equally far apart for all units, one frame fits all sums. Otherwise each unit would need
+        # its own, so the signals become full maps.
         apart = b.corner - a.corner
         if bool((apart == apart[:1]).all()):
             corner = torch.minimum(a.corner, b.corner)
@@ -246,4 +256,4 @@ def join(a: Window | None, b: Window, shape: Sequence[int]) -> Window:
             firsts = (b.corner - corner)[0].tolist()
             sum_[slices([slice(f, f + n) for f, n in zip(firsts, b.lengths, strict=True)])] += b.values
             return Window(sum_, corner).inside(shape)
-    return Window(a.whole(shape).values + b.whole(shape).values)
+    return Window(a.full_map(shape).values + b.full_map(shape).values)

@@ -1,1 +1,1 @@
-"""The same tape, told in another way: channels first, gates and statistics frozen."""
+"""Rewrite a tape: channels first, formulas under their names, gates and statistics frozen."""

@@ -1,4 +1,4 @@
-"""Which activation a function of single samples is, told from its values and slopes alone."""
+"""Recognise an activation by its values and slopes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from unconv.reverse.tape.step import Step, Value
 
 aten = torch.ops.aten
 
-# Where functions are compared, far and near; the kinks of ReLU6 and hardswish, at 0, 3 and 6, lie between.
+# The points at which functions are compared, near zero and far from it. The kinks of ReLU6 and hardswish, at 0, 3 and 6, lie
+# between them.
 _SIDE = (1e-3, 0.01, 0.1, 0.25, 0.5, 1.0, 1.4, 1.9, 2.4, 2.9, 3.3, 4.0, 4.9, 5.9, 6.3, 8.0, 12.0, 19.0, 40.0)
 PROBES = torch.tensor([*(-x for x in reversed(_SIDE)), 0.0, *_SIDE], dtype=torch.float64)
 _KINKS = (0.0, 3.0, 6.0)
@@ -32,9 +33,9 @@ class Activation:
 
     Args:
         settings: arguments after the input.
-        named: arguments by name alone.
-        kinks: where its slope jumps.
-        by_sign: whether its slope depends on the input's sign alone.
+        named: keyword arguments.
+        kinks: where its slope jumps, besides 0, 3 and 6.
+        by_sign: whether its slope depends only on the sign of the input.
     """
 
     operation: OpOverload
@@ -44,27 +45,27 @@ class Activation:
     by_sign: bool = False
 
     def arguments(self, x: Any) -> tuple[Any, ...]:
-        """All arguments in the order of the schema."""
+        """Return all arguments in the order of the schema."""
         return arguments(self.operation, (x, *self.settings), self.named)
 
     def __call__(self, x: Tensor) -> Tensor:
         value = Value(0, tuple(x.shape), x.dtype)
-        made: Tensor = Step(self.operation, self.arguments(value), (value,), (value,), "").again([x])
-        return made
+        result: Tensor = Step(self.operation, self.arguments(value), (value,), (value,), "").again([x])
+        return result
 
 
 def activations(y: Tensor) -> Iterator[Activation]:
-    """Yield what a function may be that has the values `y` (P, ...) at the probes, with settings read off from them."""
+    """Yield candidates for a function with the values `y` (P, ...) at the probes, their settings read off from these values."""
     differing = bool((y != y.reshape(len(y), -1)[:, 0].reshape(-1, *[1] * (y.ndim - 1))).any())
     if differing:
-        # Constants that differ by channel: a PReLU is the only activation that has such settings.
+        # PReLU is the only activation whose settings differ by channel.
         yield Activation(aten._prelu_kernel.default, (-_at(y, -1.0),), by_sign=True)
         return
 
     def f(x: float) -> float:
         return float(_at(y, x).flatten()[0])
 
-    # Candidates only: the caller compares each with the formula. So a setting may be read off a single probe.
+    # A setting may be read off a single probe, as the caller compares each candidate with the formula at all of them.
     yield Activation(RELU, by_sign=True)
     yield Activation(aten.alias.default, by_sign=True)
     yield Activation(aten.silu.default)
@@ -88,15 +89,16 @@ def activations(y: Tensor) -> Iterator[Activation]:
 
 
 def _at(y: Tensor, probe: float) -> Tensor:
-    """(1, ...): the values at one probe."""
+    """Return (1, ...): the values at one probe."""
     index = int((PROBES == probe).nonzero())
     return y[index : index + 1]
 
 
 def is_same(function: Callable[[Tensor], Tensor], activation: Activation, x: Tensor) -> bool:
-    """Whether two functions have the same values at `x`, and the same slopes but at kinks.
+    """Whether two functions have the same values at `x`, and the same slopes except at kinks.
 
-    Slopes are differences: of some formulas autograd has none, or NaN where a branch that is not taken overflows.
+    Slopes are central differences: for some formulas autograd has no derivative, or gives NaN where a branch that is not
+    taken overflows.
     """
     near = torch.cat([x, x - _STEP, x + _STEP])
     (y, low, high), (right, right_low, right_high) = (f(near).chunk(3) for f in (function, activation))
@@ -110,10 +112,10 @@ def is_same(function: Callable[[Tensor], Tensor], activation: Activation, x: Ten
 
 
 def looks_rectified(y: Tensor) -> bool:
-    """Whether a function with these values at the probes passes large values on and holds negative ones back."""
+    """Whether a function with these values at the probes passes large values and blocks negative ones."""
     high, low = torch.cat([_at(y, x) for x in (1.9, 4.0, 8.0)]), torch.cat([_at(y, -x) for x in (1.9, 4.0, 8.0)])
-    held = bool((low.abs() <= 0.5 * high).all()) and bool((high > 0).all())
-    # A sigmoid holds negative values back and passes none on; an exponential grows out of all bounds.
+    blocks = bool((low.abs() <= 0.5 * high).all()) and bool((high > 0).all())
+    # A sigmoid blocks negative values but saturates for large ones; an exponential grows faster than any rectifier.
     grows = bool((high[2] > 1.5 * high[0]).all()) and bool((high[2] < 40 * high[0]).all())
-    grows = grows and bool((high[1] < 6 * high[0]).all())  # nor is it one where that is cut off, as in the heads of detectors
-    return held and grows
+    grows = grows and bool((high[1] < 6 * high[0]).all())  # nor a clipped exponential, as in the heads of detectors
+    return blocks and grows

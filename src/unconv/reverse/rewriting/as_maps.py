@@ -1,8 +1,8 @@
-"""Values that are no (1, channels, samples..), told so: who looks at a place sees channels and their maps.
+"""Show every value as (1, channels, samples..), so that every place has channels and maps.
 
-A head may squeeze its only channel away, put the frames of a clip into the batch, or return a single number. Behind
-such a value the tape gets a step that arranges its samples as maps, which places then show. What the network computed
-stays as it is, and so does the walk below.
+A head may squeeze its only channel away, put the frames of a clip into the batch, or return a single number. After such a
+value this rewriting adds steps that arrange its samples as maps, and the place shows those. The network's own values, and the
+walk through them, stay as they are.
 """
 
 from __future__ import annotations
@@ -22,27 +22,27 @@ _CHANNELS = ("channels",)
 
 
 def as_maps(tape: Tape) -> Tape:
-    """Return the tape with steps that arrange as maps what has its axes otherwise."""
+    """Return the tape with steps added that arrange as maps the values that are none."""
     axes, rank = axes_of(tape), tape.image.ndim
     fresh = 1 + max((value.index for step in tape.steps for value in step.outputs if value), default=0)
     steps, arranged = list[Step](), dict[int, Arranged]()
     for step in tape.steps:
         steps.append(step)
         value = step.outputs[0]
-        found = _order(value, axes[value.index], rank) if value and value.dtype.is_floating_point else None
-        if value is None or found is None or 0 in value.shape:
+        order = _order(value, axes[value.index], rank) if value and value.dtype.is_floating_point else None
+        if value is None or order is None or 0 in value.shape:
             continue
-        turned, made = (Value(fresh + k, shape, value.dtype) for k, shape in enumerate(found.shapes(value.shape)))
+        between, maps = (Value(fresh + k, shape, value.dtype) for k, shape in enumerate(order.shapes(value.shape)))
         place, fresh = f"{step.place}.maps", fresh + 2
-        steps.append(Step(aten.permute.default, (value, list(found.order)), (value,), (turned,), place, within=step.within))
-        steps.append(Step(aten.view.default, (turned, list(made.shape)), (turned,), (made,), place, within=step.within))
-        arranged[value.index] = Arranged(made, found.order, turned)
-    kept = {arranged[index].value.index: arranged[index].of(tensor) for index, tensor in tape.kept.items() if index in arranged}
-    return replace(tape, steps=tuple(steps), arranged=arranged, kept={**tape.kept, **kept})
+        steps.append(Step(aten.permute.default, (value, list(order.order)), (value,), (between,), place, within=step.within))
+        steps.append(Step(aten.view.default, (between, list(maps.shape)), (between,), (maps,), place, within=step.within))
+        arranged[value.index] = Arranged(maps, order.order, between)
+    outputs = {arranged[k].value.index: arranged[k].of(tensor) for k, tensor in tape.kept.items() if k in arranged}
+    return replace(tape, steps=tuple(steps), arranged=arranged, kept={**tape.kept, **outputs})
 
 
 class _Order(NamedTuple):
-    """In which order the axes of a value make maps, which of them is the channels, and which are left out, of length 1."""
+    """The order in which the axes of a value make maps, the axis of channels, and the axes of the maps."""
 
     order: tuple[int, ...]
     channels: int | None
@@ -55,7 +55,7 @@ class _Order(NamedTuple):
 
 
 def _order(value: Value, axes: Axes, rank: int) -> _Order | None:
-    """Return how a value is to be arranged; None if it is (1, channels) or (1, channels, samples..) already."""
+    """Return how to arrange a value; None if it is (1, channels) or (1, channels, samples..) already."""
     shape, channels = value.shape, 1 if axes[1:2] == _CHANNELS else _channels(axes)
     if channels == 1 and shape[0] == 1 and len(shape) in (2, rank):
         return None
@@ -66,9 +66,9 @@ def _order(value: Value, axes: Axes, rank: int) -> _Order | None:
 
 
 def _channels(axes: Axes) -> int | None:
-    """Return which axis is the channels; without channels it is what became of them, in the second place if it stands there."""
+    """Return which axis is the channels. If none is, return one that came from them, preferably the second axis."""
     for name in ("channels", "other"):
-        found = [k for k, axis in enumerate(axes) if axis == name]
-        if found:
-            return 1 if 1 in found else found[0]
+        candidates = [k for k, axis in enumerate(axes) if axis == name]
+        if candidates:
+            return 1 if 1 in candidates else candidates[0]
     return None

@@ -1,7 +1,6 @@
-"""One small function per operation: how it runs backwards.
+"""One small function per operation that runs it backwards.
 
-`rule` puts a function into the tables; the modules beside this one are read here so that they are
-complete.
+`rule` puts a function into the tables. The modules beside this one are imported here, so that the tables are complete.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Custom autograd functions whose backward pass is their own: straight-through estimators, gradient reversals, spikes.
+"""Reverse rules of custom autograd functions with a backward pass of their own: straight-through estimators, reversals.
 
-The gradient calls that backward pass, as autograd does. To the other methods it says nothing: they ask what a function is.
+The gradient calls that backward pass, as autograd does. The other methods refuse such a function, as they need its operations.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from unconv.errors import NoRule
-from unconv.reverse.rules.table import on_whole_first, prepared, rule
+from unconv.reverse.rules.table import full_map, prepared, rule
 from unconv.reverse.tape.barriers import FUNCTION, refusal_of_barrier
 from unconv.reverse.tape.step import Step
 from unconv.reverse.window import Window
@@ -19,34 +19,34 @@ from unconv.reverse.window import Window
 
 @rule(FUNCTION)
 def unknown_function(step: Step, _r: Window) -> Window:
-    """Refused: its operations do not tell what goes back."""
+    """Refuse: the function's operations do not show what goes back."""
     raise NoRule(f"{refusal_of_barrier(step)}.")
 
 
 def _applied(step: Step, _dtype: torch.dtype) -> tuple[Tensor, list[Tensor]]:
-    """The function run once more, for all units of a walk."""
-    found: tuple[Tensor, list[Tensor]] = step.kept.again()
-    return found
+    """Run the function once more, for all units of a walk; return its result and the leaves of its graph."""
+    result: tuple[Tensor, list[Tensor]] = step.kept.again()
+    return result
 
 
 @prepared(_applied)
 def own_backward(step: Step, r: Window) -> list[Window | None]:
-    """What the function's own backward pass makes of the signal."""
+    """Call the function's own backward pass with the signal."""
     result, leaves = step.kept
-    signals = on_whole_first(step, r).values
+    signals = full_map(step, r).values
     with torch.inference_mode(False), torch.enable_grad():
-        rows = [_sent(result, leaves, signal.clone().to(result.dtype)) for signal in signals]
+        rows = [_gradients(result, leaves, signal.clone().to(result.dtype)) for signal in signals]
     return [_stacked(parts, step, position, signals.dtype) for position, parts in enumerate(zip(*rows, strict=True))]
 
 
-def _sent(result: Tensor, leaves: list[Tensor], signal: Tensor) -> Any:
+def _gradients(result: Tensor, leaves: list[Tensor], signal: Tensor) -> Any:
     if not result.requires_grad:  # the function says that nothing goes back
         return [None] * len(leaves)
     return torch.autograd.grad(result, leaves, signal.view(result.shape), retain_graph=True, allow_unused=True)
 
 
 def _stacked(parts: Any, step: Step, position: int, dtype: torch.dtype) -> Window | None:
-    """The signals of all units at one input; None where the function sends nothing."""
+    """Return the signals of all units at one input; None where the function sends nothing."""
     if any(part is None for part in parts):
         return None
     shape = step.inputs[position].shape

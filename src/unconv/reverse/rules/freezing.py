@@ -1,4 +1,4 @@
-"""How a step is frozen: what stands for it in methods that take gates and statistics as constants."""
+"""Freeze a step: replace it in methods that treat gates and statistics as constants."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from unconv.reverse.tape.step import Step, Value
 aten = torch.ops.aten
 
 Kind = Literal["gates", "norms", "skipped"]
-"""What was frozen: a gate, the statistics of a norm, or a norm that the paper skips."""
+"""The kinds of frozen steps: a gate, a norm's statistics, or a norm that the paper skips."""
 
 
 Origin = Literal["said", "gate", "activation"]
-"""What a value is to a product: a gate because the user says so, a gate by its history, or what an activation gave."""
+"""What a factor of a product is: a gate because the user says so, a gate by its history, or the output of an activation."""
 
 
 @dataclass(frozen=True)
 class Freezing:
-    """A tape that is being frozen, as far as one step needs to know.
+    """What a freezer needs to know of the tape.
 
     Args:
-        origins: what each value is to a product, by its index; None: a signal.
+        origins: what each value is as a factor of a product, by its index; None: a signal.
         skip: skip local response norms, as in the paper.
         fresh: the first index that no value has yet.
     """
@@ -38,11 +38,11 @@ class Freezing:
 
 @dataclass(frozen=True)
 class Freezer:
-    """What an operation becomes when it is frozen.
+    """How an operation is frozen.
 
     Args:
-        rewrite: from the step to the steps that stand for it, and what was frozen; None: it stays as it is.
-        refusal: why a step that stayed as it is cannot be run backwards; None if it can.
+        rewrite: from the step to its kind and the steps that replace it; None: it stays as it is.
+        refusal: from a step that stayed as it is to why it cannot be run backwards; None if it can.
     """
 
     rewrite: Callable[[Step, Freezing], tuple[Kind, list[Step]] | None]
@@ -56,9 +56,9 @@ def times(step: Step, factor: float | Tensor) -> Step:
 
 
 def with_constant(step: Step, position: int) -> Step:
-    """Return the step with the argument at `position` as the forward pass had it, from what its rule kept."""
+    """Return the step with the argument at `position` as a constant: its recorded value, which the rule kept."""
     entered = iter(step.kept)
     recorded = [next(entered) if isinstance(argument, Value) else None for argument in step.args]
     args = tuple(recorded[k] if k == position else argument for k, argument in enumerate(step.args))
-    left = tuple(argument for argument in args if isinstance(argument, Value))
-    return replace(step, args=args, inputs=left, kept=None)
+    inputs = tuple(argument for argument in args if isinstance(argument, Value))
+    return replace(step, args=args, inputs=inputs, kept=None)

@@ -1,8 +1,8 @@
-"""Gates: which factor of a product of two signals is frozen, and the operations that hold a gate of their own.
+"""Gates: choose the factor of a product of two signals to be frozen, and freeze operations with a gate inside.
 
-A gate is a factor that tells how much of a signal passes: a squeeze-excitation, a mask of attention, a divisor. Like a
-switch, it stays as the forward pass had it. Which factor is one, its history tells: a sigmoid, a softmax or a comparison
-makes a gate, and whatever only scales, shifts, resizes, pools, moves or combines gates leaves it one.
+A gate is a factor that says how much of a signal passes: a squeeze-excitation, a mask of attention, a divisor. Like a switch,
+it keeps the value of the forward pass. Its history shows which factor is one: a sigmoid, softmax or comparison makes a gate,
+and operations that only scale, shift, resize, pool, move or combine gates leave it one.
 """
 
 from __future__ import annotations
@@ -24,27 +24,27 @@ _SCALES = (aten.add.Tensor, aten.div.Scalar, aten.div.Tensor, aten.mul.Scalar, a
 
 
 def product(*positions: int, divisor: int | None = None, matrix: bool = False) -> Freezer:
-    """Return how a product is frozen whose factors stand at `positions` of its arguments.
+    """Return the freezer of a product whose factors are the arguments at `positions`.
 
     Args:
-        divisor: the argument that is always the gate, if it is a quotient.
-        matrix: it multiplies matrices: samples of one factor are mixed by the other.
+        divisor: for a quotient, the argument that is always the gate.
+        matrix: whether it is a product of matrices, in which one factor mixes the samples of the other.
     """
 
     def rewrite(step: Step, freezing: Freezing) -> tuple[Kind, list[Step]] | None:
         factors = _factors(step, positions)
         if len(factors) != 2:  # one factor is a constant already: a weight, or a gate that a layer made from it
             return None
-        chosen = divisor if divisor is not None else _gate(step, factors, positions, freezing.origins)
-        return None if chosen is None else ("gates", [with_constant(step, chosen)])
+        gate = divisor if divisor is not None else _gate(step, factors, positions, freezing.origins)
+        return None if gate is None else ("gates", [with_constant(step, gate)])
 
     def refusal(step: Step) -> str | None:
         if len(_factors(step, positions)) < 2:
             return None
         if not matrix:
             return (
-                f"{step.place} multiplies two signals and neither is a gate, so that it is open which one is to be frozen; "
-                "say which by Rules(gates=[PLACE]); method='gradient' differentiates both"
+                f"{step.place} multiplies two signals and neither is a gate, so that it is not clear which one to freeze; "
+                "name it with Rules(gates=[PLACE]); method='gradient' differentiates both"
             )
         return (
             f"{step.place} is a matrix product of two signals, as in self-attention, which mixes positions by weights that the "
@@ -62,9 +62,9 @@ def _factors(step: Step, positions: tuple[int, ...]) -> list[Value]:
 def _gate(step: Step, factors: list[Value], positions: tuple[int, ...], origins: Mapping[int, Origin | None]) -> int | None:
     """Return which argument is the gate; None if neither is, or both may be.
 
-    In this order: the one that the user says is one; a mask; the one that was made one, by a sigmoid or softmax, where the
-    other was not, or is spread less over the result; the one that is spread over the other, as squeeze-excitation does;
-    the one that comes out of an activation, where the other does not.
+    The factor with the higher rank is the gate. From the highest: one that the user names; a mask; the result of a sigmoid or
+    softmax, higher if it is broadcast to the result; another factor that is broadcast, as in squeeze-excitation; the output
+    of an activation.
     """
     ranks = [_rank(value, step, origins.get(value.index)) for value in factors]
     return None if ranks[0] == ranks[1] or factors[0] == factors[1] else positions[int(ranks[1] > ranks[0])]
@@ -85,31 +85,31 @@ def _rank(value: Value, step: Step, origin: Origin | None) -> int:
 
 
 def origin(step: Step, origins: Mapping[int, Origin | None]) -> Origin | None:
-    """Return what a step's outputs are, from what its inputs were."""
-    made, out = GATES.get(step.operation), step.outputs[0]
-    if made == "made" or (out is not None and not out.flows):
+    """Return what a step's outputs are as factors, from what its inputs were."""
+    gate, out = GATES.get(step.operation), step.outputs[0]
+    if gate == "made" or (out is not None and not out.flows):
         return "gate"
-    found = {origins.get(value.index) for value in step.inputs}
-    if made == "kept" or ROLES.get(step.operation) == "move":
-        if found and found <= {"gate", "said"}:
-            return max(found, key=lambda one: one == "said")
-        # Features that were pooled or resized since their rectifier are features, and no gate of something else.
+    before = {origins.get(value.index) for value in step.inputs}
+    if gate == "kept" or ROLES.get(step.operation) == "move":
+        if before and before <= {"gate", "said"}:
+            return max(before, key=lambda one: one == "said")
+        # Features that were pooled or resized after their rectifier are features; they do not gate another signal.
         moves = ROLES.get(step.operation) == "move" or step.operation in _SCALES
-        if found == {"activation"} and len(step.inputs) == 1 and moves:
+        if before == {"activation"} and len(step.inputs) == 1 and moves:
             return "activation"
     return "activation" if ROLES.get(step.operation) in ("rectifier", "slope") else None
 
 
 def _halves(step: Step, freezing: Freezing) -> tuple[Kind, list[Step]]:
-    """Return a gated linear unit as its first half, times what its second half let through."""
+    """Return a gated linear unit as its first half times the recorded sigmoid of its second half."""
     x, axis = step.args
     first, second = step.kept[0].chunk(2, axis)
     half = Value(freezing.fresh, tuple(first.shape), x.dtype)
-    cut = Step(aten.slice.Tensor, (x, axis % len(x.shape), 0, first.shape[axis], 1), (x,), (half,), step.place)
-    return "gates", [cut, Step(aten.mul.Tensor, (half, second.sigmoid()), (half,), step.outputs, step.place)]
+    first_half = Step(aten.slice.Tensor, (x, axis % len(x.shape), 0, first.shape[axis], 1), (x,), (half,), step.place)
+    return "gates", [first_half, Step(aten.mul.Tensor, (half, second.sigmoid()), (half,), step.outputs, step.place)]
 
 
 @rule(aten.glu.default, keep=Before(point), freeze=Freezer(_halves))
 def gated_linear_unit(step: Step, r: Window) -> list[Window | None]:
-    """The derivative where the forward pass was."""
+    """Take the derivative at the recorded point."""
     return differentiated(step, r)

@@ -1,7 +1,7 @@
-"""Reverse rules of norms: a batch norm is its scale; those that take their statistics from the picture come in two forms.
+"""Reverse rules of norms: a batch norm is its scale; norms that take their statistics from the picture have two forms.
 
-The gradient differentiates the statistics too. In the other methods they are frozen as they were, as a
-batch norm's are: the norm is a product with its `scale`, and a norm is written down as that function alone.
+The gradient differentiates the statistics too. The other methods freeze them, like those of a batch norm: the norm becomes
+a product with its `scale`. That function is all that a norm needs to define here.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ from torch._ops import OpOverload
 from unconv.errors import NoRule
 from unconv.reverse.rules.freezing import Freezer, Freezing, Kind, times
 from unconv.reverse.rules.table import Turning, differentiated, everything, local, one_channel, point, rule
+from unconv.reverse.tape.custom_operations import define, replaces
 from unconv.reverse.tape.step import Before, Step
-from unconv.reverse.tape.whole import define, replaces
 from unconv.reverse.window import Window
 
 aten = torch.ops.aten
 
 Scale = Callable[[Step, Tensor], Tensor]
-"""From a norm's step and what entered it to what it multiplied each sample with, in a shape that spreads over the value."""
+"""From a norm's step and its input to the factor of each sample, in a shape that broadcasts to the value."""
 
 
 @one_channel
 @rule(aten.native_batch_norm.default, aten.cudnn_batch_norm.default, aten.miopen_batch_norm.default, reach=local)
 def batch_norm(step: Step, r: Window, *_statistics: None) -> Window:
-    """Each channel times gamma / sigma; the shift is a bias and does not flow."""
+    """Multiply each channel by gamma / sigma; the shift is a bias and does not flow."""
     _x, gamma, _beta, _mean, variance, _training, _momentum, eps = step.args
     return _scaled(step, r, gamma, variance, eps)
 
@@ -39,7 +39,7 @@ def batch_norm(step: Step, r: Window, *_statistics: None) -> Window:
 @one_channel
 @rule(aten._native_batch_norm_legit_no_training.default, reach=local)
 def batch_norm_no_training(step: Step, r: Window, *_statistics: None) -> Window:
-    """Each channel times gamma / sigma; the shift is a bias and does not flow."""
+    """Multiply each channel by gamma / sigma; the shift is a bias and does not flow."""
     _x, gamma, _beta, _mean, variance, _momentum, eps = step.args
     return _scaled(step, r, gamma, variance, eps)
 
@@ -61,30 +61,33 @@ def _scaled(step: Step, r: Window, gamma: Tensor | None, variance: Tensor, eps: 
 
 
 def norm_gradient(step: Step, r: Window, *_statistics: None) -> list[Window | None]:
-    """Backpropagation, through the statistics too."""
+    """Backpropagate, through the statistics too."""
     return differentiated(step, r)
 
 
 def position_norm_gradient(step: Step, r: Window) -> Window:
-    """Backpropagation, each position for itself: its statistics are those of its own channels."""
-    # Half precision would lose the statistics: squares overflow in float16.
+    """Backpropagate each position by itself: its statistics are those of its own channels."""
+    # At least float32: in float16 the squares of the statistics overflow.
     wide = r.values.dtype if r.values.dtype.itemsize >= 4 else torch.float32
-    at = r.cut(step.kept[0]).to(wide).expand(len(r), *[-1] * (r.values.ndim - 1))
+    entered = r.cut(step.kept[0]).to(wide).expand(len(r), *[-1] * (r.values.ndim - 1))
     with torch.inference_mode(False):
-        pullback = torch.func.vjp(lambda x: step.again([x]), at.clone())[1]
+        pullback = torch.func.vjp(lambda x: step.again([x]), entered.clone())[1]
         return r.map(lambda values: pullback(values.to(wide, copy=True))[0].to(values.dtype))
 
 
 def norm(
     *operations: OpOverload, per_position: bool = False, skipped: bool = False, turn: Turning | None = None
 ) -> Callable[[Scale], Scale]:
-    """Make a function the scale of a norm that takes its statistics from the picture; the rest follows from it.
+    """Register a function as the scale of a norm that takes its statistics from the picture.
+
+    The norm's gradient, its frozen form and its notes follow from it.
 
     Args:
         per_position: the statistics of a position are those of its own channels, so that windows pass.
-        skipped: the paper's methods pass the norm as if it were not there.
+        skipped: the paper's methods pass signals as if the norm were not there.
         turn: as in `rule`.
     """
+    # The rule is always the gradient's: in methods that freeze, the freezer has replaced the step before a walk reaches it.
 
     def register(scale: Scale) -> Scale:
         freezer = Freezer(partial(_frozen, scale, skipped), _open_weights)
@@ -110,7 +113,7 @@ def _open_weights(step: Step) -> str | None:
     if len(step.inputs) < 2:
         return None
     return (
-        f"{step.place} is a norm with weights that the picture makes, so that it is open what is to be frozen; "
+        f"{step.place} is a norm whose weights depend on the picture, so that it is not clear what to freeze; "
         "method='gradient' differentiates both"
     )
 
@@ -145,13 +148,13 @@ def _record_instance_norm(
     momentum: float = 0.1,
     eps: float = 1e-5,
 ) -> Any:
-    # Taken apart, it would look like a batch norm in training mode, which the tape refuses.
+    # Torch computes it as a batch norm in training mode, which the tape refuses.
     return INSTANCE_NORM(input, weight, bias, eps) if use_input_stats else NotImplemented
 
 
 @norm(LOCAL_RESPONSE_NORM, per_position=True, skipped=True)
 def local_response_norm(step: Step, x: Tensor) -> Tensor:
-    """The divisor that the neighbouring channels of each sample made.
+    """Return the divisor, which comes from the neighbouring channels of each sample.
 
     Source:
         Krizhevsky, Sutskever & Hinton, "ImageNet Classification with Deep Convolutional Neural Networks" (2012),
@@ -160,26 +163,26 @@ def local_response_norm(step: Step, x: Tensor) -> Tensor:
     _x, size, alpha, beta, k = step.args
     squares = F.pad(x.square().movedim(1, -1), (size // 2, (size - 1) // 2))
     means: Tensor = squares.unfold(-1, size, 1).mean(-1).movedim(-1, 1)
-    divided: Tensor = (k + alpha * means).pow(-beta)
-    return divided
+    scale: Tensor = (k + alpha * means).pow(-beta)
+    return scale
 
 
 def _over_channels(step: Step, _axes: int) -> tuple[OpOverload, tuple[Any, ...]] | None:
-    """A layer norm over the last axis alone is, channels first, a norm of the channels of each position."""
+    """Return a layer norm over the last axis alone as, with channels first, a norm of the channels of each position."""
     x, shape, gamma, beta, eps = step.args
     return (CHANNEL_NORM, (x, gamma, beta, eps)) if len(shape) == 1 else None
 
 
 @norm(aten.native_layer_norm.default, turn=_over_channels)
 def layer_norm(step: Step, x: Tensor) -> Tensor:
-    """One deviation for all samples of the normalised axes."""
+    """Return gamma over one deviation for all samples of the normalised axes."""
     _x, shape, gamma, _beta, eps = step.args
     return _over(x, range(-len(shape), 0), eps) * (1 if gamma is None else gamma)
 
 
 @norm(aten.native_group_norm.default)
 def group_norm(step: Step, x: Tensor) -> Tensor:
-    """One deviation for each group of channels."""
+    """Return gamma over one deviation for each group of channels."""
     _x, gamma, _beta, _n, channels, _positions, groups, eps = step.args
     grouped = _over(x.reshape(len(x), groups, -1), [-1], eps)
     spread = grouped.repeat_interleave(channels // groups, 1).view(len(x), channels, *[1] * (x.ndim - 2))
@@ -188,14 +191,14 @@ def group_norm(step: Step, x: Tensor) -> Tensor:
 
 @norm(INSTANCE_NORM)
 def instance_norm(step: Step, x: Tensor) -> Tensor:
-    """One deviation for each map."""
+    """Return gamma over one deviation for each map."""
     _x, gamma, _beta, eps = step.args
     return _over(x, range(2, x.ndim), eps) * _per_channel(gamma, x)
 
 
 @norm(CHANNEL_NORM, per_position=True)
 def channel_norm(step: Step, x: Tensor) -> Tensor:
-    """One deviation for each position."""
+    """Return gamma over one deviation for each position."""
     _x, gamma, _beta, eps = step.args
     return _over(x, [1], eps) * _per_channel(gamma, x)
 
@@ -210,7 +213,7 @@ def _freeze_scale(step: Step, _freezing: Freezing) -> tuple[Kind, list[Step]]:
 @rule(SCALED, reach=local, freeze=Freezer(_freeze_scale))
 def written_norm(step: Step, r: Window) -> list[Window | None]:
     """The norm is frozen at the scale that it took from the picture."""
-    raise NoRule(f"{step.place} is a norm that is written out, which is frozen or differentiated as its formula")
+    raise NoRule(f"{step.place} is a norm that is written out as a formula, which a method freezes or differentiates")
 
 
 def _over(x: Tensor, axes: Sequence[int], eps: float) -> Tensor:

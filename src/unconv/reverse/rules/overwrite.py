@@ -1,4 +1,4 @@
-"""Reverse rules of operations that put values in the place of others: fill, copy, scatter, add by index."""
+"""Reverse rules of operations that replace values by others: fill, copy, scatter, add by index."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from unconv.reverse.rules.table import adjoint, differentiated, local, on_whole_first, one_channel, point, rule
+from unconv.reverse.rules.table import adjoint, differentiated, full_map, local, one_channel, point, rule
 from unconv.reverse.spans import Sights
 from unconv.reverse.tape.barriers import OVERLAID
 from unconv.reverse.tape.step import Before, Step, Value
@@ -21,7 +21,7 @@ aten = torch.ops.aten
 @one_channel
 @rule(aten.fill.Scalar, aten.zero.default, reach=local)
 def filled(step: Step, _r: Window) -> list[Window | None]:
-    """Nothing: what was there is gone."""
+    """Send nothing back: the values that were there are overwritten."""
     return [None] * len(step.inputs)
 
 
@@ -39,12 +39,12 @@ def filled(step: Step, _r: Window) -> list[Window | None]:
     keep=Before(point),
 )
 def overwritten(step: Step, *signals: Window | None) -> list[Window | None]:
-    """What was overwritten gets nothing, what was put in its place gets the signal from there."""
+    """Send the signal to the values that were written; those that were overwritten get nothing."""
     return differentiated(step, *signals)
 
 
 def _overlaid_reach(step: Step, axes: int) -> Sights:
-    """Each unit sees its own position of what was there, and of what was laid over it, if that has the same maps."""
+    """Each unit sees its own position in the value below, and in the one written over it if that has the same map."""
     (x, part, index), out = step.args, step.outputs[0]
     assert out is not None
     size = out.shape[-axes:]
@@ -58,32 +58,32 @@ def _overlaid_reach(step: Step, axes: int) -> Sights:
 
 @rule(OVERLAID, reach=_overlaid_reach, role="move")
 def overlaid(step: Step, r: Window) -> list[Window | None]:
-    """What was written through another tensor goes back there; the rest to what was there before."""
-    return adjoint(step, on_whole_first(step, r))
+    """Send samples that were written through another tensor back to it, and the others to the value below."""
+    return adjoint(step, full_map(step, r))
 
 
 @rule(aten.scatter.src, aten.scatter_add.default, keep=Before(point))
 def scattered(step: Step, r: Window) -> list[Window | None]:
-    """What was put by index gets the signal from there; what it was put in place of gets none."""
-    # By hand: torch's own derivative fails where the source is longer than the index, whose rest is not used.
+    """Send the signal to the values that were put there by index; those that they replaced get none."""
+    # By hand: torch's own derivative fails if the source is longer than the index, where its last values are not used.
     target, axis, index, source = step.args
     entered = dict(zip((value.index for value in step.inputs), step.kept, strict=True))
     where = entered[index.index] if isinstance(index, Value) else index
     shape = _shape(step)
-    signals = r.whole(shape).values
+    signals = r.full_map(shape).values
     signals = signals.reshape(len(signals), *shape)
     where, axis = where[None].expand(len(signals), *where.shape), axis % len(shape) + 1
-    found: list[Window | None] = []
+    signals_below: list[Window | None] = []
     if isinstance(target, Value):
         adds = step.operation is aten.scatter_add.default
-        found.append(_as_recorded(signals if adds else signals.scatter(axis, where, 0.0), target))
+        signals_below.append(_as_recorded(signals if adds else signals.scatter(axis, where, 0.0), target))
     if isinstance(index, Value):
-        found.append(None)
+        signals_below.append(None)
     if isinstance(source, Value):
-        picked = signals.gather(axis, where)
-        grown = [edge for n, m in zip(reversed(source.shape), reversed(picked.shape), strict=False) for edge in (0, n - m)]
-        found.append(_as_recorded(F.pad(picked, grown), source))
-    return found
+        gathered = signals.gather(axis, where)
+        pads = [edge for n, m in zip(reversed(source.shape), reversed(gathered.shape), strict=False) for edge in (0, n - m)]
+        signals_below.append(_as_recorded(F.pad(gathered, pads), source))
+    return signals_below
 
 
 def _as_recorded(signals: Tensor, value: Value) -> Window:
@@ -97,18 +97,18 @@ def _copy_reach(step: Step, axes: int) -> Reach | None:
 
 @rule(aten.copy.default, reach=_copy_reach)
 def copied(step: Step, r: Window) -> list[Window | None]:
-    """The signal goes to what was copied; where that was spread over more samples, it adds up."""
+    """Send the signal to the source of the copy, added up where one sample was copied to several."""
     target, source = step.args[:2]
-    found: list[Window | None] = [None] if isinstance(target, Value) else []
+    to_target: list[Window | None] = [None] if isinstance(target, Value) else []
     if not isinstance(source, Value):
-        return found
+        return to_target
     if not source.flows:
-        return [*found, None]
+        return [*to_target, None]
     if source.shape == _shape(step):
-        return [*found, r]
-    whole = on_whole_first(step, r)
+        return [*to_target, r]
+    signal = full_map(step, r)
     args = (source, list(_shape(step)), False)
-    return [*found, *adjoint(replace(step, operation=aten.expand.default, args=args, inputs=(source,)), whole)]
+    return [*to_target, *adjoint(replace(step, operation=aten.expand.default, args=args, inputs=(source,)), signal)]
 
 
 def _shape(step: Step) -> tuple[int, ...]:

@@ -1,4 +1,4 @@
-"""Reverse rules of operations that cut a map up or put maps together: slices, splits, concatenations."""
+"""Reverse rules of operations that cut a map or join maps: slices, splits, concatenations."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
-from unconv.reverse.rules.table import adjoint, along, local, on_whole, on_whole_first, rule
+from unconv.reverse.rules.table import adjoint, along, full_map, full_maps, local, rule
 from unconv.reverse.spans import FAR, Sights, Spans
 from unconv.reverse.tape.step import Step, Value
 from unconv.reverse.window import Reach, Window, cropped, join, slices
@@ -19,7 +19,7 @@ aten = torch.ops.aten
 
 
 def _axis(step: Step, position: int, rank: int, axes: int) -> int | None:
-    """Which axis of the map a step works along, counted from 0; below 0: the channels; None: the batch, or no map."""
+    """Return the axis of the map a step works along, counted from 0; below 0: channels; None: the batch, or no map."""
     along = step.args[position] % rank
     return None if along == 0 or rank < axes + 1 else along - (rank - axes)
 
@@ -27,7 +27,7 @@ def _axis(step: Step, position: int, rank: int, axes: int) -> int | None:
 def _slice_reach(step: Step, axes: int) -> Reach | None:
     (source, *_), (out, *_) = step.inputs, step.outputs
     rank = len(source.shape)
-    if out is not None and out.shape == source.shape and rank > axes:  # all of it, as torch 2.6 writes [:] before other indices
+    if out is not None and out.shape == source.shape and rank > axes:  # all samples: torch 2.6 records [:] before other indices
         return local(step, axes)
     axis = _axis(step, 1, rank, axes)
     if axis is None or out is None or 0 in out.shape:
@@ -42,20 +42,20 @@ def _slice_reach(step: Step, axes: int) -> Reach | None:
 
 @rule(aten.slice.Tensor, reach=_slice_reach, role="move")
 def sliced(step: Step, r: Window) -> Window | list[Window | None]:
-    """What was cut out goes back to where it was."""
+    """Send the slice back to where it was cut out."""
     source = step.inputs[0]
     axes = 0 if r.corner is None else r.corner.shape[1]
     reach = _slice_reach(step, axes) if axes else None
     if reach is None:
-        return adjoint(step, on_whole_first(step, r))
+        return adjoint(step, full_map(step, r))
     if reach == local(step, axes):
         return adjoint(step, r)
     spread = _spread_apart(r.values, reach.stride)
-    return r.below(reach, source.shape, lambda cut: cropped(spread, cut).clone())
+    return r.below(reach, source.shape, lambda needless: cropped(spread, needless).clone())
 
 
 def _spread_apart(values: Tensor, strides: Sequence[int]) -> Tensor:
-    """The values with zeros between, so that neighbours are `strides` apart along the last axes."""
+    """Return the values with zeros between, so that neighbours are `strides` apart along the last axes."""
     lengths = [(n - 1) * s + 1 for n, s in zip(values.shape[-len(strides) :], strides, strict=True)]
     out = values.new_zeros(*values.shape[: -len(strides)], *lengths)
     out[slices([slice(None, None, stride) for stride in strides])] = values
@@ -67,7 +67,7 @@ def _offsets(lengths: Sequence[int]) -> list[int]:
 
 
 def _cat_offsets(step: Step, axis: int) -> list[int]:
-    """Where on the map above each signal among the parts begins."""
+    """Return where on the map above each part that depends on the image begins."""
     parts = step.args[0]
     firsts = _offsets([part.shape[axis] for part in parts])
     return [first for first, part in zip(firsts, parts, strict=True) if isinstance(part, Value)]
@@ -84,22 +84,22 @@ def _cat_reach(step: Step, axes: int) -> Sights:
     units = [torch.arange(n) for n in out.shape[-axes:]]
     sights = list[Spans]()
     for value, offset in zip(step.inputs, _cat_offsets(step, axis - axes), strict=True):
-        at = units[axis] - offset
-        outside = (at < 0) | (at >= value.shape[axis - axes])
-        first, last = ([*units[:axis], at.masked_fill(outside, far), *units[axis + 1 :]] for far in (FAR, -FAR))
+        position = units[axis] - offset
+        outside = (position < 0) | (position >= value.shape[axis - axes])
+        first, last = ([*units[:axis], position.masked_fill(outside, far), *units[axis + 1 :]] for far in (FAR, -FAR))
         sights.append(Spans(tuple(first), tuple(last), (Fraction(1),) * axes))
     return tuple(sights)
 
 
 @rule(aten.cat.default, reach=_cat_reach, turn=along(1), gate="kept")
 def put_together(step: Step, r: Window) -> list[Window | None]:
-    """Each part gets the signal from where it was put."""
+    """Send each part the signal from its position in the joined map."""
     axes, out = 0 if r.corner is None else r.corner.shape[1], step.outputs[0]
     assert out is not None
     axis = _axis(step, 1, len(out.shape), axes) if axes else None
-    constants = any(isinstance(argument, torch.Tensor) for argument in tree_leaves(step.args))  # of the whole map's size
+    constants = any(isinstance(argument, torch.Tensor) for argument in tree_leaves(step.args))  # of the full map's size
     if axis is None or (axis < 0 and constants) or any(len(value.shape) != len(out.shape) for value in step.inputs):
-        return adjoint(step, on_whole_first(step, r))
+        return adjoint(step, full_map(step, r))
     if axis < 0:
         return adjoint(step, r)
     pairs = zip(step.inputs, _cat_offsets(step, axis - axes), strict=True)
@@ -128,12 +128,12 @@ def _split_reach(step: Step, axes: int) -> Sights:
 
 @rule(aten.split.Tensor, aten.split_with_sizes.default, reach=_split_reach, role="move")
 def split_up(step: Step, *signals: Window | None) -> list[Window | None]:
-    """Each part goes back to where it was cut out."""
+    """Send each part back to where it was cut out."""
     source = step.inputs[0]
     ranks = {signal.corner.shape[1] for signal in signals if signal and signal.corner is not None}
     axis = _axis(step, 2, len(source.shape), *ranks) if len(ranks) == 1 else None
     if axis is None or any(signal is not None and signal.corner is None for signal in signals):
-        return adjoint(step, *on_whole(step, signals))
+        return adjoint(step, *full_maps(step, signals))
     if axis < 0:
         return adjoint(step, *signals)
     total: Window | None = None
@@ -145,7 +145,7 @@ def split_up(step: Step, *signals: Window | None) -> list[Window | None]:
 
 
 def _shifted(r: Window, axis: int, by: int, shape: Sequence[int]) -> Window | None:
-    """The signal `by` samples further along an axis, on a map of `shape`; None where no unit has anything there."""
+    """Return the signal moved by `by` samples along an axis of a map of `shape`; None if it then lies off the map."""
     assert r.corner is not None
     shift = torch.zeros(r.corner.shape[1], dtype=torch.int64)
     shift[axis] = by

@@ -1,7 +1,7 @@
-"""Reverse rules of rectifiers and other functions of single samples: where the methods differ.
+"""Reverse rules of rectifiers, where the methods differ, and of other functions of single samples.
 
-The paper speaks of one rectifier, ReLU. What a method does with the others that networks use in its place, whose
-role is "rectifier" here, is a choice: see `methods.py`.
+The paper defines one rectifier, ReLU. What a method does at the others that networks use instead, which have the role
+"rectifier" here, is a choice: see `methods.py`.
 """
 
 from __future__ import annotations
@@ -14,38 +14,39 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from unconv.reverse.rules.table import along, differentiated, local, many_pictures, one_channel, point, prepared, rule
+from unconv.reverse.tape.custom_operations import define, replaces
 from unconv.reverse.tape.step import Before, Step
-from unconv.reverse.tape.whole import define, replaces
 from unconv.reverse.window import Window
 
 aten = torch.ops.aten
 
 RELU = aten.relu.default
 
-# What torch has no operation for: x * sigmoid(beta x), with a beta of 1.702 known as QuickGELU.
+# x * sigmoid(beta x), for which torch has no operation; with a beta of 1.702 it is known as QuickGELU.
 SWISH = define("swish(Tensor x, float beta) -> Tensor", lambda x, beta: x * torch.sigmoid(beta * x))
 
-# The same of So et al., "Primer: Searching for Efficient Transformers for Language Modeling" (2021), sec. 3.
+# Squared ReLU, for which torch has none either.
+# So et al., "Primer: Searching for Efficient Transformers for Language Modeling" (2021), sec. 3.
 SQUARED_RELU = define("squared_relu(Tensor x) -> Tensor", lambda x: x.clamp(min=0).square())
 
 
-def _passed(_step: Step, args: tuple[Any, ...]) -> Tensor:
-    passed: Tensor = args[0] > 0
-    return passed
+def _mask(_step: Step, args: tuple[Any, ...]) -> Tensor:
+    positive: Tensor = args[0] > 0
+    return positive
 
 
 @many_pictures()
 @one_channel
-@rule(RELU, reach=local, keep=Before(_passed), role="rectifier", gate="kept")
+@rule(RELU, reach=local, keep=Before(_mask), role="rectifier", gate="kept")
 def relu_gradient(step: Step, r: Window) -> Window:
-    """Backpropagation: the signal passes where the forward pass was positive."""
+    """Backpropagate: pass the signal where the forward pass was positive."""
     return r.times(step.kept)
 
 
 @many_pictures(looks=False)
 @one_channel
 def rectify(_step: Step, r: Window) -> Window:
-    """Deconvnet: what goes back is rectified, whatever passed forward.
+    """Rectify the signal going back, whatever passed forward (deconvnet).
 
     Source:
         Zeiler & Fergus, "Visualizing and Understanding Convolutional Networks" (2014), sec. 2.1.
@@ -56,7 +57,7 @@ def rectify(_step: Step, r: Window) -> Window:
 @many_pictures()
 @one_channel
 def rectify_passed(step: Step, r: Window) -> Window:
-    """Guided backpropagation: both.
+    """Rectify the signal, and pass it only where the forward pass was positive (guided backpropagation).
 
     Source:
         Springenberg et al., "Striving for Simplicity: The All Convolutional Net" (2015), sec. 3.4.
@@ -65,13 +66,13 @@ def rectify_passed(step: Step, r: Window) -> Window:
 
 
 def _sloped(step: Step, dtype: torch.dtype) -> Tensor:
-    """The function's slope at every sample, for all units of a walk."""
+    """Return the function's slope at every sample, for all units of a walk."""
     (x,) = step.kept
     x = x.to(dtype if dtype.itemsize >= 4 else torch.float32)
     with torch.inference_mode(False):
         (slope,) = torch.func.vjp(lambda x: step.again([x]), x.clone())[1](torch.ones_like(x))
-    found: Tensor = slope.to(dtype)
-    return found
+    in_type: Tensor = slope.to(dtype)
+    return in_type
 
 
 _sloping = partial(rule, reach=local, keep=Before(point), prepare=_sloped)
@@ -80,13 +81,13 @@ _sloping = partial(rule, reach=local, keep=Before(point), prepare=_sloped)
 @many_pictures()
 @one_channel
 @_sloping(
-    # What takes ReLU's place in a network: it passes large values on and holds negative ones back.
+    # Rectifiers: they pass large values and block negative ones.
     aten._prelu_kernel.default,
     aten.celu.default,
     aten.elu.default,
     aten.gelu.default,
     aten.hardswish.default,
-    aten.hardtanh.default,  # recorded of those from 0 up: ReLU6
+    aten.hardtanh.default,  # only ReLU6 and others from 0 up are recorded as hardtanh
     aten.leaky_relu.default,
     aten.mish.default,
     aten.silu.default,
@@ -96,7 +97,7 @@ _sloping = partial(rule, reach=local, keep=Before(point), prepare=_sloped)
     role="rectifier",
 )
 @_sloping(
-    # Functions of each sample that are no rectifiers.
+    # Other functions of each sample.
     aten.cos.default,
     aten.erf.default,
     aten.exp.default,
@@ -111,7 +112,7 @@ _sloping = partial(rule, reach=local, keep=Before(point), prepare=_sloped)
     role="slope",
 )
 @_sloping(
-    # The same, and a gate stays one.
+    # Functions that leave a gate a gate.
     aten.abs.default,
     aten.clamp.default,
     aten.clamp_max.default,
@@ -122,7 +123,7 @@ _sloping = partial(rule, reach=local, keep=Before(point), prepare=_sloped)
     gate="kept",
 )
 @_sloping(
-    # The same, and what comes out tells how much of another signal passes.
+    # Functions that make a gate: their result says how much of another signal passes.
     aten.hardsigmoid.default,
     aten.reciprocal.default,
     aten.rsqrt.default,
@@ -131,7 +132,7 @@ _sloping = partial(rule, reach=local, keep=Before(point), prepare=_sloped)
     gate="made",
 )
 def by_slope(step: Step, r: Window) -> Window:
-    """The signal times the slope that the function had at each sample."""
+    """Multiply the signal by the slope that the function had at each sample."""
     return r.times(step.kept if isinstance(step.kept, Tensor) else _sloped(step, r.values.dtype))
 
 
@@ -147,7 +148,7 @@ def by_slope(step: Step, r: Window) -> Window:
     role="slope",
 )
 def flat(step: Step, _r: Window) -> list[Window | None]:
-    """Nothing: a function that goes in steps has no slope."""
+    """Send nothing back: the slope of a step function is zero."""
     return [None] * len(step.inputs)
 
 
@@ -155,7 +156,7 @@ def flat(step: Step, _r: Window) -> list[Window | None]:
 @one_channel
 @prepared(_sloped)
 def rectify_by_slope(step: Step, r: Window) -> Window:
-    """The signal rectified, then times the slope: what guided backpropagation is for a ReLU."""
+    """Rectify the signal, then multiply it by the slope, as guided backpropagation does at a ReLU."""
     return by_slope(step, rectify(step, r))
 
 
@@ -163,13 +164,13 @@ def rectify_by_slope(step: Step, r: Window) -> Window:
 def _record_rrelu(
     input: Tensor, lower: float = 1 / 8, upper: float = 1 / 3, training: bool = False, inplace: bool = False
 ) -> Any:
-    # Outside training torch draws no random numbers for it, though it says that it may: it is a leaky ReLU then.
+    # Outside training it is a leaky ReLU. Torch still marks it as random, which the tape would refuse.
     return NotImplemented if training else F.leaky_relu(input, (lower + upper) / 2, inplace)
 
 
 @one_channel
 def pass_on(_step: Step, r: Window) -> Window:
-    """The signal as it is."""
+    """Pass the signal on as it is."""
     return r
 
 
@@ -200,10 +201,10 @@ def pass_on(_step: Step, r: Window) -> Window:
     aten.minimum.default,
     aten.where.self,
     keep=Before(point),
-    role="choice",  # rectifiers are written so, too, but not only
+    role="choice",  # some rectifiers are written with these, but so are other functions
     gate="kept",
 )
 @rule(aten.log_sigmoid_forward.default, aten.logaddexp.default, keep=Before(point), role="choice")
 def at_its_point(step: Step, *signals: Window | None) -> list[Window | None]:
-    """The derivative where the forward pass was."""
+    """Take the derivative at the recorded point."""
     return differentiated(step, *signals)

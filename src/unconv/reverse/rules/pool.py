@@ -1,4 +1,4 @@
-"""Reverse rules of pools: a maximum returns where it came from, an average spreads."""
+"""Reverse rules of pools: a maximum goes back to where it came from, an average is spread over its window."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from unconv.axis import adaptive_windows, kernel_extent, pool_divisor
 from unconv.reverse.rules.separable import back, resizing, sees
-from unconv.reverse.rules.table import adjoint, many_pictures, on_whole_first, prepared, rule
+from unconv.reverse.rules.table import adjoint, full_map, many_pictures, prepared, rule
 from unconv.reverse.spans import Sights
 from unconv.reverse.tape.step import Step
 from unconv.reverse.window import Reach, Window, cropped
@@ -21,11 +21,11 @@ from unconv.reverse.window import Reach, Window, cropped
 aten = torch.ops.aten
 
 _BITS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
-_LARGE = 64 * 2**20  # bytes of a pool's masks that are not worth keeping
+_LARGE = 64 * 2**20  # bytes: larger masks are not kept
 
 
 def _batched(step: Step) -> bool:
-    """Whether the pool got (1, C, samples..): torch also takes (C, samples..)."""
+    """Whether the pool's input is (1, C, samples..); torch also accepts (C, samples..)."""
     source = step.inputs[0]
     return source.shape[0] == 1 and len(source.shape) == _axes(step) + 2
 
@@ -47,16 +47,17 @@ def _pool_reach(step: Step, axes: int) -> Reach | None:
 
 
 def _reach(kernel: Any, stride: Any, padding: Any, dilation: Any, axes: int) -> Reach:
-    """A pool's windows; an empty stride is the kernel, one number serves all axes."""
+    """Return a pool's windows; an empty stride means the kernel's size, and one number serves all axes."""
     settings = (tuple(n) * axes if len(n) == 1 else tuple(n) for n in (kernel, stride or kernel, padding, dilation))
     kernels, strides, paddings, dilations = settings
     return Reach(strides, paddings, tuple(map(kernel_extent, kernels, dilations)))
 
 
 def _switches(args: tuple[Any, ...], results: tuple[Any, ...]) -> Tensor:
-    """Return for each maximum which sample of its window it was: `y * extent + x`, as small an integer as holds it."""
+    """Return for each maximum its position in the window, `y * extent + x`, in the smallest integer type that holds it."""
+    # Positions in the window, not on the map as torch has them: they fit one byte, and do not depend on where a window is cut.
     source, kernel, stride, padding, dilation, _ceil = args
-    axes = len(kernel) if len(kernel) > 1 else source.ndim - 2  # torch takes maps without a batch, too
+    axes = len(kernel) if len(kernel) > 1 else source.ndim - 2  # torch also accepts maps without a batch
     rest, size = results[1], source.shape[-axes:]
     reach = _reach(kernel, stride, padding, dilation, axes)
     packed, pitch = torch.zeros_like(rest), 1
@@ -71,16 +72,16 @@ def _switches(args: tuple[Any, ...], results: tuple[Any, ...]) -> Tensor:
 
 @dataclass(frozen=True)
 class _Switches:
-    """Switches, and for each position in a window the mask over the bits of the numbers whose maximum it was."""
+    """Switches, and for each position in a window the bit mask of the values whose maximum was there."""
 
     small: Tensor
     masks: tuple[Tensor, ...]
 
 
 def _with_masks(step: Step, dtype: torch.dtype) -> Tensor | _Switches:
-    """Masks for all units of a walk, if the windows do not overlap and the masks are not large."""
+    """Return masks for all units of a walk, if the windows do not overlap and the masks are small enough; else the switches."""
     switches: Tensor = step.kept
-    if not lie_apart(step):
+    if not windows_are_disjoint(step):
         return switches
     reach = _pool_reach(step, len(step.inputs[0].shape) - 2)
     if reach is None or len(switches) > 1 or switches.numel() * prod(reach.extent) * dtype.itemsize > _LARGE:
@@ -93,8 +94,8 @@ def _masks(switches: Tensor, reach: Reach, dtype: torch.dtype) -> Iterator[Tenso
         yield (switches == number).to(_BITS[dtype.itemsize]).neg_()
 
 
-def lie_apart(step: Step) -> bool:
-    """Whether a max pool's windows do not overlap, so that its reverse only places values and zeros."""
+def windows_are_disjoint(step: Step) -> bool:
+    """Whether the windows of a max pool do not overlap, so that its reverse only copies values and adds zeros between."""
     if "max_pool" not in step.kind or not _batched(step):
         return False
     reach = _pool_reach(step, len(step.inputs[0].shape) - 2)
@@ -111,51 +112,51 @@ def lie_apart(step: Step) -> bool:
     gate="kept",
 )
 def max_pool(step: Step, r: Window, _switches: None) -> Window:
-    """Each pooled value returns to the sample its switch points at; where two meet they add.
+    """Unpool: send each pooled value to the sample that its switch points at; where two meet, they add.
 
-    The adjoint of max pooling with the switches frozen. `F.max_unpool2d` would let the last one
-    win.
+    The adjoint of max pooling with frozen switches. `F.max_unpool2d` would keep only the last of several values that meet.
 
     Source:
         Zeiler & Fergus, "Visualizing and Understanding Convolutional Networks" (2014), sec. 2.1.
     """
     if not _batched(step):
-        return _one_by_one(step, r)
+        return _unpool_rows(step, r)
     source = step.inputs[0]
     axes = len(source.shape) - 2
     reach = _pool_reach(step, axes)
     assert reach is not None
-    covering = r.corner is None or r.corner.shape[1] != axes
-    if covering:
-        values = on_whole_first(step, r).values
+    # A full map goes back as a window at 0, so that both kinds take the same way.
+    is_full = r.corner is None or r.corner.shape[1] != axes
+    if is_full:
+        values = full_map(step, r).values
         r = Window(values, torch.zeros(len(values), axes, dtype=torch.int64), None, r.picture)
-    if not lie_apart(step):
+    if not windows_are_disjoint(step):
         unpooled = _unpool(r.values, r.cut(step.kept), reach)
     elif isinstance(step.kept, _Switches) and r.together:
-        unpooled = _unpool_apart(r.values, map(r.cut, step.kept.masks), reach)
+        unpooled = _unpool_disjoint(r.values, map(r.cut, step.kept.masks), reach)
     else:
         switches = step.kept.small if isinstance(step.kept, _Switches) else step.kept
-        unpooled = _unpool_apart(r.values, _masks(r.cut(switches), reach, r.values.dtype), reach)
-    window = r.below(reach, source.shape, lambda cut: cropped(unpooled, cut))
-    return window.whole(source.shape) if covering else window
+        unpooled = _unpool_disjoint(r.values, _masks(r.cut(switches), reach, r.values.dtype), reach)
+    window = r.below(reach, source.shape, lambda needless: cropped(unpooled, needless))
+    return window.full_map(source.shape) if is_full else window
 
 
-def _one_by_one(step: Step, r: Window) -> Window:
-    """A max pool's signal where other axes, such as frames, are folded into the batch: each of them is a unit of its own."""
+def _unpool_rows(step: Step, r: Window) -> Window:
+    """Unpool maps whose batch has other axes folded into it, such as frames: each row goes back as a unit of its own."""
     (source, *_), (out, *_) = step.inputs, step.outputs
     assert out is not None
     axes = _axes(step)
     below, above = (replace(value, shape=(1, *value.shape[-axes - 1 :])) for value in (source, out))
-    values = on_whole_first(step, r.dense(out.shape[1]) if r.channel is not None else r).values
+    values = full_map(step, r.dense(out.shape[1]) if r.channel is not None else r).values
     switches = step.kept.small if isinstance(step.kept, _Switches) else step.kept
-    each = switches.reshape(-1, *above.shape[1:]).repeat(len(values), *[1] * (axes + 1))
-    alone = replace(step, args=(below, *step.args[1:]), inputs=(below,), outputs=(above, *step.outputs[1:]), kept=each)
-    made = max_pool(alone, Window(values.reshape(-1, *above.shape[1:])), None).values
-    return Window(made.reshape(len(values), *(source.shape[1:] if source.shape[0] == 1 else source.shape)))
+    rows = switches.reshape(-1, *above.shape[1:]).repeat(len(values), *[1] * (axes + 1))
+    alone = replace(step, args=(below, *step.args[1:]), inputs=(below,), outputs=(above, *step.outputs[1:]), kept=rows)
+    unpooled = max_pool(alone, Window(values.reshape(-1, *above.shape[1:])), None).values
+    return Window(unpooled.reshape(len(values), *(source.shape[1:] if source.shape[0] == 1 else source.shape)))
 
 
 def _centres(step: Step) -> Tensor:
-    """As switches: of every window its centre, of two or four middle samples the first; at an edge the nearest on the map."""
+    """Return switches that point at the centre of each window (the first of two middle samples), or the nearest on the map."""
     source, pooled = step.inputs[0].shape, step.outputs[0]
     assert pooled is not None
     axes = _axes(step)
@@ -167,8 +168,8 @@ def _centres(step: Step) -> Tensor:
         first = torch.arange(count) * reach.stride[axis] - reach.padding[axis]
         within = (first + (width - 1) // 2 * gap).clamp(0, n - 1) - first
         packed = packed[..., None] * reach.extent[axis] + within
-    kept: Tensor = step.kept
-    return packed.to(kept.device, kept.dtype).expand_as(kept).contiguous()
+    switches: Tensor = step.kept
+    return packed.to(switches.device, switches.dtype).expand_as(switches).contiguous()
 
 
 def _centred(step: Step, dtype: torch.dtype) -> Tensor | _Switches:
@@ -178,7 +179,7 @@ def _centred(step: Step, dtype: torch.dtype) -> Tensor | _Switches:
 @many_pictures()
 @prepared(_centred)
 def max_pool_to_centre(step: Step, r: Window, switches: None) -> Window:
-    """Each pooled value goes to the centre of its window: what is missing then, the switches contribute.
+    """Send each pooled value to the centre of its window; what is missing then is the contribution of the switches.
 
     Source:
         Mahendran & Vedaldi, "Salient Deconvolutional Networks" (2016), sec. 3.
@@ -187,7 +188,10 @@ def max_pool_to_centre(step: Step, r: Window, switches: None) -> Window:
 
 
 def collisions(step: Step) -> tuple[bool, float] | None:
-    """Return whether a max pool's windows overlap, and the share of switches that point where another does; else None."""
+    """Return whether a max pool's windows overlap, and the share of switches that point where another does.
+
+    None for other operations.
+    """
     if step.kind not in ("max_pool2d", "max_pool3d") or not _batched(step):
         return None
     reach = _pool_reach(step, len(step.inputs[0].shape) - 2)
@@ -199,10 +203,11 @@ def collisions(step: Step) -> tuple[bool, float] | None:
     return overlaps, 1 - distinct / max(1, indices.numel())
 
 
-def _unpool_apart(pooled: Tensor, masks: Iterable[Tensor], reach: Reach) -> Tensor:
-    """(B, C, pooled..) to (B, C, samples..), for windows that do not overlap: each is its value, masked, at every offset.
+def _unpool_disjoint(pooled: Tensor, masks: Iterable[Tensor], reach: Reach) -> Tensor:
+    """Unpool (B, C, pooled..) to (B, C, samples..) through windows that do not overlap.
 
-    The masks are laid over the bits of the numbers, which takes a fifth of the time of a scatter.
+    At each offset in the window, the values are masked by the switches that point there. The mask is applied to the bits of
+    the values, in a fifth of the time of a scatter.
     """
     bits = _BITS[pooled.itemsize]
     rows = pooled.movedim(1, -1).contiguous().view(bits)
@@ -210,15 +215,15 @@ def _unpool_apart(pooled: Tensor, masks: Iterable[Tensor], reach: Reach) -> Tens
     pairs = [n for pair in zip(lengths, reach.extent, strict=True) for n in pair]
     out = torch.empty(len(rows), *pairs, channels, dtype=pooled.dtype, device=pooled.device)
     for mask, offset in zip(masks, product(*map(range, reach.extent)), strict=True):
-        target = out.view(bits)[(slice(None), *(index for at in offset for index in (slice(None), at)))]
+        target = out.view(bits)[(slice(None), *(index for start in offset for index in (slice(None), start)))]
         torch.bitwise_and(rows, mask.movedim(1, -1), out=target)
     return out.view(len(rows), *reach.lengths(lengths), channels).movedim(-1, 1)
 
 
 def _unpool(pooled: Tensor, switches: Tensor, reach: Reach) -> Tensor:
-    """(B, C, pooled..) to (B, C, samples..), of windows that may overlap: what meets adds.
+    """Unpool (B, C, pooled..) to (B, C, samples..) through windows that may overlap: values that meet add.
 
-    The channels of a sample lie side by side in memory, as the convolution below likes them.
+    The result is channels last in memory, which is fastest for the convolution below.
     """
     units, channels, *lengths = pooled.shape
     size = reach.lengths(lengths)
@@ -230,10 +235,10 @@ def _unpool(pooled: Tensor, switches: Tensor, reach: Reach) -> Tensor:
 
 
 def _target_indices(switches: Tensor, reach: Reach, size: Sequence[int]) -> Tensor:
-    """Flat indices into a frame of `size`."""
+    """Return the flat indices, in a frame of `size`, that switches point at."""
     pitches = [prod(size[axis + 1 :]) for axis in range(len(size))]
-    within = torch.zeros((), dtype=torch.int64)  # of each sample of a window, from the window's first
-    begins = torch.zeros((), dtype=torch.int64)  # of each window, where in the frame
+    within = torch.zeros((), dtype=torch.int64)  # the flat index of each sample of a window, counted from the window's first
+    begins = torch.zeros((), dtype=torch.int64)  # the flat index of each window's first sample
     for count, extent, stride, pitch in zip(switches.shape[2:], reach.extent, reach.stride, pitches, strict=True):
         within = within[..., None] + torch.arange(extent) * pitch
         begins = begins[..., None] + torch.arange(count) * stride * pitch
@@ -243,14 +248,15 @@ def _target_indices(switches: Tensor, reach: Reach, size: Sequence[int]) -> Tens
 
 @rule(aten.avg_pool2d.default, aten.avg_pool3d.default, reach=_pool_reach, gate="kept")
 def avg_pool(step: Step, r: Window) -> Window | list[Window | None]:
-    """Each average spreads evenly over what it averaged."""
+    """Spread each average evenly over the samples that it was taken of."""
     source, out = step.inputs[0], step.outputs[0]
     axes = len(source.shape) - 2
     if not _batched(step) or (r.corner is not None and r.corner.shape[1] != axes):
-        return adjoint(step, on_whole_first(step, r))
+        return adjoint(step, full_map(step, r))
     assert out is not None
     reach = _pool_reach(step, axes)
     assert reach is not None
+    # The divisor differs from window to window at the edges, so the signal is divided before it is spread.
     count_include_pad, override = step.args[5], step.args[6]
     spans = zip(out.shape[2:], source.shape[2:], reach.extent, reach.stride, reach.padding, strict=True)
     divisor = torch.ones((), dtype=torch.float64)
@@ -264,15 +270,15 @@ def avg_pool(step: Step, r: Window) -> Window | list[Window | None]:
 
 
 def _spread(r: Window, reach: Reach, shape: tuple[int, ...]) -> Window:
-    """Each value copied to all samples that its unit sees; where they overlap they add."""
-    covering = r.corner is None
+    """Copy each value to all samples that its unit sees; where windows overlap, the copies add."""
+    is_full = r.corner is None
     corner = torch.zeros(len(r.values), len(reach.stride), dtype=torch.int64) if r.corner is None else r.corner
     ones = r.values.new_ones(1, 1, *reach.extent)
     none = [0] * len(reach.stride)
     single = r.values.reshape(-1, 1, *r.values.shape[2:])
     values = torch.convolution(single, ones, None, list(reach.stride), none, [1] * len(none), True, none, 1)
     window = Window(values.reshape(*r.values.shape[:2], *values.shape[2:]), reach.corner(corner))
-    return window.whole(shape) if covering else window.inside(shape)
+    return window.full_map(shape) if is_full else window.inside(shape)
 
 
 def _adaptive_reach(step: Step, axes: int) -> Reach | None:
@@ -292,7 +298,7 @@ def _adaptive_sight(step: Step, axes: int) -> Sights:
 
 @rule(aten._adaptive_avg_pool2d.default, aten._adaptive_avg_pool3d.default, reach=_adaptive_sight, gate="kept")
 def adaptive_avg_pool(step: Step, r: Window) -> Window | list[Window | None]:
-    """As `avg_pool` where the windows are even; otherwise as a resizing."""
+    """Spread each average over its window, as `avg_pool` does; where windows differ in size, as a resizing does."""
     source = step.inputs[0]
     reach = _adaptive_reach(step, len(source.shape) - 2)
     if reach is None or source.shape[0] != 1 or (r.corner is not None and r.corner.shape[1] != len(reach.stride)):

@@ -1,4 +1,4 @@
-"""The reverse rule of power-average pools (LPPool), recorded whole: torch writes them with a rectifier that means nothing."""
+"""The reverse rule of power-average pools (LPPool), one operation here: torch's parts contain a rectifier without meaning."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from unconv.reverse.rules.table import differentiated, on_whole_first, point, rule
+from unconv.reverse.rules.table import differentiated, full_map, point, rule
+from unconv.reverse.tape.custom_operations import define, replaces
 from unconv.reverse.tape.step import Before, Step
-from unconv.reverse.tape.whole import define, replaces
 from unconv.reverse.window import Window
 
 
 def _sums(x: Tensor, power: float, kernel: Sequence[int], stride: Sequence[int], ceil: bool) -> Tensor:
-    """Sums of powers over the windows, as torch takes them: of a window cut off at the edge, its mean times the kernel."""
+    """Return sums of powers over the windows, as torch: one cut off at the edge counts as its mean times the kernel's size."""
     pool = {1: F.avg_pool1d, 2: F.avg_pool2d, 3: F.avg_pool3d}[len(kernel)]
     means: Tensor = pool(x.pow(power), list(kernel), list(stride or kernel), 0, ceil)
     return means * prod(kernel)
@@ -46,11 +46,11 @@ for _axes, _function in ((1, F.lp_pool1d), (2, F.lp_pool2d), (3, F.lp_pool3d)):
 
 @rule(LP_POOL, keep=Before(point))
 def power_pool(step: Step, r: Window) -> list[Window | None]:
-    """The derivative where the forward pass was; nothing where all samples of a window are zero."""
+    """Take the derivative at the recorded point; nothing goes back to a window of zeros."""
     (x,), power = step.kept, step.args[1]
-    # Written out: at zero, torch's root has an infinite slope and makes NaN of it.
+    # By hand: at zero, the slope of torch's root is infinite, and its gradient NaN.
     sums = _sums(x, *step.args[1:])
     slope = torch.where(sums == 0, 0.0, sums.pow(1 / power - 1) / power)
-    whole = on_whole_first(step, r)
+    signal = full_map(step, r)
     inner = replace(step, operation=SUMS)
-    return differentiated(inner, whole.map(lambda values: values * slope.to(values.dtype)))
+    return differentiated(inner, signal.map(lambda values: values * slope.to(values.dtype)))

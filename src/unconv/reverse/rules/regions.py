@@ -1,6 +1,6 @@
-"""Reverse rules of torchvision's own operations: regions of interest, whose boxes are constants, and deformable convolution.
+"""Reverse rules of torchvision's own operations: regions of interest, with constant boxes, and deformable convolution.
 
-Read when a network that uses torchvision is recorded, so that nobody else waits for torchvision.
+This file is imported when a network that uses torchvision is recorded, so that others need not wait for torchvision.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import torchvision.ops  # noqa: F401 (defines the operations)
 from torch import Tensor
 
 from unconv.reverse.rules.freezing import Freezer, Freezing, Kind
-from unconv.reverse.rules.table import on_whole_first, point, rule
+from unconv.reverse.rules.table import full_map, point, rule
 from unconv.reverse.tape.step import Before, Step, Value
 from unconv.reverse.window import Window
 
@@ -28,12 +28,12 @@ _OPS = torch.ops.torchvision
     keep=Before(point),
 )
 def regions(step: Step, r: Window, *_others: Any) -> list[Window | None]:
-    """What each region took comes back to where it was; the boxes are constants, as to torch."""
+    """Send the signal of each region back to the samples it was taken from; the boxes are constants, as in torch."""
     return _by_autograd(step, r, {step.args[0].index} if isinstance(step.args[0], Value) else set())
 
 
 def _freeze_offsets(step: Step, _freezing: Freezing) -> tuple[Kind, list[Step]] | None:
-    """Return the step with its kernel, offsets and mask as they were, where the image made them."""
+    """Return the step with its kernel, offsets and mask as constants, if they depend on the image."""
     source = step.args[0]
     if not isinstance(source, Value) or len(step.inputs) == 1:
         return None
@@ -45,24 +45,26 @@ def _freeze_offsets(step: Step, _freezing: Freezing) -> tuple[Kind, list[Step]] 
 
 @rule(_OPS.deform_conv2d.default, keep=Before(point), freeze=Freezer(_freeze_offsets))
 def deformed(step: Step, r: Window) -> list[Window | None]:
-    """A convolution whose taps stand where the forward pass had put them."""
+    """Send the signal back through a convolution with its taps at their recorded offsets."""
     return _by_autograd(step, r, {value.index for value in step.inputs})
 
 
 def _by_autograd(step: Step, r: Window, through: set[int]) -> list[Window | None]:
-    """The derivative at the recorded point, unit by unit: torchvision's cannot be run for many units at once."""
-    signals = on_whole_first(step, r).values
+    """Return the derivative at the recorded point, unit by unit: torchvision's cannot run for many units at once."""
+    signals = full_map(step, r).values
     with torch.inference_mode(False), torch.enable_grad():
-        given = [
+        inputs = [
             x.to(signals.dtype) if isinstance(x, Tensor) and x.is_floating_point() else x
             for x in step.kept
             if isinstance(x, Tensor)
         ]
-        leaves = [x.clone().requires_grad_(value.index in through) for x, value in zip(given, step.inputs, strict=True)]
-        made = step.again(leaves)
-        result: Tensor = made[0] if isinstance(made, tuple | list) else made
-        wanted = [leaf for leaf in leaves if leaf.requires_grad]
-        rows = [torch.autograd.grad(result, wanted, row.clone().view(result.shape), retain_graph=True) for row in signals]
+        leaves = [x.clone().requires_grad_(value.index in through) for x, value in zip(inputs, step.inputs, strict=True)]
+        output = step.again(leaves)
+        result: Tensor = output[0] if isinstance(output, tuple | list) else output
+        differentiable = [leaf for leaf in leaves if leaf.requires_grad]
+        rows = [
+            torch.autograd.grad(result, differentiable, row.clone().view(result.shape), retain_graph=True) for row in signals
+        ]
     parts = iter([torch.stack(part).detach() for part in zip(*rows, strict=True)])
     stacked = [next(parts) if leaf.requires_grad else None for leaf in leaves]
     return [part if part is None else _as_recorded(part, value) for part, value in zip(stacked, step.inputs, strict=True)]

@@ -1,4 +1,4 @@
-"""Reverse rules of operations that resize, rearrange or pick samples: linear, so their adjoint."""
+"""Reverse rules of operations that resize, rearrange or select samples: the adjoint, as they are linear."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch._ops import OpOverload
 
 from unconv.reverse.rules.freezing import Freezer, Freezing, Kind, with_constant
 from unconv.reverse.rules.separable import Mixer, back, flips, pads, repeats, resizing, rolls, sees, selects
-from unconv.reverse.rules.table import adjoint, differentiated, local, on_whole, on_whole_first, point, rule
+from unconv.reverse.rules.table import adjoint, differentiated, full_map, full_maps, local, point, rule
 from unconv.reverse.spans import Spans
 from unconv.reverse.tape.step import Before, Step, Value
 from unconv.reverse.window import Reach, Window, cropped
@@ -52,11 +52,11 @@ _MIXERS: dict[OpOverload, Mixer] = {
     aten.repeat.default: repeats,
     aten.roll.default: rolls,
 }
-"""Operations that mix samples along each axis, and how."""
+"""Separable operations, and the function that returns their form."""
 
 
 def mixed(step: Step, r: Window) -> Window | list[Window | None]:
-    """What each sample gave to the samples above comes back and adds up."""
+    """Send back what each sample gave to the samples above; the parts add up."""
     return back(_MIXERS[step.operation], step, r)
 
 
@@ -71,13 +71,13 @@ def _in_place(step: Step, axes: int) -> Reach | None:
 @rule(aten.channel_shuffle.default, reach=_in_place, gate="kept")
 @rule(aten.col2im.default, aten.im2col.default, gate="kept")
 def resampled(step: Step, *signals: Window | None) -> list[Window | None]:
-    """What each sample gave to the samples above comes back and adds up."""
+    """Send back what each sample gave to the samples above; the parts add up."""
     together = step.operation is aten.channel_shuffle.default and all(s is None or s.corner is not None for s in signals)
-    return adjoint(step, *(signals if together else on_whole(step, signals)))
+    return adjoint(step, *(signals if together else full_maps(step, signals)))
 
 
 def _shuffle_reach(step: Step, axes: int) -> Spans | None:
-    """Pixels that came out of channels see the sample that all of them were."""
+    """Each pixel sees the one sample whose channels it came from."""
     (source, *_), (_x, times) = step.inputs, step.args
     if len(source.shape) != axes + 2 or axes != 2 or source.shape[0] != 1:
         return None
@@ -87,10 +87,10 @@ def _shuffle_reach(step: Step, axes: int) -> Spans | None:
 
 @rule(aten.pixel_shuffle.default, reach=_shuffle_reach, gate="kept")
 def pixel_shuffle(step: Step, r: Window) -> Window | list[Window | None]:
-    """Pixels go back into the channels that they came from."""
+    """Send pixels back into the channels that they came from."""
     spans, (_x, times) = None if r.corner is None else _shuffle_reach(step, r.corner.shape[1]), step.args
     if spans is None or r.corner is None:
-        return adjoint(step, on_whole_first(step, r))
+        return adjoint(step, full_map(step, r))
     first = r.corner.div(times, rounding_mode="floor")
     last = (r.corner + torch.tensor(r.lengths) - 1).div(times, rounding_mode="floor")
     lengths = (((last - first).amax(0) + 1) * times).tolist()
@@ -107,12 +107,12 @@ def _unshuffle_reach(step: Step, axes: int) -> Reach | None:
 
 @rule(aten.pixel_unshuffle.default, reach=_unshuffle_reach, gate="kept")
 def pixel_unshuffle(step: Step, r: Window) -> Window | list[Window | None]:
-    """Channels go back to the pixels that they were."""
+    """Send channels back to the pixels that they came from."""
     reach = None if r.corner is None else _unshuffle_reach(step, r.corner.shape[1])
     if reach is None:
-        return adjoint(step, on_whole_first(step, r))
+        return adjoint(step, full_map(step, r))
     shuffled = F.pixel_shuffle(r.values, reach.stride[0])
-    return r.below(reach, step.inputs[0].shape, lambda cut: cropped(shuffled, cut).clone())
+    return r.below(reach, step.inputs[0].shape, lambda needless: cropped(shuffled, needless).clone())
 
 
 _EXACT = {
@@ -124,20 +124,20 @@ _EXACT = {
 
 @rule(*_EXACT, reach=sees(resizing), gate="kept")
 def nearest_exact(step: Step, r: Window) -> Window | list[Window | None]:
-    """What each sample gave to the samples above comes back and adds up."""
+    """Send back what each sample gave to the samples above; the parts add up."""
     if r.corner is not None and _MIXERS[step.operation](step, r.corner.shape[1]):
         return mixed(step, r)
-    # By the operation itself, units as a batch: torch has no way to run its derivative for many units at once.
+    # Call the backward operation itself, with the units as a batch: torch cannot run the derivative for many units at once.
     source, out = step.inputs[0], step.outputs[0]
     assert out is not None
     _x, size, *scales = step.args
-    signals = r.whole(out.shape).values.reshape(-1, *out.shape[1:])
+    signals = r.full_map(out.shape).values.reshape(-1, *out.shape[1:])
     back = _EXACT[step.operation](signals, size, [len(signals), *source.shape[1:]], *scales)
     return Window(back if source.shape[0] == 1 else back.reshape(-1, *source.shape))
 
 
 def _freeze_grid(step: Step, _freezing: Freezing) -> tuple[Kind, list[Step]] | None:
-    """Return the step with its grid as it was, where the image made that, as a spatial transformer does."""
+    """Return the step with its grid as a constant, if the grid depends on the image, as in a spatial transformer."""
     return ("gates", [with_constant(step, 1)]) if isinstance(step.args[1], Value) and len(step.inputs) > 1 else None
 
 
@@ -149,17 +149,17 @@ def _freeze_grid(step: Step, _freezing: Freezing) -> tuple[Kind, list[Step]] | N
     gate="kept",
 )
 def sampled_on_a_grid(step: Step, r: Window) -> list[Window | None]:
-    """What each sample gave to the samples above comes back and adds up; the grid is as it was."""
-    return differentiated(step, r) if step.kept is not None else adjoint(step, on_whole(step, [r])[0])
+    """Send back, with the recorded grid, what each sample gave to the samples above; the parts add up."""
+    return differentiated(step, r) if step.kept is not None else adjoint(step, full_maps(step, [r])[0])
 
 
 @rule(aten.unfold.default, gate="kept")
-def slid(step: Step, r: Window) -> Window:
-    """What each slice gave comes back to where it was taken; where slices overlap they add."""
-    # By the operation itself, units in front: torch has no way to run its derivative for many units at once.
+def sliding_windows(step: Step, r: Window) -> Window:
+    """Send each slice back to where it was taken; where slices overlap, they add."""
+    # Call the backward operation itself, with the units in front: torch cannot run the derivative for many units at once.
     (source, *_), (out, *_), (_x, along, size, every) = step.inputs, step.outputs, step.args
     assert out is not None
-    signals = r.whole(out.shape).values.reshape(-1, *out.shape)
+    signals = r.full_map(out.shape).values.reshape(-1, *out.shape)
     shape = [len(signals), *source.shape]
     back = torch.ops.aten.unfold_backward.default(signals, shape, along % len(source.shape) + 1, size, every)
     return Window(back[:, 0] if source.shape[0] == 1 else back)
@@ -174,8 +174,8 @@ def slid(step: Step, r: Window) -> Window:
     keep=Before(point),
     gate="kept",
 )
-def picked(step: Step, *signals: Window | None) -> list[Window | None]:
-    """What was picked, or put, by index comes back from there; the indices are as they were, also where the image made them."""
+def selected(step: Step, *signals: Window | None) -> list[Window | None]:
+    """Send samples back to where an index took them from; the indices are the recorded ones, even if the image made them."""
     return differentiated(step, *signals)
 
 
@@ -186,5 +186,5 @@ def picked(step: Step, *signals: Window | None) -> list[Window | None]:
     gate="kept",
 )
 def adaptive_max_pool(step: Step, r: Window, _switches: Window | None) -> list[Window | None]:
-    """Each maximum returns to where it came from; where two meet they add."""
+    """Send each maximum back to where it came from; where two meet, they add."""
     return differentiated(step, r)

@@ -1,8 +1,8 @@
-"""Reverse rules of the Fourier transform, and of what networks do with complex numbers in between.
+"""Reverse rules of the Fourier transform, and of operations on complex numbers.
 
-The transform is linear, and so is what multiplies its coefficients by weights: the adjoint goes back, in the sense of the
-inner product of real numbers, as autograd has it. Functions that are not linear, such as the size of a coefficient, go
-back by their derivative.
+The transform is linear, and so is a product of its coefficients with weights: they go back by their adjoint, with respect to
+the real inner product, as in autograd. Functions that are not linear, such as the magnitude of a coefficient, go back by their
+derivative.
 """
 
 from __future__ import annotations
@@ -11,15 +11,15 @@ from collections.abc import Sequence
 
 import torch
 
-from unconv.reverse.rules.table import Rule, adjoint, differentiated, on_whole, rule
+from unconv.reverse.rules.table import Rule, adjoint, differentiated, full_maps, rule
 from unconv.reverse.tape.barriers import OVERLAID
 from unconv.reverse.tape.step import Step
 from unconv.reverse.window import Window
 
 aten = torch.ops.aten
 
-# Operations on complex numbers that autograd tells right: linear ones, and those that keep the point they were at.
-_KNOWN = {
+# Operations on complex numbers that autograd can take back: linear ones, and those whose rule keeps the recorded point.
+_REVERSIBLE = {
     aten._conj.default,
     aten._fft_c2c.default,
     aten._fft_c2r.default,
@@ -72,8 +72,8 @@ _KNOWN = {
     aten.view_as_real.default,
 )
 def fourier(step: Step, *signals: Window | None) -> list[Window | None]:
-    """The adjoint, on whole maps."""
-    return adjoint(step, *on_whole(step, signals))
+    """Apply the adjoint, on full maps."""
+    return adjoint(step, *full_maps(step, signals))
 
 
 def is_complex(step: Step) -> bool:
@@ -83,12 +83,12 @@ def is_complex(step: Step) -> bool:
 
 def goes_back(step: Step) -> bool:
     """Whether a step on complex numbers can go back."""
-    return step.operation in _KNOWN
+    return step.operation in _REVERSIBLE
 
 
 def through_complex(step: Step, rule: Rule, signals: Sequence[Window | None]) -> Window | Sequence[Window | None]:
-    """A step on complex numbers by autograd: at the point that it kept, or, as it is linear, at any; a copy by its rule."""
+    """Run a step on complex numbers backwards by autograd, at the point it kept if it is not linear; a copy by its rule."""
     if step.operation is aten.copy.default:
         return rule(step, *signals)
-    bent = isinstance(step.kept, tuple) and len(step.kept) == len(step.inputs)
-    return differentiated(step, *signals) if bent else adjoint(step, *on_whole(step, signals))
+    nonlinear = isinstance(step.kept, tuple) and len(step.kept) == len(step.inputs)
+    return differentiated(step, *signals) if nonlinear else adjoint(step, *full_maps(step, signals))

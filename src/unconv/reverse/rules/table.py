@@ -1,4 +1,4 @@
-"""The tables that the rules fill, and the adjoint that serves every linear operation on the whole map."""
+"""The tables that the rules fill, and an adjoint by autograd for every linear operation on full maps."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ Rule = Callable[..., Window | Sequence[Window | None]]
 """`rule(step, *signals)`: from the signal at each output, or None, to the one at each input."""
 
 Reaching = Callable[[Step, int], Sights]
-"""What a unit sees of the map below, over so many axes; None where it may see everything."""
+"""From a step and the number of axes to the part of the map below that a unit sees; None where it may see everything."""
 
 Preparing = Callable[[Step, torch.dtype], Any]
-"""What a rule makes once of a step for all the units of a walk in a type; it finds it as `step.kept`."""
+"""From a step and the signal's type to what the rule needs for all units of a walk; the rule finds it as `step.kept`."""
 
 Turning = Callable[[Step, int], tuple[OpOverload, tuple[Any, ...]] | None]
-"""The step on a value of so many axes whose channels come second instead of last: operation and arguments."""
+"""From a step with its channels last, and the number of axes, to operation and arguments with the channels second."""
 
 Role = Literal["move", "rectifier", "slope", "choice"]
-"""What an operation is in a network, where that matters beyond its rule:
+"""The part that an operation plays in a network, where that matters beyond its rule:
 
-- "move": it renames, copies or moves samples and changes none; it makes no place of its own.
-- "rectifier": it passes large values on and holds negative ones back; methods differ in what they do there.
-- "slope": it acts on each sample alone and is no rectifier; every method takes its slope.
-- "choice": it takes the larger, the smaller or one of two.
+- "move": it renames, copies or moves samples and changes none; it is not a place of its own.
+- "rectifier": it passes large values and blocks negative ones; the methods differ here.
+- "slope": it acts on each sample alone and is no rectifier; every method multiplies by its slope.
+- "choice": it returns the larger, the smaller or one of two values.
 """
 
 Gate = Literal["made", "kept"]
-"""Whether what comes out may be a gate: "made" here (a sigmoid), or "kept" from what came in (a resizing)."""
+"""Why a result may be a gate: the operation makes one ("made": a sigmoid), or keeps one that came in ("kept": a resizing)."""
 
 _R = TypeVar("_R", bound=Rule)
 
@@ -54,31 +54,31 @@ _MANY_PICTURES: dict[Rule, bool] = {}
 
 
 def local(_step: Step, axes: int) -> Reach:
-    """Each unit sees the sample at its own position and no other."""
+    """Return the reach of units that see the sample at their own position and no other."""
     return Reach((1,) * axes, (0,) * axes, (1,) * axes)
 
 
 def is_rectifier(operation: OpOverload) -> bool:
-    """Whether an operation is a ReLU or stands in its place."""
+    """Whether an operation is a ReLU or another rectifier."""
     return ROLES.get(operation) == "rectifier"
 
 
 def everything(_step: Step, _axes: int) -> Reach | None:
-    """A unit may see the whole map."""
+    """Return None: a unit may see the entire map."""
     return None
 
 
 def along(position: int) -> Turning:
-    """Return how a step is turned whose argument at `position` is the axis, or the axes, that it works along."""
+    """Return the `turn` of a step whose argument at `position` is the axis, or the axes, that it works along."""
 
     def turn(step: Step, axes: int) -> tuple[OpOverload, tuple[Any, ...]]:
-        rank, said = axes + 2, step.args[position]
+        rank, along = axes + 2, step.args[position]
         order = [0, *range(2, rank), 1]
-        if isinstance(said, list | tuple):
-            said = [order[axis % rank] for axis in said]
-        elif said is not None:
-            said = order[said % rank]
-        return step.operation, (*step.args[:position], said, *step.args[position + 1 :])
+        if isinstance(along, list | tuple):
+            along = [order[axis % rank] for axis in along]
+        elif along is not None:
+            along = order[along % rank]
+        return step.operation, (*step.args[:position], along, *step.args[position + 1 :])
 
     return turn
 
@@ -93,24 +93,23 @@ def rule(
     freeze: Freezer | None = None,
     turn: Turning | None = None,
 ) -> Callable[[_R], _R]:
-    """Make a function the reverse rule of `operations`, in every method that says nothing else.
+    """Register a function as the reverse rule of `operations`, in every method that has no other rule for them.
 
-    All that is known of an operation is said here: no other file has to learn about it. Decorators add up, so that
-    operations with one rule can differ in the rest.
+    Everything that is known about an operation is registered here, so that no other file has to change. Decorators can be
+    stacked, so that operations with one rule can differ in the other arguments.
 
     Args:
         operations: aten operations in the form that returns a new tensor; in-place ones are recorded
             as that form too.
-        reach: what a unit sees of the map below; `local` for pointwise operations.
-        keep: what `step.kept` is to hold of the forward call: from its arguments and results; or, as
-            `Before(function)`, from the step and its arguments before it ran and may have overwritten them.
-        prepare: from the step and the signal's type to what `step.kept` is to hold during a walk.
-        role: what the operation is in a network; see `Role`.
-        gate: whether what comes out may be a gate; see `Gate`.
-        freeze: what stands for the step in methods that freeze gates and statistics; see `Freezer`.
-        turn: the step with its channels second, where it ran with its channels last. Pointwise operations need none.
+        reach: the part of the map below that a unit sees; `local` for pointwise operations.
+        keep: returns what the rule will need as `step.kept`: from the call's arguments and results; or, as
+            `Before(function)`, from the step and its arguments before the operation runs, which may overwrite them.
+        prepare: from the step and the signal's type to what `step.kept` is during a walk.
+        role: the part that the operation plays in a network; see `Role`.
+        gate: whether the result may be a gate; see `Gate`.
+        freeze: replaces the step in methods that freeze gates and statistics; see `Freezer`.
+        turn: rewrites a step that ran with its channels last to channels second. Pointwise operations need none.
     """
-
     tables: list[dict[OpOverload, Any]] = [KEEPERS, ROLES, GATES, FREEZERS, TURNERS]
     entries = (keep, role, gate, freeze, turn)
 
@@ -118,6 +117,7 @@ def rule(
         for operation in operations:
             RULES[operation] = function
             REACHES[operation] = reach
+            # Registering again replaces all of an operation's entries, so that none of an earlier rule is left over.
             for table, entry in zip(tables, entries, strict=True):
                 table.pop(operation, None)
                 if entry is not None:
@@ -128,7 +128,7 @@ def rule(
 
 
 def prepared(prepare: Preparing) -> Callable[[_R], _R]:
-    """Say what a rule makes once of a step for all the units of a walk."""
+    """Register what a rule computes once per step for all units of a walk."""
 
     def register(function: _R) -> _R:
         PREPARERS[function] = prepare
@@ -138,21 +138,21 @@ def prepared(prepare: Preparing) -> Callable[[_R], _R]:
 
 
 def one_channel(function: _R) -> _R:
-    """Mark a rule that also takes windows that hold one channel of each unit."""
+    """Mark a rule that also accepts windows with only one channel of each unit."""
     _ONE_CHANNEL.add(function)
     return function
 
 
 def takes_one_channel(function: Rule) -> bool:
-    """Whether a rule takes windows that hold one channel of each unit; for others they are filled up."""
+    """Whether a rule accepts windows with only one channel of each unit; other rules get them with all channels."""
     return function in _ONE_CHANNEL
 
 
 def many_pictures(looks: bool = True) -> Callable[[_R], _R]:
-    """Mark a rule that also takes units of several pictures, with a row of what was kept for each of them.
+    """Mark a rule that also accepts units of several pictures, with a row of `step.kept` for each picture.
 
     Args:
-        looks: whether the rule looks at what was kept.
+        looks: whether the rule reads `step.kept`.
     """
 
     def register(function: _R) -> _R:
@@ -163,32 +163,32 @@ def many_pictures(looks: bool = True) -> Callable[[_R], _R]:
 
 
 def takes_many_pictures(function: Rule) -> bool:
-    """Whether a rule takes units of several pictures where something was kept of the forward pass."""
+    """Whether a rule accepts units of several pictures at a step that kept something of the forward pass."""
     return function in _MANY_PICTURES
 
 
 def looks_at_kept(function: Rule) -> bool:
-    """Whether a rule may look at what was kept of the forward pass."""
+    """Whether a rule may read what the step kept of the forward pass."""
     return _MANY_PICTURES.get(function, True)
 
 
 def adjoint(step: Step, *signals: Window | None) -> list[Window | None]:
-    """The adjoint of a linear operation, by autograd, from the signals at its outputs.
+    """Return the adjoint of a linear operation, by autograd, from the signals at its outputs.
 
-    Windows are kept when no spatial axis is touched; the caller makes them whole otherwise.
+    Windows may pass if the operation leaves all spatial axes alone; otherwise the caller must pass full maps.
     """
     return _backward(step, signals, None)
 
 
 def point(step: Step, args: tuple[Any, ...]) -> tuple[Tensor, ...]:
-    """A copy of the tensors that the image had become where they entered the operation."""
+    """Return copies of the inputs that depend on the image, as they entered the operation."""
     pairs = zip(tree_leaves(step.args), tree_leaves(args), strict=True)
-    return tuple(given.detach().clone() for named, given in pairs if isinstance(named, Value))
+    return tuple(tensor.detach().clone() for argument, tensor in pairs if isinstance(argument, Value))
 
 
 def differentiated(step: Step, *signals: Window | None) -> list[Window | None]:
-    """The derivative of any operation at the `point` it kept, by autograd, on whole maps."""
-    return _backward(step, on_whole(step, signals), step.kept)
+    """Return the derivative of any operation at the `point` it kept, by autograd, on full maps."""
+    return _backward(step, full_maps(step, signals), step.kept)
 
 
 def _backward(step: Step, signals: Sequence[Window | None], at: Sequence[Tensor] | None) -> list[Window | None]:
@@ -202,7 +202,7 @@ def _backward(step: Step, signals: Sequence[Window | None], at: Sequence[Tensor]
 
 
 def _flowing(step: Step) -> list[int]:
-    """Which of the step's inputs a signal can reach: not masks and indices."""
+    """Return the positions of the inputs that a signal can reach; masks and indices are left out."""
     return [position for position, value in enumerate(step.inputs) if value.flows]
 
 
@@ -223,10 +223,10 @@ def _pull(step: Step, index: int, signal: Window, at: Sequence[Tensor] | None) -
     output = step.outputs[index]
     assert output is not None
     units, values = len(signal.values), signal.values
-    # Under inference mode, in which walks run, torch 2.6 gives zeros for a derivative, without a word.
+    # Walks run in inference mode, where torch 2.6 silently returns zeros for a derivative.
     with torch.inference_mode(False):
         values = values.clone() if values.is_inference() else values
-        # A linear operation has the same adjoint everywhere, so that zeros serve as the point. One pullback serves all units.
+        # The adjoint of a linear operation does not depend on the point, so zeros will do. One pullback serves all units.
         kinds = [like(step.inputs[k].dtype, dtype) for k in flowing]
         points = [
             torch.zeros(shape(step.inputs[k]), dtype=kind, device=device) if at is None else at[k].to(kind)
@@ -239,13 +239,13 @@ def _pull(step: Step, index: int, signal: Window, at: Sequence[Tensor] | None) -
     return [Window(part, signal.corner) for part in batched]
 
 
-def on_whole(step: Step, signals: Sequence[Window | None]) -> list[Window | None]:
-    """The signals at a step's first outputs, each on its whole value."""
+def full_maps(step: Step, signals: Sequence[Window | None]) -> list[Window | None]:
+    """Return the signals at a step's outputs, each as a full map."""
     pairs = zip(signals, step.outputs, strict=False)
-    return [signal.whole(output.shape) if signal and output else None for signal, output in pairs]
+    return [signal.full_map(output.shape) if signal and output else None for signal, output in pairs]
 
 
-def on_whole_first(step: Step, r: Window) -> Window:
-    """The signal at a step's first output, on its whole value."""
+def full_map(step: Step, r: Window) -> Window:
+    """Return the signal at a step's first output as a full map."""
     assert step.outputs[0] is not None
-    return r.whole(step.outputs[0].shape)
+    return r.full_map(step.outputs[0].shape)

@@ -1,8 +1,7 @@
-"""Which memory tensors lie in, and what of it was written since they were last seen.
+"""Which storage tensors lie in, and which parts of it were written since they were recorded.
 
-A tensor that shares its memory with another changes when the other is written, and no operation tells of it. Memory is
-known by its storage, not by the tensors seen so far: a view that was made before the recording, or behind torch's back
-(`.data`), is found as well.
+A tensor that shares its memory with another changes when the other is written, and no operation shows it. So writes are
+noted by storage, not by tensor: a view that was made before the recording, or through `.data`, is covered too.
 """
 
 from __future__ import annotations
@@ -18,25 +17,26 @@ from torch.multiprocessing.reductions import StorageWeakRef
 
 
 def storage_of(tensor: Tensor) -> int | None:
-    """Return a number for the memory that a tensor lies in, as long as it lives; None for one that has no single memory."""
+    """Return a number for a tensor's storage, unique while it lives; None for a tensor without one, such as a sparse one."""
     return tensor.untyped_storage()._cdata if tensor.layout is torch.strided else None
 
 
-def tensors_in(found: Any) -> Iterator[Tensor]:
-    """Yield the tensors among arguments or results: quicker than torch's trees, of lists, tuples and dictionaries alone."""
-    if isinstance(found, Tensor):
-        yield found
-    elif isinstance(found, list | tuple):
-        for part in found:
+def tensors_in(tree: Any) -> Iterator[Tensor]:
+    """Yield the tensors in arguments or results; faster than `tree_leaves`, as it knows three kinds of trees only."""
+    if isinstance(tree, Tensor):
+        yield tree
+    elif isinstance(tree, list | tuple):
+        for part in tree:
             yield from tensors_in(part)
-    elif isinstance(found, dict):
-        yield from tensors_in(list(found.values()))
+    elif isinstance(tree, dict):
+        yield from tensors_in(list(tree.values()))
 
 
 def overlaps_itself(tensor: Tensor) -> bool:
-    """Whether samples of a tensor may share memory with each other: a write into one would change the others."""
+    """Whether samples of a tensor may share memory, so that writing one would change another."""
     if tensor.layout is not torch.strided or tensor.is_contiguous():
         return False
+    # With the axes sorted by stride, no two samples meet if each stride is longer than all shorter axes reach together.
     reach = 0
     for stride, length in sorted((s, n) for s, n in zip(tensor.stride(), tensor.shape, strict=True) if n > 1):
         if stride <= reach:
@@ -47,12 +47,12 @@ def overlaps_itself(tensor: Tensor) -> bool:
 
 @dataclass
 class Write:
-    """What was written in place, and where in its memory.
+    """A write in place, and which part of the storage it covered.
 
     Args:
         time: values with a lower index are older.
         where: the place that wrote.
-        value: what was written, as far as the recording knows: a value, or a constant.
+        value: the value or the constant that was written; None where the recording does not know it.
     """
 
     time: int
@@ -63,19 +63,22 @@ class Write:
     dtype: torch.dtype
     value: Any = None
 
-    def taken_by(self, tensor: Tensor) -> Tensor | None:
-        """For each sample of a tensor in the same memory, which sample of what was written it is now, or -1; None if unlike."""
+    def source_index(self, tensor: Tensor) -> Tensor | None:
+        """Return, for each sample of a tensor in this storage, the index of the written sample it now holds; -1 for none.
+
+        None where that is not known: the value is unknown, or the tensor has another type.
+        """
         if tensor.dtype != self.dtype or self.value is None:
             return None
         samples = tensor.untyped_storage().nbytes() // tensor.element_size()
-        known = torch.full((samples,), -1, dtype=torch.int64, device=tensor.device)
+        written = torch.full((samples,), -1, dtype=torch.int64, device=tensor.device)
         count = torch.arange(prod(self.size), device=tensor.device).view(self.size)
-        torch.as_strided(known, self.size, self.stride, self.offset).copy_(count)
-        return torch.as_strided(known, tensor.shape, tensor.stride(), tensor.storage_offset()).contiguous()
+        torch.as_strided(written, self.size, self.stride, self.offset).copy_(count)
+        return torch.as_strided(written, tensor.shape, tensor.stride(), tensor.storage_offset()).contiguous()
 
 
 class Memory:
-    """Where the image lies, what of it was written, and which steps hold a reference into it, by storage."""
+    """Which storages the image reached, what was written into them, and which steps refer to them."""
 
     def __init__(self) -> None:
         self.written: dict[int, list[Write]] = {}
@@ -88,26 +91,26 @@ class Memory:
         if storage is not None and storage not in self._live:
             self._live[storage] = StorageWeakRef(tensor.untyped_storage())
 
-    def holds_live(self, storages: set[int]) -> bool:
-        """Whether the image reached a tensor in one of these."""
+    def any_live(self, storages: set[int]) -> bool:
+        """Whether the image reached a tensor in one of these storages."""
         return not storages.isdisjoint(self._live)
 
     def write(self, tensor: Tensor, time: int, where: str) -> None:
-        """Note that `tensor` is written: values that are older than `time` no longer tell what its memory holds."""
+        """Note that `tensor` is written: values older than `time` no longer describe what its memory holds."""
         storage = storage_of(tensor)
         if storage is not None:
             self.live(tensor)
             layout = (tuple(tensor.shape), tuple(tensor.stride()), int(tensor.storage_offset()), tensor.dtype)
             self.written.setdefault(storage, []).append(Write(time, where, *layout))
 
-    def told(self, tensor: Tensor, value: Any) -> None:
-        """Note what the last write into a tensor has written."""
+    def note_written(self, tensor: Tensor, value: Any) -> None:
+        """Note which value or constant the last write into a tensor has written."""
         writes = self.written.get(storage_of(tensor) or -1)
         if writes and (writes[-1].size, writes[-1].offset) == (tuple(tensor.shape), tensor.storage_offset()):
             writes[-1].value = value
 
     def written_after(self, tensor: Tensor, time: int) -> list[Write]:
-        """Return what was written into the memory of a tensor since it was last known, at `time`."""
+        """Return the writes into a tensor's storage after `time`, at which its value was recorded."""
         storage = storage_of(tensor) if self.written else None
         return [write for write in self.written.get(storage, ()) if time < write.time] if storage is not None else []
 
@@ -118,6 +121,6 @@ class Memory:
             if storage is not None:
                 self._used.setdefault(storage, set()).add(step)
 
-    def released(self, storages: set[int]) -> set[int]:
-        """Return the steps that refer to memory about to be written, which they are to copy."""
+    def release(self, storages: set[int]) -> set[int]:
+        """Return the steps that refer to storages about to be written, and must copy them first."""
         return set[int]().union(*(self._used.pop(storage, ()) for storage in storages))

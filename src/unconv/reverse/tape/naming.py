@@ -1,4 +1,4 @@
-"""What modules are called: as torch names them, without what compiling a part of a network puts in between."""
+"""Names of modules: as torch gives them, without the `_orig_mod` that compiling a part of a network inserts."""
 
 from __future__ import annotations
 
@@ -10,6 +10,6 @@ _COMPILED = "_orig_mod"
 
 
 def named_modules(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """Yield a model's modules with their names; a part that is compiled is called as if it were not."""
+    """Yield a model's modules with their names; a compiled part has the name it would have if it were not compiled."""
     for name, module in model.named_modules():
         yield ".".join(part for part in name.split(".") if part != _COMPILED), module

@@ -41,7 +41,7 @@ from unconv.reverse.tape.step import Before, Keepers, Step, Tape, Value
 from unconv.reverse.tape.untouched import Guard
 
 Keep = Collection[str] | Callable[[OpOverload], bool]
-"""Whose outputs a tape keeps: those of places by name, or of operations."""
+"""Whose outputs a tape keeps: those of places, by name, or those of the operations that a function chooses."""
 
 
 @dataclass
@@ -73,27 +73,27 @@ class Recorder(TorchDispatchMode):
         self.steps: list[Step] = []
         self.modules: dict[str, Value] = {}
         self.frames: list[_Frame] = []
-        self.leaves: set[int] = set()  # steps that have a module's own name
+        self.leaves: set[int] = set()  # indices of the steps that have a module's own name
         self.thread = threading.get_ident()
         self.names = {id(module): name for name, module in named_modules(model)}
-        # A place's number is not known before all its namesakes have run: keep them all until then.
-        self.wanted = {*self.keep, *(re.sub(r"_\d+$", "", name) for name in self.keep)}
+        # Which operation is `relu_1` is known only when the model has run: until then keep the output of every `relu`.
+        self.names_to_keep = {*self.keep, *(re.sub(r"_\d+$", "", name) for name in self.keep)}
         self.count = 0
         self.calls = Counter[str]()  # operations that have passed the dispatcher, by name
-        self.first = _NOWHERE  # the image
-        self.values = WeakIdKeyDictionary()  # tensor -> Value, of what the image reached
+        self.image_value = _NOWHERE
+        self.values = WeakIdKeyDictionary()  # tensor -> Value, of the tensors that the image reached
         self.memory = Memory()
-        self.lost: dict[str, str] = {}  # modules that returned what had been written through a view -> where
-        self.off: set[int] = set()  # values made without gradients
-        self.crossed: dict[int, Value] = {}  # of such values, what stands for them where gradients are on
+        self.stale: dict[str, str] = {}  # modules that returned a tensor written through a view -> the place that wrote
+        self.without_gradients: set[int] = set()  # indices of values computed without gradients
+        self.past_barrier: dict[int, Value] = {}  # index of such a value -> the value behind its barrier
         self.returned: list[Tensor] = []  # by the custom function that ran last
-        self.forced = 0  # functions that are passed as if gradients were on
-        self.held: dict[int, Tensor] = {}  # outputs that may have been asked for, by index of their value
-        self.weights: dict[int, Tensor] = {}  # the model's own, by their id
-        self.sums: list[tuple[int, Tensor]] = []
+        self.forced = 0  # custom functions running now that are recorded as if gradients were on
+        self.candidates: dict[int, Tensor] = {}  # outputs that the tape may have to keep, by the index of their value
+        self.weights: dict[int, Tensor] = {}  # the model's own tensors, by their id
+        self.sums: list[tuple[int, Tensor]] = []  # index of a step, and the sum of its output
 
     def begin(self, image: Tensor) -> Value:
-        value = self.first = self.values[image] = self._value(image)
+        value = self.image_value = self.values[image] = self._value(image)
         self.memory.live(image)
         return value
 
@@ -103,32 +103,32 @@ class Recorder(TorchDispatchMode):
             raise ModelError("record: the model ran no operation on the image. Does its forward use its argument?")
         steps = tuple(_numbered(self.steps, self.leaves))
         self._refuse_nonfinite(steps)
-        asked = self._asked(steps)
-        kept = {index: self._own(tensor) for index, tensor in self.held.items() if index in asked}
-        return Tape(image, steps, value, self.modules, kept, self.own, lost=self.lost, weights=self._versions())
+        indices = self._indices_to_keep(steps)
+        outputs = {index: self._own(tensor) for index, tensor in self.candidates.items() if index in indices}
+        return Tape(image, steps, value, self.modules, outputs, self.own, stale=self.stale, weights=self._versions())
 
     def _versions(self) -> tuple[tuple[Tensor, int], ...]:
-        """Return the model's tensors that steps refer to, and which version of each; of what it wrote they have copies."""
-        used = [t for t in self.weights.values() if storage_of(t) not in self.guard.written and not t.is_inference()]
-        return tuple((tensor, tensor._version) for tensor in used)
+        """Return the model's tensors that steps refer to, and their versions; steps copy those that the model wrote."""
+        tensors = [t for t in self.weights.values() if storage_of(t) not in self.guard.written and not t.is_inference()]
+        return tuple((tensor, tensor._version) for tensor in tensors)
 
     def _own(self, tensor: Tensor) -> Tensor:
-        """Return a tensor for the tape to keep: no part of a graph or of the model, and the user's to change."""
-        alone = not tensor.is_inference() and storage_of(tensor) not in self.guard.storages
-        return tensor.detach() if alone else tensor.detach().clone()
+        """Return a tensor for the tape to keep: outside any graph, without memory of the model, free for the user to change."""
+        independent = not tensor.is_inference() and storage_of(tensor) not in self.guard.storages
+        return tensor.detach() if independent else tensor.detach().clone()
 
-    def _asked(self, steps: Sequence[Step]) -> set[int]:
+    def _indices_to_keep(self, steps: Sequence[Step]) -> set[int]:
         """Return the indices of the values whose tensors the tape is to keep."""
         places = {step.place: step.outputs[0] for step in steps}
-        found = [places.get(name) or self.modules.get(name) for name in self.keep]
-        found += [step.outputs[0] for step in steps if self.keeps_operation(step.operation)]
-        return {value.index for value in found if value is not None}
+        values = [places.get(name) or self.modules.get(name) for name in self.keep]
+        values += [step.outputs[0] for step in steps if self.keeps_operation(step.operation)]
+        return {value.index for value in values if value is not None}
 
     # -- which module is running ------------------------------------------------------------------
 
     @contextmanager
     def following(self) -> Iterator[None]:
-        """Follow which module runs, through torch's global hooks: the model's own stay as they are."""
+        """Follow which module runs, through torch's global hooks, so that the hooks of the model stay as they are."""
         handles = [
             hooks.register_module_forward_pre_hook(self._enter),
             hooks.register_module_forward_hook(self._leave, always_call=True),
@@ -148,25 +148,26 @@ class Recorder(TorchDispatchMode):
         if not self._ours(module):
             return
         frame = self.frames.pop()
+        # A module's value is its first output that the image reached. A module that runs twice keeps its last one.
         for tensor in tree_leaves(output):
             value = self.values.get(tensor) if isinstance(tensor, Tensor) else None
             if value is not None:
                 self.modules.pop(frame.name, None)
-                self.lost.pop(frame.name, None)
+                self.stale.pop(frame.name, None)
                 writes = self._written_since(tensor)
                 if writes and not self._overlay(tensor, writes):
-                    self.lost[frame.name] = writes[-1].where
+                    self.stale[frame.name] = writes[-1].where
                     return
                 value = self.values[tensor]
                 self.modules[frame.name] = value
-                if frame.name in self.wanted:
-                    self.held[value.index] = tensor
+                if frame.name in self.names_to_keep:
+                    self.candidates[value.index] = tensor
                 if frame.leaf and frame.name:
                     self._name(value, frame)
                 return
 
     def _name(self, value: Value, frame: _Frame) -> None:
-        """Give a leaf's name to the step that made what it returned."""
+        """Give a leaf module's name to the step that computed its output."""
         for index in range(len(self.steps) - 1, frame.first - 1, -1):
             if value == self.steps[index].outputs[0]:
                 self.steps[index] = replace(self.steps[index], place=frame.name)
@@ -180,13 +181,13 @@ class Recorder(TorchDispatchMode):
         name = self.frames[-1].name if self.frames else ""
         return f"{name}.{kind(operation)}" if name else kind(operation)
 
-    def name_outputs(self, found: Mapping[str, Tensor]) -> None:
-        """Call what the model returned `output`, or, of several, `output.0`, `output.aux`."""
-        for name, tensor in found.items():
+    def name_outputs(self, tensors: Mapping[str, Tensor]) -> None:
+        """Name the tensor that the model returned `output`, or several of them `output.0`, `output.aux` and so on."""
+        for name, tensor in tensors.items():
             if tensor in self.values:
                 self.modules.setdefault(name, self.values[tensor])
-                if name in self.wanted:
-                    self.held[self.values[tensor].index] = tensor
+                if name in self.names_to_keep:
+                    self.candidates[self.values[tensor].index] = tensor
 
     # -- which operation is running ---------------------------------------------------------------
 
@@ -195,6 +196,7 @@ class Recorder(TorchDispatchMode):
         if is_composite(func):
             with self:
                 return taken_apart(func, args, kwargs)
+        # Doubts come before the operation: reading memory written through a view is a step of its own, ahead of this one.
         self.calls[func.name()] += 1
         tensors = [*tensors_in(args), *tensors_in(kwargs)]
         self.doubt_stale(tensors, func)
@@ -206,18 +208,19 @@ class Recorder(TorchDispatchMode):
             self._overwrite(written, func, over_live=False)
         result = func(*args, **kwargs)
         for tensor in written if self.memory.written else ():
-            self.memory.told(tensor, tensor.detach().clone())
+            self.memory.note_written(tensor, tensor.detach().clone())
         return result
 
     def _write(self, func: OpOverload, args: Any, kwargs: Any, written: Sequence[Tensor]) -> Any:
-        """Run an operation that the image flows through, and write its line."""
+        """Run an operation that the image flows through, and add its step to the tape."""
         self._refuse_own_statistics(func, args)
         full, on = arguments(func, args, kwargs), self._gradients_on(func, args)
         call = (func.name(), self.calls[func.name()] - 1)
         step, entered, constants = self._step(func, full, written, on)
         keepers = (self.keepers.get(step.operation), self.own.get(step.operation))
-        kept = [asked.keep(step, entered) if isinstance(asked, Before) else None for asked in keepers]
-        replaced = not on and any(t in self.values and self.values[t].index not in self.off for t in written)
+        # These keepers go first: an operation in place overwrites the input that they copy.
+        before = [keeper.keep(step, entered) if isinstance(keeper, Before) else None for keeper in keepers]
+        replaced = not on and any(t in self.values and self.values[t].index not in self.without_gradients for t in written)
         if written:
             self._overwrite(written, func, over_live=True)
         result = func(*args, **kwargs)
@@ -225,116 +228,117 @@ class Recorder(TorchDispatchMode):
         results = tuple(result) if isinstance(result, tuple | list) else (result,)
         if not any(isinstance(r, Tensor) for r in results):
             return result
-        made = tuple(self._value(r) if isinstance(r, Tensor) else None for r in results)
-        late = [asked(full, results) if asked and not isinstance(asked, Before) else None for asked in keepers]
-        kept = [before if after is None else after for before, after in zip(kept, late, strict=True)]
-        self.memory.use((*constants, *tensors_in(kept)), len(self.steps))
-        self.steps.append(replace(step, outputs=made, kept=kept[0], own=kept[1], call=call))
-        self._hold(results[0], made[0], step.operation, step.place)
-        for tensor, value in zip(results, made, strict=True):
+        outputs = tuple(self._value(r) if isinstance(r, Tensor) else None for r in results)
+        after = [keeper(full, results) if keeper and not isinstance(keeper, Before) else None for keeper in keepers]
+        kept, own = (early if late is None else late for early, late in zip(before, after, strict=True))
+        self.memory.use((*constants, *tensors_in([kept, own])), len(self.steps))
+        self.steps.append(replace(step, outputs=outputs, kept=kept, own=own, call=call))
+        self._keep_if_named(results[0], outputs[0], step.operation, step.place)
+        for tensor, value in zip(results, outputs, strict=True):
             if value is not None:
                 self._watch(tensor, step.operation, step.operation is not func)
                 if replaced:  # autograd goes on as if nothing had been written
-                    value = self._behind(WRITTEN, value, tensor)
+                    value = self._add_barrier(WRITTEN, value, tensor)
                 elif not on:
-                    self.off.add(value.index)
+                    self.without_gradients.add(value.index)
                 self.values[tensor] = value
                 self.memory.live(tensor)
                 if on and not replaced and any(tensor is t for t in written):
-                    self.memory.told(tensor, value)
+                    self.memory.note_written(tensor, value)
         return result
 
     def _step(
         self, func: OpOverload, full: tuple[Any, ...], written: Sequence[Tensor], on: bool
     ) -> tuple[Step, tuple[Any, ...], list[Tensor]]:
-        """Return an operation's line before it has run, its arguments in the line's order, and the constants it refers to."""
+        """Return an operation's step before it runs, its arguments in the step's order, and the constants that it refers to."""
         live = {id(t): self._read(t, on) for t in tensors_in(full) if t in self.values}
         inputs = tuple(live[id(t)] for t in tensors_in(full) if id(t) in live)
-        doomed = {storage_of(t) for t in written}
+        about_to_change = {storage_of(t) for t in written}
         constants: list[Tensor] = []
 
-        def named_as(tensor: Tensor) -> Value | Tensor:
+        def recorded_form(tensor: Tensor) -> Value | Tensor:
             if id(tensor) in live:
                 return live[id(tensor)]
             storage = storage_of(tensor)
             if storage in self.guard.storages:
                 self.weights[id(tensor)] = tensor
-            # What the image has not reached, and is overwritten, stands on the tape as it was: copy it first.
-            constant = tensor.clone() if storage in doomed else tensor
+            # The tape must have a constant as it was when the operation read it: copy one that is about to be overwritten.
+            constant = tensor.clone() if storage in about_to_change else tensor
             constants.append(constant.detach() if constant.requires_grad else constant)
             return constants[-1]
 
-        named = tuple(_mapped(argument, named_as) for argument in full)
+        named = tuple(_mapped(argument, recorded_form) for argument in full)
         operation, args = plain(functional(func), named)
-        at = next((k for k, argument in enumerate(named) if argument is args[0]), 0)
-        entered = full if args is named else (full[at], *args[1:])
+        position = next((k for k, argument in enumerate(named) if argument is args[0]), 0)
+        entered = full if args is named else (full[position], *args[1:])
         return Step(operation, args, inputs, (), self._where(func)), entered, constants
 
     def _gradients_on(self, func: OpOverload, args: Any) -> bool:
         """Whether autograd would follow an operation."""
-        # Torch makes a view of some results of a custom function before it hands them out, with gradients still off.
-        handed_out = func in _VIEWS and any(args[0] is found for found in self.returned)
+        # Before torch returns some results of a custom function, it takes a view of them while gradients are still off.
+        handed_out = func in _VIEWS and any(args[0] is result for result in self.returned)
         if not handed_out:
             self.returned = []
         return torch.is_grad_enabled() or self.forced > 0 or handed_out
 
     def _read(self, tensor: Tensor, on: bool) -> Value:
-        """Return the value that a tensor holds; past a barrier, if it was made without gradients and is used with them."""
+        """Return a tensor's value; the one behind a barrier, if it was computed without gradients and is used with them."""
         value: Value = self.values[tensor]
-        if not on or value.index not in self.off or not value.dtype.is_floating_point:
+        if not on or value.index not in self.without_gradients or not value.dtype.is_floating_point:
             return value
-        if value.index not in self.crossed:
-            self.crossed[value.index] = self._behind(NO_GRAD, value, tensor)
-        return self.crossed[value.index]
+        if value.index not in self.past_barrier:
+            self.past_barrier[value.index] = self._add_barrier(NO_GRAD, value, tensor)
+        return self.past_barrier[value.index]
 
-    def _behind(self, barrier: OpOverload, value: Value, tensor: Tensor) -> Value:
-        """Return what stands for a value behind a barrier."""
-        made = self._value(tensor)
-        self.steps.append(Step(barrier, (value,), (value,), (made,), self._where(barrier)))
-        return made
+    def _add_barrier(self, barrier: OpOverload, value: Value, tensor: Tensor) -> Value:
+        """Add a barrier after a value, and return the value behind it."""
+        output = self._value(tensor)
+        self.steps.append(Step(barrier, (value,), (value,), (output,), self._where(barrier)))
+        return output
 
     def _value(self, tensor: Tensor) -> Value:
         self.count += 1
         return Value(self.count - 1, tuple(tensor.shape), tensor.dtype)
 
     def _overwrite(self, written: Sequence[Tensor], func: OpOverload, over_live: bool) -> None:
-        """Tensors are about to be written in place: save what we hold of them, and doubt all that share their memory."""
+        """Prepare for a write in place: copy what we refer to, and note the write for all tensors that share the memory."""
         self.guard.before_writing(written)
         if over_live and any(map(overlaps_itself, written)):
             raise ModelError(
                 f"record: {self._where(func)} writes in place into a tensor whose samples share memory with each other "
-                "(as_strided, expand); what it holds then cannot be told. Write into a copy of it: clone()."
+                "(as_strided, expand), so that its values afterwards are not known. Write into a copy of it: clone()."
             )
         storages = {storage for t in written if (storage := storage_of(t)) is not None}
         self._copy_constants(storages)
-        for index, tensor in self.held.items():
+        for index, tensor in self.candidates.items():
             if storage_of(tensor) in storages:
-                self.held[index] = tensor.clone()
-        # A constant that is written, such as a mask, is no matter, unless the image lies in the same memory.
-        if over_live or self.memory.holds_live(storages):
+                self.candidates[index] = tensor.clone()
+        # Writing a constant, such as a mask, matters only if the image reached a tensor in the same memory.
+        if over_live or self.memory.any_live(storages):
             for tensor in written:
                 self.memory.write(tensor, self.count, self._where(func))
 
     def _copy_constants(self, storages: set[int]) -> None:
-        """Have the steps written so far keep a copy of what is about to be overwritten."""
+        """Copy, in the steps recorded so far, the tensors that are about to be overwritten."""
 
         def copied(argument: Any) -> Any:
-            hit = isinstance(argument, Tensor) and storage_of(argument) in storages
-            return argument.clone() if hit else argument
+            overwritten = isinstance(argument, Tensor) and storage_of(argument) in storages
+            return argument.clone() if overwritten else argument
 
-        for at in self.memory.released(storages):
-            step = self.steps[at]
-            args, kept, own = (tree_map(copied, found) for found in (step.args, step.kept, step.own))
-            self.steps[at] = replace(step, args=args, kept=kept, own=own)
+        for index in self.memory.release(storages):
+            step = self.steps[index]
+            args, kept, own = (tree_map(copied, item) for item in (step.args, step.kept, step.own))
+            self.steps[index] = replace(step, args=args, kept=kept, own=own)
 
     # -- custom functions -------------------------------------------------------------------------
 
     def run_function(self, function: type[Function], forward: Callable[..., Any], args: Any, kwargs: Any, on: bool) -> Any:
-        """Run a custom autograd function's forward pass; what it returns stands behind a barrier, if it goes back otherwise.
+        """Run a custom autograd function's forward pass; put its results behind a barrier if its backward pass differs.
 
         Args:
             on: whether gradients were on where the function was applied.
         """
+        # The results of a function that goes back as its operations do need no step: those operations are on the tape.
         self.doubt_stale(tensors_in(args), name_of_function(function))
         live = [t for t in tensors_in(args) if t in self.values and t.is_floating_point()]
         if not live:
@@ -348,80 +352,83 @@ class Recorder(TorchDispatchMode):
                 result = forward(*args, **kwargs)
             finally:
                 self.forced -= on
-            self.returned = [found for found in tensors_in(result) if on]
+            self.returned = [t for t in tensors_in(result) if on]
             return result
 
-        again, number = applied(function, args, live), count()
+        first_application, number = applied(function, args, live), count()
 
-        def behind(found: Any) -> Any:
-            if not isinstance(found, Tensor) or not found.is_floating_point():
-                return found
-            kept = replace(again, number=next(number))
-            if entered.get(id(found)) == self.values.get(found, _NOWHERE).index:  # an argument, which is read elsewhere too
-                found = found.view_as(found)
-            made = self.values[found] = self._value(found)
-            self.off |= set() if on else {made.index}
+        def record_output(output: Any) -> Any:
+            if not isinstance(output, Tensor) or not output.is_floating_point():
+                return output
+            application = replace(first_application, number=next(number))
+            if entered.get(id(output)) == self.values.get(output, _NOWHERE).index:  # an argument, which is read elsewhere too
+                output = output.view_as(output)
+            value = self.values[output] = self._value(output)
+            self.without_gradients |= set() if on else {value.index}
             named = (list(inputs), name_of_function(function))
-            step = Step(FUNCTION, named, inputs, (made,), self._where(FUNCTION), kept)
+            step = Step(FUNCTION, named, inputs, (value,), self._where(FUNCTION), application)
             self.steps.append(step)
-            self.memory.live(found)
-            self._hold(found, made, FUNCTION, step.place)
-            return found
+            self.memory.live(output)
+            self._keep_if_named(output, value, FUNCTION, step.place)
+            return output
 
-        return tree_map(behind, forward(*args, **kwargs))
+        return tree_map(record_output, forward(*args, **kwargs))
 
     def _watch(self, tensor: Tensor, operation: OpOverload, written: bool) -> None:
-        """Remember a sum that shows, once the model is through, whether every sample was finite."""
-        pads = kind(operation) == "constant_pad_nd"  # -inf around a max pool is no accident
+        """Keep the sum of a result: after the run it shows whether every sample was finite.
+
+        Reading it at once would make a GPU wait for each operation.
+        """
+        pads = kind(operation) == "constant_pad_nd"  # -inf around a max pool is intended
         if tensor.is_floating_point() and (written or not tensor._is_view()) and not pads:
             narrow = tensor.dtype in (torch.float16, torch.bfloat16)
             total = tensor.sum(dtype=torch.float32 if narrow else None)
             self.sums.append((len(self.steps) - 1, total))
 
-    def _hold(self, tensor: Any, value: Value | None, operation: OpOverload, place: str) -> None:
+    def _keep_if_named(self, tensor: Any, value: Value | None, operation: OpOverload, place: str) -> None:
         frame = self.frames[-1] if self.frames else None
         names = {place} | ({frame.name} if frame and frame.leaf else set())
-        if value is not None and (names & self.wanted or self.keeps_operation(operation)):
-            self.held[value.index] = tensor
+        if value is not None and (names & self.names_to_keep or self.keeps_operation(operation)):
+            self.candidates[value.index] = tensor
 
     # -- what cannot be recorded ------------------------------------------------------------------
 
     def doubt_stale(self, tensors: Iterable[Any], reader: str | OpOverload) -> None:
-        """Put behind a barrier what is read of memory that was written through another tensor."""
+        """Put tensors whose memory was written through another tensor behind a barrier, before `reader` reads them."""
         if not self.memory.written:
             return
         for tensor in tensors:
             writes = self._written_since(tensor) if isinstance(tensor, Tensor) else []
             if writes and not self._overlay(tensor, writes):
                 where = writes[-1].where
-                value = self.values.get(tensor, self.first)
-                made = self.values[tensor] = self._value(tensor)
+                value = self.values.get(tensor, self.image_value)
+                output = self.values[tensor] = self._value(tensor)
                 words = reader if isinstance(reader, str) else self._where(reader)
-                self.steps.append(Step(STALE, (value, where, words), (value,), (made,), f"{where}.written_through_a_view"))
+                self.steps.append(Step(STALE, (value, where, words), (value,), (output,), f"{where}.written_through_a_view"))
                 self.memory.live(tensor)
 
     def _overlay(self, tensor: Tensor, writes: Sequence[Write]) -> bool:
-        """Tell what a tensor holds by what was written through others since; False where that cannot be told."""
-        taken = [write.taken_by(tensor) for write in writes]
-        if (not torch.is_grad_enabled() and not self.forced) or any(index is None for index in taken):
+        """Work out what a tensor holds from what was written through others; return False where that is not known."""
+        indices = [write.source_index(tensor) for write in writes]
+        if (not torch.is_grad_enabled() and not self.forced) or any(index is None for index in indices):
             return False
         current = self.values.get(tensor)
-        held: Value | Tensor = tensor.detach().clone() if current is None else self._read(tensor, True)
-        for write, index in zip(writes, taken, strict=True):
+        content: Value | Tensor = tensor.detach().clone() if current is None else self._read(tensor, True)
+        for write, index in zip(writes, indices, strict=True):
             if index is None or not bool((index >= 0).any()):
                 continue
-            args = (held, write.value, index)
+            args = (content, write.value, index)
             inputs = tuple(argument for argument in args if isinstance(argument, Value))
             if inputs:
-                held = self._value(tensor)
-                self.steps.append(Step(OVERLAID, args, inputs, (held,), f"{write.where}.overlaid"))
-        if isinstance(held, Value):
-            self.values[tensor] = held
+                content = self._value(tensor)
+                self.steps.append(Step(OVERLAID, args, inputs, (content,), f"{write.where}.overlaid"))
+        if isinstance(content, Value):
+            self.values[tensor] = content
             self.memory.live(tensor)
         return True
 
     def _written_since(self, tensor: Tensor) -> list[Write]:
-        """Return what was written into a tensor's memory since its value was made."""
+        """Return the writes into a tensor's memory since its value was recorded."""
         value = self.values.get(tensor)
         return self.memory.written_after(tensor, -1 if value is None else value.index)
 
@@ -430,7 +437,7 @@ class Recorder(TorchDispatchMode):
         if torch.Tag.nondeterministic_seeded in func.tags and "attention" not in name and not draws_nothing(func, args):
             raise ModelError(
                 f"record: the model drew random numbers ({func} at {self._where(func)}), so that it answers "
-                "differently each time. Call model.eval() first, or take the randomness out."
+                "differently each time. Call model.eval() first, or remove the randomness."
             )
 
     def _refuse_own_statistics(self, func: OpOverload, args: Any) -> None:
@@ -445,12 +452,12 @@ class Recorder(TorchDispatchMode):
 
     def _refuse_nonfinite(self, steps: Sequence[Step]) -> None:
         suspects = [(steps[index], total) for index, total in self.sums if not torch.isfinite(total)]
-        meant = set[int]()  # values with an infinity that the model put there: a mask before a softmax
+        intended = set[int]()  # values with an infinity that the model put there: a mask before a softmax
         for step in steps if suspects else ():
-            if fills_with_infinity(step.args) or any(value.index in meant for value in step.inputs):
-                meant |= {value.index for value in step.outputs if value}
+            if fills_with_infinity(step.args) or any(value.index in intended for value in step.inputs):
+                intended |= {value.index for value in step.outputs if value}
         for step, total in suspects:
-            if torch.isnan(total) or not any(value.index in meant for value in step.outputs if value):
+            if torch.isnan(total) or not any(value.index in intended for value in step.outputs if value):
                 raise NonFinite(
                     f"record: {step.place} ({step.kind}) gave NaN or infinite values. "
                     "Check the weights, the precision and the scale of the picture."
@@ -458,16 +465,16 @@ class Recorder(TorchDispatchMode):
 
 
 def _numbered(steps: Sequence[Step], leaves: Collection[int]) -> Iterator[Step]:
-    """Return the steps with unique places: the second `relu` of a module becomes `relu_1`; a module's own name is its own."""
+    """Yield the steps with unique places: the second `relu` of a module becomes `relu_1`; a module's own name stays."""
     first = {steps[index].place: index for index in sorted(leaves, reverse=True)}
-    taken, last = {step.place for step in steps}, Counter[str]()
+    used_names, last = {step.place for step in steps}, Counter[str]()
     named: set[str] = set()
     for index, step in enumerate(steps):
         name = step.place
         if name in named or first.get(name, index) != index:
-            while (name := f"{step.place}_{last[step.place] + 1}") in taken:
+            while (name := f"{step.place}_{last[step.place] + 1}") in used_names:
                 last[step.place] += 1
-            taken.add(name)
+            used_names.add(name)
         named.add(name)
         yield replace(step, place=name)
 
@@ -476,13 +483,13 @@ def _none_of_them(_operation: OpOverload) -> bool:
     return False
 
 
-def _mapped(found: Any, change: Callable[[Tensor], Any]) -> Any:
+def _mapped(tree: Any, change: Callable[[Tensor], Any]) -> Any:
     """Return arguments with each tensor changed."""
-    if isinstance(found, Tensor):
-        return change(found)
-    if isinstance(found, list | tuple):
-        return type(found)(_mapped(part, change) for part in found)
-    return found
+    if isinstance(tree, Tensor):
+        return change(tree)
+    if isinstance(tree, list | tuple):
+        return type(tree)(_mapped(part, change) for part in tree)
+    return tree
 
 
 _NOWHERE = Value(-1, (), torch.bool)

@@ -1,4 +1,4 @@
-"""What torch's operations are called, what they write, and in which plain form they are recorded."""
+"""Names of torch's operations, what they write, and the plain form in which they are recorded."""
 
 from __future__ import annotations
 
@@ -49,28 +49,28 @@ _CLIPS = (
 
 
 def kind(operation: OpOverload) -> str:
-    """An aten operation's everyday name."""
+    """Return an operation's common name."""
     name = operation._schema.name.split("::")[1]
     return "attention" if "attention" in name else _NAMES.get(name) or name.strip("_")
 
 
 @cache
 def is_factory(func: OpOverload) -> bool:
-    """Whether only the argument's shape matters: `zeros_like`, `new_empty`."""
+    """Whether an operation uses only the shape of its argument: `zeros_like`, `new_empty`."""
     name = func._schema.name.split("::")[1]
     return name.endswith("_like") or name.startswith("new_")
 
 
-# Taken apart, they write into views step by step; they have no rule, whole or in parts.
+# Their parts write into views step by step. There is no rule for them, neither for the operation nor for its parts.
 _RECURRENT = {aten.gru.input, aten.lstm.input, aten.rnn_relu.input, aten.rnn_tanh.input}
 
 
 @cache
 def is_composite(func: OpOverload) -> bool:
-    """Whether torch computes an operation by others, in C++.
+    """Whether torch computes an operation from others, in C++.
 
-    The operations that torch takes apart in Python instead, for its compiler, are not meant: those parts round otherwise,
-    and the nearest neighbour of a sample may be another.
+    Decompositions in Python, which torch has for its compiler, do not count: they round differently, and may choose another
+    nearest neighbour for a sample.
     """
     return func not in _RECURRENT and torch._C._dispatch_has_kernel_for_dispatch_key(func.name(), _COMPOSITE)
 
@@ -84,7 +84,7 @@ def draws_nothing(func: OpOverload, args: tuple[Any, ...]) -> bool:
 
 
 def fills_with_infinity(args: tuple[Any, ...]) -> bool:
-    """Whether an operation is given an infinity, as a mask before a softmax is: then it is no accident in its result."""
+    """Whether an argument is infinite, as in a mask before a softmax; then an infinite result is intended."""
     return any(
         bool(torch.isinf(a).any()) if isinstance(a, Tensor) and a.numel() == 1 else isinstance(a, float) and math.isinf(a)
         for a in args
@@ -92,7 +92,7 @@ def fills_with_infinity(args: tuple[Any, ...]) -> bool:
 
 
 def taken_apart(func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-    """Return what a composite operation returns, by the operations that torch itself makes of it."""
+    """Return the result of a composite operation, computed by the operations that torch itself takes it apart into."""
     return func._op_dk(_COMPOSITE, *args, **kwargs)
 
 
@@ -105,24 +105,24 @@ def _named(func: OpOverload) -> tuple[tuple[str, Any], ...]:
 
 
 def arguments(func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Any, ...]:
-    """All arguments in the order of the schema, defaults filled in."""
+    """Return all arguments in the order of the schema, defaults filled in."""
     return (*args, *(kwargs.get(name, default) for name, default in _named(func)[len(args) :]))
 
 
 @cache
 def _writes(func: OpOverload) -> tuple[int, ...]:
-    """Where the arguments stand that an operation writes."""
-    return tuple(at for at, a in enumerate(func._schema.arguments) if a.alias_info and a.alias_info.is_write)
+    """Return the positions of the arguments that an operation writes."""
+    return tuple(position for position, a in enumerate(func._schema.arguments) if a.alias_info and a.alias_info.is_write)
 
 
 def written_by(func: OpOverload, full: tuple[Any, ...]) -> list[Tensor]:
-    """The tensors that the operation writes in place."""
-    return [tensor for at in _writes(func) for tensor in tensors_in(full[at])]
+    """Return the tensors that an operation writes in place; `full` are all its arguments."""
+    return [tensor for position in _writes(func) for tensor in tensors_in(full[position])]
 
 
 @cache
 def functional(func: OpOverload) -> OpOverload:
-    """The form of an in-place operation that returns a new tensor; others as they are."""
+    """Return the form of an in-place operation that returns a new tensor; other operations as they are."""
     namespace, name = func._schema.name.split("::")
     if not name.endswith("_") or name.endswith("__"):
         return func
@@ -134,7 +134,7 @@ def functional(func: OpOverload) -> OpOverload:
 
 
 def plain(operation: OpOverload, args: tuple[Any, ...]) -> tuple[OpOverload, tuple[Any, ...]]:
-    """A rectifier by its plain name: `clamp(min=0)` is a ReLU, `clamp(0, 6)` a ReLU6."""
+    """Return a rectifier under its plain name: `clamp(min=0)` is a ReLU, `clamp(0, 6)` a ReLU6."""
     if operation not in _CLIPS:
         return operation, args
     x, low, high = (*args, None)[:3]

@@ -1,4 +1,4 @@
-"""What a tape consists of: values, the steps between them, and what rules keep of the forward pass."""
+"""The parts of a tape: values, the steps between them, and what rules keep of the forward pass."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from torch import Tensor
 from torch._ops import OpOverload
 from torch.utils._pytree import tree_map
 
+from unconv.reverse.tape.custom_operations import IMPLEMENTATIONS
 from unconv.reverse.tape.schema import kind
-from unconv.reverse.tape.whole import WHOLE
 
 Keeper = Callable[[tuple[Any, ...], tuple[Any, ...]], Any]
-"""From an operation's arguments and its results, with real tensors, to what its rule will need."""
+"""Returns what an operation's rule will need, from the operation's arguments and results as tensors."""
 
 
 @dataclass(frozen=True)
 class Before:
-    """A keeper that is asked before the operation runs, and may overwrite its arguments in place."""
+    """A keeper that runs before the operation does, which may overwrite its arguments in place."""
 
     keep: Callable[[Step, tuple[Any, ...]], Any]
 
@@ -38,7 +38,7 @@ class Value:
 
     @property
     def flows(self) -> bool:
-        """Whether a signal can reach it: not positions, and not truth values."""
+        """Whether a signal can reach the value; none reaches indices and truth values."""
         return self.dtype.is_floating_point or self.dtype.is_complex
 
 
@@ -54,9 +54,9 @@ class Step:
         outputs: one for each result; None for what is not a tensor.
         place: the module that ran it, or that module and the operation.
         kept: what the rules need of the forward pass: switches, masks.
-        own: what a rule of the user's own asked to keep.
-        written: of an activation that was written out, the last step of the formula.
-        within: of such a formula's other steps, the place of that activation.
+        own: what a rule of the user needs of the forward pass.
+        written: the last step of the formula, if this step is an activation that the model wrote out as a formula.
+        within: the place of that activation, if this step is another part of such a formula; else "".
         call: the operation as the model called it, and how many of its name had run before; None where that is not known.
     """
 
@@ -73,13 +73,13 @@ class Step:
 
     @property
     def kind(self) -> str:
-        """The operation's everyday name: `conv`, `relu`, `max_pool2d`."""
+        """The operation's common name: `conv`, `relu`, `max_pool2d`."""
         return kind(self.operation)
 
     def again(self, inputs: Sequence[Tensor]) -> Any:
-        """The operation's result with `inputs` where its values were; its weights follow their type."""
+        """Return the operation's result on other `inputs`; its weights follow their type."""
         queue = list(inputs)
-        dtype = next((given.dtype for given in queue if given.is_floating_point() or given.is_complex()), None)
+        dtype = next((x.dtype for x in queue if x.is_floating_point() or x.is_complex()), None)
 
         def fill(argument: Any) -> Any:
             if isinstance(argument, Value):
@@ -89,13 +89,13 @@ class Step:
             return argument
 
         filled = tree_map(fill, self.args)
-        named = {a.name: value for a, value in zip(self.operation._schema.arguments, filled, strict=True) if a.kwarg_only}
-        run: Callable[..., Any] = WHOLE.get(self.operation, self.operation)
-        return run(*filled[: len(filled) - len(named)], **named)
+        keywords = {a.name: value for a, value in zip(self.operation._schema.arguments, filled, strict=True) if a.kwarg_only}
+        run: Callable[..., Any] = IMPLEMENTATIONS.get(self.operation, self.operation)
+        return run(*filled[: len(filled) - len(keywords)], **keywords)
 
 
 def like(kind: torch.dtype, dtype: torch.dtype) -> torch.dtype:
-    """Return the type of the same kind, real or complex, with the precision of `dtype`; positions and truth values stay."""
+    """Return a type of the same kind, real or complex, with the precision of `dtype`; indices and truth values keep theirs."""
     if kind.is_complex:
         return dtype if dtype.is_complex else (dtype if dtype.itemsize >= 4 else torch.float32).to_complex()
     return dtype.to_real() if kind.is_floating_point else kind
@@ -106,8 +106,8 @@ class Arranged:
     """A value with its samples arranged as maps, (1, channels, samples..).
 
     Args:
-        order: of the axes of what it was.
-        between: the same in that order, not yet in that shape.
+        order: the axes of the original value, in the order of the maps.
+        between: the original value with its axes in that order, before it is reshaped.
     """
 
     value: Value
@@ -115,7 +115,7 @@ class Arranged:
     between: Value
 
     def of(self, tensor: Tensor) -> Tensor:
-        """Return a tensor of what it was, arranged."""
+        """Return a tensor of the original value's shape, arranged as maps."""
         return tensor.permute(self.order).reshape(self.value.shape)
 
 
@@ -126,17 +126,17 @@ class Tape:
     Args:
         image: the tensor that went in, (1, C, samples..).
         steps: in the order they ran.
-        value: what `image` was called on the tape.
-        modules: of each module's name, the value it returned last.
-        kept: by index of their values, the outputs that were asked for, (1, ...).
-        own: the user's own keepers that were asked.
-        turned: names of modules that returned their value with its channels last.
-        lost: names of modules that returned what had been written through a view, and where.
+        value: the value of `image` on the tape.
+        modules: for each module's name, the value it returned last.
+        kept: the outputs that the caller asked for, (1, ...), by the index of their value.
+        own: the user's own keepers that ran.
+        channels_last: names of modules that returned their value with its channels last.
+        stale: names of modules that returned a tensor written through a view, and the place that wrote it.
         weights: the model's tensors that steps refer to, and which version of each was used.
-        unnamed: places of functions that look like rectifiers and are none with a name.
-        unkept: of those that have one, the place whose values would show it, had the tape kept them.
-        arranged: of values that are no (1, channels, samples..), by their index, what shows them so.
-        vectors: what the model returned that is a vector, such as scores of classes, by its place.
+        unnamed: places of formulas that look like rectifiers but match no known one.
+        unkept: the unnamed places that could be named if the tape had kept another value: the place of that value.
+        arranged: values that are not (1, channels, samples..), by their index, arranged that way.
+        vectors: vectors that the model returned, such as scores of classes, by their place.
     """
 
     image: Tensor
@@ -145,25 +145,25 @@ class Tape:
     modules: Mapping[str, Value]
     kept: Mapping[int, Tensor]
     own: Keepers = field(default_factory=dict)
-    turned: frozenset[str] = frozenset()
-    lost: Mapping[str, str] = field(default_factory=dict)
+    channels_last: frozenset[str] = frozenset()
+    stale: Mapping[str, str] = field(default_factory=dict)
     weights: tuple[tuple[Tensor, int], ...] = ()
     unnamed: tuple[str, ...] = ()
     unkept: Mapping[str, str] = field(default_factory=dict)
     arranged: Mapping[int, Arranged] = field(default_factory=dict)
     vectors: Mapping[str, Tensor] = field(default_factory=dict)
 
-    def told(self, name: str, returned: Tensor) -> Tensor:
-        """Return what a module returned, (1, channels, samples..), as the places show it."""
-        first = returned.movedim(-1, 1) if name in self.turned else returned
+    def arranged_output(self, name: str, returned: Tensor) -> Tensor:
+        """Return the output of the module `name` as (1, channels, samples..), the way places show it."""
+        first = returned.movedim(-1, 1) if name in self.channels_last else returned
         arranged = self.arranged.get(self.modules[name].index)
         return first if arranged is None else arranged.of(first)
 
-    def seen(self, value: Value) -> Value:
-        """Return what stands for a value where it is looked at."""
+    def as_map(self, value: Value) -> Value:
+        """Return the value that shows `value` as (1, channels, samples..)."""
         return self.arranged[value.index].value if value.index in self.arranged else value
 
     @property
     def outdated(self) -> bool:
-        """Whether a weight was written since, so that switches and weights would be those of two networks."""
+        """Whether a weight was written since the recording, so that its switches no longer belong to the weights."""
         return any(tensor._version != version for tensor, version in self.weights)

@@ -1,7 +1,7 @@
-"""The user's model, as it was: whatever a forward pass writes is put back.
+"""Leave the user's model as it was: put back whatever a forward pass writes.
 
-Modules count their calls, move averages, fill caches, normalise their weights. What a run of ours does to them is undone
-when it ends, however it ends: attributes, the contents of lists and dictionaries, and bit for bit the tensors that were
+Modules count their calls, update running averages, fill caches, normalise their weights. When a run of ours ends, even by an
+error, all of that is undone: attributes, the contents of lists and dictionaries, and, bit for bit, the tensors that were
 written. Out of reach are memory written without torch (through NumPy), objects without a `__dict__`, variables of
 functions and of other modules of Python, files, and what other threads do.
 """
@@ -29,8 +29,8 @@ from torch.utils.weak import WeakIdKeyDictionary
 from unconv.reverse.tape.memory import storage_of
 from unconv.reverse.tape.schema import arguments, written_by
 
-_MOST = 200_000  # objects that are looked at; a model holds some thousands
-_LONG = 10_000  # items of a collection beyond which they are numbers and words, not parts of a model
+_MOST = 200_000  # objects that are searched; a model holds some thousands
+_LONG = 10_000  # a longer collection holds numbers or words, not parts of a model
 
 _MAPPINGS = (dict, OrderedDict, defaultdict, Counter)
 _SEQUENCES = (list, deque)
@@ -43,8 +43,8 @@ _LOCKS_LOCK = threading.Lock()
 
 
 @dataclass
-class _Held:
-    """A tensor of the user's, and what it was."""
+class _TensorState:
+    """A tensor of the user's, and what it was before the run."""
 
     tensor: Tensor
     alias: Tensor
@@ -54,25 +54,25 @@ class _Held:
 
 
 class Guard:
-    """What a model was before it ran; asked before each write, it keeps what is about to be lost.
+    """The state of a model before it ran. Call `before_writing` before each write, so that the memory is copied first.
 
-    `storages` are the memory of its tensors.
+    `storages` are those of the model's tensors.
     """
 
     def __init__(self, roots: Sequence[Any]) -> None:
         self._objects: list[tuple[Any, Any]] = []
-        self._tensors: list[_Held] = []
+        self._tensors: list[_TensorState] = []
         self.storages: dict[int, torch.UntypedStorage] = {}
         self._copies: dict[int, torch.UntypedStorage] = {}
-        self._look(roots)
+        self._search(roots)
 
     @property
     def written(self) -> set[int]:
-        """The storages of the user's that were written."""
+        """The user's storages that were written."""
         return set(self._copies)
 
     def before_writing(self, tensors: Sequence[Tensor]) -> None:
-        """Keep a copy of the user's memory that is about to be written."""
+        """Copy those of the user's storages that are about to be written."""
         for tensor in tensors:
             storage = storage_of(tensor)
             if storage in self.storages and storage not in self._copies:
@@ -84,63 +84,65 @@ class Guard:
             if self.storages[storage].nbytes() != copy.nbytes():
                 self.storages[storage].resize_(copy.nbytes())
             self.storages[storage].copy_(copy)
-        for held in self._tensors:
-            _restore_tensor(held)
-        for found, before in self._objects:
-            _restore_object(found, before)
+        for state in self._tensors:
+            _restore_tensor(state)
+        for collection, before in self._objects:
+            _restore_object(collection, before)
 
-    def _look(self, roots: Sequence[Any]) -> None:
-        waiting, seen = list(roots), set[int]()
-        while waiting and len(seen) < _MOST:
-            found = waiting.pop()
-            if isinstance(found, _OPAQUE) or id(found) in seen:
+    def _search(self, roots: Sequence[Any]) -> None:
+        """Note the state of everything that can be reached from `roots` and changed."""
+        waiting, visited = list(roots), set[int]()
+        while waiting and len(visited) < _MOST:
+            item = waiting.pop()
+            if isinstance(item, _OPAQUE) or id(item) in visited:
                 continue
-            seen.add(id(found))
-            if isinstance(found, Tensor):
-                self._look_at_tensor(found)
+            visited.add(id(item))
+            if isinstance(item, Tensor):
+                self._note_tensor(item)
                 continue
-            if isinstance(found, tuple | frozenset):  # cannot change itself, but what it holds can
-                inside: Any = found
+            if isinstance(item, tuple | frozenset):  # cannot change itself, but its items can
+                inside: Any = item
             else:
-                found = _attributes(found)
-                if type(found) not in (*_MAPPINGS, *_SEQUENCES, set):
+                item = _attributes(item)
+                if type(item) not in (*_MAPPINGS, *_SEQUENCES, set):
                     continue
-                seen.add(id(found))
-                before = dict(found) if isinstance(found, dict) else list(found)
-                self._objects.append((found, before))
+                visited.add(id(item))
+                before = dict(item) if isinstance(item, dict) else list(item)
+                self._objects.append((item, before))
                 inside = before.values() if isinstance(before, dict) else before
             if len(inside) < _LONG:  # long ones, such as vocabularies, are restored but not searched
                 waiting += inside
 
-    def _look_at_tensor(self, tensor: Tensor) -> None:
+    def _note_tensor(self, tensor: Tensor) -> None:
         storage = storage_of(tensor)
         if storage is None or nn.parameter.is_lazy(tensor):
             return
-        self.storages[storage] = tensor.untyped_storage()  # alive, so that its number stays its own
+        self.storages[storage] = tensor.untyped_storage()  # kept alive, so that no other storage gets its number
         version = -1 if tensor.is_inference() else tensor._version
         grad = tensor.grad if tensor.is_leaf else None
-        self._tensors.append(_Held(tensor, tensor.detach(), version, tensor.requires_grad, grad))
+        self._tensors.append(_TensorState(tensor, tensor.detach(), version, tensor.requires_grad, grad))
 
 
-def _attributes(found: Any) -> Any:
-    """Return an object's attributes, as a dictionary that can be written, if it is the model's own; a collection as it is."""
-    if type(found) in (*_MAPPINGS, *_SEQUENCES, set):
-        return found
-    own = isinstance(found, nn.Module) or type(found).__module__.partition(".")[0] not in _OF_OTHERS
-    return getattr(found, "__dict__", None) if own else None
+def _attributes(item: Any) -> Any:
+    """Return a collection as it is, and an object of the model's own as its `__dict__`; else None."""
+    if type(item) in (*_MAPPINGS, *_SEQUENCES, set):
+        return item
+    belongs_to_model = isinstance(item, nn.Module) or type(item).__module__.partition(".")[0] not in _OF_OTHERS
+    return getattr(item, "__dict__", None) if belongs_to_model else None
 
 
-def _restore_tensor(held: _Held) -> None:
-    tensor, alias = held.tensor, held.alias
+def _restore_tensor(state: _TensorState) -> None:
+    tensor, alias = state.tensor, state.alias
     if _layout(tensor) != _layout(alias):
         tensor.data = alias
-    if tensor.requires_grad != held.requires_grad and tensor.is_leaf:
-        tensor.requires_grad_(held.requires_grad)
-    if tensor.is_leaf and tensor.grad is not held.grad:
-        tensor.grad = held.grad
-    if held.version >= 0 and tensor._version != held.version:
-        # What was put back bit for bit was never written, to whoever still means to go backwards through it.
-        _set_version(tensor, held.version)
+    if tensor.requires_grad != state.requires_grad and tensor.is_leaf:
+        tensor.requires_grad_(state.requires_grad)
+    if tensor.is_leaf and tensor.grad is not state.grad:
+        tensor.grad = state.grad
+    if state.version >= 0 and tensor._version != state.version:
+        # Autograd refuses a backward pass through a tensor whose version has changed. This one holds what it state before, so a
+        # graph that the user built earlier must still work.
+        _set_version(tensor, state.version)
 
 
 def _layout(tensor: Tensor) -> tuple[Any, ...]:
@@ -155,20 +157,20 @@ def _set_version(tensor: Tensor, version: int) -> None:
         reset(tensor, version)
 
 
-def _restore_object(found: Any, before: Any) -> None:
-    if isinstance(found, dict):
-        if len(found) != len(before) or any(
-            a is not c or b is not d for (a, b), (c, d) in zip(found.items(), before.items(), strict=True)
+def _restore_object(item: Any, before: Any) -> None:
+    if isinstance(item, dict):
+        if len(item) != len(before) or any(
+            a is not c or b is not d for (a, b), (c, d) in zip(item.items(), before.items(), strict=True)
         ):
-            found.clear()
-            found.update(before)
-    elif len(found) != len(before) or any(a is not b for a, b in zip(found, before, strict=True)):
-        found.clear()
-        (found.update if isinstance(found, set) else found.extend)(before)
+            item.clear()
+            item.update(before)
+    elif len(item) != len(before) or any(a is not b for a, b in zip(item, before, strict=True)):
+        item.clear()
+        (item.update if isinstance(item, set) else item.extend)(before)
 
 
 class _Watching(TorchDispatchMode):
-    """Tells the guard what a run writes that no recorder watches."""
+    """Tells the guard what a run writes, where no recorder does."""
 
     def __init__(self, guard: Guard) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -181,10 +183,10 @@ class _Watching(TorchDispatchMode):
 
 @contextmanager
 def untouched(module: nn.Module, others: Any = ()) -> Iterator[Guard]:
-    """Put back, at the end, what `module`, and the other arguments it is called with, were at the beginning.
+    """Restore, at the end, `module` and the other arguments it is called with to their state at the beginning.
 
-    Two threads that run one model take turns, as neither could tell its own writes from the other's. The numbers that
-    Python's, NumPy's and torch's global generators give next are put back too.
+    Two threads that run one model take turns, as neither could tell its own writes from the other's. The states of Python's,
+    NumPy's and torch's global random generators are restored too.
     """
     with _LOCKS_LOCK:
         lock = _LOCKS.setdefault(module, threading.RLock())
@@ -201,13 +203,13 @@ def untouched(module: nn.Module, others: Any = ()) -> Iterator[Guard]:
 
 @contextmanager
 def watched(module: nn.Module, others: Any = ()) -> Iterator[None]:
-    """As `untouched`, for a run that nothing else watches."""
+    """Do the same as `untouched`, for a run that no recorder watches."""
     with untouched(module, others) as guard, _Watching(guard):
         yield
 
 
 def _setting_table() -> Iterator[tuple[Callable[[], Any], Callable[[Any], Any]]]:
-    """Yield how a setting is read and written."""
+    """Yield, for each setting, the functions that read and write it."""
     yield torch.get_default_dtype, torch.set_default_dtype
     yield torch.get_deterministic_debug_mode, torch.set_deterministic_debug_mode
     yield torch.get_num_threads, torch.set_num_threads
@@ -229,14 +231,14 @@ def _comparable(state: Any) -> Any:
 
 @contextmanager
 def _settings(compiled: bool) -> Iterator[None]:
-    """Put back what a forward pass may change for the whole program.
+    """Restore settings of the entire program that a forward pass may change.
 
     Args:
-        compiled: whether a part of the model is.
+        compiled: whether a part of the model is compiled.
     """
     table = [(read, write, read()) for read, write in _setting_table()]
     filters, rows = warnings.filters, list(warnings.filters)
-    if compiled:  # our hooks expect to be called twice for a compiled part, of which torch warns
+    if compiled:  # torch warns that global hooks run twice for a compiled part; ours allow for it
         warnings.filterwarnings("ignore", r"Using `torch\.compile\(module\)` when there are global hooks", UserWarning)
     try:
         yield
@@ -244,7 +246,7 @@ def _settings(compiled: bool) -> Iterator[None]:
         for read, write, before in table:
             if _comparable(read()) != _comparable(before):
                 write(before)
-        # Another list means that another thread stands in `catch_warnings`, or has left it: that is not ours to end.
+        # Another list means that another thread has entered or left `catch_warnings`: we must not undo that.
         if warnings.filters is filters and list(filters) != rows:
             filters[:] = rows  # type: ignore[index]
             warnings._filters_mutated()  # type: ignore[attr-defined]

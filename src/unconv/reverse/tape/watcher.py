@@ -1,7 +1,7 @@
-"""A light look at some operations of a forward pass: results are shown as they are made, and nothing is recorded.
+"""Watch some operations of a forward pass, without recording it.
 
-Operations are known by their name and how many of that name ran before, which a tape tells (`Step.call`). So this sees what
-a recording sees, functional and in-place layers alike, at little more than the cost of the forward pass.
+An operation is identified by its name and how many of that name ran before, which a tape has in `Step.call`. So the watcher
+sees all that a recording sees, functional and in-place layers alike, at little more than the cost of the forward pass.
 """
 
 from __future__ import annotations
@@ -17,27 +17,27 @@ from torch._ops import OpOverload
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from unconv.errors import ModelError
+from unconv.reverse.tape.custom_operations import ReplacedFunctions
 from unconv.reverse.tape.memory import storage_of, tensors_in
 from unconv.reverse.tape.precision import full_precision
 from unconv.reverse.tape.schema import arguments, is_composite, taken_apart, written_by
 from unconv.reverse.tape.untouched import Guard
-from unconv.reverse.tape.whole import Whole
 
 Look = Callable[[OpOverload, tuple[Any, ...], Callable[[], Any]], Any]
-"""Gets an operation, all its arguments, and what runs it; returns its result."""
+"""From an operation, all its arguments, and a function that runs it, to its result."""
 
 _READS = {"aten::_local_scalar_dense", "aten::is_nonzero", "aten::equal", "aten::nonzero", "aten::masked_select"}
 
 
 class _Enough(BaseException):
-    """Ends a forward pass behind the last operation that is looked at; no `except Exception` of a model catches it."""
+    """Ends a forward pass after the last watched operation; no `except Exception` of a model catches it."""
 
 
 class _Kind(NamedTuple):
-    """Facts that every operation that runs is asked for, and that cost more to find out than to keep.
+    """Facts about an operation; they are cached, as looking them up at each call costs more.
 
     Args:
-        name: of its form.
+        name: with the overload's name.
     """
 
     name: str
@@ -62,6 +62,8 @@ class _Watcher(TorchDispatchMode):
     def __torch_dispatch__(self, func: OpOverload, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         kind = _kind(func)
+        # As in the recorder, a composite operation is not counted itself, but its parts are: else the calls would have other
+        # numbers than on the tape.
         if kind.composite:
             with self:
                 return taken_apart(func, args, kwargs)
@@ -81,7 +83,7 @@ class _Watcher(TorchDispatchMode):
         return result
 
     def _refuse_reading(self, name: str, args: Any) -> None:
-        """Refuse that a model takes numbers out of its maps, as it would decide for a batch what it decides for a picture."""
+        """Refuse a model that reads numbers from its maps: it would decide for the batch what it should for each picture."""
         if any(storage_of(tensor) not in self.guard.storages for tensor in tensors_in(args)):
             raise ModelError(
                 f"watch: the model reads values of its maps ({name}), so that what it runs may depend on the picture. "
@@ -96,36 +98,37 @@ def watch(
     guard: Guard,
     as_recorded: bool = True,
 ) -> dict[str, int]:
-    """Run a model on a batch up to the last operation that is looked at.
+    """Run a model on a batch up to the last watched operation, and count its operations.
 
     Args:
         call: runs the model.
         batch: (N, C, samples..).
-        looks: what looks at operations, by their `Step.call`.
-        guard: told of all that the model writes.
-        as_recorded: run it as a recording does, so that what passes the dispatcher is the same; else as torch does by itself,
-            at less cost, which most models allow.
+        looks: functions that watch operations, by `Step.call`.
+        guard: keeps a copy of what the model is about to overwrite.
+        as_recorded: run the model as a recording does, so that the same operations pass the dispatcher. Else run it as torch
+            does by itself, which costs less and gives the same operations in most models.
 
     Returns:
         How often each operation ran.
 
     Raises:
-        ModelError: the model reads values of its maps, or did not run an operation that is looked at.
+        ModelError: the model reads values of its maps, or did not run a watched operation.
     """
     watcher = _Watcher(looks, guard)
+    # The same modes in the same order as in `record`: below autograd torch dispatches other operations than above it.
     with full_precision(batch.device), ExitStack() as stack:
         if as_recorded:
             stack.enter_context(torch.enable_grad())
             stack.enter_context(torch._C._AutoDispatchBelowAutograd())
         stack.enter_context(watcher)
         if as_recorded:
-            stack.enter_context(Whole())
+            stack.enter_context(ReplacedFunctions())
         try:
             call(batch)
         except _Enough:
             return watcher.calls
     name, number = min(watcher.left)
     raise ModelError(
-        f"watch: the model ran {name} {watcher.calls[name]} times, but its call {number + 1} was to be looked at: what it runs "
-        "depends on the picture. Run it on one picture at a time."
+        f"watch: the model ran {name} {watcher.calls[name]} times, but its call {number + 1} was to be watched: the operations "
+        "that it runs depend on the picture. Run it on one picture at a time."
     )

@@ -29,12 +29,12 @@ _SQUARES = {1: 40, 2: 7, 3: 3}  # squares along each axis of a receptive field
 
 @dataclass(frozen=True)
 class Occlusion:
-    """A grey square slid over the receptive field.
+    """The effect of a grey square at positions all over the receptive field.
 
     Args:
         corners: (n, axes), each square's first sample in the image; `side`: its lengths.
-        drops: (n,), how much of the unit's activation each took away, as a share of it.
-        energies: (n,), the share of the projection's squared samples that lies in it.
+        drops: (n,), how much the unit's activation drops for each square, as a share of it.
+        energies: (n,), the share of the projection's energy (squared samples) that lies in each square.
         agreement: the rank correlation of the two (Spearman); None where one of them never varies.
     """
 
@@ -45,35 +45,36 @@ class Occlusion:
     agreement: float | None
 
     def maps(self) -> tuple[Tensor, Tensor]:
-        """Drops and energies as maps, one sample a square."""
+        """Return drops and energies as maps with one sample for each square."""
         shape = [len(self.corners[:, axis].unique()) for axis in range(self.corners.shape[1])]
         return self.drops.view(shape), self.energies.view(shape)
 
 
-def occluded(recording: Recording, units: Units, found: Reconstructions) -> list[Occlusion | None]:
-    """Return for each unit what a grey square does at positions on one lattice, which the units share."""
+def occlusions(recording: Recording, units: Units, projections: Reconstructions) -> list[Occlusion | None]:
+    """Return the effect of a grey square on each unit, at positions on one lattice."""
+    # The units share the lattice, so that the network runs once for each square and not for each unit.
     image = units.image
     sizes = image.shape[1:]
-    seen = [_visible(box, sizes) for box in units.boxes]
-    spans = [max(max(end - start for start, end in (spans[axis] for spans in seen)), 1) for axis in range(len(sizes))]
+    visible_spans = [_visible(box, sizes) for box in units.boxes]
+    spans = [max(max(end - start for start, end in (spans[axis] for spans in visible_spans)), 1) for axis in range(len(sizes))]
     steps = [max(1, -(-span // _SQUARES[len(spans)])) for span in spans]
     side = tuple(2 * step for step in steps)
     grey = image.flatten(1).mean(1).view(-1, *[1] * len(sizes))
-    known: dict[tuple[int, ...], Tensor] = {}  # of each square, the activations of the units
+    cache: dict[tuple[int, ...], Tensor] = {}  # of each square, the activations of the units
     units_at = (units.seeds.channels, *positions(units).unbind(1))
     results: list[Occlusion | None] = []
-    for index, visible in enumerate(seen):
+    for index, visible in enumerate(visible_spans):
         value = float(units.seeds.values[index])
         corners = list(product(*[_starts(start, end, step) for (start, end), step in zip(visible, steps, strict=True)]))
         if value == 0 or not corners:
             results.append(None)
             continue
         for corner in corners:
-            if corner not in known:
-                known[corner] = _activation(recording, _hidden(image, corner, side, grey), units)[units_at].cpu()
-        drops = torch.tensor([1 - float(known[corner][index]) / value for corner in corners], dtype=torch.float64)
-        energies = torch.tensor([_energy(found, index, corner, side) for corner in corners], dtype=torch.float64)
-        total = float(found.windows[index].double().square().sum()) or 1.0
+            if corner not in cache:
+                cache[corner] = _activation(recording, _hidden(image, corner, side, grey), units)[units_at].cpu()
+        drops = torch.tensor([1 - float(cache[corner][index]) / value for corner in corners], dtype=torch.float64)
+        energies = torch.tensor([_energy(projections, index, corner, side) for corner in corners], dtype=torch.float64)
+        total = float(projections.windows[index].double().square().sum()) or 1.0
         results.append(Occlusion(torch.tensor(corners), side, drops, energies / total, spearman(drops, energies)))
     return results
 
@@ -84,7 +85,7 @@ def _visible(box: Sequence[int], sizes: Sequence[int]) -> list[tuple[int, int]]:
 
 
 def _starts(start: int, end: int, step: int) -> list[int]:
-    """Where squares of two steps begin that reach into start..end, on the lattice of `step`."""
+    """Return the starts, on the lattice of `step`, of the squares two steps long that reach into start..end."""
     return list(range((start // step - 1) * step, end, step)) if end > start else []
 
 
@@ -94,16 +95,16 @@ def _hidden(image: Tensor, corner: Sequence[int], side: Sequence[int], grey: Ten
     return hidden
 
 
-def _energy(found: Reconstructions, index: int, corner: Sequence[int], side: Sequence[int]) -> float:
-    box = found.boxes[index].tolist()
+def _energy(projections: Reconstructions, index: int, corner: Sequence[int], side: Sequence[int]) -> float:
+    box = projections.boxes[index].tolist()
     shifts = box[: len(side)] * 2
     square = [*corner, *(c + n for c, n in zip(corner, side, strict=True))]
-    inside = cut(found.windows[index], [edge - shift for edge, shift in zip(square, shifts, strict=True)])
+    inside = cut(projections.windows[index], [edge - shift for edge, shift in zip(square, shifts, strict=True)])
     return float(inside.double().square().sum())
 
 
 def spearman(a: Tensor, b: Tensor) -> float | None:
-    """The correlation of ranks; equal values share the mean of theirs."""
+    """Return Spearman's rank correlation; equal values share the mean of their ranks."""
     first, second = (_ranks(values) - (len(values) - 1) / 2 for values in (a, b))
     size = float(first.norm() * second.norm())
     return float(first @ second) / size if size else None
@@ -117,23 +118,23 @@ def _ranks(values: Tensor) -> Tensor:
 
 
 class _Enough(Exception):
-    """The place was reached; what comes after does not matter."""
+    """Ends the forward pass once the place is reached."""
 
 
 def _activation(recording: Recording, image: Tensor, units: Units) -> Tensor:
-    """(C, samples..): a place's output for another image; the network stops there, if the place is a module."""
+    """Return a place's output (C, samples..) for another image; stop the network there if the place is a module."""
     model, place = recording.model, units.place.name
     module, here = dict(named_modules(model.module)).get(place), threading.get_ident()
-    kept: list[Tensor] = []
+    outputs: list[Tensor] = []
 
     def stop(ran: nn.Module, _args: Any, out: Any) -> None:
         if ran is module and threading.get_ident() == here and isinstance(out, Tensor):
-            kept.append(out.detach().clone())
+            outputs.append(out.detach().clone())
             raise _Enough
 
     # A place that no module returns, or that a module returned again later, needs the whole recording.
     tape = recording.tape
-    if module is None or place not in tape.modules or tape.seen(tape.modules[place]) != units.route.value:
+    if module is None or place not in tape.modules or tape.as_map(tape.modules[place]) != units.route.value:
         return model.record(image, [place]).activation(place)
     handle = hooks.register_module_forward_hook(stop)
     try:
@@ -143,6 +144,6 @@ def _activation(recording: Recording, image: Tensor, units: Units) -> Tensor:
         pass
     finally:
         handle.remove()
-    if not kept:
+    if not outputs:
         return model.record(image, [place]).activation(place)
-    return tape.told(place, kept[0])[0]
+    return tape.arranged_output(place, outputs[0])[0]

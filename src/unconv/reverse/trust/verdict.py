@@ -1,4 +1,4 @@
-"""How far a projection is to be trusted: what of it is the unit's own, and does hiding it silence the unit.
+"""Measure how far to trust a projection: how much of it belongs to the unit, and whether hiding it lowers the activation.
 
 Three questions. Do other channels at the same place, and a random seed there, give the same picture? Does
 the picture change when the weights are shuffled, layer by layer from the unit down? And where a grey square
@@ -19,23 +19,23 @@ from unconv.errors import counted
 from unconv.reverse.model import Recording
 from unconv.reverse.reconstruction import Reconstructions
 from unconv.reverse.seed import Name
-from unconv.reverse.trust.occlusion import Occlusion, occluded
+from unconv.reverse.trust.occlusion import Occlusion, occlusions
 from unconv.reverse.trust.other_units import other_units
 from unconv.reverse.trust.sending import refuse_regions
-from unconv.reverse.trust.shuffled_weights import shuffled
+from unconv.reverse.trust.shuffled_weights import under_shuffled_weights
 from unconv.reverse.walking.stream import Units
 
 
 @dataclass(frozen=True)
 class Trust:
-    """How far the projection of one unit is to be trusted.
+    """How far to trust the projection of one unit.
 
     Args:
         unit: (channel, y, x).
         others: the mean cosine of the angle between this projection and those of other channels at the same
-            place; 1: the same picture. NaN if there are none.
-        compared: how many.
-        seeded: the same for a random seed over all channels there.
+            place; 1: the same picture. NaN if there are no others.
+        compared: the number of other channels.
+        seeded: the same cosine with the projection of a random seed over all channels there.
         shuffled: from the top down, each (layer, cosine) with the weights of all layers from the unit's own
             down to it shuffled.
         occlusion: what hiding parts of the receptive field does; None if the unit is not active.
@@ -49,11 +49,11 @@ class Trust:
     occlusion: Occlusion | None
 
     def words(self) -> list[str]:
-        """What this says, in sentences."""
+        """Return the result in sentences."""
         return list(_sentences(self))
 
     def numbers(self) -> dict[str, Any]:
-        """Ready for JSON."""
+        """Return the result, ready for JSON."""
         occlusion = self.occlusion
         return {
             "other_channels": self.others if self.compared else None,
@@ -66,20 +66,20 @@ class Trust:
         }
 
 
-def _sentences(found: Trust) -> Iterator[str]:
-    if found.compared:
+def _sentences(result: Trust) -> Iterator[str]:
+    if result.compared:
         yield (
-            f"Cosine similarity with projections of {counted(found.compared, 'other channel')} at the same place: "
-            f"{found.others:.2f} on average; with that of a random seed: {found.seeded:.2f} (1 is the same picture). "
+            f"Cosine similarity with projections of {counted(result.compared, 'other channel')} at the same place: "
+            f"{result.others:.2f} on average; with that of a random seed: {result.seeded:.2f} (1 is the same picture). "
             + _graded(
-                found.others,
+                result.others,
                 "It depends little on the unit chosen: do not read it as what this channel looks for.",
                 "Part of it is what any unit here would show.",
                 "It is the unit's own.",
             )
         )
-    if found.shuffled:  # told of the unit's own layer, and of all layers: what lies between changes little
-        (top, first), (bottom, last) = found.shuffled[0], found.shuffled[-1]
+    if result.shuffled:  # the unit's own layer and all layers are enough: the stages between change little
+        (top, first), (bottom, last) = result.shuffled[0], result.shuffled[-1]
         further = f", with those of all layers down to {bottom} by {last:.2f}" if bottom != top else ""
         yield f"With the weights of {top} shuffled, the picture is like this one by {first:.2f}{further}. " + _graded(
             first,
@@ -87,12 +87,12 @@ def _sentences(found: Trust) -> Iterator[str]:
             "What that layer learned is a part of it.",
             "What that layer learned makes it.",
         )
-    if found.occlusion is None:
+    if result.occlusion is None:
         yield "The unit is not active, so that hiding parts of the picture tells nothing."
-    elif found.occlusion.agreement is None:
+    elif result.occlusion.agreement is None:
         yield "Hiding parts of the picture changes the activation nowhere, or everywhere alike."
     else:
-        agreement, count = found.occlusion.agreement, len(found.occlusion.drops)
+        agreement, count = result.occlusion.agreement, len(result.occlusion.drops)
         yield (
             f"A grey square at {counted(count, 'position')}: where it hides what the projection shows, the activation "
             + _graded(agreement, "drops", "tends to drop", "does not reliably drop")
@@ -104,18 +104,19 @@ def _graded(value: float, high: str, middle: str, low: str) -> str:
     return high if value > 0.6 else middle if value > 0.3 else low
 
 
-def trust(recording: Recording, units: Units, found: Reconstructions) -> Iterator[Trust]:
-    """Say how far each projection of a place is to be trusted.
+def trust(recording: Recording, units: Units, projections: Reconstructions) -> Iterator[Trust]:
+    """Yield, for each projection of a place, how far to trust it.
 
     Args:
-        units: what was projected; `found`: what came back.
+        units: the units that were projected.
+        projections: their projections.
     """
     refuse_regions(units)
-    if not len(found):
+    if not len(projections):
         return
-    seeded = [other_units(units, index, found) for index in range(len(found))]
-    stages = list(shuffled(recording, units, found))
-    hidden = occluded(recording, units, found)
+    seeded = [other_units(units, index, projections) for index in range(len(projections))]
+    stages = list(under_shuffled_weights(recording, units, projections))
+    hidden = occlusions(recording, units, projections)
     for index, ((others, compared, random), occlusion) in enumerate(zip(seeded, hidden, strict=True)):
         likeness = tuple((layer, cosines[index]) for layer, cosines in stages)
         yield Trust(units.seeds.units[index], others, compared, random, likeness, occlusion)

@@ -1,4 +1,4 @@
-"""What the way back costs: floating-point operations that the units' windows need, and how fast this machine convolves."""
+"""Count the floating-point operations of the way back, and measure how fast this machine convolves."""
 
 from __future__ import annotations
 
@@ -17,15 +17,14 @@ from unconv.reverse.walking.walk import path
 
 _PRODUCTS = ("conv", "linear")
 _Span = tuple[Tensor, Tensor]
-"""(units, axes): the first sample of a map that each unit's signal may cover, and the end."""
+"""The first sample and the end of the part of a map that each unit's signal may cover, each (units, axes)."""
 
 
 def operations(tape: Tape, value: Value, method: Rules, seeds: Seeds) -> Tensor:
-    """(n,) float64: of each unit, the multiplications and additions of its convolutions and linear layers.
+    """Return (n,) float64: the multiplications and additions of each unit's convolutions and linear layers.
 
-    Counted are the samples of its window that lie on the map, each times the kernel once; from a single
-    channel, that channel's kernel. What a quicker algorithm saves is not taken off, and a convolution
-    over a whole map counts as directly done.
+    Each sample of the unit's window that lies on the map counts once per weight of the kernel; for a signal of one channel,
+    of that channel's kernel. All convolutions count as direct ones, whichever algorithm runs.
     """
     if not len(seeds.channels):
         return torch.zeros(0, dtype=torch.float64)
@@ -38,12 +37,12 @@ def operations(tape: Tape, value: Value, method: Rules, seeds: Seeds) -> Tensor:
         if above is None:
             continue
         span = spans[above.index]
-        turned = step.kind == "conv" and step.args[6]  # a transposed convolution counts the samples below
-        total += _of_step(step, _below(step, method, span, above, 0) if turned else span, above.index in single)
+        is_transposed = step.kind == "conv" and step.args[6]  # which counts the samples below
+        total += _of_step(step, _below(step, method, span, above, 0) if is_transposed else span, above.index in single)
         for entry, below in enumerate(step.inputs):
             if below.flows:
-                seen = _below(step, method, span, above, entry)
-                spans[below.index] = _hull(spans[below.index], seen) if below.index in spans else seen
+                covered = _below(step, method, span, above, entry)
+                spans[below.index] = _hull(spans[below.index], covered) if below.index in spans else covered
                 if above.index in single and method.reach(step.operation) is local:
                     single.add(below.index)
     return total
@@ -60,7 +59,7 @@ def _of_step(step: Step, span: _Span, single: bool) -> Tensor:
 
 
 def _below(step: Step, method: Rules, span: _Span, above: Value, entry: int) -> _Span:
-    """Return which part of an input's map each unit's signal may cover."""
+    """Return the part of an input's map that each unit's signal may cover."""
     first, end = span
     axes = first.shape[1]
     reaching = method.reach(step.operation)
@@ -82,7 +81,7 @@ def _hull(a: _Span, b: _Span) -> _Span:
 
 
 def convolution_rate(dtype: torch.dtype, device: torch.device, rounds: int = 7) -> float:
-    """Floating-point operations per second of torch's own convolutions: the best median of three shapes of VGG16."""
+    """Return the floating-point operations per second of torch's convolutions: the best median of three shapes of VGG16."""
     shapes = (
         ((4, 512, 28), (4, 256, 56), (1, 64, 224)) if device.type == "cpu" else ((64, 512, 28), (64, 256, 56), (16, 64, 224))
     )
@@ -104,6 +103,6 @@ def _rate(units: int, channels: int, side: int, dtype: torch.dtype, device: torc
 
 
 def wait(device: torch.device) -> None:
-    """Until the device has done what it was given, for a clock to be right."""
+    """Wait until the device has finished its work, so that a clock is right."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)

@@ -1,4 +1,4 @@
-"""Many units of one place on their way back, in parts that fit the cache and the memory."""
+"""Run many units of one place backwards, in parts that fit the cache and the memory."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from unconv.reverse.tape.step import Value
 from unconv.reverse.walking.walk import Route, walk_apart
 from unconv.reverse.window import Window
 
-_CACHE = 32 * 2**20  # bytes that a part of a batch takes on the CPU: what is written is still in the cache when it is read
-_PARTS = 8  # as many may wait for one that goes on
-_GPU = 2 * 2**30  # and on a GPU, which needs more to do at once
+_CACHE = 32 * 2**20  # bytes of a part of a batch on the CPU, so that what one step writes is still in the cache for the next
+_PARTS = 8  # parts that may wait while one goes on
+_GPU = 2 * 2**30  # bytes of a part on a GPU, which needs more work at once
 
 
 @dataclass(frozen=True)
 class Arrival:
-    """One unit's signal at the image: `window` (C, h, w) in its box, and on request what it was on the way."""
+    """One unit's signal at the image: `window` (C, h, w) in its box; `signals` at the places on the way, if asked for."""
 
     index: int
     window: Tensor
@@ -39,7 +39,7 @@ class Journey:
 
     Args:
         trace: also keep the signal at every place on the way.
-        memory: bytes that signals may take, about. None: what suits the device.
+        memory: roughly how many bytes signals may take. None: what suits the device.
     """
 
     route: Route
@@ -53,52 +53,53 @@ class Journey:
         self.room = min(_room(tape.image.device), max((self.memory or 2**62) // _PARTS, 1))
 
     def units(self, seeds: Seeds, boxes: Sequence[Sequence[int]]) -> Iterator[Arrival]:
-        """Each unit as it arrives. If memory runs out, the rest goes on in parts a quarter as large, once."""
-        left, window = torch.arange(len(seeds.channels)), seeds.window(self.route.dtype)
-        if not len(left):
+        """Yield each unit as it arrives. If memory runs out, run the remaining ones in parts a quarter as large, once."""
+        remaining, window = torch.arange(len(seeds.channels)), seeds.window(self.route.dtype)
+        if not len(remaining):
             return
         try:
-            for arrival in self._parted(window, left, boxes):
-                left = left[left != arrival.index]
+            for arrival in self._in_parts(window, remaining, boxes):
+                remaining = remaining[remaining != arrival.index]
                 yield arrival
         except (RuntimeError, MemoryError) as error:
             if not _is_out_of_memory(error):
                 raise
-            # Only once: what does not fit into a quarter was not a matter of how many go together.
+            # Only once: if a quarter does not fit either, the number of units that go together is not the cause.
             self.room = max(1, self.room // 4)
-            warnings.warn(f"project: memory ran out; going on in parts of {self.room / 2**20:.0f} MiB", stacklevel=2)
+            warnings.warn(f"project: memory ran out; continuing in parts of {self.room / 2**20:.0f} MiB", stacklevel=2)
         else:
             return
         try:
-            yield from self._parted(window.units(left), left, boxes)
+            yield from self._in_parts(window.units(remaining), remaining, boxes)
         except (RuntimeError, MemoryError) as error:
             if not _is_out_of_memory(error):
                 raise
             raise UnconvError(
-                "project: memory ran out, also in smaller parts. Free some, pass a smaller picture, or dtype='bfloat16'."
+                "project: memory ran out, also in smaller parts. Free some, or pass a smaller picture or dtype='bfloat16'."
             ) from error
 
-    def _parted(self, seed: Window, numbers: Tensor, boxes: Sequence[Sequence[int]]) -> Iterator[Arrival]:
-        """As `_arrivals`; units of maps that have other axes than the image's start from whole maps, a few at a time."""
+    def _in_parts(self, seed: Window, numbers: Tensor, boxes: Sequence[Sequence[int]]) -> Iterator[Arrival]:
+        """Yield the arrivals of a seed; units of maps with other axes than the image start from full maps, a few at a time."""
         shape, image = self.route.value.shape, self.route.tape.image
         if seed.corner is None or len(shape) == image.ndim:
             yield from self._arrivals(seed, numbers, boxes)
             return
         for part in torch.arange(len(numbers)).split(max(1, self.room // (prod(shape) * self.route.dtype.itemsize))):
-            whole = seed.units(part).dense(shape[1]).whole(shape)
-            yield from self._arrivals(whole, numbers[part], boxes)
+            full = seed.units(part).dense(shape[1]).full_map(shape)
+            yield from self._arrivals(full, numbers[part], boxes)
 
     def _arrivals(self, seed: Window, numbers: Tensor, boxes: Sequence[Sequence[int]]) -> Iterator[Arrival]:
-        """The units of `seed`, which have `numbers`."""
+        """Yield the arrivals of the units of `seed`, which have these `numbers`."""
         self.signals = {}
 
         def watch(value: Value, signal: Window, units: Tensor) -> None:
             if value.index in self.names:
-                with torch.inference_mode(False), torch.no_grad():  # what the user gets is his own to change
-                    for position, number in enumerate(numbers[units].tolist()):  # whole maps of all together may be large
-                        values = signal.units(slice(position, position + 1)).whole(value.shape).values
-                        found = _signal(self.names[value.index], values if values.itemsize >= 4 else values.float())
-                        self.signals.setdefault(number, []).append(found)
+                with torch.inference_mode(False), torch.no_grad():  # the user may change what he gets
+                    # One by one, as full maps of all units may be large.
+                    for position, number in enumerate(numbers[units].tolist()):
+                        values = signal.units(slice(position, position + 1)).full_map(value.shape).values
+                        traced = _signal(self.names[value.index], values if values.itemsize >= 4 else values.float())
+                        self.signals.setdefault(number, []).append(traced)
 
         for units, arrived in _inferring(walk_apart(self.route, seed, self.room, watch if self.trace else None)):
             if arrived is not None and not torch.isfinite(arrived.values).all():
@@ -108,7 +109,7 @@ class Journey:
                 yield Arrival(number, window, tuple(self.signals.pop(number, ())))
 
     def _framed(self, arrived: Window | None, unit: int, box: Sequence[int]) -> Tensor:
-        """One unit's signal in its box."""
+        """Return one unit's signal in its box."""
         image = self.route.tape.image
         axes = len(box) // 2
         lengths = [end - start for start, end in zip(box[:axes], box[axes:], strict=True)]
@@ -120,7 +121,7 @@ class Journey:
 
 
 def _inferring(parts: Iterator[Any]) -> Iterator[Any]:
-    """`parts`, each made in inference mode; the mode never leaks to who asks for them."""
+    """Yield `parts`, each computed in inference mode, which is off again while the caller has one."""
     while True:
         with torch.inference_mode():
             part = next(parts, None)
@@ -142,7 +143,7 @@ def _is_out_of_memory(error: BaseException) -> bool:
 
 
 def _signal(place: str, values: Tensor) -> Signal:
-    """What `values` (1, C, samples..) of one unit are worth showing."""
+    """Summarise the `values` (1, C, samples..) of one unit as a `Signal`."""
     maps = values[0] if values.ndim > 2 else values[0][:, None]
     shares = maps.flatten(1).norm(dim=1).square()
     shares = shares / shares.sum().clamp(min=torch.finfo(shares.dtype).tiny)

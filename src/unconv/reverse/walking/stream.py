@@ -1,4 +1,4 @@
-"""Units of many places as they are ready, so that they never sit in memory together."""
+"""Yield projections of many places one by one, so that they are never all in memory."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from unconv.reverse.walking.cost import operations
 from unconv.reverse.walking.journey import Arrival, Journey
 from unconv.reverse.walking.walk import Route
 
-_CHECKED = 4  # units, at most, that half precision is compared with float32 on
+_CHECKED = 4  # units, at most, for which half precision is compared with float32
 
 
 @dataclass(frozen=True)
 class Units:
-    """The units of one place that are to be projected, and what their projections will have in common."""
+    """The units of one place to be projected, and what their projections have in common."""
 
     place: Place
     method: str
@@ -44,7 +44,7 @@ class Units:
 
     @property
     def picture(self) -> Picture:
-        """The picture that the units were found in."""
+        """The picture that the units belong to."""
         return self.source or Picture(self.image, self.shown)
 
     @cached_property
@@ -57,20 +57,21 @@ class Units:
         """The largest difference of half precision from float32 in a few units, as a share of a projection's largest value."""
         if self.route.dtype.itemsize >= 4 or not len(self):
             return None
-        count = max(1, min(_CHECKED, len(self) // 8))  # a few units are not to wait long for their check
-        chosen = torch.linspace(0, len(self) - 1, count).round().long()
+        count = max(1, min(_CHECKED, len(self) // 8))  # so that the check takes a small share of the time
+        indices = torch.linspace(0, len(self) - 1, count).round().long()
         full = replace(self.route, dtype=torch.float32, prepared={})
-        some = replace(self, seeds=self.seeds.some(chosen), boxes=[self.boxes[i] for i in chosen.tolist()], trace=False)
-        rough, right = (some._sorted(route) for route in (self.route, full))
+        sample = replace(self, seeds=self.seeds.subset(indices), boxes=[self.boxes[i] for i in indices.tolist()], trace=False)
+        rough, right = (sample._sorted(route) for route in (self.route, full))
         pairs = [(a.window, b.window) for a, b in zip(rough, right, strict=True) if b.window.numel()]
         return max((float((a - b).abs().max() / b.abs().max().clamp(min=1e-30)) for a, b in pairs), default=0.0)
 
     def arrivals(self) -> Iterator[Arrival]:
-        """Each unit as it is ready."""
+        """Yield each unit as it is ready."""
         return self._journey(self.route).units(self.seeds, self.boxes)
 
     def one(self, arrival: Arrival) -> Reconstruction:
-        """The projection that arrived."""
+        """Return the projection of one arrival."""
+        # In half precision, `self.error` walks a few units again in float32 the first time it is needed.
         index = arrival.index
         return Reconstruction(
             self.place,
@@ -92,7 +93,8 @@ class Units:
         )
 
     def all(self) -> Reconstructions:
-        """All projections, in the order that was asked for."""
+        """Return all projections, in the order of the request."""
+        # Units arrive in the order in which the walk finishes them.
         arrived = self._sorted(self.route)
         return Reconstructions(
             self.place,
@@ -120,11 +122,11 @@ class Units:
 
 
 class Stream:
-    """Projections one by one, each as soon as it is ready.
+    """An iterator of projections, each as soon as it is ready.
 
-    `len` is their number. `progress`, between 0 and 1, is the share of the work that is done, which makes a
-    better clock than the number: a deep unit can take a hundred times as long as an early one. `damaged` lists
-    the pictures that were left out so far, each with what was wrong with it.
+    `len` is their number. `progress`, between 0 and 1, is the share of the work that is done. It is a better clock than the
+    number of projections, as a deep unit can take a hundred times as long as an early one. `damaged` lists the pictures
+    that were skipped so far, each with its error.
     """
 
     def __init__(self, images: Sequence[Source], prepare: Callable[[Source], list[Units]], skip_damaged: bool = False):
@@ -143,13 +145,13 @@ class Stream:
         ready, self._ready = self._ready, []
         following = self._first + bool(ready)
         yield from self._of_one(self._first, ready)
-        del ready  # what one picture needs is not to wait for the others
+        del ready  # free the first picture's memory before the others
         for number, parts in self._prepared(following):
             yield from self._of_one(number, parts)
         self.progress = 1.0
 
     def _prepared(self, first: int) -> Iterator[tuple[int, list[Units]]]:
-        """The number and the units of each picture from one on; a damaged one is listed instead."""
+        """Yield the number and the units of each picture from `first` on; list a damaged one instead."""
         for number, image in enumerate(self._images[first:], first):
             try:
                 parts = self._prepare(image)
@@ -162,10 +164,10 @@ class Stream:
 
     def _of_one(self, number: int, parts: Sequence[Units]) -> Iterator[Reconstruction]:
         share = sum(float(units.operations.sum()) for units in parts) or 1.0
-        done = 0.0
+        operations_done = 0.0
         for units in parts:
             numbered = replace(units, source=replace(units.picture, number=number))
             for arrival in units.arrivals():
-                done += float(units.operations[arrival.index])
-                self.progress = (number + done / share) / len(self._images)
+                operations_done += float(units.operations[arrival.index])
+                self.progress = (number + operations_done / share) / len(self._images)
                 yield numbered.one(arrival)

@@ -1,8 +1,7 @@
-"""The walk: the tape from end to start, through a table of rules.
+"""The walk: run the tape backwards, through a table of rules.
 
-Many units go together. Where their windows have grown too large, or stand on so different parts of
-the map that most of a common window would lie outside it, the batch is cut and each part walks on
-alone, one after the other.
+Many units go together in a batch. If their windows grow too large, or lie so far apart that most of a common window would
+be off the map, the batch is split, and the parts continue one after the other.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from unconv.errors import DtypeError, NoRule, UnconvError
 from unconv.reverse.methods import Rules
 from unconv.reverse.rules import takes_one_channel
 from unconv.reverse.rules.pointwise import rectify
-from unconv.reverse.rules.pool import lie_apart, max_pool
+from unconv.reverse.rules.pool import max_pool, windows_are_disjoint
 from unconv.reverse.rules.spectral import is_complex, through_complex
 from unconv.reverse.tape.precision import full_precision, own_types
 from unconv.reverse.tape.step import Step, Tape, Value
@@ -27,18 +26,18 @@ from unconv.reverse.walking.cutting import parts
 from unconv.reverse.window import Window, join
 
 Watch = Callable[[Value, Window, Tensor], None]
-"""Told of each value's whole signal on the way down, and of which units."""
+"""Called with each value on the way down, its signal with all channels, and the units that it belongs to."""
 
 
 @dataclass
 class Route:
-    """The way from one value down to the image: its steps, last first, ready to be walked many times.
+    """The steps from one value down to the image, last first, prepared for many walks.
 
     Args:
         method: rules by operation.
         dtype: of the signals.
-        prepared: what rules have made of steps, by the index of their first value; routes of one tape, method and
-            type may share it.
+        prepared: steps with what their rules computed once, by the index of their first value. Routes of one tape, method
+            and type may share it.
     """
 
     tape: Tape
@@ -65,8 +64,8 @@ class Route:
             if keeper is not None:
                 if self.tape.own.get(step.operation) is not keeper:
                     raise UnconvError(
-                        f"project: the rule for {step.operation} keeps something of the forward pass, which this recording "
-                        "was made without. Pass the same Rules to record(image, places, method)."
+                        f"project: the rule for {step.operation} needs something of the forward pass, which this recording "
+                        "did not keep. Pass the same Rules to record(image, places, method)."
                     )
                 step = replace(step, kept=step.own)
             prepare = None if is_complex(step) else self.method.preparing(step.operation)
@@ -76,29 +75,29 @@ class Route:
 
 
 def _rectified_first(steps: Sequence[Step], method: Rules) -> list[Step]:
-    """The same way, with what is unpooled and then rectified rectified before it is unpooled: on fewer samples.
+    """Return the steps with each rectifier that follows an unpooling moved before it, where it has fewer samples to rectify.
 
-    Allowed where an unpooling only places values and zeros, and nothing else joins on the way.
+    The result is the same if the unpooling only copies values and adds zeros, and no other signal joins between the two.
     """
     uses = Counter(value.index for step in steps for value in step.inputs)
     order = list(steps)
-    for at, (pool, relu) in enumerate(pairwise(steps)):
+    for index, (pool, relu) in enumerate(pairwise(steps)):
         between, above = pool.inputs[:1] == relu.outputs[:1], pool.outputs[0]
         alone = between and uses[pool.inputs[0].index] == 1
-        ours = method[pool.operation] is max_pool and method[relu.operation] is rectify
-        if ours and alone and above and lie_apart(pool):
-            order[at] = replace(relu, inputs=(above,), outputs=(above,))
-            order[at + 1] = replace(pool, inputs=relu.inputs)
+        swappable = method[pool.operation] is max_pool and method[relu.operation] is rectify
+        if swappable and alone and above and windows_are_disjoint(pool):
+            order[index] = replace(relu, inputs=(above,), outputs=(above,))
+            order[index + 1] = replace(pool, inputs=relu.inputs)
     return order
 
 
 def path(tape: Tape, value: Value) -> list[Step]:
-    """The steps between the image and `value`, last first."""
-    wanted, steps = {value.index}, []
+    """Return the steps between the image and `value`, last first."""
+    on_path, steps = {value.index}, []
     for step in reversed(tape.steps):
-        if any(output and output.index in wanted for output in step.outputs):
+        if any(output and output.index in on_path for output in step.outputs):
             steps.append(step)
-            wanted.update(v.index for v in step.inputs if v.flows)
+            on_path.update(v.index for v in step.inputs if v.flows)
     return steps
 
 
@@ -111,7 +110,7 @@ def refuse_unknown(steps: Sequence[Step], method: Rules) -> None:
 
 
 def walk(tape: Tape, value: Value, seed: Window, method: Rules) -> Window | None:
-    """What arrives at the image when `seed` starts from `value`; None where nothing leads there."""
+    """Return the signal that arrives at the image when `seed` starts from `value`; None if no path leads there."""
     ((_, arrived),) = walk_apart(Route(tape, value, method, seed.values.dtype), seed, None)
     return arrived
 
@@ -119,31 +118,34 @@ def walk(tape: Tape, value: Value, seed: Window, method: Rules) -> Window | None
 def walk_apart(
     route: Route, seed: Window, room: int | None, watch: Watch | None = None
 ) -> Iterator[tuple[Tensor, Window | None]]:
-    """As `walk`, part by part: which of the seed's units, and what arrives at the image.
+    """Yield the result of `walk` in parts: the indices of some of the seed's units, and their signals at the image.
 
     Args:
         room: bytes that the signals of one part may take, if it has more than one unit. None: all stay together.
     """
+    # A watcher needs the signal at every value, also between an unpooling and its rectifier, so the steps then keep their
+    # order. Parts wait on a stack: one reaches the image before the next one continues.
     steps = route.steps if watch else route.quick_steps
     waiting = [(0, {route.value.index: seed}, torch.arange(len(seed)))]
     while waiting:
-        at, pending, units = waiting.pop()
-        while at < len(steps):
-            step = steps[at]
-            cut = parts(step, route.method, pending, room) if room and len(units) > 1 else []
-            if len(cut) > 1:
-                cuts = [(at, {i: window.units(part) for i, window in pending.items()}, units[part]) for part in cut]
-                waiting += reversed(cuts)
+        position, pending, units = waiting.pop()
+        while position < len(steps):
+            step = steps[position]
+            batches = parts(step, route.method, pending, room) if room and len(units) > 1 else []
+            if len(batches) > 1:
+                split = [(position, {i: w.units(part) for i, w in pending.items()}, units[part]) for part in batches]
+                waiting += reversed(split)
                 break
-            _take(route.method, step, pending, units, watch)
-            at += 1
+            _run_step(route.method, step, pending, units, watch)
+            position += 1
         else:
             arrived = pending.pop(route.tape.value.index, None)
             yield units, arrived.dense(route.tape.value.shape[1]) if arrived else None
 
 
-def _take(method: Rules, step: Step, pending: dict[int, Window], units: Tensor, watch: Watch | None) -> None:
-    """One step: the signals at its outputs become those at its inputs, joined to what is there."""
+def _run_step(method: Rules, step: Step, pending: dict[int, Window], units: Tensor, watch: Watch | None) -> None:
+    """Run one step backwards: replace the signals at its outputs by those at its inputs, added to signals already there."""
+    # A signal of one channel stays so only through rules that accept it; watchers and complex numbers need all channels.
     signals = [pending.pop(output.index, None) if output else None for output in step.outputs]
     if not any(signals) or not any(below.flows for below in step.inputs):
         return
