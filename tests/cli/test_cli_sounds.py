@@ -202,6 +202,7 @@ def test_a_result_that_is_too_loud_is_noted(folder, unconv_command):
     [
         (("wet.wav", "wet.wav", "--force"), 1, "is an input file and would be overwritten"),
         (("wet.wav", "dry.wav"), 1, "already exists. Pass --force"),
+        (("wet.wav", "out.wav", "--rooms", "bad.sofa:1", "--picture", "bad.sofa", "--force"), 1, "bad.sofa is an input file"),
         (("absent.wav", "out.wav"), 1, "cannot read"),
         (("rooms.npy", "out.wav"), 1, "cannot be read as sound"),
         (("wet.wav", "out.xyz"), 1, "is not that of a format that can be written"),

@@ -58,6 +58,24 @@ def test_wavelets_are_made_and_estimated(section, unconv_command, wavelet):
     assert status == 0, error
 
 
+def test_what_was_done_to_traces_is_said(section, unconv_command):
+    np.save(section / "in.npy", np.load(section / "in.npy") + 100)
+    arguments = ("spikes", section / "in.npy", section / "out.npy", "--wavelet", section / "wavelet.npy")
+    assert "an offset was subtracted, the largest" in unconv_command(*arguments)[2]
+    notes = json.loads(unconv_command(*arguments, "--force", "--json")[1])["notes"]
+    assert len(notes) == 1 and notes[0].startswith("an offset was subtracted")
+
+
+def test_results_of_float64_samples_in_another_kind_of_file_stay_float64(section, unconv_command):
+    obspy = pytest.importorskip("obspy", reason="obspy is absent: pip install obspy")
+    values = synthetic(0, 30, 200)[1]
+    obspy.Stream([obspy.Trace(values, {"sampling_rate": 500.0})]).write(section / "in.mseed", format="MSEED")
+    arguments = ("spikes", section / "in.mseed", section / "out.npy", "--wavelet", section / "wavelet.npy")
+    status, _, error = unconv_command(*arguments)
+    assert status == 0, error
+    assert np.load(section / "out.npy").dtype == np.float64
+
+
 def test_a_picture_is_drawn(section, unconv_command):
     pytest.importorskip("matplotlib", reason="matplotlib is absent: pip install matplotlib")
     picture = section / "picture.png"

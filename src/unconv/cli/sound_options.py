@@ -114,7 +114,13 @@ def read_rooms(text: str, rate: int) -> Array:
     """Return room responses (D, k) from a file; FILE.sofa:3 is the fourth measurement of a SOFA file."""
     from unconv.recordings import open_responses
 
+    path, measurement = rooms_file(text)
+    return open_responses(path, rate, measurement)
+
+
+def rooms_file(text: str) -> tuple[Path, int | None]:
+    """Split "FILE.sofa:3" into the file and the measurement; the measurement is None for other files."""
     name, colon, index = text.rpartition(":")
     if colon and index.isdigit() and name.lower().endswith(".sofa"):
-        return open_responses(name, rate, int(index))
-    return open_responses(text, rate)
+        return Path(name), int(index)
+    return Path(text), None

@@ -181,23 +181,30 @@ def array_bytes(array: Array) -> bytes:
 @contextmanager
 def into_array(file: TraceFile, out: Path) -> Iterator[Any]:
     """Write results as .npy (count, n) for any kind of input file; the file appears complete or not at all."""
-    import numpy as np
-
     if len(file.shape) < 2:
         raise UnconvError(
             f"spikes: the traces of {file.path} have several lengths, which .npy cannot hold. Use another ending."
         )
     with whole_file(out) as partial:
-        array = np.lib.format.open_memmap(partial, mode="w+", dtype=np.float32, shape=file.shape)
-        yield _ArrayWriter(array)
-        array.flush()
+        writer = _ArrayWriter(partial, file.shape)
+        yield writer
+        if writer.array is not None:
+            writer.array.flush()
 
 
-@dataclass(frozen=True)
+@dataclass
 class _ArrayWriter:
-    array: Any
+    """An .npy file that is made with the first block, in the type of its values: results of float64 samples stay float64."""
+
+    path: Path
+    shape: tuple[int, ...]
+    array: Any = None
 
     def put(self, first: int, values: Array) -> None:
+        import numpy as np
+
+        if self.array is None:
+            self.array = np.lib.format.open_memmap(self.path, mode="w+", dtype=values.dtype, shape=self.shape)
         self.array[first : first + len(values)] = values
 
 

@@ -12,7 +12,7 @@ import typer
 from unconv.cli.groups import Group
 from unconv.cli.options import AsJson, Quiet, one_of
 from unconv.cli.progress import print_table, remark, show_progress
-from unconv.cli.sound_options import Excerpt, in_blocks, output_paths, read_clean, read_rooms
+from unconv.cli.sound_options import Excerpt, in_blocks, output_paths, read_clean, read_rooms, rooms_file
 from unconv.cli.trace_options import array_bytes, json_text, refuse_outputs
 from unconv.errors import UnconvError, counted, nearest, printable
 from unconv.files import write
@@ -82,7 +82,7 @@ def dereverb(
     if each and len(outputs) < len(sounds):
         raise UnconvError(f"dereverb: with --each there are {len(sounds)} results, but {out} is one file. Pass a folder.")
     # The reference and the room responses may not be overwritten either.
-    sources = [*sounds, *([reference] if reference else []), *([Path(rooms)] if rooms else [])]
+    sources = [*sounds, *([reference] if reference else []), *([rooms_file(rooms)[0]] if rooms else [])]
     refuse_outputs("dereverb", [*outputs, *([picture] if picture else [])], sources, force)
     jobs = [([path], [output]) for path, output in zip(sounds, outputs, strict=True)] if each else [(sounds, outputs)]
     records = []

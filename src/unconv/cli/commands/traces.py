@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -20,12 +21,13 @@ from unconv.inverse.fields.seismic.method_table import FILTERS, SPIKES, WITH_DEV
 from unconv.progress import Progress
 
 if TYPE_CHECKING:
-    from unconv.traces import TraceFile
+    from unconv.traces import Block, TraceFile
 
 GROUP = Group("Measured signals", 5)
 
 _ROWS = 20  # scans whose echoes are printed
 _ESTIMATED_MISFIT = 0.1  # error of an estimated wavelet, as a share of the traces
+_NOTES = 8  # printed; --json has all
 _BLOCK = 2**20  # samples that are read at a time: larger blocks take more memory and as much time
 
 Rate = Annotated[float | None, typer.Option(help="Samples a second, if the file does not say, as .npy.")]
@@ -147,6 +149,7 @@ def _processed(
     from unconv.inverse.fields import seismic
 
     kept, noises, converged, several = list[int](), list[float](), True, len(file.shape) == 1
+    notes = list[str]()
     for block in file.blocks(_BLOCK):
         if several and block.values.shape[1] <= len(settings.get("wavelet", ())) + settings.get("length", 1):
             # A fragment between gaps that is shorter than the wavelet is left unchanged, instead of refusing the file.
@@ -169,12 +172,20 @@ def _processed(
             arrays = {"traces": result.traces}
             selection.take(block, after=result.traces)
         kept += [block.first + number for number in result.kept]
+        notes += _notes_of_block(result.notes, block, file)
         for name, writer in writers.items():
             writer.put(block.first, arrays[name])
         progress("finding spikes" if method in SPIKES else "filtering", block.first + len(block.values), file.count)
     known = sorted(level for level in noises if level == level)
-    record: dict[str, Any] = {"method": method, "kept": kept}
+    record: dict[str, Any] = {"method": method, "kept": kept, "notes": notes}
     return record | ({"noise": known[len(known) // 2] if known else None, "converged": converged} if method in SPIKES else {})
+
+
+def _notes_of_block(notes: Sequence[str], block: Block, file: TraceFile) -> list[str]:
+    """Return the notes on a block with the numbers of its traces; those that are unchanged are listed apart, as `kept`."""
+    count = len(block.values)
+    span = "" if count == file.count else f"traces {block.first} to {block.first + count - 1}: "
+    return [span + note for note in notes if not note.startswith("kept as they are")]
 
 
 def _without_nan(deviation: Any, file: TraceFile) -> Any:
@@ -193,6 +204,10 @@ def _print_spikes(record: dict[str, Any], outputs: list[Path], as_json: bool, qu
     if as_json:
         print(json_text(record | {"files": [str(path) for path in outputs]}))
         return
+    for note in record["notes"][:_NOTES]:
+        remark(note, quiet)
+    if len(record["notes"]) > _NOTES:
+        remark(f"{counted(len(record['notes']) - _NOTES, 'more note')}; --json prints all", quiet)
     if record.get("converged") is False:
         remark("the solver did not converge on some traces: more steps might change their spikes", quiet)
     if record["kept"]:
@@ -276,11 +291,13 @@ def receiver_function(
             "kept": list(result.kept),
             "notes": [*arrivals.notes, *result.notes],
         }
-        print(json_text(record | {"out": str(out)}))
+        print(json_text(record | {"out": str(out), "picture": picture and str(picture)}))
         return
     print_table(("event", "explained"), [(name, f"{fit:.3f}") for name, fit in fits])
     count = counted(len(fits), "receiver function")
     print(printable(f"wrote {out}: {count} from {result.times[0]:g} to {result.times[-1]:g} s"))
+    if picture is not None:
+        print(printable(f"wrote {picture}"))
 
 
 @GROUP.command
@@ -334,7 +351,7 @@ def echoes(
             write(out, _csv(table, velocity))
         if picture is not None:
             write(picture, selection.echoes(file, begin))
-    _print_echoes(table, counts, notes, out, velocity, as_json)
+    _print_echoes(table, counts, notes, outputs, velocity, as_json)
 
 
 def _resolved(
@@ -378,12 +395,20 @@ def _csv(table: list[tuple[float, ...]], velocity: float | None) -> bytes:
 
 
 def _print_echoes(
-    table: list[tuple[float, ...]], counts: list[int], notes: list[str], out: Path | None, velocity: float | None, as_json: bool
+    table: list[tuple[float, ...]],
+    counts: list[int],
+    notes: list[str],
+    outputs: list[Path],
+    velocity: float | None,
+    as_json: bool,
 ) -> None:
     names = _headings(velocity)
     if as_json:
         rows = [dict(zip(names, row, strict=True)) for row in table]
-        print(json_text({"scans": len(counts), "echoes": rows, "notes": notes, "out": out and str(out)}))
+        # `out` is the name before 0.2 of the table among the files.
+        tables = [str(path) for path in outputs if path.suffix.lower() == ".csv"]
+        files = {"out": tables[0] if tables else None, "files": list(map(str, outputs))}
+        print(json_text({"scans": len(counts), "echoes": rows, "notes": notes} | files))
         return
     shown = [row for row in table if row[0] < _ROWS]
     if shown:
@@ -391,5 +416,5 @@ def _print_echoes(
     more = f"; the table shows the first {_ROWS} scans" if len(counts) > _ROWS else ""
     echoes = "1 echo" if len(table) == 1 else f"{len(table):,} echoes"
     print(f"{echoes} in {counted(len(counts), 'scan')}{more}")
-    if out is not None:
-        print(printable(f"wrote {out}"))
+    if outputs:
+        print(printable(f"wrote {' and '.join(map(str, outputs))}"))
