@@ -251,15 +251,15 @@ def test_more_than_256_colours_do_not_go_into_gif(tmp_path):
 def test_a_palette_and_ink_are_answered_in_words(tmp_path):
     Image.fromarray(picture()).quantize(8).save(tmp_path / "a.png")
     assert measured(tmp_path / "a.png").notes == (
-        "measured: the picture has a palette; its colours were taken as RGB, and the result has no palette.",
+        "measured: the picture has a palette; its colours were read as RGB, and the result has no palette.",
     )
     Image.new("CMYK", (8, 8), (0, 200, 0, 0)).save(tmp_path / "a.jpg")
-    assert "CMYK was converted without a profile, by a rough formula" in measured(tmp_path / "a.jpg").notes[0]
+    assert "CMYK was converted by a rough formula, since it has no profile" in measured(tmp_path / "a.jpg").notes[0]
     Image.new("1", (8, 8)).save(tmp_path / "b.png")
-    assert "of 1 bit; the result is grey, of 8 bits" in measured(tmp_path / "b.png").notes[0]
+    assert "with 1 bit a sample; the result is grey, with 8 bits" in measured(tmp_path / "b.png").notes[0]
     frames = [Image.new("L", (8, 8), value) for value in (10, 20)]
     frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
-    assert "an animation; its first picture was taken" in measured(tmp_path / "a.gif").notes[-1]
+    assert "an animation; only its first frame was read" in measured(tmp_path / "a.gif").notes[-1]
 
 
 def test_the_profile_of_inks_is_not_given_to_rgb(tmp_path):
@@ -341,6 +341,6 @@ def test_fits_that_pillow_has_opened_is_asked_for_by_its_name(tmp_path):
     head = "".join(card.ljust(80) for card in [*cards, "END"]).ljust(2880).encode()
     with Image.open(io.BytesIO(head + bytes(range(12)).ljust(2880, b"\0"))) as image:
         for _ in range(2):
-            with pytest.raises(PictureError, match=r"format FITS.*Pass the file's name, which astropy opens"):
+            with pytest.raises(PictureError, match=r"format FITS.*Pass the file's name instead; astropy opens it"):
                 measured(image)
             image.load()
