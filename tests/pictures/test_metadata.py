@@ -243,7 +243,9 @@ def test_what_a_format_cannot_hold_is_said(tmp_path):
 
 
 def test_more_than_256_colours_do_not_go_into_gif(tmp_path):
-    with pytest.raises(PictureError, match=r"a\.gif holds 256 colours, and the picture has more. Save it as \.png"):
+    with pytest.raises(
+        PictureError, match=r"a\.gif cannot hold a picture of mode RGB; GIF holds 256 colours. Save it as \.png"
+    ):
         save(picture(), tmp_path / "a.gif")
     save(picture()[..., 0], tmp_path / "a.gif")
 
@@ -318,7 +320,7 @@ def test_captions_of_the_press_are_kept(tmp_path, words):
     restored_file(tmp_path / "b.jpg", tmp_path / "c.tif")
     with Image.open(tmp_path / "c.tif") as image:
         assert image.tag_v2[33723] == caption
-    with pytest.warns(UserWarning, match="said: IPTC"):
+    with pytest.warns(UserWarning, match="picture: IPTC"):
         restored_file(tmp_path / "b.jpg", tmp_path / "d.png")
 
 
