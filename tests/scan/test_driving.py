@@ -78,7 +78,7 @@ def test_what_was_lost_is_done_by_another(job, faults):
 
 def test_a_shard_that_is_lost_too_often_is_named(job):
     crew = Inside(job, size=1, faults=["", "lost", "lost", "lost"])
-    match = r"worker 0 was ended by signal 9 at shard 1, pictures 16 to 31, and that was once too often"
+    match = r"worker 0 was ended by signal 9 at shard 1, pictures 16 to 31, as often as is allowed"
     with pytest.raises(unconv.ScanError, match=match):
         drive(job, job.shards(), crew)
     assert crew.closed and job.missing(job.shards()) == [1, 2]
