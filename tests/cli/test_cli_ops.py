@@ -141,7 +141,7 @@ def test_size_prints_only_json(unconv_command):
         (("explain", "--at", "9,9"), 1, "there is no place (9, 9)"),
         (("explain", "-o", "steps.pdf"), 1, "steps.pdf is no kind of file we write"),
         (("explain", "--padding", "SOME"), 1, "padding is 'SOME'; it must be 'SAME', 'VALID'"),
-        (("explain", "--kernel", "1,2;3"), 2, "all rows must have as many numbers"),
+        (("explain", "--kernel", "1,2;3"), 2, "all rows must have the same number of values"),
         (("explain", "--kernel", "a,b"), 2, "write a size, 2x3, or rows of numbers"),
         (("explain", "--input", "0"), 1, "input_size is (0, 0); 0 is out of range"),
         (("explain", "--padding", "1"), 2, "write SAME, VALID, or before,after"),

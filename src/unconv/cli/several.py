@@ -1,4 +1,4 @@
-"""Several pictures in one run: which ones the arguments name, where the result of each goes, and how the run goes on."""
+"""Handle several pictures in one run: find those that the arguments name, plan their results, and work through them."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ _SHOWN = 3  # names in a sentence about many
 
 @dataclass(frozen=True)
 class Job:
-    """A picture, and where its result goes.
+    """A picture, and the path of its result.
 
     Attributes:
-        name: of the picture, below the folder or glob that named it.
-        weight: its share of the work, by the bytes of its file.
+        name: the picture's path relative to the folder or glob that named it.
+        weight: its share of the work, estimated by the size of its file.
     """
 
     source: Path
@@ -35,11 +35,11 @@ class Job:
 
 @dataclass
 class Outcome:
-    """What became of the pictures of a run, in their order.
+    """The outcome of a run for each of its pictures, in order.
 
     Attributes:
-        records: for each picture what is to be said of it, `error` where it was not restored.
-        total: how many pictures there are.
+        records: the facts to report about each picture, with `error` if it was not restored.
+        total: the number of pictures.
     """
 
     total: int
@@ -51,7 +51,7 @@ class Outcome:
 
 
 def alone(arguments: Sequence[Path], out: Path | None) -> Path | None:
-    """Return the one picture that is named, if the arguments are no folder and no glob, nor its result's path a folder.
+    """Return the picture, if the arguments name a single file and `out` is not a folder; None for several pictures.
 
     Raises:
         PictureError: there is no such file.
@@ -66,17 +66,17 @@ def alone(arguments: Sequence[Path], out: Path | None) -> Path | None:
 
 
 def named(arguments: Sequence[Path], without: Iterable[Path], quiet: bool) -> list[tuple[Path, Path]]:
-    """Return each picture that files, folders and globs name, once, and its name below the folder or glob.
+    """Return (path, name) of every picture that files, folders and globs name, each once; `name` is relative to them.
 
-    Of a folder those files are taken that are pictures by their names, in the order of these; what is left is said.
+    In a folder the files whose names end like a picture's are taken, sorted by name; a remark says what is left out.
 
     Args:
-        without: files that are no pictures of the run, and folders of which none is, such as the one for results.
+        without: files and folders to leave out, such as the folder for results.
 
     Raises:
-        PictureError: an argument names nothing.
+        PictureError: an argument names no picture.
     """
-    found: dict[str, tuple[Path, Path]] = {}
+    pictures: dict[str, tuple[Path, Path]] = {}
     outside = [os.path.realpath(path) for path in without]
     files = _names_of_files([path for path in arguments if not os.path.isdir(path) and not _is_glob(path)])
     for argument in arguments:
@@ -88,16 +88,18 @@ def named(arguments: Sequence[Path], without: Iterable[Path], quiet: bool) -> li
             pairs = [(argument, files[argument])]
         for path, name in pairs:
             real = os.path.realpath(path)
-            apart = len(path.parts) > len(argument.parts) or _is_glob(argument)  # what is named itself is always meant
-            if not (apart and any(real == other or real.startswith(other + os.sep) for other in outside)):
-                found.setdefault(real, (path, name))
-    if not found:
-        raise PictureError(f"deblur: {_some(arguments)}: there are no pictures. Name files, folders or globs that have some.")
-    return list(found.values())
+            is_below = len(path.parts) > len(argument.parts) or _is_glob(argument)  # a file named by itself is never left out
+            if not (is_below and any(real == other or real.startswith(other + os.sep) for other in outside)):
+                pictures.setdefault(real, (path, name))
+    if not pictures:
+        raise PictureError(
+            f"deblur: {_first_names(arguments)}: there are no pictures. Name files, folders or globs that have some."
+        )
+    return list(pictures.values())
 
 
 def planned(pairs: Sequence[tuple[Path, Path]], target: Callable[[Path, Path], Path]) -> list[Job]:
-    """Give each picture its target, different from those of all others, also where case does not count."""
+    """Return a job for each picture, with targets that all differ, even where upper and lower case are equal."""
     jobs: list[Job] = []
     used: set[str] = set()
     for path, name in pairs:
@@ -117,46 +119,48 @@ def planned(pairs: Sequence[tuple[Path, Path]], target: Callable[[Path, Path], P
 def left_to_do(
     jobs: Sequence[Job], sources: Iterable[Path], beside: Callable[[Path], Sequence[Path]], resume: bool, overwrite: bool
 ) -> list[Job]:
-    """Return the jobs that are not done, before any work.
+    """Return the jobs that are not done yet, after a check of all paths that they will write.
 
     Args:
-        sources: files that must not be written over.
-        beside: names what is written beside a result.
+        sources: files that must not be overwritten.
+        beside: returns the paths of what is written beside a result.
+        resume: leave out jobs whose result exists.
+        overwrite: allow results to replace files.
 
     Raises:
-        UnconvError: a result would replace a source, or anything else without leave.
+        UnconvError: a result would overwrite a source, or another file although `overwrite` is False.
     """
     real = {os.path.realpath(path) for path in sources}
-    left = [job for job in jobs if not (resume and os.path.lexists(job.target))]
-    targets = [target for job in left for target in (job.target, *beside(job.target))]
+    remaining = [job for job in jobs if not (resume and os.path.lexists(job.target))]
+    targets = [target for job in remaining for target in (job.target, *beside(job.target))]
     for target in targets:
         if os.path.realpath(target) in real:
-            raise UnconvError(f"deblur: {target} is one of the files read, and would be written over. Choose another folder.")
+            raise UnconvError(f"deblur: {target} is one of the files read, and would be overwritten. Choose another folder.")
         refuse_unwritable(target)
-    there = [target for target in targets if os.path.lexists(target)]
-    if there and not overwrite:
+    existing = [target for target in targets if os.path.lexists(target)]
+    if existing and not overwrite:
         raise UnconvError(
-            f"deblur: this would overwrite {len(there)} of {counted(len(targets), 'file')}: {_some(there)}. Pass "
-            "--resume to keep results and go on with the other pictures, --force to replace them, or another folder with -o."
+            f"deblur: this would overwrite {len(existing)} of {counted(len(targets), 'file')}: {_first_names(existing)}. Pass "
+            "--resume to keep results and continue with the other pictures, --force to replace them, or another folder with -o."
         )
-    return left
+    return remaining
 
 
 def each(
     jobs: Sequence[Job], work: Callable[[Job, Progress], dict[str, Any]], outcome: Outcome, progress: Progress, quiet: bool
 ) -> None:
-    """Do the work of each job, and record it; one whose picture is refused does not stop the others.
+    """Do the work of each job and record its outcome; a picture that is refused does not stop the others.
 
     Raises:
-        WriteError: a result cannot be written; the next ones could not either.
+        WriteError: a result cannot be written, so that the next ones could not be, either.
     """
-    whole, before = sum(job.weight for job in jobs), 0
+    total_weight, before = sum(job.weight for job in jobs), 0
     for number, job in enumerate(jobs, 1):
-        begun = time.monotonic()
+        start = time.monotonic()
 
-        def tell(what: str, done: float, most: float, job: Job = job, before: int = before, number: int = number) -> None:
-            share = done / most if most else 0.0
-            progress(f"{number} of {len(jobs)}, {job.name}: {what}", (before + job.weight * share) / whole, 1)
+        def tell(what: str, done: float, total: float, job: Job = job, before: int = before, number: int = number) -> None:
+            share = done / total if total else 0.0
+            progress(f"{number} of {len(jobs)}, {job.name}: {what}", (before + job.weight * share) / total_weight, 1)
 
         tell("reading", 0, 1)
         try:
@@ -166,7 +170,7 @@ def each(
         except UnconvError as error:
             record = {"error": str(error)}
             remark(f"left out {job.source}: {error}", quiet)
-        outcome.records.append({"source": str(job.source), **record, "seconds": round(time.monotonic() - begun, 3)})
+        outcome.records.append({"source": str(job.source), **record, "seconds": round(time.monotonic() - start, 3)})
         before += job.weight
 
 
@@ -175,15 +179,15 @@ def _is_glob(path: Path) -> bool:
 
 
 def _matching(pattern: Path) -> list[tuple[Path, Path]]:
-    """Return the files that match a glob, and their names below the part of it that stands fast."""
-    fixed = Path(*_fixed(pattern.parts[:-1]))
+    """Return the files that match a glob, and their names relative to the part of it without wildcards."""
+    root = Path(*_without_wildcards(pattern.parts[:-1]))
     files = [Path(path) for path in sorted(glob.glob(str(pattern), recursive=True)) if os.path.isfile(path)]
     if not files:
-        raise PictureError(f"deblur: {str(pattern)!r} matches no file. Look at its folder and its ending.")
-    return [(path, path.relative_to(fixed)) for path in files]
+        raise PictureError(f"deblur: {str(pattern)!r} matches no file. Check its folder and its ending.")
+    return [(path, path.relative_to(root)) for path in files]
 
 
-def _fixed(parts: Sequence[str]) -> Iterator[str]:
+def _without_wildcards(parts: Sequence[str]) -> Iterator[str]:
     for part in parts:
         if glob.has_magic(part):
             return
@@ -191,29 +195,29 @@ def _fixed(parts: Sequence[str]) -> Iterator[str]:
 
 
 def _within(folder: Path, quiet: bool) -> list[tuple[Path, Path]]:
-    """Return the pictures of a folder, without what is hidden, below it or the result of another one there."""
-    known = picture_endings()
+    """Return the pictures in a folder, without hidden files, subfolders and the results of an earlier run."""
+    endings = picture_endings()
     entries = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
     folders = [path for path in entries if path.is_dir()]
     files = [path for path in entries if path.is_file() and not _is_result(path)]
-    pictures = [path for path in files if path.suffix.lower() in known]
+    pictures = [path for path in files if path.suffix.lower() in endings]
     others = [path.name for path in files if path not in pictures]
     if others:
-        many = (
+        phrase = (
             "1 file that is no picture by its name"
             if len(others) == 1
             else f"{len(others)} files that are no pictures by their names"
         )
-        remark(f"{folder}: left out {many}: {_some(others)}.", quiet)
+        remark(f"{folder}: left out {phrase}: {_first_names(others)}.", quiet)
     if folders:
         within = str(folder / "**" / "*.png")
-        many, names = counted(len(folders), "folder"), _some(path.name for path in folders)
-        remark(f"{folder}: left out {many} in it: {names}; {within!r} reads them.", quiet)
+        phrase, names = counted(len(folders), "folder"), _first_names(path.name for path in folders)
+        remark(f"{folder}: left out {phrase} in it: {names}; {within!r} reads them.", quiet)
     return [(path, Path(path.name)) for path in pictures]
 
 
 def _is_result(path: Path) -> bool:
-    """Whether this is what an earlier run has put beside a picture: that picture is there, too."""
+    """Return whether this file is the result of an earlier run, which lies beside its source."""
     origin = path.stem.removesuffix("-before-after").removesuffix("-restored")
     if origin == path.stem:
         return False
@@ -221,7 +225,7 @@ def _is_result(path: Path) -> bool:
 
 
 def picture_endings() -> set[str]:
-    """Return the endings of the names of all files that are read as pictures."""
+    """Return the endings of all files that are read as pictures."""
     from PIL import Image
 
     from unconv.pictures.formats import FORMATS
@@ -235,7 +239,7 @@ def picture_endings() -> set[str]:
 
 
 def _names_of_files(files: Sequence[Path]) -> dict[Path, Path]:
-    """Return a name for each file: its own, or below the folder that all have in common where two have the same."""
+    """Return a name for each file: its own, or, if two are equal, its path from the folder that all have in common."""
     own = {file: Path(file.name) for file in files}
     if len({str(name).casefold() for name in own.values()}) == len(own):
         return own
@@ -243,6 +247,6 @@ def _names_of_files(files: Sequence[Path]) -> dict[Path, Path]:
     return {file: Path(os.path.relpath(os.path.abspath(file), common)) for file in own}
 
 
-def _some(names: Iterable[Any]) -> str:
+def _first_names(names: Iterable[Any]) -> str:
     texts = [str(name) for name in names]
     return ", ".join(texts[:_SHOWN]) + (f" and {len(texts) - _SHOWN} more" if len(texts) > _SHOWN else "")
