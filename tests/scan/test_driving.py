@@ -142,6 +142,6 @@ def test_the_ledger_hands_a_slow_shard_to_one_more_and_to_no_third():
     ledger.lend("a", 1)
     assert ledger.next() is None
     assert ledger.lose("b") == 1 and not ledger.waiting  # the other one has it still
-    assert ledger.finish("a", 1) and ledger.whole
+    assert ledger.finish("a", 1) and ledger.complete
     assert not ledger.finish("b", 1)
     assert ledger.overdue() == []

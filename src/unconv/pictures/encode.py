@@ -80,13 +80,13 @@ def encoded(
         raise DtypeError(
             f"save: picture is the path {picture}, but an array, tensor or PIL picture was needed. Pass it before the path."
         )
-    values, given = samples_and_axes(picture, axes)
+    values, letters = samples_and_axes(picture, axes)
     if metadata is None:
         metadata = metadata_of(picture) if isinstance(picture, Image.Image) else NOTHING
     if isinstance(picture, Image.Image) or "A" in (axes or ""):
         metadata = replace(metadata, alpha=True)
     _warn_of_loss(Path(path), metadata)
-    array, encode = _encoder(array_of(values), given, Path(path), metadata)
+    array, encode = _encoder(array_of(values), letters, Path(path), metadata)
     return encode(array)
 
 
@@ -135,7 +135,9 @@ def _form(path: Path) -> str | None:
     return Image.registered_extensions().get(path.suffix.lower())
 
 
-def _encoder(array: np.ndarray[Any, Any], given: str, path: Path, metadata: Metadata) -> tuple[np.ndarray[Any, Any], _Encoder]:
+def _encoder(
+    array: np.ndarray[Any, Any], letters: str, path: Path, metadata: Metadata
+) -> tuple[np.ndarray[Any, Any], _Encoder]:
     """Return the samples laid out for the format of `path`, and the function that encodes them.
 
     The choice depends only on the shape and the type of `array`, so that `refuse_unfit` can pass a stand-in.
@@ -145,14 +147,14 @@ def _encoder(array: np.ndarray[Any, Any], given: str, path: Path, metadata: Meta
         return array, _encode_npy
     if suffix in _FITS:
         refuse_unfit_fits(kind, path.name)
-        return array, partial(encoded_fits, given=given, rest=metadata.fits)
+        return array, partial(encoded_fits, given=letters, rest=metadata.fits)
     if suffix in _TIFF:
-        return array, _tiff(array, given, path, metadata)
+        return array, _tiff(array, letters, path, metadata)
     # All formats except .npy have pages first, channels last, and no channel axis for grey.
-    array, channels = _laid_out(array, given)
+    array, channels = _laid_out(array, letters)
     if array.ndim > 2 + (channels > 1) or channels > _FEW:
         raise PictureError(
-            f"save: {path.name} cannot hold a picture of shape {array.shape} ({given}). Save it as .npy or .tif."
+            f"save: {path.name} cannot hold a picture of shape {array.shape} ({letters}). Save it as .npy or .tif."
         )
     if suffix in _PNM and (kind == "uint16" or (kind == "uint8" and metadata.white)):
         refuse_channels(channels, path.name)
@@ -167,18 +169,18 @@ def _encoder(array: np.ndarray[Any, Any], given: str, path: Path, metadata: Meta
     )
 
 
-def _laid_out(array: np.ndarray[Any, Any], given: str) -> tuple[np.ndarray[Any, Any], int]:
+def _laid_out(array: np.ndarray[Any, Any], letters: str) -> tuple[np.ndarray[Any, Any], int]:
     """Return the samples with pages first, channels last and no channel axis for grey, and the number of channels."""
-    array = array.transpose(sorted(range(array.ndim), key=lambda axis: "NDHWC".index(given[axis])))
-    channels = array.shape[-1] if "C" in given else 1
-    return (array[..., 0] if "C" in given and channels == 1 else array), channels
+    array = array.transpose(sorted(range(array.ndim), key=lambda axis: "NDHWC".index(letters[axis])))
+    channels = array.shape[-1] if "C" in letters else 1
+    return (array[..., 0] if "C" in letters and channels == 1 else array), channels
 
 
-def _tiff(array: np.ndarray[Any, Any], given: str, path: Path, metadata: Metadata) -> _Encoder:
+def _tiff(array: np.ndarray[Any, Any], letters: str, path: Path, metadata: Metadata) -> _Encoder:
     """Return an encoder of TIFF: Pillow's if it can write such samples unchanged, since tifffile is an optional extra."""
     layout, kind = metadata.layout, array.dtype.name
-    flat, channels = _laid_out(array, given)
-    size = array.shape[given.index("H")], array.shape[given.index("W")]
+    flat, channels = _laid_out(array, letters)
+    size = array.shape[letters.index("H")], array.shape[letters.index("W")]
     pages = flat.ndim - 2 - (channels > 1)
     axes = "N" * pages + "HWC"[: 2 + (channels > 1)]
 
@@ -189,16 +191,16 @@ def _tiff(array: np.ndarray[Any, Any], given: str, path: Path, metadata: Metadat
         return tiff_by_library(array, axes, alpha(array))
 
     simple = pages <= 1 and channels <= _FEW and (kind == "uint8" or (kind in ("uint16", "float32") and channels == 1))
-    if layout is not None and layout.fits(array.shape, given) and not (simple and layout.plain):
+    if layout is not None and layout.fits(array.shape, letters) and not (simple and layout.plain):
         refuse_without_writer()
-        return tagged(lambda array: _in_source_layout(array, given, layout, library), metadata, *size)
+        return tagged(lambda array: _in_source_layout(array, letters, layout, library), metadata, *size)
     if not simple:
         refuse_without_library(f"save: Pillow cannot write {array.dtype} of shape {flat.shape} to TIFF")
-        return tagged(lambda array: library(_laid_out(array, given)[0]), metadata, *size)
+        return tagged(lambda array: library(_laid_out(array, letters)[0]), metadata, *size)
     pillow = _pillow(path, metadata, bool(pages))
 
     def encode(array: np.ndarray[Any, Any]) -> bytes:
-        array = _laid_out(array, given)[0]
+        array = _laid_out(array, letters)[0]
         # Pillow would mark the last of 2 or 4 channels as alpha.
         other = channels in (2, 4) and not alpha(array) and has_library()
         return (library if other else pillow)(array)
@@ -206,17 +208,17 @@ def _tiff(array: np.ndarray[Any, Any], given: str, path: Path, metadata: Metadat
     return encode
 
 
-def _in_source_layout(array: np.ndarray[Any, Any], given: str, layout: TiffLayout, library: _Encoder) -> bytes:
+def _in_source_layout(array: np.ndarray[Any, Any], letters: str, layout: TiffLayout, library: _Encoder) -> bytes:
     """Encode TIFF in the source's layout; if its tags are damaged, warn and leave them out, so that the result is not lost."""
     try:
-        return written(array, given, layout)
+        return written(array, letters, layout)
     except (ValueError, TypeError, LookupError, ArithmeticError, struct.error) as error:
         warnings.warn(
             f"save: the axes and tags of the source TIFF file are damaged and were left out: {error}.",
             UserWarning,
             stacklevel=5,
         )
-        return library(_laid_out(array, given)[0])
+        return library(_laid_out(array, letters)[0])
 
 
 def _encode_npy(array: np.ndarray[Any, Any]) -> bytes:

@@ -98,12 +98,12 @@ def read_fits(path: Path) -> tuple[np.ndarray[Any, Any], str, Fits, tuple[str, .
         raise
     except Exception as error:  # astropy and the decompressors raise errors of any kind on damaged files
         raise ValueError(f"{type(error).__name__}: {error}") from error
-    given = _axes(header, samples.ndim)
-    height, width = (samples.shape[given.index(letter)] for letter in "HW")
+    letters = _axes(header, samples.ndim)
+    height, width = (samples.shape[letters.index(letter)] for letter in "HW")
     with path.open("rb") as file:
         before = file.read(begin)
         file.seek(end)
-        rest = Fits(header, before, file.read(), (height, width), given)
+        rest = Fits(header, before, file.read(), (height, width), letters)
     notes = (
         [f"measured: {path.name} holds {len(images)} images; only the first, {name!r}, was read."] if len(images) > 1 else []
     )
@@ -111,7 +111,7 @@ def read_fits(path: Path) -> tuple[np.ndarray[Any, Any], str, Fits, tuple[str, .
         damaged = len(cards) - len(header)
         lines = "1 damaged line" if damaged == 1 else f"{damaged} damaged lines"
         notes.append(f"measured: {lines} in the header of {path.name} will not be written into a result.")
-    return samples.astype(samples.dtype.newbyteorder("="), copy=False), given, rest, tuple(notes)
+    return samples.astype(samples.dtype.newbyteorder("="), copy=False), letters, rest, tuple(notes)
 
 
 def _check_units(file: BinaryIO, size: int) -> None:
@@ -219,7 +219,7 @@ def refuse_unfit_fits(kind: str, name: str) -> None:
         raise PictureError(f"save: {name} cannot hold samples of {kind}. Save it as .npy, which keeps them, or convert them.")
 
 
-def _header(rest: Fits, array: np.ndarray[Any, Any], given: str) -> Any:
+def _header(rest: Fits, array: np.ndarray[Any, Any], letters: str) -> Any:
     """Return the header for the samples of `array`, with the coordinates on their grid."""
     header = rest.header.copy(strip=False)
     present = {name: header[name] for name in ("DATAMIN", "DATAMAX") if name in header}
@@ -230,7 +230,7 @@ def _header(rest: Fits, array: np.ndarray[Any, Any], given: str) -> Any:
         if name in present:
             header[name] = value
     for letter, before in zip("HW", rest.size, strict=True):
-        axis = given.index(letter)
+        axis = letters.index(letter)
         if array.shape[axis] != before:
             _rescale(header, array.ndim - axis, array.shape[axis] / before)
     return header

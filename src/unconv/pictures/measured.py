@@ -105,13 +105,13 @@ class Measured:
         depth = [self.names.index("Z")] if "Z" in self.names else unnamed
         if "D" in self.given or len(depth) != 1:
             return self
-        given = "".join("D" if axis == depth[0] else letter for axis, letter in enumerate(self.given))
+        letters = "".join("D" if axis == depth[0] else letter for axis, letter in enumerate(self.given))
         # An unnamed axis that comes last was taken for wavelengths. As a volume, the three axes keep their order.
-        given = "DHW" if given == "HWD" and not self.names else given
-        permutation = [_order(self.given).index(axis) for axis in _order(given)]
-        axes = "".join(sorted(given if "C" in self.axes else given.replace("C", "N"), key=ORDER.index))
+        letters = "DHW" if letters == "HWD" and not self.names else letters
+        permutation = [_order(self.given).index(axis) for axis in _order(letters)]
+        axes = "".join(sorted(letters if "C" in self.axes else letters.replace("C", "N"), key=ORDER.index))
         alpha = None if self.alpha is None else self.alpha.permute(permutation)
-        return replace(self, samples=self.samples.permute(permutation), axes=axes, given=given, alpha=alpha)
+        return replace(self, samples=self.samples.permute(permutation), axes=axes, given=letters, alpha=alpha)
 
     def like(self, samples: Tensor) -> Any:
         """Return `samples` in the kind, type and layout of the source: a tensor, an array (also for a file) or a PIL picture.
@@ -195,42 +195,44 @@ def measured(source: Source | Measured, *, axes: str | None = None) -> Measured:
             )
         return source
     read = _read_of(source)
-    values, given = read.values, _axes_of(read, axes)
-    samples = _floating(values).permute(_order(given))
+    values, letters = read.values, _axes_of(read, axes)
+    samples = _floating(values).permute(_order(letters))
     infinite = int(torch.isinf(samples).sum())
     if infinite:
         raise PictureError(
             f"measured: {infinite} of {samples.numel()} samples are infinite, but finite ones were needed. "
             "Set them to NaN, which marks missing samples."
         )
-    order, alpha = "".join(sorted(given, key=ORDER.index)), None
-    has_alpha, notes = _has_alpha(read, given, axes)
+    order, alpha = "".join(sorted(letters, key=ORDER.index)), None
+    has_alpha, notes = _has_alpha(read, letters, axes)
     if has_alpha:
         at = order.index("C")
         samples, alpha = samples.split([samples.shape[at] - 1, 1], at)
-    elif "C" in given and values.shape[given.index("C")] not in (1, 3):
+    elif "C" in letters and values.shape[letters.index("C")] not in (1, 3):
         order = order.replace("C", "N")
     names = (read.names if axes is None else axes) if axes is None or "Y" in axes else ""
-    four = "C" in given and values.shape[given.index("C")] in (2, 4)
+    four = "C" in letters and values.shape[letters.index("C")] in (2, 4)
     metadata = replace(read.metadata, alpha=has_alpha) if four else read.metadata
     description = (read.mode, read.jpeg, names, metadata, (*read.notes, *notes))
-    return Measured(samples, order, given, values.dtype, alpha, *description)
+    return Measured(samples, order, letters, values.dtype, alpha, *description)
 
 
-def _has_alpha(read: _Read, given: str, axes: str | None) -> tuple[bool, list[str]]:
+def _has_alpha(read: _Read, letters: str, axes: str | None) -> tuple[bool, list[str]]:
     """Return whether the last channel is alpha, and a note if only the samples decide it."""
-    channels = read.values.shape[given.index("C")] if "C" in given else 1
+    channels = read.values.shape[letters.index("C")] if "C" in letters else 1
     if channels not in (2, 4):
         return False, []
     if axes is not None and "A" in axes:
         return True, []
     if read.alpha is not None:
         return read.alpha, []
-    looks_like_alpha = is_alpha(read.values, given.index("C"))
+    looks_like_alpha = is_alpha(read.values, letters.index("C"))
     if looks_like_alpha:
-        verdict = f'looks like alpha and is kept unchanged; axes="{given.replace("C", "N")}" treats it like the other channels'
+        verdict = (
+            f'looks like alpha and is kept unchanged; axes="{letters.replace("C", "N")}" treats it like the other channels'
+        )
     else:
-        verdict = f'does not look like alpha and is treated like the others; axes="{given.replace("C", "A")}" makes it alpha'
+        verdict = f'does not look like alpha and is treated like the others; axes="{letters.replace("C", "A")}" makes it alpha'
     return looks_like_alpha, [f"measured: the last of {channels} channels {verdict}."]
 
 
@@ -320,8 +322,8 @@ def _read(path: Path) -> _Read:
         metadata = replace(metadata_of_tiff(path), layout=tiff.layout)
         return _Read(tiff.samples, kinds(tiff.names), alpha=tiff.alpha, names=tiff.names, metadata=metadata)
     if is_fits(start):
-        samples, given, fits, notes = read_fits(path)
-        return _Read(samples, given, metadata=Metadata(fits=fits), notes=notes)
+        samples, letters, fits, notes = read_fits(path)
+        return _Read(samples, letters, metadata=Metadata(fits=fits), notes=notes)
     pnm = read_pnm(path)
     if pnm is not None:
         return _Read(pnm.samples, "HWC"[: pnm.samples.ndim], alpha=False, metadata=Metadata(white=pnm.white))
@@ -359,9 +361,9 @@ def _png_bytes(content: bytes, raw: str | None = None) -> tuple[np.ndarray[Any, 
         return np.asarray(ImageOps.exif_transpose(image)), metadata_of(image)
 
 
-def _order(given: str) -> list[int]:
+def _order(letters: str) -> list[int]:
     """Return the permutation of the source's axes that gives those of `samples`."""
-    return sorted(range(len(given)), key=lambda axis: ORDER.index(given[axis]))
+    return sorted(range(len(letters)), key=lambda axis: ORDER.index(letters[axis]))
 
 
 def _inverse(order: list[int]) -> list[int]:

@@ -41,8 +41,8 @@ def prepare(source: Source, preprocess: Callable[..., Any] | None, size: tuple[i
     array = _array_in(source)
     if axes == 2 and preprocess is not None and (channels in (1, 3) or (is_foreign and array is None)):
         picture = open_picture(source if array is None else _as_picture(array))  # type: ignore[arg-type]
-        mode, wanted = picture.mode, "L" if channels == 1 and not (is_foreign and takes_colour(preprocess)) else "RGB"
-        return transform(preprocess, picture.convert(wanted), channels), _converted(mode, wanted, channels)
+        mode, needed_mode = picture.mode, "L" if channels == 1 and not (is_foreign and takes_colour(preprocess)) else "RGB"
+        return transform(preprocess, picture.convert(needed_mode), channels), _converted(mode, needed_mode, channels)
     if array is None:
         array = _samples_of_file(source, size)
     values, words = _samples(array, channels, axes)
@@ -70,11 +70,11 @@ def _as_picture(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     return np.moveaxis(array, 0, -1) if channels_first else array
 
 
-def _converted(mode: str, wanted: str, channels: int) -> str:
+def _converted(mode: str, needed_mode: str, channels: int) -> str:
     """Describe how a picture's colours were converted."""
     if mode == "L":
-        return "grey picture" if wanted == "L" else "grey picture, its one channel repeated three times"
-    if wanted == "L" or channels == 1:
+        return "grey picture" if needed_mode == "L" else "grey picture, its one channel repeated three times"
+    if needed_mode == "L" or channels == 1:
         return "colour picture converted to grey"
     return "colour picture"
 
@@ -82,11 +82,11 @@ def _converted(mode: str, wanted: str, channels: int) -> str:
 def _samples_of_file(source: Source, size: tuple[int, ...]) -> np.ndarray[Any, Any]:
     """Return a picture's samples with all its channels, for a network that takes (C, H, W) with a C other than 1 or 3."""
     channels, axes = size[0], len(size) - 1
-    wanted = f"({channels}, {', '.join('DHW'[-axes:])})"
+    needed_shape = f"({channels}, {', '.join('DHW'[-axes:])})"
     if axes != 2:
         raise ShapeError(
             f"image: a picture came, but a network with input_size {size} takes no pictures. Pass a preprocessed tensor "
-            f"{wanted}, or an array {wanted} (on the command line, a .npy file)."
+            f"{needed_shape}, or an array {needed_shape} (on the command line, a .npy file)."
         )
     if isinstance(source, str | Path):
         with reading("image", source):
@@ -100,8 +100,8 @@ def _samples_of_file(source: Source, size: tuple[int, ...]) -> np.ndarray[Any, A
         came = f"{picture_channels} channel{'s' if picture_channels > 1 else ''}"
         raise ShapeError(
             f"image: a picture of {came} came, but the network takes {channels} channels. "
-            f"Pass an array {wanted} (on the command line, a .npy file or a TIFF of {channels} bands), or as preprocess a "
-            f"function that turns a picture into {channels} channels."
+            f"Pass an array {needed_shape} (on the command line, a .npy file or a TIFF of {channels} bands), or as preprocess "
+            f"a function that turns a picture into {channels} channels."
         )
     return array
 
@@ -113,7 +113,7 @@ def _array_of(source: Source) -> np.ndarray[Any, Any]:
 
 def _samples(array: np.ndarray[Any, Any], channels: int, axes: int) -> tuple[Tensor, str]:
     """Return the samples, channels first; uint8 and uint16 are scaled to 0..1, as in a picture, other types are not."""
-    shape, wanted = array.shape, f"({channels}, {', '.join('DHW'[-axes:])})"
+    shape, needed_shape = array.shape, f"({channels}, {', '.join('DHW'[-axes:])})"
     while array.ndim > axes + 1 and len(array) == 1:
         array = array[0]
     layout = ""
@@ -124,8 +124,10 @@ def _samples(array: np.ndarray[Any, Any], channels: int, axes: int) -> tuple[Ten
     elif array.ndim == axes + 1 and array.shape[-1] == channels:
         array, layout = np.moveaxis(array, -1, 0), ", channels last"
     else:
-        wanted_last = wanted.replace(f"({channels}, ", "(").replace(")", f", {channels})")
-        raise ShapeError(f"image: an array of {shape} came, but one image, {wanted} or {wanted_last}, was needed. Pass one.")
+        needed_last = needed_shape.replace(f"({channels}, ", "(").replace(")", f", {channels})")
+        raise ShapeError(
+            f"image: an array of {shape} came, but one image, {needed_shape} or {needed_last}, was needed. Pass one."
+        )
     if 0 in array.shape or array.dtype.kind not in "buif":
         raise DtypeError(
             f"image: an array of {shape}, {array.dtype}, came, but one with integer or floating samples was needed."

@@ -87,14 +87,14 @@ def one_image(result: Any, name: str, channels: int, axes: int) -> Tensor:
     Raises:
         ShapeError, DtypeError: there is none, or more than one.
     """
-    where, wanted = f"preprocess: {name} returned", f"one floating tensor ({', '.join('C' + 'DHW'[-axes:])})"
+    where, expected = f"preprocess: {name} returned", f"one floating tensor ({', '.join('C' + 'DHW'[-axes:])})"
     while not isinstance(result, Tensor | np.ndarray):
-        result = _within(result, where, wanted)
+        result = _within(result, where, expected)
     if isinstance(result, Tensor):
         image = result
     else:
         if result.dtype.kind not in "buif":
-            raise DtypeError(f"{where} an array of {result.dtype}, but {wanted} was needed.")
+            raise DtypeError(f"{where} an array of {result.dtype}, but {expected} was needed.")
         image = torch.from_numpy(np.ascontiguousarray(result))
         # Grey pictures as arrays often come without a channel axis; tensors never do.
         image = image[None] if image.ndim == axes and channels == 1 else image
@@ -104,16 +104,16 @@ def one_image(result: Any, name: str, channels: int, axes: int) -> Tensor:
         image = image[0]
     if image.ndim != axes + 1 or 0 in image.shape:
         many = f", a batch of {len(image)}" if image.ndim == axes + 2 else ""
-        raise ShapeError(f"{where} {tuple(image.shape)}{many}, but {wanted} was needed. Have it return one image.")
+        raise ShapeError(f"{where} {tuple(image.shape)}{many}, but {expected} was needed. Have it return one image.")
     if not image.is_floating_point():
         raise DtypeError(
-            f"{where} samples of {image.dtype}, but {wanted} was needed. Have it scale them: ToTensor(), "
+            f"{where} samples of {image.dtype}, but {expected} was needed. Have it scale them: ToTensor(), "
             "ToDtype(torch.float32, scale=True), do_rescale=True, or Normalize."
         )
     return image.detach()
 
 
-def _within(result: Any, where: str, wanted: str) -> Any:
+def _within(result: Any, where: str, expected: str) -> Any:
     """Return the image in a dictionary, or the only entry of a list."""
     if isinstance(result, Mapping):
         arrays = {key: value for key, value in result.items() if isinstance(value, Tensor | np.ndarray | list | tuple)}
@@ -127,14 +127,13 @@ def _within(result: Any, where: str, wanted: str) -> Any:
     if isinstance(result, list | tuple):
         if len(result) != 1:
             raise ShapeError(
-                f"{where} a {type(result).__name__} of {len(result)}, but {wanted} was needed. "
+                f"{where} a {type(result).__name__} of {len(result)}, but {expected} was needed. "
                 "Pass a function that picks the image."
             )
         return result[0]
+    kind = "a picture" if isinstance(result, Image.Image) else type(result).__name__
     hint = "End it with ToTensor()" if isinstance(result, Image.Image) else "Pass a function that returns one"
-    raise DtypeError(
-        f"{where} {'a picture' if isinstance(result, Image.Image) else type(result).__name__}, but {wanted} was needed. {hint}."
-    )
+    raise DtypeError(f"{where} {kind}, but {expected} was needed. {hint}.")
 
 
 def _ran(preprocess: Callable[..., Any], picture: Image.Image | Tensor) -> Any:

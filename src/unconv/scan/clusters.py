@@ -18,7 +18,7 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 from unconv.errors import ScanError, UnconvError
-from unconv.scan.driving import Done, Event, Failed, Lost, Told
+from unconv.scan.driving import Advanced, Done, Event, Failed, Lost
 from unconv.scan.kit import Kit, Scanner
 from unconv.scan.listed import Entry
 
@@ -150,7 +150,7 @@ class Cluster:
             self._ready.append(worker)
             if kind == "scan":
                 content, pictures, forward = answer
-                yield Told(worker, pictures, forward)
+                yield Advanced(worker, pictures, forward)
                 yield Done(worker, number, content)
 
     def _raised(self, worker: _Worker, kind: str, error: Any) -> Iterator[Event]:

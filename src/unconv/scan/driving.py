@@ -21,7 +21,7 @@ from unconv.scan.shards import shard_path
 
 
 @dataclass(frozen=True)
-class Told:
+class Advanced:
     """A worker has finished some pictures; its network took `forward` seconds for them."""
 
     worker: Hashable
@@ -54,7 +54,7 @@ class Failed:
     error: Exception
 
 
-Event = Told | Done | Lost | Failed
+Event = Advanced | Done | Lost | Failed
 
 
 class Crew(Protocol):
@@ -105,7 +105,7 @@ def drive(job: Job, numbers: Sequence[int] | range, crew: Crew, progress: Progre
         stack.callback(driver.release)
         if progress:
             progress(crew.said, driver.clock.before, driver.clock.total)
-        while not driver.ledger.whole:
+        while not driver.ledger.complete:
             driver.hand_out()
             for event in crew.events(WAIT):
                 driver.note(event)
@@ -156,7 +156,7 @@ class _Driver:
 
     def note(self, event: Event) -> None:
         """Act on an event of a worker."""
-        if isinstance(event, Told):
+        if isinstance(event, Advanced):
             self.unfinished[event.worker] += event.pictures
             self.clock.tell(event.pictures, event.forward)
         elif isinstance(event, Done):

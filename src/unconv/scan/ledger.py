@@ -50,7 +50,7 @@ class Ledger:
         self._done: set[int] = set()
 
     @property
-    def whole(self) -> bool:
+    def complete(self) -> bool:
         """Whether all shards are done; a second answer may still arrive."""
         return not self.missing()
 

@@ -99,13 +99,13 @@ def _column(table: Any, file: str) -> str:
     pa = pyarrow()
     kinds = {field.name: field.type for field in table.schema_arrow}
     fitting = [name for name, kind in kinds.items() if _holds_bytes(kind, pa)]
-    found = [name for name in _COLUMNS if name in fitting] or fitting
-    if not found:
+    candidates = [name for name in _COLUMNS if name in fitting] or fitting
+    if not candidates:
         raise PictureError(
             f"pictures: {file} has the columns {', '.join(kinds)[:200]}, but one of bytes, or of struct<bytes, path>, was "
             "needed. Write the files' content into a column `image`."
         )
-    return found[0]
+    return candidates[0]
 
 
 def _holds_bytes(kind: Any, pa: Any) -> bool:

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from unconv.errors import ShapeError
-from unconv.scan.driving import Done, Event, Failed, Lost, Told
+from unconv.scan.driving import Advanced, Done, Event, Failed, Lost
 from unconv.scan.kit import Kit
 from unconv.scan.listed import Entry
 
@@ -110,8 +110,8 @@ class Processes:
         if worker not in self._running:  # dropped meanwhile
             return []
         kind, *parts = answer
-        if kind == "told":
-            return [Told(worker, *parts)]
+        if kind == "advanced":
+            return [Advanced(worker, *parts)]
         if kind == "failed":
             return [Failed(worker, *parts)]
         if kind == "gone":

@@ -87,5 +87,5 @@ class _Reporter:
             self.flush()
 
     def flush(self) -> None:
-        _answer(self.answers, "told", self.pictures, self.forward)
+        _answer(self.answers, "advanced", self.pictures, self.forward)
         self.pictures, self.forward, self.reported = 0, 0.0, time.monotonic()

@@ -60,15 +60,17 @@ class Gathering:
                 ranks.append(missing_ranks)
         if not units:
             return
-        wanted = [self._winners(unit, missing_ranks) for unit, missing_ranks in zip(units, ranks, strict=True)]
-        pictures, recorded = {winner.picture for winners in wanted for winner in winners}, set[int]()
+        all_winners = [self._winners(unit, missing_ranks) for unit, missing_ranks in zip(units, ranks, strict=True)]
+        pictures, recorded = {winner.picture for winners in all_winners for winner in winners}, set[int]()
         self.progress("recording pictures", 0, len(pictures))
-        for (number, rank), reconstruction in self.contents.index.single_projections(wanted, self._read, self.contents.method):
+        for (number, rank), reconstruction in self.contents.index.single_projections(
+            all_winners, self._read, self.contents.method
+        ):
             if reconstruction.picture not in recorded:
                 self.spool.flush()  # if the run is killed, all tiles of a picture are lost or none
                 recorded.add(reconstruction.picture)
                 self.progress("recording pictures", len(recorded) + len(self.missing), len(pictures))
-            self._put(units[number], ranks[number][rank], reconstruction, difference(reconstruction, wanted[number][rank]))
+            self._put(units[number], ranks[number][rank], reconstruction, difference(reconstruction, all_winners[number][rank]))
 
     def _winners(self, unit: ShownUnit, ranks: Sequence[int]) -> list[Winner]:
         name = self.contents.places[unit.place].name

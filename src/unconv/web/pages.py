@@ -91,8 +91,8 @@ class Pages:
                 for k, unit in enumerate(sampled)
             ]
             pair = (sheet.cell.height, 2 * sheet.cell.width)
-            looks = {"sampled": shown, "size": size_css(pair, sheet.size), "pair": pair, "smooth": _smooth(place.cell)}
-            places.append({**_place(place), **looks, "page": f"{place.folder}/index.html"})
+            appearance = {"sampled": shown, "size": size_css(pair, sheet.size), "pair": pair, "smooth": _smooth(place.cell)}
+            places.append({**_place(place), **appearance, "page": f"{place.folder}/index.html"})
         date = datetime.fromtimestamp((index.folder / INDEX).stat().st_mtime, timezone.utc).date().isoformat()
         facts = {
             "places": places,
