@@ -220,8 +220,8 @@ def test_a_place_that_is_not_there_is_answered_with_three_that_are(here, unconv_
         ((*PROJECT, "--mean", "a"), "write numbers"),
         ((*PROJECT, "--resize", "a"), "--resize"),
         (("places", "tiny.py:make", "--size", "24x"), "is not a size; write 224 or 224x320"),
-        (("places", "tiny.py:make", "--size", "0"), "is no size"),
-        (("places", "tiny.py:make", "--size", "8x8x8"), "is no size"),
+        (("places", "tiny.py:make", "--size", "0"), "is not a size"),
+        (("places", "tiny.py:make", "--size", "8x8x8"), "is not a size"),
     ],
 )
 def test_wrong_usage_is_status_2(here, unconv_command, arguments, words):

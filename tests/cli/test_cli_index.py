@@ -110,4 +110,4 @@ def test_a_site_is_written_packed_and_refused_where_something_else_is(folder, tm
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "letter.txt").write_text("mine")
     status, _, err = unconv_command("site", folder, "-o", tmp_path / "mine")
-    assert status == 1 and "no site of ours" in err
+    assert status == 1 and "something other than a site of unconv" in err

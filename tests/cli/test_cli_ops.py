@@ -144,7 +144,7 @@ def test_size_prints_only_json(unconv_command):
         (("explain", "--kernel", "1,2;3"), 2, "all rows must have the same number of values"),
         (("explain", "--kernel", "a,b"), 2, "write a size, 2x3, or rows of numbers"),
         (("explain", "--input", "0"), 1, "input_size is (0, 0); 0 is out of range"),
-        (("explain", "--padding", "1"), 2, "write SAME, VALID, or before,after"),
+        (("explain", "--padding", "1"), 2, "write SAME, VALID, before,after"),
         (("explain", "--at", "1"), 2, "write row,column"),
         (("explain", "--stride", "two"), 2, "write a number, or one for each axis"),
         (("explain", "--output", "steps.png"), 2, "To write a file, pass -o."),
