@@ -101,7 +101,7 @@ def stoppable(command: Callable[..., Any]) -> Callable[..., Any]:
         try:
             command(*arguments, **options)
         except KeyboardInterrupt as stop:
-            ignore_stops()  # a second Ctrl-C would only add a traceback
+            ignore_stops()  # one is enough: the program is ending
             atexit.register(ignore_stops)  # registered last, so it runs before the exit handlers of libraries
             print(f"unconv: stopped.{stop}", file=sys.stderr)
             raise typer.Exit(143 if isinstance(stop, Terminated) else 130) from None

@@ -66,7 +66,7 @@ def maps_picture(maps: Tensor, most: int = 16, side: int = 96) -> Image.Image:
         maps = maps[None]
     elif maps.ndim > 3:
         maps = maps.flatten(1, -2)
-    # A stable sort: of maps equally strong, as those that are zero, the lower channel comes first on every machine.
+    # Sorted stably: among equally strong maps, such as those that are zero, the lower channel comes first on every machine.
     strongest = maps.flatten(1).square().sum(1).sort(descending=True, stable=True).indices[:most]
     maps = averaged(maps[strongest], side)
     largest = float(maps.abs().max()) if maps.numel() else 0.0

@@ -166,7 +166,7 @@ def changed(exif: bytes, values: dict[int, int], *, preview: bool = True, finer:
     Raises:
         ValueError: the EXIF is damaged.
     """
-    # Edited in place and not written anew: makers' notes hold offsets into it, in formats that nobody documents.
+    # Edited in place and not written anew, since makers' notes may hold offsets into it.
     raw = bytearray(exif)
     try:
         order = {b"II": "<", b"MM": ">"}[exif[:2]]

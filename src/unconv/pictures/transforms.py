@@ -96,7 +96,7 @@ def one_image(result: Any, name: str, channels: int, axes: int) -> Tensor:
         if result.dtype.kind not in "buif":
             raise DtypeError(f"{where} an array of {result.dtype}, but {expected} was needed.")
         image = torch.from_numpy(np.ascontiguousarray(result))
-        # Grey pictures as arrays often come without a channel axis; tensors never do.
+        # Grey pictures as arrays often come without a channel axis.
         image = image[None] if image.ndim == axes and channels == 1 else image
         if image.ndim == axes + 1 and len(image) != channels and image.shape[-1] == channels:
             image = image.movedim(-1, 0)  # arrays are written channels last

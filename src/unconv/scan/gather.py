@@ -240,7 +240,7 @@ class Gathers:
         level = self.level[rows][good].T.long()
         self.drawn.scatter_reduce_(1, level, draw[good].expand(len(level), -1), "amin")
         if rows.stop >= self.next:
-            self.next = 2 * rows.stop  # doubled each time: limits rise fast at first, and hardly later
+            self.next = 2 * rows.stop  # doubled each time, since limits rise less and less
             for place in self.places:
                 place.tighten(rows.stop)
         return finite

@@ -176,7 +176,7 @@ def merge(a: Top, b: Top) -> Top:
 
 def bins(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     """Return the bin of each float32 value, int32: 0 if it is not above zero, else its octave."""
-    # The exponent is read from the bits of the float, which is much cheaper than a logarithm and exact at powers of two.
+    # The octave is the exponent in the float's bits: exact at powers of two, where a logarithm may round.
     octave: np.ndarray[Any, Any] = (values.view(np.int32) >> 23) - (127 - 32)
     np.minimum(np.maximum(octave, 1, out=octave), BINS - 1, out=octave)
     octave *= values > 0

@@ -107,8 +107,8 @@ class UnitSheet:
                 if tile := self._tile(spool, kind, rank):
                     spot = where(rank)
                     placed.append(centred(spot.x, spot.y, self.place.small, drawn(tile)))
-        whole = 2 * len(self.unit.top) + len(self.unit.levels) + len(self.unit.lowest)
-        holes = len(placed) < whole or len(self.unit.top) < self.n
+        expected = 2 * len(self.unit.top) + len(self.unit.levels) + len(self.unit.lowest)
+        holes = len(placed) < expected or len(self.unit.top) < self.n
         return laid_out(self.size, placed, fine(self.place.cell), holes), scale
 
     def pair(self, spool: Spool, cell: Cell) -> list[Image.Image]:
