@@ -238,7 +238,7 @@ def _pillow(path: Path, metadata: Metadata, paged: bool = False) -> _Encoder:
     def encode(array: np.ndarray[Any, Any]) -> bytes:
         pages = list(array) if paged else [array]
         first, *others = (Image.fromarray(page.astype(page.dtype.newbyteorder("="), copy=False)) for page in pages)
-        if form == "GIF" and first.mode != "L":
+        if form == "GIF" and first.mode != "L":  # Pillow would reduce it to 256 colours without a warning
             raise PictureError(
                 f"save: {path.name} cannot hold a picture of mode {first.mode}; GIF holds 256 colours. Save it as .png."
             )

@@ -52,6 +52,7 @@ def read_pnm(path: Path) -> Pnm | None:
         size = path.stat().st_size
         count = width * height * channels
         stored = np.dtype(">u2" if white > _USUAL else "u1")
+        # Before any sample is read: the header alone decides how much memory that takes.
         refuse_bomb("measured", str(path), width * height, 1, count * stored.itemsize, size)
         file.seek(offset)
         if binary:

@@ -114,7 +114,7 @@ def _array_of(source: Source) -> np.ndarray[Any, Any]:
 def _samples(array: np.ndarray[Any, Any], channels: int, axes: int) -> tuple[Tensor, str]:
     """Return the samples, channels first; uint8 and uint16 are scaled to 0..1, as in a picture, other types are not."""
     shape, needed_shape = array.shape, f"({channels}, {', '.join('DHW'[-axes:])})"
-    while array.ndim > axes + 1 and len(array) == 1:
+    while array.ndim > axes + 1 and len(array) == 1:  # a batch of one image is that image
         array = array[0]
     layout = ""
     if array.ndim == axes and channels == 1:
@@ -132,6 +132,7 @@ def _samples(array: np.ndarray[Any, Any], channels: int, axes: int) -> tuple[Ten
         raise DtypeError(
             f"image: an array of {shape}, {array.dtype}, came, but one with integer or floating samples was needed."
         )
+    # White is the largest value of these two types, as in pictures; other types do not say what white is.
     is_scaled = array.dtype.kind == "u" and array.dtype.itemsize <= 2
     peak = float(np.iinfo(array.dtype).max) if is_scaled else 1.0
     values = torch.from_numpy(np.array(array, dtype=np.float64 if array.dtype.itemsize > 4 else np.float32, order="C"))

@@ -62,6 +62,7 @@ class Preprocess:
             )
         height, width = self.size or (0, 0)
         to = (self.resize or 0,) * 2 if self.resize is None or isinstance(self.resize, int) else self.resize
+        # Settings may come from a model's file: a huge size would otherwise exhaust the memory.
         if max(height * width, to[0] * to[1]) > _LARGE:
             raise ShapeError(
                 f"Preprocess: size {self.size}, resize {self.resize} came; at most {_LARGE} pixels are allowed. Choose less."

@@ -77,6 +77,7 @@ def read_tiff(path: Path) -> Tiff:
         copies = read_reduced(file, size, stack[0])
     others = [page for page in pages if page.index and page.reduced] if len(stack) == 1 and not copies else []
     reduced = tuple((page.height, page.width) for page in copies or others)
+    # Without the offsets of strips, which are true only of this file.
     layout = TiffLayout(tuple(replace(page, starts=(), lengths=()) for page in stack), letters, reduced, bool(copies))
     array = array.reshape(lengths + array.shape[1:])
     return Tiff(
@@ -157,7 +158,7 @@ def _by_strips(file: BinaryIO, path: Path, pages: list[Page]) -> tuple[np.ndarra
         shape, letters = ((first.samples, *shape), "SYX") if first.planar else ((*shape, first.samples), "YXS")
     try:
         uniform = len({(page.samples, page.planar, page_type(page)) for page in pages}) == 1
-    except ValueError as error:
+    except ValueError as error:  # a type or compression that is not decoded here: the libraries may know it
         out, letters = read_by_library(path, pages, str(error))
         return _upright(out, f"N{letters}", first.orientation), letters
     if not uniform:

@@ -51,6 +51,7 @@ def describe(
         "device": device,
         "cores": cores,
         "versions": {"unconv": __version__, "torch": torch.__version__, "pillow": PIL.__version__},
+        # The last two change no number, and are left out of the hash.
         "opened": opened(network),
         "classes": list(network.classes),
     }

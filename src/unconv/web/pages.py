@@ -93,6 +93,7 @@ class Pages:
             pair = (sheet.cell.height, 2 * sheet.cell.width)
             appearance = {"sampled": shown, "size": size_css(pair, sheet.size), "pair": pair, "smooth": _smooth(place.cell)}
             places.append({**_place(place), **appearance, "page": f"{place.folder}/index.html"})
+        # The date of the index and not of today, so that the same index gives the same pages.
         date = datetime.fromtimestamp((index.folder / INDEX).stat().st_mtime, timezone.utc).date().isoformat()
         facts = {
             "places": places,

@@ -246,6 +246,7 @@ def _report_result(result: Index, faults: tuple[str, ...], skip_damaged: bool, a
             f"{counted(numbers['units'], 'unit')} of {counted(numbers['places'], 'place')}, {numbers['dead']:,} of them dead"
         )
         print(f"wrote {result.folder}: {counts}, over {numbers['read']:,} of {counted(numbers['pictures'], 'picture')}")
+    # Status 1 although the index is written, so that a script notices lost pictures.
     if (damaged or faults) and not skip_damaged:
         raise typer.Exit(1)
 
