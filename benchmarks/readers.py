@@ -72,7 +72,7 @@ class Reader(threading.Thread):
                 continue
             begun = time.monotonic()
             status, found = self.ask(path)
-            if status == 400 and "not kept any more" in found["error"]:
+            if status == 400 and "not in memory any more" in found["error"]:
                 number = None
             elif status == 503:
                 self.busy += 1

@@ -219,9 +219,9 @@ def test_a_place_that_is_not_there_is_answered_with_three_that_are(here, unconv_
         ((*PROJECT, "--unit", "a"), "write strongest, map"),
         ((*PROJECT, "--mean", "a"), "write numbers"),
         ((*PROJECT, "--resize", "a"), "--resize"),
-        (("places", "tiny.py:make", "--size", "24x"), "is no size; write 224 or 224x320"),
-        (("places", "tiny.py:make", "--size", "0"), "is no size"),
-        (("places", "tiny.py:make", "--size", "8x8x8"), "is no size"),
+        (("places", "tiny.py:make", "--size", "24x"), "is not a size; write 224 or 224x320"),
+        (("places", "tiny.py:make", "--size", "0"), "is not a size"),
+        (("places", "tiny.py:make", "--size", "8x8x8"), "is not a size"),
     ],
 )
 def test_wrong_usage_is_status_2(here, unconv_command, arguments, words):
@@ -295,7 +295,7 @@ def test_a_run_stopped_from_the_keyboard_ends_with_130_and_whole_pages(here, unc
 
     monkeypatch.setattr(Layer, "take", stop)
     status, _, said = unconv_command(*PROJECT, "-o", "out", "--channels", "all")
-    assert status == 130 and "leads to what was written" in said
+    assert status == 130 and "leads to the pages written" in said
     layers = json.loads((here / "out/numbers.json").read_text())["layers"]
     assert [len(layer["units"]) for layer in layers] == [4, 2]
 

@@ -84,7 +84,7 @@ def test_parts_say_that_they_are_not_all(tmp_path, unconv_command):
 @pytest.mark.parametrize("channels", ["all", "3-5", ""])
 def test_channels_that_name_none_are_refused(folder, unconv_command, channels):
     status, _, err = unconv_command("figure", folder, "--at", "features.3", "--channels", channels, "-o", folder / "f.png")
-    assert status == 1 and "channels, such as 3,17" in err
+    assert status == 1 and "numbers such as 3,17" in err
 
 
 @pytest.mark.parametrize(
@@ -110,4 +110,4 @@ def test_a_site_is_written_packed_and_refused_where_something_else_is(folder, tm
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "letter.txt").write_text("mine")
     status, _, err = unconv_command("site", folder, "-o", tmp_path / "mine")
-    assert status == 1 and "no site of ours" in err
+    assert status == 1 and "something other than a site of unconv" in err

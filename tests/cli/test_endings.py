@@ -61,7 +61,7 @@ def test_output_that_nobody_takes_is_one_line_and_status_1(tmp_path, what, redir
         pytest.skip("this system has no /dev/full")
     status, lines = ended(PRINTING[what], redirection, tmp_path)
     assert (status, len(lines)) == (1, 1)
-    assert lines[0].startswith("unconv: output: standard output did not take all of it: ")
+    assert lines[0].startswith("unconv: output: standard output could not be written completely: ")
 
 
 @pytest.mark.slow
@@ -111,7 +111,7 @@ def test_a_signal_leaves_whole_pages_and_the_next_ones_do_not_change_that(here, 
     command = [sys.executable, "-c", STOPPED, signals, *PROJECT, "-q", "-o", "out", "--channels", "all"]
     done = subprocess.run(command, cwd=here, env=ENVIRONMENT, capture_output=True, text=True, timeout=120)
     assert done.returncode == status or (status is None and done.returncode in (130, 143))
-    assert done.stderr == "unconv: stopped. out/index.html leads to what was written until then.\n"
+    assert done.stderr == "unconv: stopped. out/index.html leads to the pages written until then.\n"
     assert_all_links_resolve(here / "out")
     layers = json.loads((here / "out" / "numbers.json").read_text())["layers"]
     assert [len(layer["units"]) for layer in layers] == [4, 2]

@@ -117,8 +117,8 @@ def unwritable(folder: Path) -> dict[str, tuple[Path, str]]:
     return {
         "long": (folder / ("a" * 256), "File name too long. Choose a shorter name."),
         "deep": (folder / "/".join(["a" * 200] * 30), "File name too long"),
-        "zero": (folder / "a\0b", "can be no file's name"),
-        "surrogate": (folder / "a\ud800", "can be no file's name"),
+        "zero": (folder / "a\0b", "cannot be a file's name"),
+        "surrogate": (folder / "a\ud800", "cannot be a file's name"),
         "folder": (folder, "is a folder"),
         "in a file": (folder / "file" / "a.txt", "Not a directory"),
         "read-only": (folder / "read-only.txt", "is read-only"),

@@ -136,7 +136,7 @@ def test_the_command_refuses_in_one_line(tmp_path, options, words):
 @pytest.mark.parametrize("size", ["9" * 5000, "99999999999", "0", "1x2x3", "x"])
 def test_a_size_of_no_sense_is_refused_in_words(size):
     result = CliRunner().invoke(cli.app, ["places", "unconv:caltech", "--size", size])
-    assert result.exit_code == 2 and "is no size" in " ".join(result.output.replace("│", " ").split())
+    assert result.exit_code == 2 and "is not a size" in " ".join(result.output.replace("│", " ").split())
 
 
 def test_the_largest_kernels_are_still_made():

@@ -371,7 +371,7 @@ def test_preprocessing_and_size_can_be_replaced():
 def test_video_models_take_frames_and_no_pictures():
     network = unconv.load("torchvision:r3d_18")
     assert network.input_size == (3, 16, 112, 112)
-    with pytest.raises(unconv.ShapeError, match="takes no pictures; pass a preprocessed tensor"):
+    with pytest.raises(unconv.ShapeError, match=r"takes no pictures\. Pass a preprocessed tensor"):
         network.record(Image.new("RGB", (20, 20)), [])
 
 

@@ -89,5 +89,5 @@ def test_what_surely_fits_is_not_encoded_to_find_out(monkeypatch, suffix):
 
 
 def test_a_path_is_no_picture_to_encode():
-    with pytest.raises(DtypeError, match=r"picture is the path a\.png; an array"):
+    with pytest.raises(DtypeError, match=r"picture is the path a\.png, but an array"):
         encoded("a.png", "b.png")

@@ -37,5 +37,5 @@ def test_the_preview_in_a_raw_file_is_not_taken_for_the_picture(tmp_path, read):
         preview, mosaic = np.zeros((6, 8, 3), "u1"), np.zeros((60, 80), "u2")
         file.write(preview, photometric="rgb", subfiletype=1, subifds=1, metadata=None)
         file.write(mosaic, photometric="cfa", metadata=None)
-    with pytest.raises(PictureError, match=r"raw file: .* a small preview before them.*dcraw"):
+    with pytest.raises(PictureError, match=r"raw file, which .* after a small preview.*dcraw"):
         read(tmp_path / "a.dng")

@@ -66,7 +66,7 @@ def test_ghostscript_is_never_started(tmp_path, monkeypatch, name, read):
 def test_formats_that_are_not_listed_are_refused(tmp_path, form):
     picture("1" if form == "MSP" else "RGB").save(tmp_path / "a.png", form)
     for read in (open_picture, measured):
-        with pytest.raises(PictureError, match=r"its content is not that of a whole PNG, JPEG, .* Save it as PNG"):
+        with pytest.raises(PictureError, match=r"its content is not that of a complete PNG, JPEG, .* Save it as PNG"):
             read(tmp_path / "a.png")
 
 
@@ -182,7 +182,7 @@ def test_bombs_are_refused_before_they_unpack(tmp_path, name):
 
 @pytest.mark.skipif(not Path("/dev/zero").exists(), reason="no device to read")
 def test_a_device_is_no_picture():
-    with pytest.raises(PictureError, match="no regular file"):
+    with pytest.raises(PictureError, match="not a regular file"):
         measured("/dev/zero")
 
 

@@ -141,13 +141,13 @@ def test_an_array_is_scaled_by_what_its_type_can_hold(array, expected):
 
 @pytest.mark.parametrize("values, words", [([-0.1, 0.5], "from -0.1 to 0.5"), ([0.0, 255.0], "from 0 to 255")])
 def test_floats_beyond_zero_to_one_are_refused(values, words):
-    with pytest.raises(PictureError, match=f"{words}; floats must lie between 0 and 1"):
+    with pytest.raises(PictureError, match=f"{words}, but floats between 0 and 1 were needed"):
         open_picture(np.array([values]))
 
 
 @pytest.mark.parametrize("value", [-1, 65536])
 def test_integers_beyond_sixteen_bits_are_refused(value):
-    with pytest.raises(PictureError, match="samples of int64 do not say what white is"):
+    with pytest.raises(PictureError, match="samples of int64 came, which do not say what white is"):
         open_picture(np.array([[0, value]]))
 
 
@@ -170,7 +170,7 @@ def test_an_array_with_a_hole_is_refused(bad):
 
 @pytest.mark.parametrize("shape", [(4,), (4, 4, 2), (3, 4, 5), (1, 4, 4, 3), (0, 4), (4, 0, 3), ()])
 def test_an_array_of_no_pictures_shape_is_refused(shape):
-    with pytest.raises(ShapeError, match=r"is no picture; pass \(height, width\)"):
+    with pytest.raises(ShapeError, match=r"came, but \(height, width\)"):
         open_picture(np.zeros(shape, np.uint8))
 
 
@@ -299,7 +299,7 @@ def test_one_mean_makes_the_picture_grey():
 
 @pytest.mark.parametrize("mean, std", [((0.0,) * 2, (1.0,) * 3), ((0.0,) * 3, (1.0,)), ((), ())])
 def test_means_that_fit_no_picture_are_refused(mean, std):
-    with pytest.raises(ShapeError, match=f"{len(mean)} means and {len(std)} standard deviations"):
+    with pytest.raises(ShapeError, match=f"mean has {len(mean)} and std {len(std)} values"):
         Preprocess(mean=mean, std=std)
 
 

@@ -212,7 +212,7 @@ def test_without_tifffile_a_layout_is_refused_before_the_work(tmp_path, monkeypa
     path = stored(tmp_path, "imagej")
     monkeypatch.setitem(sys.modules, "tifffile", None)
     picture = measured(path)
-    with pytest.raises(PictureError, match=r'does not write the axes, units.*pip install "unconv\[image\]"'):
+    with pytest.raises(PictureError, match=r'cannot write the axes, units.*pip install "unconv\[image\]"'):
         refuse_unfit(picture, "a.tif")
     refuse_unfit(picture, "a.npy")
 

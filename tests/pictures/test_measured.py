@@ -324,14 +324,14 @@ def test_infinite_samples_are_counted_and_refused():
 
 
 REFUSED = [
-    (np.zeros((2, 2), bool), DtypeError, "samples are bool; .* Is it a mask"),
+    (np.zeros((2, 2), bool), DtypeError, "samples are bool, but .* Is it a mask"),
     (torch.zeros(2, 2, dtype=torch.bool), DtypeError, "samples are bool"),
     (np.zeros((2, 2), complex), DtypeError, "samples are complex128"),
     (np.array([["a"]]), DtypeError, "integers or floats were needed"),
-    (np.ma.masked_array(np.zeros((2, 2))), DtypeError, "would lose its mask"),
+    (np.ma.masked_array(np.zeros((2, 2))), DtypeError, "mask would be lost"),
     ([[1, 2]], DtypeError, "source is a list"),
     (np.full((1, 1), 2**53), PictureError, r"int64 reach beyond 2\*\*53"),
-    (np.zeros(4), ShapeError, "cannot be told"),
+    (np.zeros(4), ShapeError, "do not tell what its axes are"),
     (np.zeros((2, 6, 5, 7)), ShapeError, 'axes="DHW"'),
     (np.zeros((0, 4)), ShapeError, "has no samples"),
 ]
@@ -432,14 +432,14 @@ def test_pages_of_several_sizes_are_refused(tmp_path):
 
 
 UNSAVED = [
-    (noise((5, 7), "float32"), "a.png", r"cannot hold samples of float32. Save as .tif or .npy"),
+    (noise((5, 7), "float32"), "a.png", r"cannot hold samples of float32. Save it as .tif or .npy"),
     (noise((5, 7), "float32"), "a.jpg", r"cannot hold samples of float32"),
-    (noise((5, 7), "uint16"), "a.jpg", r"cannot hold samples of uint16. Save as .png, .tif or .npy"),
+    (noise((5, 7), "uint16"), "a.jpg", r"cannot hold samples of uint16. Save it as .png, .tif or .npy"),
     (noise((5, 7), "int32"), "a.png", "cannot hold samples of int32"),
     (noise((6, 5, 7)), "a.png", r"cannot hold a picture of shape \(6, 5, 7\) \(NHW\)"),
     (noise((5, 7, 4)), "a.jpg", "cannot hold a picture of mode RGBA"),
-    (noise((5, 7)), "a.xyz", "names no format"),
-    (noise((5, 7)), "a", "names no format"),
+    (noise((5, 7)), "a.xyz", "no known format's ending"),
+    (noise((5, 7)), "a", "no known format's ending"),
 ]
 
 
@@ -473,5 +473,5 @@ def test_the_callers_array_is_not_shared():
 def test_what_is_measured_already_is_returned_as_it_is():
     picture = measured(noise((5, 7, 3)))
     assert measured(picture) is picture and measured(picture, axes="HWC") is picture
-    with pytest.raises(ShapeError, match="axes is 'CHW', but the picture was measured as 'HWC'"):
+    with pytest.raises(ShapeError, match="axes is 'CHW', but the picture was read as 'HWC'"):
         measured(picture, axes="CHW")

@@ -243,7 +243,9 @@ def test_what_a_format_cannot_hold_is_said(tmp_path):
 
 
 def test_more_than_256_colours_do_not_go_into_gif(tmp_path):
-    with pytest.raises(PictureError, match=r"a\.gif holds 256 colours, and the picture has more. Save it as \.png"):
+    with pytest.raises(
+        PictureError, match=r"a\.gif cannot hold a picture of mode RGB; GIF holds 256 colours. Save it as \.png"
+    ):
         save(picture(), tmp_path / "a.gif")
     save(picture()[..., 0], tmp_path / "a.gif")
 
@@ -251,15 +253,15 @@ def test_more_than_256_colours_do_not_go_into_gif(tmp_path):
 def test_a_palette_and_ink_are_answered_in_words(tmp_path):
     Image.fromarray(picture()).quantize(8).save(tmp_path / "a.png")
     assert measured(tmp_path / "a.png").notes == (
-        "measured: the picture has a palette; its colours were taken as RGB, and the result has no palette.",
+        "measured: the picture has a palette; its colours were read as RGB, and the result has no palette.",
     )
     Image.new("CMYK", (8, 8), (0, 200, 0, 0)).save(tmp_path / "a.jpg")
-    assert "CMYK was converted without a profile, by a rough formula" in measured(tmp_path / "a.jpg").notes[0]
+    assert "CMYK was converted by a rough formula, since it has no profile" in measured(tmp_path / "a.jpg").notes[0]
     Image.new("1", (8, 8)).save(tmp_path / "b.png")
-    assert "of 1 bit; the result is grey, of 8 bits" in measured(tmp_path / "b.png").notes[0]
+    assert "with 1 bit a sample; the result is grey, with 8 bits" in measured(tmp_path / "b.png").notes[0]
     frames = [Image.new("L", (8, 8), value) for value in (10, 20)]
     frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
-    assert "an animation; its first picture was taken" in measured(tmp_path / "a.gif").notes[-1]
+    assert "an animation; only its first frame was read" in measured(tmp_path / "a.gif").notes[-1]
 
 
 def test_the_profile_of_inks_is_not_given_to_rgb(tmp_path):
@@ -318,7 +320,7 @@ def test_captions_of_the_press_are_kept(tmp_path, words):
     restored_file(tmp_path / "b.jpg", tmp_path / "c.tif")
     with Image.open(tmp_path / "c.tif") as image:
         assert image.tag_v2[33723] == caption
-    with pytest.warns(UserWarning, match="said: IPTC"):
+    with pytest.warns(UserWarning, match="picture: IPTC"):
         restored_file(tmp_path / "b.jpg", tmp_path / "d.png")
 
 
@@ -341,6 +343,6 @@ def test_fits_that_pillow_has_opened_is_asked_for_by_its_name(tmp_path):
     head = "".join(card.ljust(80) for card in [*cards, "END"]).ljust(2880).encode()
     with Image.open(io.BytesIO(head + bytes(range(12)).ljust(2880, b"\0"))) as image:
         for _ in range(2):
-            with pytest.raises(PictureError, match=r"format FITS.*Pass the file's name, which astropy opens"):
+            with pytest.raises(PictureError, match=r"format FITS.*Pass the file's name instead; astropy opens it"):
                 measured(image)
             image.load()

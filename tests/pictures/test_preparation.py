@@ -93,7 +93,7 @@ def test_one_image_is_found_in_what_a_preprocessing_returns(make):
         (lambda picture: torch.zeros(2, 3, 4, 4), "a batch of 2"),
         (lambda picture: torch.zeros(3, 4, 4, dtype=torch.uint8), "samples of torch.uint8"),
         (lambda picture: torch.zeros(1, 4, 4), "takes 3 channels"),
-        (lambda picture: {"a": torch.zeros(3), "b": torch.zeros(3)}, "returned a, b"),
+        (lambda picture: {"a": torch.zeros(3), "b": torch.zeros(3)}, "returned a dictionary of a, b"),
         (lambda picture: picture.no_such, "failed on a picture"),
     ],
 )

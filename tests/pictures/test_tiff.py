@@ -52,15 +52,15 @@ LIES = {
     "a strip beyond the end": (tiff(STRIP | {273: 390}), "lies beyond its end"),
     "a strip too short": (tiff(STRIP | {279: 19}), "holds 19 of 20 bytes"),
     "a strip left out": (tiff(STRIP | {279: 0}), "holds no samples"),
-    "a strip too few": (tiff(STRIP | {278: 3}), "was to have 2 strips"),
+    "a strip too few": (tiff(STRIP | {278: 3}), "needs 2 strips"),
     "more values than bytes": (tiff(STRIP | {270: (2, 10**9, 0)}), "lie beyond its end"),
     "more samples than any": (tiff(STRIP | {277: 60_000}), "60000 samples"),
-    "bits of too few samples": (tiff(STRIP | {277: 3, 258: (3, 2, 0x80008)}), "the bits of 2"),
+    "bits of too few samples": (tiff(STRIP | {277: 3, 258: (3, 2, 0x80008)}), "2 depths"),
     "more pixels than the limit": (tiff(STRIP | {256: 2**31, 257: 2**31, 259: 8, 278: 2**31}), "decompression bomb"),
     "bytes beyond the limit": (tiff(STRIP | {256: 20_000, 257: 4000, 258: 64, 277: 4, 278: 4000, 259: 8}), "bits of|bomb"),
     "a compression that nobody knows": (tiff(STRIP | {258: 64, 259: 34892, 339: 3}), "compression, 34892, is not read"),
-    "bits that no type has": (tiff(STRIP | {258: 12, 279: 30}), "samples of .12,. bits"),
-    "a page of several": (tiff(STRIP | {32997: 3}), "holds 3 pages, which are not read"),
+    "bits that no type has": (tiff(STRIP | {258: 12, 279: 30}), "samples have .12,. bits"),
+    "a page of several": (tiff(STRIP | {32997: 3}), "holds 3 pages in one, which are not read"),
     "a stack of MetaMorph": (tiff(STRIP | {33629: (5, 7, 100)}), "MetaMorph stack of 7 planes"),
 }
 
@@ -74,7 +74,7 @@ def test_a_file_that_lies_is_refused(tmp_path, monkeypatch, name):
 
 def test_many_pages_that_share_a_large_strip_are_refused(tmp_path):
     page = STRIP | {256: 50_000, 257: 10, 278: 10, 259: 8, 273: 8, 279: 500_000}
-    refused(tmp_path, tiff(*[page] * 60, size=500_008), "its pages name .* bytes, but it holds")
+    refused(tmp_path, tiff(*[page] * 60, size=500_008), "its pages claim .* bytes, but it holds")
 
 
 @pytest.mark.parametrize("read", [measured, open_picture])

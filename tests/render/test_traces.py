@@ -181,8 +181,8 @@ def test_numbers_are_written_to_be_read():
     "draw, error, words",
     [
         (lambda: section_picture(ZEROS, ZEROS, np.r_[TIMES[:-1], np.nan]), NonFinite, "times is not finite at 119"),
-        (lambda: section_picture(ZEROS, ZEROS, TIMES[::-1]), ShapeError, "times goes from 1.19 to 0 .* rising equal steps"),
-        (lambda: wiggle_picture(ZEROS, ZEROS, TIMES**2), ShapeError, "rising equal steps were needed"),
+        (lambda: section_picture(ZEROS, ZEROS, TIMES[::-1]), ShapeError, "times goes from 1.19 to 0 .* rising in equal steps"),
+        (lambda: wiggle_picture(ZEROS, ZEROS, TIMES**2), ShapeError, "rising in equal steps were needed"),
         (lambda: section_picture(ZEROS, ZEROS[:3], TIMES), ShapeError, r"after is \(3, 120\), but \(4, 120\)"),
         (lambda: section_picture(ZEROS[0], ZEROS, TIMES), ShapeError, r"before is \(120,\), but \(traces, 120\)"),
         (lambda: section_picture(ZEROS[:0], ZEROS[:0], TIMES), ShapeError, r"before is \(0, 120\)"),

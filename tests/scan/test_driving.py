@@ -78,7 +78,7 @@ def test_what_was_lost_is_done_by_another(job, faults):
 
 def test_a_shard_that_is_lost_too_often_is_named(job):
     crew = Inside(job, size=1, faults=["", "lost", "lost", "lost"])
-    match = r"worker 0 was ended by signal 9 at shard 1, pictures 16 to 31, and that was once too often"
+    match = r"worker 0 was ended by signal 9 at shard 1, pictures 16 to 31, as often as is allowed"
     with pytest.raises(unconv.ScanError, match=match):
         drive(job, job.shards(), crew)
     assert crew.closed and job.missing(job.shards()) == [1, 2]
@@ -142,6 +142,6 @@ def test_the_ledger_hands_a_slow_shard_to_one_more_and_to_no_third():
     ledger.lend("a", 1)
     assert ledger.next() is None
     assert ledger.lose("b") == 1 and not ledger.waiting  # the other one has it still
-    assert ledger.finish("a", 1) and ledger.whole
+    assert ledger.finish("a", 1) and ledger.complete
     assert not ledger.finish("b", 1)
     assert ledger.overdue() == []

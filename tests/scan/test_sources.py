@@ -92,7 +92,7 @@ def test_a_tar_that_is_cut_off_gives_what_is_before_the_cut_and_says_so(network,
     listing = open_pictures(path)
     assert 0 < len(listing) <= 12
     index = unconv.scan(network, listing, tmp_path / "i", batch=4, shard=8)
-    assert "its end is missing" in listing.faults[0] or "damaged behind" in listing.faults[0]
+    assert "its end is missing" in listing.faults[0] or "damaged after" in listing.faults[0]
     assert all("cut off" in p.reason for p in index.damaged())
 
 
@@ -102,7 +102,7 @@ def test_a_whole_tar_has_no_fault(tmp_path):
 
 def test_a_packed_tar_says_how_to_unpack_it(tmp_path):
     tar_of(tmp_path / "t.tar.gz", save_pictures(tmp_path / "p", 3), "w:gz")
-    with pytest.raises(PictureError, match=r"packed by gzip.*gzip -dk t\.tar\.gz"):
+    with pytest.raises(PictureError, match=r"compressed by gzip.*gzip -dk t\.tar\.gz"):
         open_pictures(tmp_path / "t.tar.gz")
 
 

@@ -200,7 +200,7 @@ def test_trust_is_the_library_s(scanned, server):
         ("/live/pictures/{}/0/99", "channel"),
         ("/live/pictures/{}/99/0", "no place 99"),
         ("/live/pictures/{}/0/0?method=magic", "no method 'magic'"),
-        ("/live/pictures/999999/0/0", "not kept any more"),
+        ("/live/pictures/999999/0/0", "not in memory any more"),
         ("/live/pictures/{}/units?region=1,2", "region"),
         ("/live/pictures/{}/units?region=9,9,1,1", "region"),
         ("/live/pictures/{}/units?region=a,b,c,d", "four numbers"),
@@ -322,7 +322,7 @@ def test_a_site_of_another_scan_or_half_a_one_is_refused(scanned, tmp_path):
     with pytest.raises(unconv.UnconvError, match="that of another scan"):
         application(Live(index.network), folder / "site", TOKEN, set())
     (tmp_path / "site.json").write_text('{"whole": false, "index": ""}')
-    with pytest.raises(unconv.UnconvError, match="no whole site"):
+    with pytest.raises(unconv.UnconvError, match="no complete site"):
         application(Live(index.network, index), tmp_path, TOKEN, set())
 
 
@@ -416,7 +416,7 @@ def test_a_port_that_is_taken_and_every_address_at_once_are_refused(unconv_comma
     assert status == 1 and "Another program listens there" in err
     for host in ("0.0.0.0", "", "0"):
         status, _, err = unconv_command("serve", "unconv:caltech", "--host", host)
-        assert status == 1 and "every address at once" in err
+        assert status == 1 and "means every address at once" in err
 
 
 def test_options_that_open_a_model_are_refused_with_a_scan(scanned, unconv_command):

@@ -169,7 +169,7 @@ def test_a_site_of_other_settings_and_a_folder_of_somebody_are_refused(index, si
     with pytest.raises(unconv.UnconvError, match="other settings"):
         write_site(index, site, n=3)
     (tmp_path / "mine.txt").write_text("mine")
-    with pytest.raises(unconv.UnconvError, match="no site of ours"):
+    with pytest.raises(unconv.UnconvError, match="something other than a site of unconv"):
         write_site(index, tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 

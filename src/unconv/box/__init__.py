@@ -1,4 +1,4 @@
-"""The network in the box: a small VGG for Caltech-101, and photographs to try it on.
+"""The network that ships with unconv: a small VGG trained on Caltech-101, and photographs to try it on.
 
 Trained by `training/caltech.py`; weights, classes and licences are in this folder.
 """
@@ -19,7 +19,7 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 class Caltech(nn.Module):
-    """Five blocks of two 3x3 convolutions with rectifiers and a 2x2 max pool; the mean of the maps is classified."""
+    """Five blocks of two 3x3 convolutions with ReLU and a 2x2 max pool, then global average pooling and a linear classifier."""
 
     def __init__(self, classes: int = 101):
         super().__init__()
@@ -35,10 +35,10 @@ class Caltech(nn.Module):
         self.classifier = nn.Linear(channels, classes)
 
     def forward(self, image):  # type: ignore[no-untyped-def]
-        """Score (N, 3, 96, 96), normalised: (N, classes)."""
+        """Return the scores (N, classes) of normalised pictures (N, 3, 96, 96)."""
         return self.classifier(self.pool(self.features(image)).flatten(1))
 
 
 def demo_pictures() -> list[Path]:
-    """List the photographs that ship, in order of name."""
+    """Return the photographs that ship with unconv, sorted by name."""
     return sorted(PICTURES.glob("*.jpg"))

@@ -1,4 +1,4 @@
-"""The `unconv` command, put together from its groups. torch loads only when work begins."""
+"""The `unconv` command, assembled from its groups. torch is imported only when work begins."""
 
 from __future__ import annotations
 
@@ -30,21 +30,21 @@ def _command(
 
 
 def build(*packages: str) -> typer.Typer:
-    """Return the command with every group that the files of some packages hold."""
-    made = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
-    made.callback()(_command)
+    """Return the command with the groups defined in the files of these packages."""
+    application = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
+    application.callback()(_command)
     for group in (group for package in packages for group in groups(package)):
         for function in group.commands:
-            made.command(rich_help_panel=group.heading)(stoppable(function))
-    return made
+            application.command(rich_help_panel=group.heading)(stoppable(function))
+    return application
 
 
 app = build("unconv.cli.commands")
 
 
 def main() -> None:
-    """Run the command: exit status 0, 1 for what was refused, 2 for wrong usage, 130 and 143 for what was stopped."""
-    # Threads that wait by spinning make small operations many times slower beside any other busy program.
+    """Run the command. Exit with 0, or 1 for an error, 2 for wrong usage, 130 after Ctrl-C, 143 after SIGTERM."""
+    # OpenMP threads that wait by spinning make small operations many times slower beside any other busy program.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     use_own_streams()
     try:

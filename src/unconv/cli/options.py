@@ -1,4 +1,4 @@
-"""Options and arguments that several commands share; their help and completion come from the tables of choices."""
+"""Options and arguments shared by several commands; help and completion come from the tables of choices."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from unconv.reverse.method_table import METHODS, Activations, method_help
 
 
 def one_of(choices: Iterable[str]) -> Callable[[str], list[str]]:
-    """Return the function that a shell asks for completions of an option."""
+    """Return the function that completes an option's value in a shell."""
     known = list(choices)
 
     def complete(incomplete: str) -> list[str]:
@@ -98,12 +98,12 @@ _PICTURE = {
     ],
     "bgr": Annotated[bool, typer.Option("--bgr", help="Give the network its channels in the order blue, green, red.")],
 }
-"""How a network is opened and its pictures prepared: the same for every command that takes a network."""
+"""The options on how a network is opened and its pictures preprocessed, the same for all commands with a network."""
 
 
 def opens_network(command: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command the argument MODEL and the options of `_PICTURE`; it gets them as `model` and `opening`, a mapping."""
-    # Not by get_type_hints, which Python 3.10 lets hide what is annotated behind Optional where None is the default.
+    # Not with get_type_hints: in Python 3.10 it wraps a parameter whose default is None in Optional, which hides its Annotated.
     own = [p for name, p in inspect.signature(command, eval_str=True).parameters.items() if name != "opening"]
     kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
     extra = [
@@ -115,7 +115,7 @@ def opens_network(command: Callable[..., Any]) -> Callable[..., Any]:
     def run(**options: Any) -> None:
         command(opening={name: options.pop(name) for name in _PICTURE}, **options)
 
-    # --json and --quiet stand last, as in every command.
+    # --json and --quiet come last, as in every command.
     last = [p for p in own if p.name in ("as_json", "quiet")]
     ordered = [*(p for p in own if p not in last), *extra, *last]
     run.__signature__ = inspect.Signature(ordered)  # type: ignore[attr-defined]

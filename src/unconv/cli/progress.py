@@ -1,4 +1,4 @@
-"""Progress on standard error: a bar that moves, remarks, and how a run was stopped."""
+"""Show progress on standard error: a bar, remarks, and a line if the run is stopped."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from unconv.errors import printable
 from unconv.files import Terminated, ignore_stops
 from unconv.progress import Progress
 
-_EARLIEST = 2.0  # seconds after which the time left is told
-_LEAST = 0.005  # share of the work that is done by then
+_EARLIEST = 2.0  # seconds before a remaining time is shown
+_LEAST = 0.005  # share of the work that must be done by then
 
 
 @contextmanager
 def show_progress(quiet: bool, begun: str = "recording") -> Iterator[Progress]:
-    """Show a progress bar on standard error, if that is a terminal; `begun`: what is done before the first report."""
+    """Show a progress bar on standard error if that is a terminal; `begun` describes the work before the first report."""
     if quiet or not sys.stderr.isatty():
         yield lambda *_: None
         return
@@ -41,27 +41,27 @@ def show_progress(quiet: bool, begun: str = "recording") -> Iterator[Progress]:
         task, clock = bar.add_task(begun, total=None, left=""), TimeLeft()
 
         def update(what: str, done: float, total: int) -> None:
-            left = clock.left(done / total) if total else ""  # without a total the bar only shows that it is alive
+            left = clock.left(done / total) if total else ""  # without a total the bar only shows that work is going on
             bar.update(task, description=printable(what) or "done", completed=done, total=total or None, left=left)
 
         yield update
 
 
 class TimeLeft:
-    """How long the rest will take, by what was done since the first report: the recording before it tells nothing.
+    """Estimate the remaining time from the work done since the first report; the recording before it has another speed.
 
     Args:
-        now: the time, in seconds.
+        now: returns the time in seconds.
     """
 
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
         self._now = now
-        self._began: tuple[float, float] | None = None  # when, and what share was done then
+        self._start: tuple[float, float] | None = None  # the time, and the share done by then
 
     def left(self, share: float) -> str:
-        """Return "1:05 left", or "more than a day left"; "" while too little is done to tell."""
-        began, before = self._began = self._began or (self._now(), share)
-        spent, done = self._now() - began, share - before
+        """Return "1:05 left", or "more than a day left"; "" while too little is done for an estimate."""
+        start, before = self._start = self._start or (self._now(), share)
+        spent, done = self._now() - start, share - before
         if spent < _EARLIEST or done < _LEAST or share >= 1:
             return ""
         seconds = round(spent / done * (1 - share))
@@ -74,35 +74,35 @@ class TimeLeft:
 
 @contextmanager
 def leading_to(out: Path) -> Iterator[None]:
-    """Name the pages that a run has written in `out`, which are whole, if Ctrl-C or SIGTERM stops it."""
+    """If Ctrl-C or SIGTERM stops the block, name the complete pages that it has written in `out`."""
     index = out / "index.html"
     before = _identity(index)
     try:
         yield
     except KeyboardInterrupt as stop:
         written = _identity(index) not in (before, None)
-        raise type(stop)(f" {index} leads to what was written until then." if written else "") from None
+        raise type(stop)(f" {index} leads to the pages written until then." if written else "") from None
 
 
 def _identity(path: Path) -> tuple[int, int] | None:
-    """Return what tells a file from one that was there before; None if there is none."""
+    """Return what distinguishes a file from an earlier one of the same name; None if there is none."""
     try:
-        found = path.stat()
+        status = path.stat()
     except (OSError, ValueError):
         return None
-    return found.st_ino, found.st_mtime_ns
+    return status.st_ino, status.st_mtime_ns
 
 
 def stoppable(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a command that Ctrl-C ends with status 130 and SIGTERM with 143, and one line."""
+    """Return a command that ends with one line and status 130 after Ctrl-C, 143 after SIGTERM."""
 
     @wraps(command)
     def run(*arguments: Any, **options: Any) -> None:
         try:
             command(*arguments, **options)
         except KeyboardInterrupt as stop:
-            ignore_stops()  # one is enough
-            atexit.register(ignore_stops)  # also for what others do at Python's end; what is registered last comes first
+            ignore_stops()  # one is enough: the program is ending
+            atexit.register(ignore_stops)  # registered last, so it runs before the exit handlers of libraries
             print(f"unconv: stopped.{stop}", file=sys.stderr)
             raise typer.Exit(143 if isinstance(stop, Terminated) else 130) from None
 
@@ -111,7 +111,7 @@ def stoppable(command: Callable[..., Any]) -> Callable[..., Any]:
 
 @contextmanager
 def hushed(quiet: bool) -> Iterator[None]:
-    """Keep what libraries print while they download and open a network from standard error; errors still come."""
+    """With `quiet`, suppress what libraries print on standard error while they open a network; errors still come."""
     with redirect_stderr(io.StringIO()) if quiet else nullcontext():
         yield
 
@@ -124,13 +124,13 @@ def remark(text: str, quiet: bool) -> None:
 
 
 def print_table(headings: Sequence[str], rows: Iterable[Sequence[str]], title: str | None = None, right: bool = False) -> None:
-    """Print a table as wide as the terminal; at a fixed width into a file or another program.
+    """Print a table as wide as the terminal, or with a fixed width into a file or another program.
 
     Args:
-        headings: of the columns.
-        rows: a text for each column. They may hold names out of files: nothing in them is markup or steers the terminal.
-        title: a line above.
-        right: whether all columns but the first are numbers, and stand at the right.
+        headings: the headings of the columns.
+        rows: one text per column. Texts may come from files: no markup or control character in them takes effect.
+        title: a line above the table.
+        right: whether all columns except the first are numbers, aligned on the right.
     """
     from rich.console import Console
     from rich.table import Table

@@ -1,4 +1,4 @@
-"""Standard output and standard error: what they do not take is said in one line, also when the last of it is written."""
+"""Standard output and standard error whose failures are reported in one line, even at the last flush."""
 
 from __future__ import annotations
 
@@ -13,44 +13,44 @@ from unconv.errors import WriteError
 
 
 class Output(io.TextIOWrapper):
-    """Standard output with words for a full disk and a reader that has gone."""
+    """Standard output that reports a full disk or a closed pipe in our own words."""
 
-    _lost: WriteError | None = None
+    _failure: WriteError | None = None
 
     def write(self, text: str) -> int:
-        with self._in_words():
+        with self._reported():
             return super().write(text)
 
     def flush(self) -> None:
-        with self._in_words():
+        with self._reported():
             super().flush()
 
     def settle(self) -> None:
-        """Write what is held back, and raise what went wrong at any time: a library may have kept it to itself."""
+        """Flush the output, and raise any earlier failure: a library may have swallowed the error."""
         self.flush()
-        if self._lost is not None:
-            raise self._lost
+        if self._failure is not None:
+            raise self._failure
 
     @contextmanager
-    def _in_words(self) -> Iterator[None]:
+    def _reported(self) -> Iterator[None]:
         try:
             yield
         except OSError as error:
-            _lead_nowhere(self.fileno())
-            self._lost = WriteError(
-                f"output: standard output did not take all of it: {error.strerror}. "
-                "Send it to a file that has room, or to a program that reads it all."
+            _discard(self.fileno())
+            self._failure = WriteError(
+                f"output: standard output could not be written completely: {error.strerror}. "
+                "Send it to a disk with space, or to a program that reads all of it."
             )
-            raise self._lost from error
+            raise self._failure from error
 
 
 class _Remarks(io.TextIOWrapper):
-    """Standard error: a run does not fail because nobody hears its remarks."""
+    """Standard error whose failures are ignored: a run must not fail because its remarks cannot be written."""
 
     def write(self, text: str) -> int:
         with suppress(OSError):
             return super().write(text)
-        _lead_nowhere(self.fileno())
+        _discard(self.fileno())
         return len(text)
 
     def flush(self) -> None:
@@ -59,14 +59,14 @@ class _Remarks(io.TextIOWrapper):
 
 
 def use_own_streams() -> None:
-    """Have standard output and standard error say what they do not take, and write plainer what an encoding lacks."""
-    codecs.register_error("unconv", _stand_in)
-    # Where one is closed, the next file that is opened would get its number, and what is printed.
+    """Replace standard output and error by streams that report failures, and simplify letters that the encoding lacks."""
+    codecs.register_error("unconv", _plainer)
+    # If one of them is closed, the next file opened would get its number, and everything printed would go into that file.
     for number, mode in ((0, os.O_RDONLY), (1, os.O_RDONLY), (2, os.O_WRONLY)):
         try:
             os.fstat(number)
         except OSError:
-            os.open(os.devnull, mode)  # the lowest free number; at 1, one that takes nothing
+            os.open(os.devnull, mode)  # gets the lowest free number; number 1 is read-only, so that printing fails
     for name, number, kind in (("stdout", 1, Output), ("stderr", 2, _Remarks)):
         stream = getattr(sys, name)
         if stream is None:
@@ -78,15 +78,15 @@ def use_own_streams() -> None:
             stream.reconfigure(errors="unconv")
 
 
-def _lead_nowhere(number: int) -> None:
-    """Let what is still held back for a stream go nowhere: Python writes it when it ends, and has no words of its own."""
+def _discard(number: int) -> None:
+    """Discard what a stream still buffers: Python would write it on exit, fail again, and print a traceback."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, number)
     os.close(nowhere)
 
 
-def _stand_in(error: UnicodeError) -> tuple[str, int]:
-    """Return something plainer for what the terminal's encoding lacks."""
+def _plainer(error: UnicodeError) -> tuple[str, int]:
+    """Return simpler letters for those that the terminal's encoding lacks."""
     assert isinstance(error, UnicodeEncodeError)
     plain = {"□": "o", "■": "#", "·": ".", "×": "x", "−": "-", "≤": "<="}
     return "".join(plain.get(letter, "?") for letter in error.object[error.start : error.end]), error.end

@@ -1,4 +1,4 @@
-"""Writing: a file or a folder appears whole or not at all, whatever stops the program, and nothing but ours is replaced."""
+"""Write files and folders atomically: each appears complete or not at all, and only unconv's own files are replaced."""
 
 from unconv.files.file import refuse_unwritable, said_in_words, whole_file, write
 from unconv.files.folder import Staged, refuse_taken, whole_folder

@@ -1,4 +1,4 @@
-"""One file, written whole: to a hidden name beside it, then moved into its place."""
+"""Write one file atomically: under a hidden name beside it, then renamed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from unconv.errors import UnconvError, WriteError
 from unconv.files.lock import lock
 from unconv.files.names import hidden_name
 
-_REST = r"\.[0-9a-f]{16}\.partial"
+_PARTIAL = r"\.[0-9a-f]{16}\.partial"
 _REMEDIES = {
     errno.ENOSPC: "Make room, or choose another folder.",
     errno.EDQUOT: "Make room, or choose another folder.",
@@ -26,12 +26,12 @@ _REMEDIES = {
 
 
 def write(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all; folders that it needs are made.
+    """Write a file completely or not at all, and create the folders it needs.
 
-    A file that is there is replaced in one step, and its mode kept. A symbolic link stays; the file it leads to is replaced.
+    An existing file is replaced in one step and its mode kept. A symbolic link stays, and the file it points to is replaced.
 
     Raises:
-        WriteError: there is no room or no permission, the name is too long, or what has it is read-only or no file.
+        WriteError: there is no space or no permission, the name is too long, or the path is read-only or not a file.
     """
     with whole_file(path) as partial, said_in_words(path), partial.open("r+b") as file:
         file.write(content)
@@ -39,13 +39,13 @@ def write(path: Path, content: bytes) -> None:
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """Give an empty hidden file beside `path`, which takes its place as the block ends, or goes where the block fails.
+    """Yield an empty hidden file beside `path`. It replaces `path` when the block ends, and is deleted if the block fails.
 
-    It is to be written as it stands, not replaced, and closed before the block ends. As for `write`, folders are made, a mode
-    and a symbolic link are kept. Errors of the block's own writing come as they are: `said_in_words` has words for them.
+    The block must write into this file, not replace it, and close it. As in `write`, folders are created, and a mode and a
+    symbolic link are kept. Errors that the block raises while it writes are not changed: `said_in_words` explains them.
 
     Raises:
-        WriteError: as `write` does.
+        WriteError: as in `write`.
     """
     with said_in_words(path):
         target, mode = _admitted(path)
@@ -56,12 +56,12 @@ def whole_file(path: Path) -> Iterator[Path]:
         try:
             yield partial
             with said_in_words(path):
-                # Otherwise the name may reach the disk before the content, and a power cut leave an empty file.
+                # Without it the name may reach the disk before the content, and a power cut would leave an empty file.
                 os.fsync(file.fileno())
                 if mode is not None:
                     os.chmod(partial, mode)
                 if sys.platform == "win32":
-                    file.close()  # which renames no open file
+                    file.close()  # Windows does not rename an open file
                 os.replace(partial, target)
         except BaseException:
             with suppress(OSError):
@@ -70,10 +70,10 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 
 def refuse_unwritable(path: Path) -> None:
-    """Refuse what `write` would refuse, before there is anything to write.
+    """Refuse, before any work is done, a path that `write` would refuse.
 
     Raises:
-        WriteError: the same that `write` raises, except what only writing can show.
+        WriteError: as in `write`, except for errors that only writing can cause, such as a full disk.
     """
     with said_in_words(path):
         target, _ = _admitted(path)
@@ -84,26 +84,26 @@ def refuse_unwritable(path: Path) -> None:
 
 @contextmanager
 def said_in_words(path: Path) -> Iterator[None]:
-    """Raise what the system says against writing `path` as our own kind of error."""
+    """Turn the system's errors in writing `path` into a `WriteError` that says what to do."""
     try:
         yield
     except UnconvError:
         raise
     except ValueError as error:
-        raise WriteError(f"write: {brief(path)!r} can be no file's name: {error}. Choose another.") from error
+        raise WriteError(f"write: {brief(path)!r} cannot be a file's name: {error}. Choose another.") from error
     except OSError as error:
         remedy = _REMEDIES.get(error.errno or 0, "Choose another folder.")
         raise WriteError(f"write: cannot write {brief(path)}: {error.strerror or error}. {remedy}") from error
 
 
 def brief(path: Path) -> str:
-    """Return a path as a message names it: of an endless one, both ends."""
+    """Return a path as a message names it, with the middle of a very long one left out."""
     text = str(path)
     return text if len(text) <= 200 else f"{text[:80]}…{text[-80:]}"
 
 
 def _admitted(path: Path) -> tuple[Path, int | None]:
-    """Return the file that is to be written, links followed, and its mode if there is one."""
+    """Return the file to be written, with links followed, and the mode of an existing one."""
     target = Path(os.path.realpath(path))
     try:
         mode = target.stat().st_mode
@@ -114,7 +114,7 @@ def _admitted(path: Path) -> tuple[Path, int | None]:
         raise WriteError(f"{where} is a folder, but a file's name was needed. Choose another name.")
     if not stat.S_ISREG(mode):
         raise WriteError(f"{where} is a device or a pipe, but a file's name was needed. Choose another name.")
-    # The superuser could write it, but a file is made read-only for a reason.
+    # The superuser could replace it anyway, but somebody has made it read-only for a reason.
     if not mode & 0o222 or not os.access(target, os.W_OK):
         raise WriteError(f"{where} is read-only, but would be replaced. Make it writable, or choose another name.")
     return target, stat.S_IMODE(mode)
@@ -127,7 +127,8 @@ def _opened(target: Path) -> tuple[Path, BinaryIO]:
         try:
             descriptor = os.open(partial, os.O_CREAT | os.O_EXCL | os.O_WRONLY | getattr(os, "O_BINARY", 0), 0o666)
             file = os.fdopen(descriptor, "wb")
-            # Locked, it is no rest to the `_clear` of another process, which may have come before the lock.
+            # `_clear` in another process deletes unlocked files like this one. It may have done so before the lock was taken:
+            # then the file has no name left, and another is opened.
             if lock(descriptor) and os.fstat(descriptor).st_nlink:
                 return partial, file
             file.close()
@@ -138,15 +139,15 @@ def _opened(target: Path) -> tuple[Path, BinaryIO]:
 
 
 def _clear(target: Path) -> None:
-    """Remove what processes that were killed while they wrote the same file have left beside it."""
-    start, _, _ = hidden_name(target.name, ".0123456789abcdef.partial").rpartition(".0123456789abcdef.partial")
+    """Remove the partial files of killed processes that were writing the same file; those of living ones are locked."""
+    prefix, _, _ = hidden_name(target.name, ".0123456789abcdef.partial").rpartition(".0123456789abcdef.partial")
     with os.scandir(target.parent) as entries:
-        rests = [entry.path for entry in entries if re.fullmatch(re.escape(start) + _REST, entry.name)]
-    for rest in rests:
+        leftovers = [entry.path for entry in entries if re.fullmatch(re.escape(prefix) + _PARTIAL, entry.name)]
+    for leftover in leftovers:
         with suppress(OSError):
-            descriptor = os.open(rest, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
+            descriptor = os.open(leftover, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
             try:
                 if lock(descriptor):
-                    os.unlink(rest)
+                    os.unlink(leftover)
             finally:
                 os.close(descriptor)

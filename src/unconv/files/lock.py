@@ -1,4 +1,4 @@
-"""Locks on open files: the system gives them back when a process ends, however it ends."""
+"""Lock open files; the system releases the locks when the process ends, however it ends."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import sys
 
 
 def lock(descriptor: int) -> bool:
-    """Lock an open file until it is closed, or until the process ends; False if another process holds the lock.
+    """Lock an open file until it is closed or the process ends. Return False if another process has locked it.
 
-    Where the system or the file system knows no such locks (Windows, some of the network), every call succeeds.
+    If the system or the file system has no such locks (Windows, some network drives), every call succeeds.
     """
     if sys.platform == "win32":
         return True

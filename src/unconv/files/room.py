@@ -1,4 +1,4 @@
-"""The hidden folder that a run writes in: marked as ours from its first moment, and locked while the run lives."""
+"""The hidden staging folder in which a run writes: marked as ours from the first moment, and locked while the run lives."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ _MARK = "unconv writes here"
 
 
 class Room:
-    """A hidden folder of ours, made or taken over from a process that has died, and locked until it is closed.
+    """A hidden staging folder, created or taken over from a process that has died, and locked until it is closed.
 
     Args:
         path: the hidden folder.
-        folder: what is written there, as messages name it.
+        folder: the final folder, as messages name it.
 
     Raises:
-        WriteError: another process writes there, or something has the room's name that is not ours.
+        WriteError: another process is writing there, or something that is not ours has the hidden folder's name.
     """
 
     def __init__(self, path: Path, folder: Path) -> None:
         self.path = path
         self._lock = _locked(path, folder)
-        # In one piece, and as long as the last one: at no moment is there a room with content and without a mark.
+        # In a single write, and as long as an earlier mark: at no moment does a staging folder have content but no mark.
         words = f"{_MARK}\nprocess {os.getpid():<10}\nWhen that has ended, this folder can go.\n"
         try:
             self._lock.write(words.encode())
@@ -38,19 +38,20 @@ class Room:
             raise
 
     def remove(self) -> None:
-        """Remove the room, which holds nothing any more but its mark."""
+        """Remove the staging folder, which holds nothing except its mark."""
         if sys.platform == "win32":
-            self.close()  # which removes no open file
+            self.close()  # Windows does not remove an open file
         (self.path / "lock").unlink()
         with suppress(OSError):  # another process has just taken it over
             self.path.rmdir()
 
     def close(self) -> None:
-        """Give the lock back."""
+        """Release the lock."""
         self._lock.close()
 
 
 def _locked(path: Path, folder: Path) -> BinaryIO:
+    """Return the open and locked mark in the staging folder, created if needed; retry while other processes come and go."""
     while True:
         try:
             os.mkdir(path)
@@ -68,11 +69,11 @@ def _locked(path: Path, folder: Path) -> BinaryIO:
             raise WriteError(f"write: {holder} is writing {brief(folder)}. Wait until it ends, or choose another folder.")
         if os.fstat(descriptor).st_nlink:
             return file
-        file.close()  # the process that had the lock has just removed the file
+        file.close()  # the process that held the lock has just removed the file
 
 
 def _refuse_foreign(path: Path) -> None:
-    """Refuse a folder that is not ours: ours has a mark before anything else comes into it."""
+    """Refuse a folder that is not ours: ours is marked before anything else is written to it."""
     try:
         names = set(os.listdir(path)) if not path.is_symlink() else {"a link"}
         mark = (path / "lock").read_bytes() if "lock" in names and (path / "lock").is_file() else b""

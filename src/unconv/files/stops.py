@@ -1,4 +1,4 @@
-"""Signals that stop the program: the end of a run is not stopped halfway, and `kill` is answered like Ctrl-C."""
+"""Handle the signals that stop the program: the end of a run is never interrupted halfway, and `kill` acts like Ctrl-C."""
 
 from __future__ import annotations
 
@@ -12,32 +12,32 @@ _STOPS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM, which whoever handles Ctrl-C handles as well."""
+    """Raised by SIGTERM; code that handles Ctrl-C handles it, too."""
 
 
 @contextmanager
 def uninterrupted() -> Iterator[None]:
-    """Hold back Ctrl-C and SIGTERM while something is done that must not stop halfway; the first one comes at its end."""
+    """Defer Ctrl-C and SIGTERM while the block runs, which must not stop halfway; deliver the first of them at its end."""
     if threading.current_thread() is not threading.main_thread():
         yield  # signals go to the main thread
         return
-    held: list[int] = []
-    # Handlers that Python did not set come back as None and cannot be set again; the system's own stands for them.
+    deferred: list[int] = []
+    # `getsignal` returns None for handlers that Python did not set. They cannot be set again: the default takes their place.
     before = {number: signal.getsignal(number) or signal.SIG_DFL for number in _STOPS}
     for number in before:
-        signal.signal(number, lambda number, _frame: held.append(number))
+        signal.signal(number, lambda number, _frame: deferred.append(number))
     try:
         yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-        if held:
-            signal.raise_signal(held[0])
+        if deferred:
+            signal.raise_signal(deferred[0])
 
 
 @contextmanager
 def terminable() -> Iterator[None]:
-    """Have SIGTERM raise `Terminated`, so that what is open is ended in order."""
+    """Make SIGTERM raise `Terminated` while the block runs, so that open files and processes are closed in order."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -55,7 +55,7 @@ def terminable() -> Iterator[None]:
 
 
 def ignore_stops() -> None:
-    """Ignore Ctrl-C and SIGTERM from here on: the program is ending, or the end of `terminable` sets them back."""
+    """Ignore Ctrl-C and SIGTERM from now on, until the program ends or the end of `terminable` restores their handlers."""
     if threading.current_thread() is threading.main_thread():
         for number in _STOPS:
             signal.signal(number, signal.SIG_IGN)

@@ -1,7 +1,7 @@
-"""What the axes of a picture are: as its source says, as the user says, or told by their lengths.
+"""Name the axes of a picture: as its source or the user names them, or guessed from their lengths.
 
-There are two ways to write them. H and W with D, C and N: what is to be done with each axis. Y and X with Z, C, T and S:
-what each axis is, as the files of microscopes name them.
+There are two ways to write them. H and W with D, C and N say what is done with each axis. Y and X with Z, C, T and S
+say what each axis is, as the files of microscopes do.
 """
 
 from __future__ import annotations
@@ -13,48 +13,48 @@ from unconv.errors import ShapeError
 
 ORDER = "NCDHW"
 """The order of the axes of samples: separate pictures, channels of one picture, and those that a blur runs over."""
-_KINDS = {"Y": "H", "X": "W", "S": "C", "D": "D"}  # of the axes of a file; all others are separate pictures
-_FEW = 4  # channels of a picture: grey or colour, and alpha
-_OPAQUE = 0.1  # the least share of samples of alpha that are opaque
-_EXTREME = 0.5  # and of those that are opaque or see-through
+_KINDS = {"Y": "H", "X": "W", "S": "C", "D": "D"}  # letters of a file's axes; all others count separate pictures
+_FEW = 4  # the most channels a picture has: red, green, blue and alpha
+_OPAQUE = 0.1  # the least share of alpha's samples that are opaque
+_EXTREME = 0.5  # the least share that are either opaque or clear
 _PEAKS = {"uint8": (255.0,), "uint16": (65535.0,)}
 _FLOAT_PEAKS = (1.0, 255.0)
 
 
 def named(shape: tuple[int, ...], axes: str) -> str:
-    """Return the axes that were said, in the letters H, W, D, C and N, once they fit the shape.
+    """Return the axes that the user named, in the letters H, W, D, C and N, checked against the shape.
 
     Raises:
-        ShapeError: they do not.
+        ShapeError: they do not fit it.
     """
     said = kinds(axes) if "Y" in axes or "X" in axes else axes.replace("A", "C")
     counts = {letter: said.count(letter) for letter in ORDER}
     if sum(counts.values()) != len(said) or (counts["H"], counts["W"]) != (1, 1) or counts["C"] > 1 or counts["D"] > 1:
         raise ShapeError(
-            f"measured: axes is {axes!r}; H and W once, C and D at most once, N for the rest was needed, or the axes of a file "
-            "such as TZCYX."
+            f"measured: axes is {axes!r}, but H and W once, C and D at most once, and N for the rest were needed, or a file's "
+            "axes such as TZCYX. Name them so."
         )
     if len(said) != len(shape):
         raise ShapeError(f"measured: axes is {axes!r}, {len(said)} letters, but the picture is {shape}. Name each of its axes.")
     if 0 in shape:
-        raise ShapeError(f"measured: the picture is {shape} and has no samples. Pass one that has some.")
+        raise ShapeError(f"measured: the picture is {shape} and has no samples. Pass one with samples.")
     if "A" in axes and shape[axes.index("A")] not in (2, 4):
         raise ShapeError(
-            f"measured: axes is {axes!r}, but of {shape} no channel can be alpha; grey or RGB and alpha were needed."
+            f"measured: axes is {axes!r} and the picture {shape}, but alpha is the last of 2 or 4 channels. Use C, not A."
         )
     return said
 
 
 def kinds(names: str) -> str:
-    """Return the axes of a file, such as "TZCYX", in the letters H, W, C and N: a blur runs over Y and X, colours are S."""
+    """Translate a file's axes, such as "TZCYX", to the letters H, W, C and N: Y and X are blurred, S holds colours."""
     return "".join(_KINDS.get(letter, "N") for letter in names)
 
 
 def guessed(shape: tuple[int, ...], tensor: bool) -> str:
-    """Tell the axes by their lengths, by the rule that `measured` states.
+    """Guess the axes from their lengths, by the rule that `measured` states.
 
     Raises:
-        ShapeError: they cannot be told.
+        ShapeError: the lengths leave it open.
     """
     *_, first, middle, last = (0, 0, 0, *shape)
     if tensor and len(shape) in (3, 4) and first in (1, 3):
@@ -62,22 +62,24 @@ def guessed(shape: tuple[int, ...], tensor: bool) -> str:
     if len(shape) == 2:
         return "HW"
     if len(shape) == 3 and 0 not in shape:
-        found = "HWC" if last == 3 or (not tensor and last <= _FEW) else _stack(first, middle, last)
-        if found:
-            return found
+        axes = "HWC" if last == 3 or (not tensor and last <= _FEW) else _stack(first, middle, last)
+        if axes:
+            return axes
     if len(shape) == 4 and 0 < last <= _FEW and (last == 3 or not tensor):
         return "NHWC"
     raise ShapeError(
-        f"measured: what the {len(shape)} axes of {shape} are cannot be told; a picture is (H, W), (H, W, 3) or "
-        '(N, H, W). Say it, such as axes="NHW" for pictures or wavelengths one by one, axes="HWN" where they come last, or '
+        f"measured: the picture is {shape}, and these lengths do not tell what its axes are; (H, W), (H, W, 3) or "
+        '(N, H, W) was needed. Name the axes: axes="NHW" for separate pictures or wavelengths, axes="HWN" if these come last, '
         'axes="DHW" for a volume.'
     )
 
 
 def _stack(first: int, middle: int, last: int) -> str:
-    """Tell which of three lengths is not that of a picture's side; "" if that cannot be told."""
+    """Guess which of three axes counts separate pictures, the first or the last; "" if the lengths leave it open."""
     if middle == last or first < min(middle, last):
         return "NHW"
+    # The last axis counts pictures only if the first two look more like a picture's sides, being nearer to a square, than the
+    # last two do.
     alike = max(first, middle) * min(middle, last) <= max(middle, last) * min(first, middle)
     if last < min(first, middle) and (first == middle or (2 * last <= min(first, middle) and alike)):
         return "HWN"
@@ -85,13 +87,13 @@ def _stack(first: int, middle: int, last: int) -> str:
 
 
 def is_alpha(values: np.ndarray | Tensor, at: int) -> bool:
-    """Whether the last of 2 or 4 channels looks like alpha: at least half of it clear or opaque, some of it opaque.
+    """Return whether the last of 2 or 4 channels looks like alpha: half of it or more is clear or opaque, a tenth opaque.
 
-    A source that does not say which it is leaves only the samples to tell. Those of a channel that was measured are all
-    between.
+    If a source does not say what its last channel is, only the samples can. Those of a measured channel mostly lie between
+    the two ends.
 
     Args:
-        at: the axis of the channels.
+        at: the index of the channel axis.
     """
     name = str(values.dtype).removeprefix("torch.")
     last = values.select(at, -1).double() if isinstance(values, Tensor) else np.take(values, -1, at)

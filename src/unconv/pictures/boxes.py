@@ -8,22 +8,22 @@ from torch import Tensor
 
 
 def cut(image: Tensor, box: Sequence[int]) -> Tensor:
-    """Cut `box`, firsts then ends, out of `image` (C, H, W): (C, h, w), zero outside the image."""
+    """Cut `box`, the first indices then the ends, out of `image` (C, H, W); samples outside the image are zero."""
     axes = len(box) // 2
     out = image.new_zeros(len(image), *(end - start for start, end in zip(box[:axes], box[axes:], strict=True)))
-    takes, puts = overlap(box, image.shape[1:])
-    out[(slice(None), *takes)] = image[(slice(None), *puts)]
+    in_box, in_image = overlap(box, image.shape[1:])
+    out[(slice(None), *in_box)] = image[(slice(None), *in_image)]
     return out
 
 
 def overlap(box: Sequence[int], size: Sequence[int]) -> tuple[list[slice], list[slice]]:
-    """Find where `box` and an image of `size` overlap: in the box's own samples, and in the image's."""
+    """Return the overlap of `box` and an image of `size` as slices twice: counted in the box, and counted in the image."""
     axes = len(size)
-    takes, puts = [], []
+    in_box, in_image = [], []
     for start, end, n in zip(box[:axes], box[axes:], size, strict=True):
-        # A box wholly outside gives empty slices at the image's edge, never negative ones, which would count from the end.
+        # A box entirely outside gives empty slices at the image's edge, never negative ones, which would count from the end.
         low = min(max(start, 0), n)
         high = max(min(end, n), low)
-        takes.append(slice(min(low - start, end - start), max(high - start, 0)))
-        puts.append(slice(low, high))
-    return takes, puts
+        in_box.append(slice(min(low - start, end - start), max(high - start, 0)))
+        in_image.append(slice(low, high))
+    return in_box, in_image

@@ -1,4 +1,4 @@
-"""Draw tensors: as pictures, as signed signals on a common scale, in a grid."""
+"""Draw tensors as pictures, as signed signals on a common scale, or as tiles in a grid."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 
 
 def picture_of(image: Tensor) -> Image.Image:
-    """Draw (C, H, W) between 0 and 1; other numbers of channels than 1 and 3 are averaged."""
+    """Draw an image (C, H, W) with samples from 0 to 1; channels are averaged unless there are 1 or 3."""
     image = image if len(image) in (1, 3) else image.mean(0, keepdim=True)
     array = (image.clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy()
     return Image.fromarray(array[0] if len(array) == 1 else np.ascontiguousarray(array.transpose(1, 2, 0)))
@@ -23,20 +23,20 @@ def signed_picture(signal: Tensor, scale: float) -> Image.Image:
 
 
 def common_scale(signals: Sequence[Tensor]) -> float:
-    """Choose one scale for a grid of signals: 99 in 100 of their samples that are not zero lie within it.
+    """Return one scale for a grid of signals: the 99th percentile of the magnitudes of their non-zero samples.
 
-    The few largest would otherwise leave the rest too pale to see; they are drawn as white or black.
+    On the scale of the largest sample the rest would be too pale to see. Samples beyond the scale are drawn white or black.
     """
     magnitudes = [signal.detach().abs().flatten() for signal in signals]
-    kept = torch.cat([m[m > 0].float() for m in magnitudes]) if magnitudes else torch.empty(0)
-    if not len(kept):
+    nonzero = torch.cat([magnitude[magnitude > 0].float() for magnitude in magnitudes]) if magnitudes else torch.empty(0)
+    if not len(nonzero):
         return 0.0
-    thinned = kept[:: 1 + len(kept) // 2**22]  # a few million samples tell as much as all
+    thinned = nonzero[:: 1 + len(nonzero) // 2**22]  # a few million samples give nearly the same percentile as all
     return float(thinned.kthvalue(max(1, round(0.99 * len(thinned)))).values)
 
 
 def grid(tiles: Sequence[Image.Image], columns: int, gap: int = 4) -> Image.Image:
-    """Lay pictures in rows, each centred in a cell of the largest's size."""
+    """Arrange pictures in a grid, row by row; each is centred in a cell as large as the largest picture."""
     width, height = max(tile.width for tile in tiles), max(tile.height for tile in tiles)
     columns = min(columns, len(tiles))
     rows = -(-len(tiles) // columns)
@@ -51,13 +51,13 @@ def grid(tiles: Sequence[Image.Image], columns: int, gap: int = 4) -> Image.Imag
 
 
 def maps_picture(maps: Tensor, most: int = 16, side: int = 96) -> Image.Image:
-    """Draw one feature map (samples..), or the strongest of several (C, samples..) in a square, all on one scale.
+    """Draw one feature map (samples..), or the strongest of several (C, samples..) in a square grid, all on one scale.
 
-    White is the largest value, and black none; where some are negative, mid-grey is none.
+    White is the largest value and black is zero; if some values are negative, mid-grey is zero.
 
     Args:
-        most: maps that are drawn, those with the largest sum of squares first.
-        side: samples that a map may have along an axis; larger ones are averaged down.
+        most: the largest number of maps drawn; those with the largest sum of squares come first.
+        side: the longest side of a map in samples; longer ones are averaged down.
     """
     maps = maps.detach().float().cpu()
     if maps.ndim < 2:
@@ -66,15 +66,19 @@ def maps_picture(maps: Tensor, most: int = 16, side: int = 96) -> Image.Image:
         maps = maps[None]
     elif maps.ndim > 3:
         maps = maps.flatten(1, -2)
-    chosen = maps.flatten(1).square().sum(1).sort(descending=True, stable=True).indices[:most]
-    maps = averaged(maps[chosen], side)
+    # Sorted stably: among equally strong maps, such as those that are zero, the lower channel comes first on every machine.
+    strongest = maps.flatten(1).square().sum(1).sort(descending=True, stable=True).indices[:most]
+    maps = averaged(maps[strongest], side)
     largest = float(maps.abs().max()) if maps.numel() else 0.0
     signed = bool((maps < 0).any())
-    tiles = [signed_picture(one[None], largest) if signed else picture_of(one[None] / (largest or 1.0)) for one in maps]
+    tiles = [
+        signed_picture(feature_map[None], largest) if signed else picture_of(feature_map[None] / (largest or 1.0))
+        for feature_map in maps
+    ]
     return grid(tiles, max(1, round(len(tiles) ** 0.5 + 0.499)), 1) if len(tiles) > 1 else tiles[0]
 
 
 def averaged(maps: Tensor, side: int) -> Tensor:
-    """Average (C, h, w) down until neither side is longer."""
+    """Average maps (C, h, w) over square blocks until neither side is longer than `side`."""
     step = -(-max(maps.shape[1:]) // side)
     return maps if step == 1 else torch.nn.functional.avg_pool2d(maps[None], step, ceil_mode=True)[0]

@@ -1,6 +1,7 @@
-"""The formats of pictures that are decoded, by content: whatever a file is called, nothing else is started for it.
+"""Open picture files by their content, in a short list of formats, and refuse damaged files and decompression bombs.
 
-Pillow knows some forty more. One of them runs Ghostscript, and most are read by nobody who could be harmed by our refusal.
+Whatever a file is called, no other decoder of Pillow's is started for it. Pillow knows some forty more; one of them runs
+Ghostscript, and hardly anybody needs the others.
 """
 
 from __future__ import annotations
@@ -19,21 +20,21 @@ from unconv.pictures.foreign import LONGEST, refuse_foreign, refuse_raw
 from unconv.pictures.tiff_pages import is_tiff, read_pages
 
 FORMATS = ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "AVIF", "JPEG2000", "PPM")
-"""What Pillow decodes for us, by its names; an old one may lack AVIF. `measured` and PSFs read `.npy` beside them."""
-_OPENED = (*FORMATS, "MPO")  # what JPEG files of several pictures are called once they are open
+"""The formats that Pillow decodes for us, by its names; an old Pillow may lack AVIF. `measured` and PSFs also read `.npy`."""
+_OPENED = (*FORMATS, "MPO")  # Pillow's format of an opened JPEG file with several pictures
 
-_MOST_EXPANSION = 100  # of a file whose samples come to more than those of one picture
-_MOST_BYTES = 4  # of a pixel, as Pillow holds it
+_MOST_EXPANSION = 100  # times that a file may be compressed if it holds more samples than one picture may
+_MOST_BYTES = 4  # per pixel, as Pillow stores it
 
 _lock = threading.Lock()
-_strict: list[ExitStack] = []  # one for every thread that reads; the first holds what is to be put back
+_strict: list[ExitStack] = []  # one per thread that reads; the first holds the settings to restore
 
 
 @contextmanager
 def strictly() -> Iterator[None]:
-    """Have Pillow refuse what is cut off and what is a bomb, whatever its globals say, and warn of nothing else.
+    """Make Pillow refuse truncated files and decompression bombs, whatever its global settings, and silence its other warnings.
 
-    Several threads may be inside: the first one in changes the globals, the last one out puts them back.
+    Several threads may be inside at once: the first to enter changes the global settings, the last to leave restores them.
     """
     with _lock:
         if not _strict:
@@ -52,7 +53,7 @@ def strictly() -> Iterator[None]:
 def _entered() -> ExitStack:
     stack = ExitStack()
     stack.enter_context(warnings.catch_warnings())
-    # Decoders warn of odd metadata, which is harmless. Of a bomb Pillow only warns up to twice its limit.
+    # Decoders warn about odd metadata, which is harmless. Pillow only warns about a bomb of up to twice its limit.
     warnings.simplefilter("ignore")
     warnings.simplefilter("error", Image.DecompressionBombWarning)
     stack.callback(setattr, ImageFile, "LOAD_TRUNCATED_IMAGES", ImageFile.LOAD_TRUNCATED_IMAGES)
@@ -61,47 +62,48 @@ def _entered() -> ExitStack:
 
 
 def opened(file: BinaryIO) -> Image.Image:
-    """Open a picture by its content, if that is of one of `FORMATS`.
+    """Return the opened picture in `file`, whose content must be of one of `FORMATS`.
 
     Raises:
-        ValueError: it is of none of them, or its header is damaged.
+        ValueError: it is of no such format, or its header is damaged.
     """
-    Image.init()  # else Pillow knows only some of them, and stumbles over the others' names
+    Image.init()  # before it Pillow has loaded only some formats, and fails on the names of the others
     try:
         image = Image.open(file, formats=[name for name in FORMATS if name in Image.OPEN])
     except UnidentifiedImageError:
         names = f"{', '.join(FORMATS[:-1])} or {FORMATS[-1]}"
-        raise ValueError(f"its content is not that of a whole {names} file. Save it as PNG") from None
+        raise ValueError(f"its content is not that of a complete {names} file. Save it as PNG") from None
     limit = Image.MAX_IMAGE_PIXELS
     if limit is not None and image.width * image.height > limit:
-        raise Image.DecompressionBombError  # where a thread's own filters kept Pillow's warning from being one
+        raise Image.DecompressionBombError  # another thread's warning filters may have swallowed Pillow's own
     return image
 
 
 def refuse_bomb(where: str, what: str, pixels: int, pages: int, unpacked: int, packed: int) -> None:
     """Refuse a decompression bomb.
 
-    That is a page of more pixels than `PIL.Image.MAX_IMAGE_PIXELS`; or a file packed more than 100 times smaller, whose
-    pages together have more, or whose samples take more than four bytes for each.
+    A file is one if a page has more pixels than `PIL.Image.MAX_IMAGE_PIXELS`; or if it is compressed more than 100 times,
+    and its pages together have more pixels, or its samples take more than four bytes for each pixel of that limit.
 
     Args:
         where: the caller, as the message names it.
         what: the file, as the message names it.
+        pixels: per page.
         unpacked, packed: bytes in memory and in the file.
 
     Raises:
-        PictureError: it is one.
+        PictureError: the file is a decompression bomb.
     """
     limit = Image.MAX_IMAGE_PIXELS
-    packs = unpacked > _MOST_EXPANSION * packed
-    if limit is not None and (pixels > limit or (packs and pixels * pages > limit)):
+    compresses = unpacked > _MOST_EXPANSION * packed
+    if limit is not None and (pixels > limit or (compresses and pixels * pages > limit)):
         raise bomb(where, what, f"{pages} x {pixels} pixels, more than {limit}")
-    if limit is not None and packs and unpacked > _MOST_BYTES * limit:
+    if limit is not None and compresses and unpacked > _MOST_BYTES * limit:
         raise bomb(where, what, f"{unpacked} bytes, more than {_MOST_BYTES} for each of {limit} pixels")
 
 
 def bomb(where: str, what: str, amount: str) -> PictureError:
-    """Return the error that refuses a decompression bomb, in its words."""
+    """Return the error that refuses a decompression bomb."""
     return PictureError(
         f"{where}: {what} unpacks to {amount}; refused as a decompression bomb. Make it smaller, or raise "
         "PIL.Image.MAX_IMAGE_PIXELS if you trust it."
@@ -109,41 +111,41 @@ def bomb(where: str, what: str, amount: str) -> PictureError:
 
 
 def refuse_other(where: str, image: Image.Image) -> None:
-    """Refuse a picture that Pillow opened from a file of another format and may not have decoded yet.
+    """Refuse a PIL picture that was opened from a file of a format outside `FORMATS`, and that may not be decoded yet.
 
     Raises:
-        PictureError: it is one.
+        PictureError: it was.
     """
     if isinstance(image, ImageFile.ImageFile) and image.format not in _OPENED:
-        # Pillow reads FITS upside down, and leaves its scale out: a copy would be another picture.
+        # Pillow reads FITS upside down and without its scale: a copy would be another picture.
         fits = image.format == "FITS"
-        remedy = "Pass the file's name, which astropy opens" if fits else "Pass picture.copy() if you trust it"
+        remedy = "Pass the file's name instead; astropy opens it" if fits else "Pass picture.copy() if you trust it"
         raise PictureError(
-            f"{where}: the picture was opened from a file of the format {image.format}, which is not decoded here; "
-            f"{', '.join(FORMATS)} are. {remedy}."
+            f"{where}: the picture was opened from a file of the format {image.format}, but one of "
+            f"{', '.join(FORMATS)} was needed. {remedy}."
         )
 
 
 def refuse_cut(where: str, path: Path) -> None:
-    """As `refuse_cut_in`, of a file by its name."""
+    """Apply `refuse_cut_in` to the file at `path`."""
     size = path.stat().st_size
     with path.open("rb") as file:
         refuse_cut_in(where, path, file, size)
 
 
 def refuse_cut_in(where: str, path: Path, file: BinaryIO, size: int) -> None:
-    """Refuse a file that its decoder would read as whole though its end is missing, or that would keep it busy for ever.
+    """Refuse a truncated file that its decoder would read as if complete, or that would keep the decoder busy for ever.
 
-    The decoders of the other formats notice themselves.
+    The decoders of all other formats detect this themselves.
 
     Args:
-        path: as the message names it.
-        file: at its beginning.
-        size: in bytes.
+        path: the file, as the message names it.
+        file: opened, and at its beginning.
+        size: bytes of the file.
 
     Raises:
-        PictureError: TIFF whose first page is a decompression bomb; or a file of a known kind that is not read.
-        ValueError: the end is missing, or pages, tags or strips are not as announced.
+        PictureError: it is a TIFF whose first page is a decompression bomb, or of a known format that is not read.
+        ValueError: its end is missing, or pages, tags or strips are not as announced.
     """
     start = file.read(LONGEST)
     refuse_foreign(where, path, start)
@@ -166,46 +168,46 @@ def refuse_cut_in(where: str, path: Path, file: BinaryIO, size: int) -> None:
 
 
 def _walk_png(file: BinaryIO, size: int) -> None:
-    """Go through the chunks to the last one: an orientation may stand behind the samples."""
-    at = 8
-    while at + 12 <= size:
-        file.seek(at)
-        head = file.read(8)
-        at += 12 + int.from_bytes(head[:4], "big")
-        if head[4:] == b"IEND" and at <= size:
+    """Go through the chunks of a PNG to the last one, IEND: a chunk after the samples may hold the orientation."""
+    offset = 8
+    while offset + 12 <= size:
+        file.seek(offset)
+        header = file.read(8)
+        offset += 12 + int.from_bytes(header[:4], "big")
+        if header[4:] == b"IEND" and offset <= size:
             return
     raise ValueError("its last chunk, IEND, is missing")
 
 
 def _walk_boxes(file: BinaryIO, size: int) -> None:
     """Go through the boxes of a JP2 file to its codestream (ISO/IEC 15444-1, annex I)."""
-    at = 0
-    while at + 8 <= size:
-        file.seek(at)
-        head = file.read(16)
-        length, inside = int.from_bytes(head[:4], "big"), at + 8
+    offset = 0
+    while offset + 8 <= size:
+        file.seek(offset)
+        header = file.read(16)
+        length, content = int.from_bytes(header[:4], "big"), offset + 8
         if length == 1:
-            length, inside = int.from_bytes(head[8:], "big"), at + 16
-        end = at + length if length else size
-        if end > size or end <= at:
+            length, content = int.from_bytes(header[8:], "big"), offset + 16
+        end = offset + length if length else size
+        if end > size or end <= offset:
             break
-        if head[4:8] == b"jp2c":
-            _walk_codestream(file, inside, end)
+        if header[4:8] == b"jp2c":
+            _walk_codestream(file, content, end)
             return
-        at = end
+        offset = end
     raise ValueError("its codestream is missing or cut off")
 
 
 def _walk_codestream(file: BinaryIO, at: int, end: int) -> None:
-    """Go from tile part to tile part to the marker of the end, EOC (ISO/IEC 15444-1, annex A)."""
+    """Go through the tile parts of a JPEG 2000 codestream to its end marker, EOC (ISO/IEC 15444-1, annex A)."""
     at += 2
     while at + 2 <= end:
         file.seek(at)
-        head = file.read(10)
-        if head[:2] == b"\xff\xd9":
+        header = file.read(10)
+        if header[:2] == b"\xff\xd9":
             return
-        length = int.from_bytes(head[2:4], "big") + 2
-        if head[:2] == b"\xff\x90":  # SOT, which says how long its tile part is; 0: up to the end of the last one
-            length = int.from_bytes(head[6:10], "big") or end - 2 - at
+        length = int.from_bytes(header[2:4], "big") + 2
+        if header[:2] == b"\xff\x90":  # SOT, which states the length of its tile part; 0 means up to EOC
+            length = int.from_bytes(header[6:10], "big") or end - 2 - at
         at += max(length, 2)
-    raise ValueError("the marker of its end, EOC, is missing")
+    raise ValueError("its end marker, EOC, is missing")

@@ -1,4 +1,4 @@
-"""What a JPEG's file says of how it was compressed."""
+"""How a JPEG file says that it was compressed: its quantisation table and where its blocks begin."""
 
 from __future__ import annotations
 
@@ -14,18 +14,19 @@ _SIDE = 8
 
 @dataclass(frozen=True, eq=False)
 class Jpeg:
-    """How the brightness of a picture was compressed by JPEG, in blocks of 8 × 8 samples.
+    """The JPEG compression of a picture's brightness, in blocks of 8 × 8 samples.
 
     Attributes:
-        steps: (8, 8), to whole multiples of which the cosines of each block were rounded, low frequencies first.
-        offset: the first row and column of a block.
+        steps: (8, 8), the quantisation table. Each DCT coefficient of a block was rounded to an integer multiple of its
+            step; low frequencies come first.
+        offset: the row and the column at which the first complete block begins.
     """
 
     steps: Tensor
     offset: tuple[int, int]
 
 
-# What upright does to rows and columns: exchange them, then turn the rows round, then the columns.
+# EXIF orientation -> how the picture is made upright: swap rows and columns, then reverse the rows, then the columns.
 _TURNS = {
     2: (False, False, True),
     3: (False, True, True),
@@ -38,13 +39,13 @@ _TURNS = {
 
 
 def described(image: Any) -> Jpeg | None:
-    """Return how a picture that Pillow opened was compressed, upright as `measured` reads it; None if it is no JPEG."""
+    """Return the JPEG compression of a picture that Pillow opened, upright as `measured` reads it; None if it has none."""
     tables = getattr(image, "quantization", None)
     if image.format not in ("JPEG", "MPO") or not tables or len(tables.get(0, ())) != _SIDE**2:
         return None
     steps = torch.tensor(tables[0], dtype=torch.float64).view(_SIDE, _SIDE)
-    exchanged, *turned = _TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1), (False, False, False))
-    width, height = image.size[::-1] if exchanged else image.size
-    # Blocks begin at the file's first row and column, which may be the last of the upright picture.
-    offset = tuple(n % _SIDE if turn else 0 for n, turn in zip((height, width), turned, strict=True))
-    return Jpeg(steps.T if exchanged else steps, (offset[0], offset[1]))
+    swapped, *reversed_axes = _TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1), (False, False, False))
+    width, height = image.size[::-1] if swapped else image.size
+    # Blocks begin at the file's first row and column, which may be the last ones of the upright picture.
+    offset = tuple(n % _SIDE if is_reversed else 0 for n, is_reversed in zip((height, width), reversed_axes, strict=True))
+    return Jpeg(steps.T if swapped else steps, (offset[0], offset[1]))

@@ -1,6 +1,6 @@
-"""Measure pictures: every depth kept, in the source's own units, and given back in the kind they came in.
+"""Read pictures as measurements: at full depth, in the source's own units, and returned in the kind they came in.
 
-`decode.open_picture` makes pictures to look at, at 8 bits. Undoing a blur needs all samples: 16 bits, floats, stacks.
+`decode.open_picture` returns 8-bit pictures for display. Undoing a blur needs all samples: 16 bits, floats, stacks.
 """
 
 from __future__ import annotations
@@ -34,26 +34,26 @@ from unconv.pictures.tiff import read_tiff
 from unconv.pictures.tiff_pages import is_tiff
 
 _SINGLE = ("uint8", "int8", "uint16", "int16", "float16", "bfloat16", "float32")  # exact in float32
-_DOUBLE = ("uint32", "int32", "uint64", "int64", "float64")  # in float64, integers up to 2**53
+_DOUBLE = ("uint32", "int32", "uint64", "int64", "float64")  # exact in float64; integers up to 2**53
 
 
 @dataclass(frozen=True, eq=False)
 class Measured:
-    """A picture's samples, and how to give a result back in the same kind.
+    """A picture's samples, and what is needed to return a result in the same kind.
 
     Attributes:
         samples: floating, in the source's own units (uint8 0..255, uint16 0..65535, floats as they are), float32
-            where that is exact and float64 otherwise. Separate pictures and channels come first, the axes that a
+            if that is exact and float64 otherwise. Separate pictures and channels come first, the axes that a
             blur runs over last: (H, W), (C, H, W), (N, H, W), (N, C, H, W), (D, H, W), (C, D, H, W).
-        axes: what the axes of `samples` are, such as "CHW": N pictures, C channels, D depth, H height, W width.
-        given: the same of the source, alpha among its channels.
-        dtype: of the source: numpy's, or torch's where it was a tensor.
-        alpha: the transparency, as `samples` with one channel; None without.
-        mode: of the PIL picture it was; None where it was none.
-        jpeg: of a JPEG, what its file says of how it was compressed.
-        names: of the axes of the source, as its file or its owner names them, such as "TZCYX"; "" where neither does.
-        metadata: what else its file says: a profile of its colours, EXIF, resolution.
-        notes: what was done to read it that its owner should know, such as a palette that is gone.
+        axes: the letters of the axes of `samples`, such as "CHW": N pictures, C channels, D depth, H height, W width.
+        given: the letters of the source's axes; alpha is one of its channels.
+        dtype: the source's type: NumPy's, or torch's for a tensor.
+        alpha: the transparency, as `samples` with one channel; None if there is none.
+        mode: the mode of a PIL picture; None for other sources.
+        jpeg: the compression of a JPEG, as its file states it; None for other sources.
+        names: the letters of the source's axes as its file or the user names them, such as "TZCYX"; "" if neither does.
+        metadata: the file's metadata, such as ICC profile, EXIF and resolution.
+        notes: what was changed in reading that the user should know, such as a palette that was converted.
     """
 
     samples: Tensor
@@ -69,7 +69,7 @@ class Measured:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """The source's shape, its axes in the order of `given`."""
+        """The source's shape, with its axes in the order of `given`."""
         shape = list(self.samples.shape)
         if self.alpha is not None:
             shape[self.axes.index("C")] += 1
@@ -77,62 +77,62 @@ class Measured:
 
     @property
     def spatial(self) -> tuple[int, ...]:
-        """Lengths of the axes a blur runs over: (H, W), or (D, H, W) for a volume."""
+        """The lengths of the axes that a blur runs over: (H, W), or (D, H, W) for a volume."""
         return tuple(self.samples.shape[-3 if "D" in self.axes else -2 :])
 
     @property
     def colour(self) -> bool:
-        """It is red, green and blue."""
+        """Whether the picture is red, green and blue."""
         return "C" in self.axes and self.samples.shape[self.axes.index("C")] == 3
 
     @property
     def peak(self) -> float | None:
-        """The largest value that it may hold, such as 255, 4095 or 65535; None for floats, which do not say."""
+        """The largest value that a sample may have, such as 255, 4095 or 65535; None for floats, which have no such limit."""
         return None if self.bounds is None else self.bounds[1]
 
     @property
     def bounds(self) -> tuple[float, float] | None:
-        """The least and the largest value that its type holds, or a file's that says what white is; None for floats."""
+        """The least and the largest value that a sample may have, by its type and the file's white; None for floats."""
         bounds = _bounds(self.dtype)
         return (bounds[0], float(self.metadata.white)) if bounds and self.metadata.white else bounds
 
     def as_volume(self) -> Measured:
-        """Return the same picture with its depth as an axis that a blur runs over: Z, or the one axis that nobody named.
+        """Return the same picture with its depth as an axis that a blur runs over: Z, or the only unnamed axis.
 
-        It is returned as it is where there is no such axis, and where it has depth already.
+        A picture that has no such axis, or has depth already, is returned unchanged.
         """
         unnamed = [axis for axis, letter in enumerate(self.names or self.given) if letter == "N"]
         depth = [self.names.index("Z")] if "Z" in self.names else unnamed
         if "D" in self.given or len(depth) != 1:
             return self
-        given = "".join("D" if axis == depth[0] else letter for axis, letter in enumerate(self.given))
-        # Wavelengths that stand last are a depth as good as any: three axes of one volume come as they stand.
-        given = "DHW" if given == "HWD" and not self.names else given
-        turn = [_order(self.given).index(axis) for axis in _order(given)]
-        axes = "".join(sorted(given if "C" in self.axes else given.replace("C", "N"), key=ORDER.index))
-        alpha = None if self.alpha is None else self.alpha.permute(turn)
-        return replace(self, samples=self.samples.permute(turn), axes=axes, given=given, alpha=alpha)
+        letters = "".join("D" if axis == depth[0] else letter for axis, letter in enumerate(self.given))
+        # An unnamed axis that comes last was taken for wavelengths. As a volume, the three axes keep their order.
+        letters = "DHW" if letters == "HWD" and not self.names else letters
+        permutation = [_order(self.given).index(axis) for axis in _order(letters)]
+        axes = "".join(sorted(letters if "C" in self.axes else letters.replace("C", "N"), key=ORDER.index))
+        alpha = None if self.alpha is None else self.alpha.permute(permutation)
+        return replace(self, samples=self.samples.permute(permutation), axes=axes, given=letters, alpha=alpha)
 
     def like(self, samples: Tensor) -> Any:
         """Return `samples` in the kind, type and layout of the source: a tensor, an array (also for a file) or a PIL picture.
 
-        For an integer type they are rounded and clipped to its range; floats are not touched. Alpha is put back
-        unchanged.
+        For an integer type they are rounded and clipped to its range; floats are not changed. The source's alpha is
+        added unchanged.
 
         Args:
-            samples: laid as `self.samples`; height, width and depth may differ where there is no alpha.
+            samples: in the layout of `self.samples`; height, width and depth may differ if there is no alpha.
 
         Raises:
-            ShapeError: other axes than `self.samples`.
-            NonFinite: NaN where the source's type is an integer type.
+            ShapeError: the axes are not those of `self.samples`.
+            NonFinite: there is NaN, and the source's type is an integer type.
         """
         leading = len(self.axes) - len(self.spatial)
         came, needed = tuple(samples.shape), tuple(self.samples.shape)
         fits = len(came) == len(needed) and came[:leading] == needed[:leading]
         if not fits or (self.alpha is not None and came != needed):
             raise ShapeError(
-                f"like: samples are {came}, but the picture is {needed} ({self.axes}). Give back as many axes and channels"
-                + (" and the same size, since it has an alpha channel." if fits else " as came.")
+                f"like: samples are {came}, but the picture is {needed} ({self.axes}). Pass as many axes and channels"
+                + (" and the same size, since it has an alpha channel." if fits else ".")
             )
         if self.alpha is not None:
             samples = torch.cat([samples, self.alpha.to(samples.device)], self.axes.index("C"))
@@ -151,33 +151,35 @@ class Measured:
 def measured(source: Source | Measured, *, axes: str | None = None) -> Measured:
     """Return a picture, a stack or a volume with all its samples, in its own units.
 
-    Files, known by their content: those of `unconv.pictures.formats.FORMATS` and `.npy`. 8-bit ones come as Pillow reads
-    them, upright, palettes and CMYK as RGB, of an animation the first frame; PNG with 16 bits, grey or colour; TIFF of
-    any depth and of several pages, also ImageJ's and OME's; PGM and PPM of any depth. Colour of JPEG 2000 and AVIF comes at
-    the 8 bits that Pillow reads it at. A file that was cut off, or that announces pages which are not in it, is refused.
+    Files are recognised by their content: those of `unconv.pictures.formats.FORMATS`, FITS and `.npy`. 8-bit files are read
+    as Pillow reads them: upright, palettes and CMYK as RGB, only the first frame of an animation. PNG may have 16 bits, in
+    grey or colour. TIFF may have any depth and several pages, also ImageJ's and OME's; PGM and PPM may have any depth.
+    Colour in JPEG 2000 and AVIF has the 8 bits at which Pillow reads it. A file that was cut off, or that announces pages
+    which it does not hold, is refused.
 
-    The axes are those that the file names. Where none does, three axes are read like this. An array whose last axis is 1 to
-    4 long has channels last; a tensor whose first axis is 1 or 3 long has channels first, else one whose last axis is 3 long
-    has them last. Any other is a stack of separate pictures, such as wavelengths: the first axis counts them where it is the
-    shortest or the last two are equal, the last where it is at most half of the others. If neither, `axes` is asked for.
-    Four axes are a stack of pictures with channels.
+    The axes are those that the file names. If it names none, three axes are read like this. An array whose last axis has
+    length 1 to 4 has channels last. A tensor whose first axis has length 1 or 3 has channels first; otherwise one whose
+    last axis has length 3 has them last. Anything else is a stack of separate pictures, such as wavelengths: the first axis
+    counts them if it is the shortest or the last two are equal, the last axis if it is at most half of the others. If
+    neither holds, an error asks for `axes`. Four axes are a stack of pictures with channels.
 
-    One channel is grey, three are red, green and blue. Of 2 or 4 the last is alpha, kept apart, if the file says so; where it
-    says nothing, and for arrays of uint8, uint16 and floats, if half of it is clear or opaque and a tenth opaque. All other
-    channels are separate pictures.
+    One channel is grey, three are red, green and blue. The last of 2 or 4 channels is alpha, and is kept apart, if the file
+    says so. If the file does not say, and for arrays of uint8, uint16 and floats, it is alpha if at least half of its samples
+    are clear or opaque and a tenth are opaque. All other channels are separate pictures.
 
     Args:
         source: a file, a PIL picture, an array or a tensor; integers, or floats in which NaN marks missing samples.
-            Integers of 64 bits must lie within 2**53, where float64 is exact. A `Measured` is returned as it is.
-        axes: one letter for each axis of `source`: H and W, D for the depth of one volume, C for channels, A for those of
-            which the last is alpha, N for separate pictures ("NHW", "DHW", "NCHW", "HWC", "NNHW", "HWA"); or the letters
-            of microscopes' files: Y and X, Z for planes (the depth where a PSF has one), S for red, green and blue, T
+            Integers of 64 bits must lie within 2**53, where float64 is exact. A `Measured` is returned unchanged.
+        axes: one letter for each axis of `source`: H and W, D for the depth of one volume, C for channels, A for channels
+            whose last is alpha, N for separate pictures ("NHW", "DHW", "NCHW", "HWC", "NNHW", "HWA"); or the letters
+            of microscopes' files: Y and X, Z for planes (the depth if the PSF has one), S for red, green and blue, T
             and C for separate pictures ("TZCYX").
 
     Raises:
-        PictureError: missing, no picture, damaged, a decompression bomb, infinite samples, integers beyond 2**53.
-        ShapeError: axes that cannot be told, or not those that `axes` says.
-        DtypeError: bool, complex or no numbers.
+        PictureError: the file is missing, not a picture, damaged or a decompression bomb; samples are infinite, or integers
+            beyond 2**53.
+        ShapeError: the lengths leave the axes open, or `axes` does not fit them.
+        DtypeError: the samples are bool, complex or not numbers.
 
     Example:
         >>> deep = measured(np.array([[0, 65535]], dtype=np.uint16))
@@ -189,57 +191,62 @@ def measured(source: Source | Measured, *, axes: str | None = None) -> Measured:
     if isinstance(source, Measured):
         if axes not in (None, source.given, source.names):
             raise ShapeError(
-                f"measured: axes is {axes!r}, but the picture was measured as {source.given!r}. Say the axes when it is read."
+                f"measured: axes is {axes!r}, but the picture was read as {source.given!r}. Name the axes where it is read."
             )
         return source
     read = _read_of(source)
-    values, given = read.values, _axes_of(read, axes)
-    samples = _floating(values).permute(_order(given))
+    values, letters = read.values, _axes_of(read, axes)
+    samples = _floating(values).permute(_order(letters))
     infinite = int(torch.isinf(samples).sum())
     if infinite:
-        raise PictureError(f"measured: {infinite} of {samples.numel()} samples are infinite. Set them to NaN: not observed.")
-    order, alpha = "".join(sorted(given, key=ORDER.index)), None
-    has_alpha, notes = _has_alpha(read, given, axes)
+        raise PictureError(
+            f"measured: {infinite} of {samples.numel()} samples are infinite, but finite ones were needed. "
+            "Set them to NaN, which marks missing samples."
+        )
+    order, alpha = "".join(sorted(letters, key=ORDER.index)), None
+    has_alpha, notes = _has_alpha(read, letters, axes)
     if has_alpha:
         at = order.index("C")
         samples, alpha = samples.split([samples.shape[at] - 1, 1], at)
-    elif "C" in given and values.shape[given.index("C")] not in (1, 3):
+    elif "C" in letters and values.shape[letters.index("C")] not in (1, 3):
         order = order.replace("C", "N")
     names = (read.names if axes is None else axes) if axes is None or "Y" in axes else ""
-    four = "C" in given and values.shape[given.index("C")] in (2, 4)
+    four = "C" in letters and values.shape[letters.index("C")] in (2, 4)
     metadata = replace(read.metadata, alpha=has_alpha) if four else read.metadata
-    said = (read.mode, read.jpeg, names, metadata, (*read.notes, *notes))
-    return Measured(samples, order, given, values.dtype, alpha, *said)
+    description = (read.mode, read.jpeg, names, metadata, (*read.notes, *notes))
+    return Measured(samples, order, letters, values.dtype, alpha, *description)
 
 
-def _has_alpha(read: _Read, given: str, axes: str | None) -> tuple[bool, list[str]]:
-    """Whether the last channel is alpha, and what is to be said where only the samples tell it."""
-    channels = read.values.shape[given.index("C")] if "C" in given else 1
+def _has_alpha(read: _Read, letters: str, axes: str | None) -> tuple[bool, list[str]]:
+    """Return whether the last channel is alpha, and a note if only the samples decide it."""
+    channels = read.values.shape[letters.index("C")] if "C" in letters else 1
     if channels not in (2, 4):
         return False, []
     if axes is not None and "A" in axes:
         return True, []
     if read.alpha is not None:
         return read.alpha, []
-    found = is_alpha(read.values, given.index("C"))
-    if found:
-        said = f'looks like alpha, and is kept as it is; axes="{given.replace("C", "N")}" makes it a channel like the others'
+    looks_like_alpha = is_alpha(read.values, letters.index("C"))
+    if looks_like_alpha:
+        verdict = (
+            f'looks like alpha and is kept unchanged; axes="{letters.replace("C", "N")}" treats it like the other channels'
+        )
     else:
-        said = f'does not look like alpha, and is taken for a channel; axes="{given.replace("C", "A")}" makes it alpha'
-    return found, [f"measured: the last of {channels} channels {said}."]
+        verdict = f'does not look like alpha and is treated like the others; axes="{letters.replace("C", "A")}" makes it alpha'
+    return looks_like_alpha, [f"measured: the last of {channels} channels {verdict}."]
 
 
 def samples_and_axes(source: Source, axes: str | None = None) -> tuple[np.ndarray[Any, Any] | Tensor, str]:
-    """Read a picture's samples in their own type and layout, and one letter for each axis.
+    """Return a picture's samples in their own type and layout, and one letter for each axis.
 
-    The arguments and errors of `measured`.
+    The arguments and errors are those of `measured`.
     """
     read = _read_of(source)
     return read.values, _axes_of(read, axes)
 
 
 def array_of(values: np.ndarray[Any, Any] | Tensor) -> np.ndarray[Any, Any]:
-    """Return samples as an array of the same type; bfloat16, which numpy lacks, as float32."""
+    """Return samples as an array of the same type, except that bfloat16, which NumPy lacks, becomes float32."""
     if isinstance(values, Tensor):
         values = values.detach().cpu()
         return np.asarray((values.float() if values.dtype == torch.bfloat16 else values).numpy())
@@ -248,12 +255,12 @@ def array_of(values: np.ndarray[Any, Any] | Tensor) -> np.ndarray[Any, Any]:
 
 @dataclass(frozen=True, eq=False)
 class _Read:
-    """Samples in their own type and layout, and what else their source says.
+    """Samples in their own type and layout, and what else is known of their source.
 
     Attributes:
-        axes: one letter for each; None where the source does not know them.
-        mode: of a PIL picture.
-        alpha: whether the last of 2 or 4 channels is alpha; None where the source does not know.
+        axes: one letter for each axis; None if the source does not name them.
+        mode: the mode of a PIL picture.
+        alpha: whether the last of 2 or 4 channels is alpha; None if the source does not say.
         jpeg, names, metadata, notes: as in `Measured`.
     """
 
@@ -275,14 +282,18 @@ def _axes_of(read: _Read, axes: str | None) -> str:
 def _read_of(source: Source) -> _Read:
     if isinstance(source, Tensor):
         if source.layout is not torch.strided or source.is_meta or (source.is_floating_point() and source.itemsize < 2):
-            raise DtypeError(f"measured: {shown(source)} came, but a dense tensor with values was needed. Pass one.")
+            raise DtypeError(f"measured: {shown(source)} came, but a dense tensor of values was needed. Pass one.")
         return _Read(source.detach())
     if isinstance(source, np.ma.MaskedArray):
-        raise DtypeError("measured: a masked array would lose its mask. Pass source.astype(float).filled(numpy.nan).")
+        raise DtypeError(
+            "measured: source is a masked array, whose mask would be lost. Pass source.astype(float).filled(numpy.nan)."
+        )
     if isinstance(source, np.ndarray):
         return _Read(source)
     if not isinstance(source, Image.Image | str | Path):
-        raise DtypeError(f"measured: source is a {type(source).__name__}; a path, PIL picture, array or tensor was needed.")
+        raise DtypeError(
+            f"measured: source is a {type(source).__name__}, but a path, PIL picture, array or tensor was needed. Pass one."
+        )
     with reading("measured", source):
         if isinstance(source, Image.Image):
             return _decoded(source, pil=True)
@@ -290,12 +301,12 @@ def _read_of(source: Source) -> _Read:
 
 
 def _decoded(image: Image.Image, pil: bool) -> _Read:
-    made = bands("measured", image)
-    array = np.asarray(made)
+    decoded = bands("measured", image)
+    array = np.asarray(decoded)
     jpeg = described(image) if array.dtype == np.uint8 else None
-    metadata = replace(metadata_of(image), icc=made.info.get("icc_profile"))
-    given, notes = "HWC"[: array.ndim], remarks(image, made)
-    return _Read(array, given, made.mode if pil else None, jpeg, alpha=True, metadata=metadata, notes=notes)
+    metadata = replace(metadata_of(image), icc=decoded.info.get("icc_profile"))
+    axes, notes = "HWC"[: array.ndim], remarks(image, decoded)
+    return _Read(array, axes, decoded.mode if pil else None, jpeg, alpha=True, metadata=metadata, notes=notes)
 
 
 def _read(path: Path) -> _Read:
@@ -303,7 +314,7 @@ def _read(path: Path) -> _Read:
         start = file.read(30)
         file.seek(0)
         refuse_foreign("measured", path, file.read(LONGEST))
-    # By content, as Pillow goes by it too: what a file is called says nothing of who wrote it.
+    # By content, as Pillow does, and not by the file's name, which anybody may have chosen.
     if start.startswith(MAGIC):
         return _Read(read_npy(path))
     if is_tiff(start):
@@ -311,8 +322,8 @@ def _read(path: Path) -> _Read:
         metadata = replace(metadata_of_tiff(path), layout=tiff.layout)
         return _Read(tiff.samples, kinds(tiff.names), alpha=tiff.alpha, names=tiff.names, metadata=metadata)
     if is_fits(start):
-        samples, given, fits, notes = read_fits(path)
-        return _Read(samples, given, metadata=Metadata(fits=fits), notes=notes)
+        samples, letters, fits, notes = read_fits(path)
+        return _Read(samples, letters, metadata=Metadata(fits=fits), notes=notes)
     pnm = read_pnm(path)
     if pnm is not None:
         return _Read(pnm.samples, "HWC"[: pnm.samples.ndim], alpha=False, metadata=Metadata(white=pnm.white))
@@ -324,17 +335,17 @@ def _read(path: Path) -> _Read:
 
 
 def _deep_png(path: Path, start: bytes) -> _Read:
-    """Decode PNG with 16 bits a sample, of which Pillow's usual way drops 8 in colour; `start`: its first 26 bytes."""
+    """Decode PNG with 16 bits a sample, of which Pillow drops 8 in colour; `start` is its first 26 bytes or more."""
     content, colour = path.read_bytes(), start[25]
     if colour == 0:
         grey, metadata = _png_bytes(content)
         return _Read(grey.astype(np.uint16), "HW", metadata=metadata)
-    if colour == 4:  # grey and alpha: four bytes a pixel, filtered as those of 8-bit RGBA are
+    if colour == 4:  # grey and alpha have four bytes a pixel, filtered as in 8-bit RGBA: Pillow is made to decode it as that
         header = b"IHDR" + start[16:24] + b"\x08\x06" + content[26:29]
         content = content[:12] + header + struct.pack(">I", zlib.crc32(header)) + content[33:]
         octets, metadata = _png_bytes(content)
         return _Read(np.ascontiguousarray(octets).view(">u2").astype(np.uint16), "HWC", alpha=True, metadata=metadata)
-    # Pillow takes the first byte of each sample as big-endian's high one, the second as little-endian's.
+    # Pillow keeps the high byte of each sample: the first byte if it decodes as big-endian, the second as little-endian.
     mode = "RGB" if colour == 2 else "RGBA"
     (high, metadata), (low, _) = (_png_bytes(content, f"{mode};16{order}") for order in "BL")
     return _Read(high.astype(np.uint16) << 8 | low, "HWC", alpha=True, metadata=metadata)
@@ -350,9 +361,9 @@ def _png_bytes(content: bytes, raw: str | None = None) -> tuple[np.ndarray[Any, 
         return np.asarray(ImageOps.exif_transpose(image)), metadata_of(image)
 
 
-def _order(given: str) -> list[int]:
-    """Say which axes of the source make those of `samples`."""
-    return sorted(range(len(given)), key=lambda axis: ORDER.index(given[axis]))
+def _order(letters: str) -> list[int]:
+    """Return the permutation of the source's axes that gives those of `samples`."""
+    return sorted(range(len(letters)), key=lambda axis: ORDER.index(letters[axis]))
 
 
 def _inverse(order: list[int]) -> list[int]:
@@ -360,7 +371,7 @@ def _inverse(order: list[int]) -> list[int]:
 
 
 def _floating(values: np.ndarray[Any, Any] | Tensor) -> Tensor:
-    """Convert the values to float32, or float64 where only that is exact; on the device of `values`."""
+    """Convert the values to float32, or to float64 if only that is exact, on their own device."""
     name = _name(values.dtype)
     if name not in (*_SINGLE, *_DOUBLE):
         hint = {
@@ -368,7 +379,7 @@ def _floating(values: np.ndarray[Any, Any] | Tensor) -> Tensor:
             "complex64": "Pass its magnitude",
             "complex128": "Pass its magnitude",
         }
-        raise DtypeError(f"measured: samples are {name}; integers or floats were needed. {hint.get(name, 'Convert them')}.")
+        raise DtypeError(f"measured: samples are {name}, but integers or floats were needed. {hint.get(name, 'Convert them')}.")
     kind = torch.float32 if name in _SINGLE else torch.float64
     if isinstance(values, Tensor):
         samples = values.to(kind)
@@ -380,23 +391,24 @@ def _floating(values: np.ndarray[Any, Any] | Tensor) -> Tensor:
 
 
 def _typed(samples: Tensor, dtype: np.dtype[Any] | torch.dtype, bounds: tuple[float, float] | None) -> Tensor:
-    """Round and clip to an integer type, only convert to a floating one; float64 where torch lacks the type."""
+    """Round and clip to an integer type, or convert to a floating one; float64 stands in for types that torch lacks."""
     if bounds is not None:
-        holes = int(torch.isnan(samples).sum())
-        if holes:
+        missing = int(torch.isnan(samples).sum())
+        if missing:
             raise NonFinite(
-                f"like: {holes} of {samples.numel()} samples are NaN, which {dtype} cannot hold. Fill them in first."
+                f"like: {missing} of {samples.numel()} samples are NaN, which {dtype} cannot hold. Fill them in first."
             )
         samples = samples.double().round().clamp(*bounds)
     return samples.to(dtype) if isinstance(dtype, torch.dtype) else samples.double()
 
 
 def _bounds(dtype: np.dtype[Any] | torch.dtype) -> tuple[float, float] | None:
-    """Return the least and the largest value of an integer type, as floats that it holds; None for floats."""
+    """Return the least and the largest value of an integer type, as floats within its range; None for a floating type."""
     name = _name(dtype)
     if "int" not in name:
         return None
     info = np.iinfo(name)
+    # float(2**63 - 1) rounds up to 2**63, which the type cannot hold: then the next smaller float is the bound.
     largest = float(info.max)
     return float(info.min), largest if int(largest) == info.max else math.nextafter(largest, 0)
 

@@ -1,4 +1,4 @@
-"""How Pillow is to write each format: as exactly as that can be, and with what the picture's file said beside the samples."""
+"""Choose how Pillow writes each format: as exactly as the format allows, and with the picture's metadata."""
 
 from __future__ import annotations
 
@@ -11,36 +11,44 @@ from PIL import ExifTags, Image, PngImagePlugin, TiffImagePlugin
 from unconv.pictures.metadata import Metadata, tiff_tags
 
 _XMP_TAG, _IPTC_TAG = 700, 33723
-_LONGEST = 65_000  # bytes of a segment, less what stands before them
+_LONGEST = 65_000  # bytes of content in a segment, whose length is stated in 16 bits
 _INCH = 2
-_PACKED = {5: "tiff_lzw", 8: "tiff_adobe_deflate", 32773: "packbits", 32946: "tiff_deflate"}  # ways to compress TIFF
-_QUALITY, _SUM = 95, 369  # of a JPEG, and what its steps for brightness come to: the sum tells the finer of two tables
+_PACKED = {
+    5: "tiff_lzw",
+    8: "tiff_adobe_deflate",
+    32773: "packbits",
+    32946: "tiff_deflate",
+}  # TIFF's numbers of compressions, by Pillow's names
+_QUALITY, _SUM = (
+    95,
+    369,
+)  # of a JPEG, and the sum of its quantisation steps for brightness: the finer of two tables has the smaller sum
 
 
 def options(form: str, metadata: Metadata, width: int, height: int) -> dict[str, Any]:
-    """Return the options with which Pillow writes a picture of such a size in the format `form`."""
+    """Return Pillow's `save` options for a picture of this size in the format `form`."""
     make = _OPTIONS.get(form)
     return {} if make is None else {name: value for name, value in make(metadata, width, height).items() if value is not None}
 
 
 def left_out(form: str, metadata: Metadata) -> list[str]:
-    """Name what `form` cannot hold of what a picture's file said."""
-    holds = _HOLDS.get(form, ())
-    there = {
+    """Return the names of the metadata that the format `form` cannot hold."""
+    supported = _HOLDS.get(form, ())
+    present = {
         "colour profile": metadata.icc,
         "EXIF": metadata.exif,
         "XMP": metadata.xmp,
         "IPTC": metadata.iptc,
         "resolution": metadata.resolution,
     }
-    return [name for name, value in there.items() if value and name not in holds]
+    return [name for name, value in present.items() if value and name not in supported]
 
 
 def png_info(metadata: Metadata) -> PngImagePlugin.PngInfo:
-    """Return the chunks of a PNG that Pillow has no options for."""
+    """Return the PNG chunks for which Pillow has no options."""
     info = PngImagePlugin.PngInfo()
     for name, content in metadata.chunks:
-        if not (name == b"sRGB" and metadata.icc):  # of the two a PNG may hold one
+        if not (name == b"sRGB" and metadata.icc):  # a PNG may hold only one of the two
             info.add(name, content)
     if metadata.xmp:
         info.add_itxt("XML:com.adobe.xmp", metadata.xmp.decode("utf-8", "replace"))
@@ -48,51 +56,51 @@ def png_info(metadata: Metadata) -> PngImagePlugin.PngInfo:
 
 
 def _png(metadata: Metadata, width: int, height: int) -> dict[str, Any]:
-    found = metadata.info(width, height)
-    kept = {name: found.get(name) for name in ("icc_profile", "exif", "dpi")}
-    return {**kept, "pnginfo": png_info(metadata)}
+    info = metadata.info(width, height)
+    own = {name: info.get(name) for name in ("icc_profile", "exif", "dpi")}
+    return {**own, "pnginfo": png_info(metadata)}
 
 
 def _jpeg(metadata: Metadata, width: int, height: int) -> dict[str, Any]:
     tables = metadata.tables
-    # A restored picture has finer detail than the one that came: coarser tables than these would take it again.
+    # A restored picture has finer detail than its source: tables coarser than these would remove it again.
     finer = tables and sum(tables[0]) <= _SUM
     steps: dict[str, Any] = {"qtables": [list(table) for table in tables]} if finer else {"quality": _QUALITY}
-    found = metadata.info(width, height)
-    if "dpi" in found:
-        found["dpi"] = tuple(round(value) for value in found["dpi"])
-    return {**found, **steps, "subsampling": 0, "extra": _press(metadata.iptc)}
+    info = metadata.info(width, height)
+    if "dpi" in info:
+        info["dpi"] = tuple(round(value) for value in info["dpi"])
+    return {**info, **steps, "subsampling": 0, "extra": _photoshop_segment(metadata.iptc)}
 
 
-def _press(iptc: bytes | None) -> bytes | None:
-    """Return the segment of a JPEG that holds IPTC, as Photoshop writes it; None if there is none, or it is too long."""
+def _photoshop_segment(iptc: bytes | None) -> bytes | None:
+    """Return the JPEG segment that holds IPTC as Photoshop writes it; None if there is no IPTC, or too much."""
     if iptc is None or len(iptc) > _LONGEST:
         return None
     padded = iptc + bytes(len(iptc) % 2)
-    part = b"Photoshop 3.0\0" + b"8BIM" + struct.pack(">HHI", 0x0404, 0, len(iptc)) + padded
-    return b"\xff\xed" + struct.pack(">H", len(part) + 2) + part
+    content = b"Photoshop 3.0\0" + b"8BIM" + struct.pack(">HHI", 0x0404, 0, len(iptc)) + padded
+    return b"\xff\xed" + struct.pack(">H", len(content) + 2) + content
 
 
 def _webp(metadata: Metadata, width: int, height: int) -> dict[str, Any]:
-    # Exact: else the colours of transparent pixels are set to what packs well.
-    return {**_held_by_exif(metadata, width, height), "lossless": True, "exact": True}
+    # Without `exact`, libwebp changes the colours of transparent pixels to those that compress best.
+    return {**_with_resolution_in_exif(metadata, width, height), "lossless": True, "exact": True}
 
 
 def _avif(metadata: Metadata, width: int, height: int) -> dict[str, Any]:
-    return {**_held_by_exif(metadata, width, height), "quality": 100, "subsampling": "4:4:4"}
+    return {**_with_resolution_in_exif(metadata, width, height), "quality": 100, "subsampling": "4:4:4"}
 
 
-def _held_by_exif(metadata: Metadata, width: int, height: int) -> dict[str, Any]:
-    """Return what a format takes that tells of samples an inch in EXIF or nowhere."""
-    found = metadata.info(width, height)
-    dpi = found.pop("dpi", None)
-    found.pop("comment", None)
-    if dpi and "exif" not in found:
+def _with_resolution_in_exif(metadata: Metadata, width: int, height: int) -> dict[str, Any]:
+    """Return the options of a format that can state the resolution only in EXIF."""
+    info = metadata.info(width, height)
+    dpi = info.pop("dpi", None)
+    info.pop("comment", None)
+    if dpi and "exif" not in info:
         exif = Image.Exif()
         exif[ExifTags.Base.XResolution], exif[ExifTags.Base.YResolution] = dpi
         exif[ExifTags.Base.ResolutionUnit] = _INCH
-        found["exif"] = exif.tobytes()
-    return found
+        info["exif"] = exif.tobytes()
+    return info
 
 
 def _tiff(metadata: Metadata, width: int, height: int) -> dict[str, Any]:
@@ -105,8 +113,8 @@ def _tiff(metadata: Metadata, width: int, height: int) -> dict[str, Any]:
     if metadata.xmp:
         tags[_XMP_TAG] = metadata.xmp
         tags.tagtype[_XMP_TAG] = 1
-    packed = None if metadata.layout is None else _PACKED.get(metadata.layout.pages[0].compression)
-    return {"tiffinfo": tags, "icc_profile": metadata.icc, "dpi": metadata.resolution, "compression": packed}
+    compression = None if metadata.layout is None else _PACKED.get(metadata.layout.pages[0].compression)
+    return {"tiffinfo": tags, "icc_profile": metadata.icc, "dpi": metadata.resolution, "compression": compression}
 
 
 def _bmp(metadata: Metadata, _width: int, _height: int) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Say what is done to a picture before a network sees it: by the fields of a preprocessing, and by what it makes of colours."""
+"""Describe how a picture is preprocessed for a network: from the preprocessing's attributes and from tests on plain colours."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ from unconv.pictures.transforms import image_processor, own_words, parts, transf
 
 _COLOURS = ((0, 0, 0), (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255), (128, 128, 128), (200, 30, 90))
 _TRIAL = (64, 48)  # width and height of the pictures that a preprocessing is tried on
-_CLOSE = 1e-3  # of the range from black to white, that a colour may be off
-_NEAR = 0.01  # of the range, that two ways of resizing the same may differ on average
+_CLOSE = 1e-3  # the allowed error of a colour, as a share of the range from black to white
+_NEAR = 0.01  # the allowed mean difference between two ways of resizing, as a share of the range
 
 
 @dataclass(frozen=True)
 class Preparation:
-    """What is done to a picture before a network sees it, as far as that is known.
+    """How a picture is preprocessed for a network, as far as that is known.
 
     Args:
-        source: whose preprocessing it is, in words.
-        assumed: nothing is known of how the network was trained, and this is only usual.
-        resize: the short side in pixels, or (height, width), or "to cover the crop"; None: it is not, or not known.
-        crop: (height, width) of the middle that is cut out.
-        interpolation: by which it is resized.
-        order: of the channels: "RGB", "BGR" or "grey"; None: not known.
-        scale: what white is before the mean is subtracted.
-        mean, std: per channel; None: not known.
-        steps: the preprocessing's own words, where the fields do not tell all.
-        picture: what came, and how it was converted.
+        source: where the preprocessing comes from, in words.
+        assumed: True if the network does not say how it was trained, so that the usual preprocessing is assumed.
+        resize: the short side in pixels, (height, width), or "to cover the crop"; None if it is not resized or not known.
+        crop: (height, width) cropped from the centre.
+        interpolation: how the picture is resized.
+        order: the order of the channels, "RGB", "BGR" or "grey"; None if not known.
+        scale: the value of white before the mean is subtracted.
+        mean, std: per channel; None if not known.
+        steps: the preprocessing's own description, if the attributes above do not say everything.
+        picture: the kind of picture that came, and how it was converted.
     """
 
     source: str
@@ -55,12 +55,12 @@ class Preparation:
         return self.order == "BGR"
 
     def numbers(self) -> dict[str, Any]:
-        """All of it, ready for JSON; `words` says it in a sentence."""
+        """Return all attributes ready for JSON, with the sentence of `str` as `words`."""
         rows = {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
         return {**rows, "words": str(self)}
 
     def like(self, size: tuple[int, int], channels: int) -> Preprocess:
-        """Return a `Preprocess` that does the same, as far as it is known, and crops to `size` where nothing sets one."""
+        """Return a `Preprocess` that does the same, as far as it is known, and crops to `size` if no size is set."""
         mean, std = self.mean or (0.0,) * channels, self.std or (1.0,) * channels
         fixed = isinstance(self.resize, tuple)
         resize: Any = None if isinstance(self.resize, str) else self.resize
@@ -70,12 +70,12 @@ class Preparation:
 
     @property
     def done(self) -> str:
-        """What is done, in words, without whose it is."""
-        done = [words for words in (self._framing(), self._values(), self.steps) if words]
-        return "; ".join([*([self.picture] if self.picture else []), *(done or ["taken as it is"])])
+        """The preprocessing in words, without its source."""
+        steps = [words for words in (self._framing(), self._values(), self.steps) if words]
+        return "; ".join([*([self.picture] if self.picture else []), *(steps or ["taken as it is"])])
 
     def __str__(self) -> str:
-        """All of it in a sentence."""
+        """Return the preprocessing and its source as one sentence."""
         return f"{self.done} ({'ASSUMED: ' if self.assumed else ''}{self.source})"
 
     def _framing(self) -> str:
@@ -99,14 +99,15 @@ class Preparation:
 
 
 def preparation(preprocess: Callable[..., Any] | None, size: tuple[int, ...], source: str, assumed: bool) -> Preparation:
-    """Describe a preprocessing: what it says of itself, and how the colours come out of it, which is tried.
+    """Describe a preprocessing by its own attributes, and by running it on plain colours.
 
     Args:
         size: (C, samples..) that the network takes.
-        source: whose it is, in words; `assumed`: whether that is only usual.
+        source: where the preprocessing comes from, in words.
+        assumed: whether it is only assumed, as the usual one.
 
     Raises:
-        ModelError: it draws random numbers.
+        ModelError: the preprocessing draws random numbers.
     """
     if preprocess is None:
         return Preparation(source, assumed)
@@ -116,32 +117,32 @@ def preparation(preprocess: Callable[..., Any] | None, size: tuple[int, ...], so
         how, values = preprocess.interpolation, (preprocess.scale, preprocess.mean, preprocess.std)
         return Preparation(source, assumed, resize, preprocess.size, how if resize else None, order, *values)
     channels = size[0]
-    found = Preparation(source, assumed, **_framing(preprocess), **_colours(preprocess, channels))
-    if _is_done(preprocess, found, channels):
-        return found
-    # What its fields seem to say is not what it does: its own words, and what was found by trying.
-    return replace(found, resize=None, crop=None, interpolation=None, steps=own_words(preprocess))
+    description = Preparation(source, assumed, **_framing(preprocess), **_colours(preprocess, channels))
+    if _is_reproduced(preprocess, description, channels):
+        return description
+    # It does not do what its attributes suggest: only its own description and the colours found by running it are certain.
+    return replace(description, resize=None, crop=None, interpolation=None, steps=own_words(preprocess))
 
 
 def takes_colour(preprocess: Callable[..., Any]) -> bool:
-    """Say whether a preprocessing converts to grey itself, and is to be given a picture in colour."""
+    """Return whether a preprocessing converts to grey itself, so that it needs a picture in colour."""
     greys = any("Gray" in type(step).__name__ for step in parts(preprocess))
     return greys or bool(getattr(image_processor(preprocess), "do_grayscale", False))
 
 
 def fixed_size(preprocess: Callable[..., Any], channels: int) -> tuple[int, ...] | None:
-    """Return the size that a preprocessing makes of every picture; None if it depends on the picture.
+    """Return the size of a preprocessing's results; None if it depends on the picture.
 
     Raises:
-        ModelError: it draws random numbers.
+        ModelError: the preprocessing draws random numbers.
     """
     if isinstance(preprocess, Preprocess):
         size = preprocess.size or (preprocess.resize if not isinstance(preprocess.resize, int) else None)
         return None if size is None else (len(preprocess.mean), *size)
-    made = [_tried(preprocess, Image.new(_mode(preprocess, channels), size), channels) for size in (_TRIAL, _TRIAL[::-1])]
-    if made[0] is None or made[1] is None or made[0].shape != made[1].shape:
+    results = [_tried(preprocess, Image.new(_mode(preprocess, channels), size), channels) for size in (_TRIAL, _TRIAL[::-1])]
+    if results[0] is None or results[1] is None or results[0].shape != results[1].shape:
         return None
-    return tuple(made[0].shape)
+    return tuple(results[0].shape)
 
 
 def _mode(preprocess: Callable[..., Any], channels: int) -> str:
@@ -149,62 +150,64 @@ def _mode(preprocess: Callable[..., Any], channels: int) -> str:
 
 
 def _tried(preprocess: Callable[..., Any], picture: Image.Image, channels: int) -> Tensor | None:
-    """Return what a preprocessing makes of a picture of ours; None if it does not like it."""
+    """Return a preprocessing's result for a test picture; None if it refuses the picture."""
     try:
         return transform(preprocess, picture, channels).float().cpu()
     except (PictureError, ShapeError, DtypeError):
         return None
 
 
-def _is_done(preprocess: Callable[..., Any], found: Preparation, channels: int) -> bool:
-    """Say whether a `Preprocess` with the fields found does the same to a picture of noise."""
+def _is_reproduced(preprocess: Callable[..., Any], description: Preparation, channels: int) -> bool:
+    """Return whether a `Preprocess` with the attributes found gives the same result for a picture of noise."""
     noise = torch.randint(0, 256, (300, 400, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)).numpy()
     picture = Image.fromarray(noise).convert(_mode(preprocess, channels))
-    made = _tried(preprocess, picture, channels)
-    if made is None or found.mean is None or (found.order == "grey" and channels != 1):
+    theirs = _tried(preprocess, picture, channels)
+    if theirs is None or description.mean is None or (description.order == "grey" and channels != 1):
         return False
     try:
-        ours = replace(found.like((1, 1), channels), size=found.crop)(picture)
-    except ShapeError:  # fields that make no sense
+        ours = replace(description.like((1, 1), channels), size=description.crop)(picture)
+    except ShapeError:  # attributes that contradict each other
         return False
     span = ours.max() - ours.min()
-    return ours.shape == made.shape and bool((ours - made).abs().mean() <= _NEAR * span)
+    return ours.shape == theirs.shape and bool((ours - theirs).abs().mean() <= _NEAR * span)
 
 
 def _framing(preprocess: Callable[..., Any]) -> dict[str, Any]:
-    """Read how a preprocessing resizes and crops, off its own fields."""
+    """Read from a preprocessing's own attributes how it resizes and crops."""
     processor = image_processor(preprocess)
     if processor is not None:
         size = getattr(processor, "size", None) if getattr(processor, "do_resize", False) else None
         crop = getattr(processor, "crop_size", None) if getattr(processor, "do_center_crop", False) else None
-        return _fields(_edges(size), _edges(crop), getattr(processor, "resample", None))
+        return _framing_attributes(_edges(size), _edges(crop), getattr(processor, "resample", None))
     if hasattr(preprocess, "resize_size") or hasattr(preprocess, "crop_size"):  # torchvision's presets
         resize, crop = getattr(preprocess, "resize_size", None), getattr(preprocess, "crop_size", None)
-        return _fields(resize, crop, getattr(preprocess, "interpolation", None))
+        return _framing_attributes(resize, crop, getattr(preprocess, "interpolation", None))
     steps = {type(step).__name__: step for step in parts(preprocess)}
     resize, crop = steps.get("Resize"), steps.get("CenterCrop", steps.get("CenterCropOrPad"))
     # albumentations has height and width where torchvision has size.
     resize_to, crop_to = (getattr(step, "size", None) or _edges(step) for step in (resize, crop))
     resize_to = None if getattr(resize, "max_size", None) else resize_to
-    return _fields(resize_to, crop_to, getattr(resize, "interpolation", None))
+    return _framing_attributes(resize_to, crop_to, getattr(resize, "interpolation", None))
 
 
 def _edges(size: Any) -> Any:
-    """Return the sides of a size with names: one short side, or (height, width)."""
+    """Return a size whose sides have names: one short side, or (height, width)."""
     named = {key: _entry(size, key) for key in ("shortest_edge", "longest_edge", "height", "width")}
     if named["height"] and named["width"]:
         return (named["height"], named["width"])
-    return None if named["longest_edge"] else named["shortest_edge"]  # a bound on both has no field
+    return (
+        None if named["longest_edge"] else named["shortest_edge"]
+    )  # `Preparation` cannot describe a bound on the longest side
 
 
 def _entry(size: Any, key: str) -> Any:
     return size.get(key) if isinstance(size, Mapping) else getattr(size, key, None)
 
 
-def _fields(resize: Any, crop: Any, interpolation: Any) -> dict[str, Any]:
-    """Write sizes as `Preparation` does."""
+def _framing_attributes(resize: Any, crop: Any, interpolation: Any) -> dict[str, Any]:
+    """Return the sizes and the interpolation in the form of `Preparation`'s attributes."""
     resize, crop = ([n] if isinstance(n, int) else list(n or ()) for n in (resize, crop))
-    # Pillow numbers its filters.
+    # Some libraries give Pillow's number of a filter, not its name.
     how = getattr(interpolation, "name", interpolation)
     how = Image.Resampling(how).name if isinstance(how, int) and how in list(Image.Resampling) else how
     return {
@@ -215,18 +218,19 @@ def _fields(resize: Any, crop: Any, interpolation: Any) -> dict[str, Any]:
 
 
 def _colours(preprocess: Callable[..., Any], channels: int) -> dict[str, Any]:
-    """Find the order, mean and std of the channels by what becomes of plain colours; nothing where that is no such map."""
-    made = [_tried(preprocess, Image.new("RGB", _TRIAL, c).convert(_mode(preprocess, channels)), channels) for c in _COLOURS]
-    if channels not in (1, 3) or any(image is None or image.ndim != 3 for image in made):
+    """Find the order, mean and std of the channels by running plain colours through; {} if the map of colours is not affine."""
+    results = [_tried(preprocess, Image.new("RGB", _TRIAL, c).convert(_mode(preprocess, channels)), channels) for c in _COLOURS]
+    if channels not in (1, 3) or any(image is None or image.ndim != 3 for image in results):
         return {}
-    # In the middle, as some transforms pad.
-    black, *others = (image[:, image.shape[1] // 2, image.shape[2] // 2].double() for image in made if image is not None)
+    # The sample in the middle, since some transforms pad the edges.
+    black, *others = (image[:, image.shape[1] // 2, image.shape[2] // 2].double() for image in results if image is not None)
+    # Column by column what red, green and blue add to black. White, grey and a mixture must follow from these three.
     mixes = torch.stack([colour - black for colour in others[:3]], 1)
     span = mixes.sum(1)
-    wanted = [black + mixes @ torch.tensor(colour).double() / 255 for colour in _COLOURS[4:]]
-    # Grey is rounded to 8 bits before anything else is done to it.
-    off = max(float((one - other).abs().max()) for one, other in zip(others[3:], wanted, strict=True))
-    if not torch.isfinite(mixes).all() or (span.abs() < 1e-9).any() or off > 0.01 * float(span.abs().max()):
+    predicted = [black + mixes @ torch.tensor(colour).double() / 255 for colour in _COLOURS[4:]]
+    # The tolerance is wide, since a conversion to grey rounds to 8 bits before anything else is done.
+    error = max(float((result - expected).abs().max()) for result, expected in zip(others[3:], predicted, strict=True))
+    if not torch.isfinite(mixes).all() or (span.abs() < 1e-9).any() or error > 0.01 * float(span.abs().max()):
         return {}
     shares = mixes / span[:, None]
     order = next((name for name, share in _orders(channels) if (shares - share).abs().max() < 0.01), None)
@@ -237,7 +241,7 @@ def _colours(preprocess: Callable[..., Any], channels: int) -> dict[str, Any]:
 
 
 def _orders(channels: int) -> Iterator[tuple[str, Tensor]]:
-    """Yield which share each colour has in each channel, for each order."""
+    """Yield each order of channels with its (channels, 3) shares of red, green and blue."""
     if channels == 3:
         yield "RGB", torch.eye(3).double()
         yield "BGR", torch.eye(3).double().flip(0)
@@ -245,21 +249,22 @@ def _orders(channels: int) -> Iterator[tuple[str, Tensor]]:
 
 
 def _declared(preprocess: Callable[..., Any], mean: list[float], std: list[float]) -> dict[str, Any]:
-    """Return the scale, mean and std that a preprocessing declares, if they are those found; else those found."""
+    """Return the scale, mean and std that a preprocessing declares if they agree with those found; otherwise those found."""
     for scale, *declared in _declarations(preprocess, len(mean)):
         rows = (torch.as_tensor(values).flatten().tolist() for values in declared)
         means, stds = (tuple(float(f"{n:.6g}") for n in row) for row in rows)
-        fits = len(means) == len(mean) and len(stds) == len(std)
-        pairs = [*zip(means, mean, strict=fits), *zip(stds, std, strict=fits)]
-        if fits and all(abs(one / scale - other) < _CLOSE * max(std) for one, other in pairs):
+        same_length = len(means) == len(mean) and len(stds) == len(std)
+        pairs = [*zip(means, mean, strict=same_length), *zip(stds, std, strict=same_length)]
+        if same_length and all(abs(own / scale - measured) < _CLOSE * max(std) for own, measured in pairs):
             return {"scale": scale, "mean": means, "std": stds}
+    # No declaration agrees. A std of about 1 / 255 belongs to samples of 0 to 255.
     scale = 255.0 if max(map(abs, std)) < 0.02 else 1.0
     rounded = (tuple(round(n * scale, 6) + 0.0 for n in values) for values in (mean, std))
     return dict(zip(("scale", "mean", "std"), (scale, *rounded), strict=True))
 
 
 def _declarations(preprocess: Callable[..., Any], channels: int) -> Iterator[tuple[float, Any, Any]]:
-    """Yield (scale, mean, std) as fields tell them."""
+    """Yield each (scale, mean, std) that the attributes of a preprocessing and of its steps declare, then the plain ones."""
     plain = ([0.0] * channels, [1.0] * channels)
     processor = image_processor(preprocess)
     if processor is not None:

@@ -1,4 +1,4 @@
-"""Preprocess a picture as a network wants it, and show how it looked."""
+"""Preprocess a picture for a network, and undo the normalisation to show a preprocessed image."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ _LARGE = 50_000_000  # pixels that a resized or cropped picture may have
 
 
 Interpolation = Literal["nearest", "nearest-exact", "bilinear", "bicubic", "box", "hamming", "lanczos"]
-"""How a picture is resized; `box`, `hamming` and `lanczos` are Pillow's, and not for arrays."""
+"""The interpolation that resizes a picture; `box`, `hamming` and `lanczos` are Pillow's and do not work on arrays."""
 
 
 @dataclass(frozen=True)
 class Preprocess:
-    """Make of a picture what a network wants: resize, crop the centre, scale, normalise.
+    """Preprocess a picture for a network: resize, crop the centre, scale, normalise.
 
     Args:
-        size: (height, width) cropped from the centre; None keeps all.
-        resize: before the crop, in pixels: the short side, or (height, width) whatever the picture's shape; None: just
-            large enough for the crop.
-        mean, std: per channel, in units of `scale`; one of each makes the picture grey. Arrays may have any number.
-        scale: what white is: 1, or 255 for networks from Caffe.
-        bgr: blue first.
-        interpolation: by which the picture is resized.
+        size: (height, width) cropped from the centre; None crops nothing.
+        resize: the size before the crop, in pixels: the short side, or (height, width), which may distort the picture;
+            None resizes just enough for the crop.
+        mean, std: per channel, in units of `scale`; one of each converts the picture to grey. Arrays may have any number.
+        scale: the value of white: 1, or 255 for networks from Caffe.
+        bgr: whether the channels are ordered blue, green, red.
+        interpolation: how the picture is resized.
     """
 
     size: tuple[int, int] | None = None
@@ -47,29 +47,34 @@ class Preprocess:
         check_fields(self)
         if len(self.mean) != len(self.std) or not self.mean:
             raise ShapeError(
-                f"Preprocess: {len(self.mean)} means and {len(self.std)} standard deviations; as many of one as of the other, "
-                "one for each channel, were needed. Pass them."
+                f"Preprocess: mean has {len(self.mean)} and std {len(self.std)} values, but both need one value "
+                "for each channel. Pass equally many."
             )
         if self.bgr and len(self.mean) not in (1, 3):
-            raise ShapeError(f"Preprocess: bgr with {len(self.mean)} channels; only three can stand blue first. Leave it out.")
+            raise ShapeError(
+                f"Preprocess: bgr came with {len(self.mean)} channels, but it reorders three (or grey). Leave it out."
+            )
         numbers = (*self.mean, *self.std, self.scale)
         if not np.isfinite(numbers).all() or 0 in self.std or self.scale <= 0:
             raise ShapeError(
-                f"Preprocess: mean {self.mean}, std {self.std}, scale {self.scale}; all must be finite, "
-                "no std zero and the scale positive."
+                f"Preprocess: mean {self.mean}, std {self.std}, scale {self.scale} came, but finite numbers were needed, "
+                "no std of zero and a positive scale. Pass such values."
             )
         height, width = self.size or (0, 0)
         to = (self.resize or 0,) * 2 if self.resize is None or isinstance(self.resize, int) else self.resize
+        # Settings may come from a model's file: a huge size would otherwise exhaust the memory.
         if max(height * width, to[0] * to[1]) > _LARGE:
             raise ShapeError(
-                f"Preprocess: size {self.size}, resize {self.resize}; at most {_LARGE} pixels were allowed for. Choose less."
+                f"Preprocess: size {self.size}, resize {self.resize} came; at most {_LARGE} pixels are allowed. Choose less."
             )
         if any(n < 1 for n in (*(self.size or ()), *([] if self.resize is None else to))):
-            raise ShapeError(f"Preprocess: size {self.size}, resize {self.resize}; lengths must be at least 1 pixel.")
+            raise ShapeError(
+                f"Preprocess: size {self.size}, resize {self.resize} came, but each length must be at least 1 pixel."
+            )
 
     @classmethod
     def like(cls, known: Any, size: tuple[int, int]) -> Preprocess:
-        """Copy what another preprocessing tells of itself, as torchvision's presets do; crop to `size` where it does not."""
+        """Return a `Preprocess` like another one, such as torchvision's presets; crop to `size` if that names no crop."""
         if isinstance(known, cls):
             return known
         crop, short = getattr(known, "crop_size", None), getattr(known, "resize_size", None)
@@ -80,24 +85,24 @@ class Preprocess:
 
     @checks_kinds
     def __call__(self, picture: Image.Image) -> Tensor:
-        """Return (C, height, width), float32.
+        """Return the preprocessed picture (C, height, width), float32.
 
         Raises:
-            ShapeError: this is for arrays of another number of channels than a picture has.
+            ShapeError: there are neither 1 nor 3 means, so this is for arrays and not for pictures.
         """
         if len(self.mean) not in (1, 3):
             raise ShapeError(
                 f"Preprocess: a picture came, which has 1 or 3 channels, but there are {len(self.mean)} means. "
-                f"Pass an array of {len(self.mean)} channels, from the command line as a file .npy or .tif."
+                f"Pass an array of {len(self.mean)} channels (on the command line, a .npy or .tif file)."
             )
         framed = self._framed(picture.convert("L" if len(self.mean) == 1 else "RGB"))
         return self._normalised(vision.pil_to_tensor(framed).float() / 255)
 
     def samples(self, values: Tensor) -> Tensor:
-        """Do the same to samples (C, samples..), floating, 1 where white would be.
+        """Return samples (C, samples..) preprocessed in the same way; they are floating, and white is 1.
 
         Raises:
-            ShapeError: another number of channels, or a size to crop or resize to and no two axes.
+            ShapeError: there is another number of channels, or the samples are to be resized or cropped and are not (C, H, W).
         """
         if values.ndim != 3 and (self.size or self.resize):
             raise ShapeError(
@@ -105,7 +110,9 @@ class Preprocess:
                 "Leave size and resize out."
             )
         if len(values) != len(self.mean):
-            raise ShapeError(f"Preprocess: {len(values)} channels came, but there are {len(self.mean)} means. Pass as many.")
+            raise ShapeError(
+                f"Preprocess: samples of {len(values)} channels came, but there are {len(self.mean)} means. Pass as many."
+            )
         return self._normalised(self._framed(values))
 
     def _normalised(self, values: Tensor) -> Tensor:
@@ -126,6 +133,7 @@ class Preprocess:
         return vision.center_crop(picture, list(self.size)) if self.size else picture
 
     def _short_side(self, picture: Any) -> int | None:
+        """Return the short side of the smallest picture that covers the crop; None without a crop."""
         if self.size is None:
             return None
         height, width = vision.get_size(picture)
@@ -133,22 +141,23 @@ class Preprocess:
         return -int(-min(height, width) * grow // 1)
 
     def _middle(self, picture: Any, grow: float) -> Any:
-        """Return the picture or, where it is thin and would grow out of bounds, the middle of it that the crop can see."""
-        came = vision.get_size(picture)
-        if came[0] * came[1] * grow**2 < _LARGE:
+        """Return the picture, or only the middle that the crop will keep if all of it would grow beyond the limit of pixels."""
+        source_size = vision.get_size(picture)
+        if source_size[0] * source_size[1] * grow**2 < _LARGE:
             return picture
         if self.size is None:
             raise PictureError(
-                f"Preprocess: {(came[1], came[0])} grows {grow:.3g} times, beyond {_LARGE} pixels. Crop it first."
+                f"Preprocess: a picture of {source_size[1]} x {source_size[0]} pixels would grow {grow:.3g} times, but at most "
+                f"{_LARGE} pixels are allowed. Crop it first."
             )
         height, width = (max(1, -int(-n / grow // 1)) for n in self.size)
-        return vision.center_crop(picture, [min(height, came[0]), min(width, came[1])])
+        return vision.center_crop(picture, [min(height, source_size[0]), min(width, source_size[1])])
 
 
 def shown(image: Tensor, preprocess: Any) -> Tensor:
-    """Return a preprocessed image (C, H, W) as it looked, between 0 and 1: the normalisation is undone.
+    """Return a preprocessed image (C, H, W) with its normalisation undone, from 0 to 1.
 
-    Where `preprocess` does not tell its mean and std, the range of the image's own values is shown.
+    If `preprocess` has no mean and std for its channels, the image's own range of values is mapped to 0..1.
     """
     image = image.detach().float().cpu()
     mean, std = getattr(preprocess, "mean", None), getattr(preprocess, "std", None)

@@ -1,6 +1,6 @@
-"""Read TIFF files with every sample and page: by Pillow where it keeps them all, else strip by strip.
+"""Read TIFF files with every sample and page: with Pillow where it keeps them all, else strip by strip.
 
-Pillow cuts down deep colour, floats in colour, and the stacks of a microscope.
+Pillow reduces deep colour, floating-point colour and the stacks of microscopes.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from unconv.pictures.tiff_pages import Page, read_pages, read_reduced
 from unconv.pictures.tiff_samples import page_type, read_page
 from unconv.pictures.tiff_stacks import arranged
 
-# TIFF 6.0, tag 274, Orientation: are rows and columns swapped, then which axes run backwards.
+# TIFF 6.0, tag 274, Orientation: whether rows and columns are swapped, then which axes are reversed.
 _TURNS = {
     2: (False, (1,)),
     3: (False, (0, 1)),
@@ -33,16 +33,16 @@ _TURNS = {
     7: (True, (0, 1)),
     8: (True, (0,)),
 }
-_GREY, _COLOUR, _PALETTE = (0, 1), 2, 3  # photometrics of samples that mean something as they are
+_GREY, _COLOUR, _PALETTE = (0, 1), 2, 3  # photometric interpretations of samples that need no conversion
 
 
 class Tiff(NamedTuple):
-    """What a TIFF file holds.
+    """The content of a TIFF file.
 
     Attributes:
         samples: in their own type, upright.
-        names: of their axes, such as "TZCYX" or "YXS"; N is one of which the file says nothing.
-        alpha: whether the last sample of a pixel is alpha; None if the file does not say what it is.
+        names: the letters of their axes, such as "TZCYX" or "YXS"; N is an axis that the file does not name.
+        alpha: whether the last sample of a pixel is alpha; None if the file does not say.
         layout: how the file is laid out.
     """
 
@@ -53,54 +53,59 @@ class Tiff(NamedTuple):
 
 
 def read_tiff(path: Path) -> Tiff:
-    """Return all samples of a TIFF file in their own type, upright, and how it holds them.
+    """Return all samples of a TIFF file in their own type, upright, and how the file holds them.
 
-    Samples deeper than 8 bits are given as stored, also where the file says that zero is white; those of a picture of
-    ImageJ that looks them up in a table of colours, too.
+    Samples deeper than 8 bits are returned as stored, even if the file says that zero is white. So are those of an ImageJ
+    picture with a colour table, since they are measurements and the table is only for display.
 
     Raises:
-        PictureError: a decompression bomb, colours that are neither grey nor RGB, or pages of several sizes.
-        ValueError: the file is damaged or cut off, or fewer pages came than it announces.
+        PictureError: the file is a decompression bomb, its colours are neither grey nor RGB, or its pages differ in size.
+        ValueError: it is damaged or cut off, or has fewer pages than it announces.
     """
     size = path.stat().st_size
     with path.open("rb") as file:
         pages = read_pages(file, size)
         if pages[0].raw:
             refuse_raw("measured", path)
-        stack, lead, letters = arranged(pages, size, path.name)
+        stack, lengths, letters = arranged(pages, size, path.name)
         shapes = sorted({(page.height, page.width) for page in stack})
         if len(shapes) > 1 or len({(page.bits, page.kinds) for page in stack}) > 1:
-            raise PictureError(f"measured: the pages of {path} differ: {shapes}. Save one kind in a file of its own.")
+            raise PictureError(f"measured: the pages of {path} differ: {shapes}. Save each kind in a file of its own.")
         _refuse_bombs(path, stack, size)
         file.seek(0)
-        array, named = _by_pillow(file, path, stack) or _by_strips(file, path, stack)
+        array, page_letters = _by_pillow(file, path, stack) or _by_strips(file, path, stack)
         copies = read_reduced(file, size, stack[0])
     others = [page for page in pages if page.index and page.reduced] if len(stack) == 1 and not copies else []
     reduced = tuple((page.height, page.width) for page in copies or others)
+    # Without the offsets of strips, which are true only of this file.
     layout = TiffLayout(tuple(replace(page, starts=(), lengths=()) for page in stack), letters, reduced, bool(copies))
-    array = array.reshape(lead + array.shape[1:])
+    array = array.reshape(lengths + array.shape[1:])
     return Tiff(
-        array, letters + named, _alpha(stack[0], array.shape[named.index("S") - len(named)] if "S" in named else 1), layout
+        array,
+        letters + page_letters,
+        _alpha(stack[0], array.shape[page_letters.index("S") - len(page_letters)] if "S" in page_letters else 1),
+        layout,
     )
 
 
 def _alpha(page: Page, channels: int) -> bool | None:
-    """Whether the last of a page's samples is alpha, as far as the file says it."""
+    """Return whether the last of a page's samples is alpha; None if the file does not say."""
     if page.extra and page.samples == channels:
         return page.extra[-1] in (1, 2)
-    # Of a palette Pillow makes colours, and may add alpha. Else samples beyond grey or RGB were to be explained.
+    # Pillow converts a palette to colours and may add alpha: then there are more channels than samples. In RGB the file should
+    # have explained any sample beyond the three, and has not.
     return None if page.photometric == _COLOUR and page.samples == channels else page.samples != channels
 
 
 def _refuse_bombs(path: Path, pages: list[Page], size: int) -> None:
-    # Counted before the first page is unpacked: Pillow itself looks at one page at a time.
+    # Counted before the first page is decoded: Pillow checks one page at a time, and many small ones can be a bomb together.
     pixels = max(page.height * page.width for page in pages)
     refuse_bomb("measured", str(path), pixels, len(pages), sum(page.nbytes for page in pages), size)
 
 
 def _by_pillow(file: BinaryIO, path: Path, pages: list[Page]) -> tuple[np.ndarray[Any, Any], str] | None:
-    """Read all pages, upright; None where Pillow would not keep every sample."""
-    # Pages without tags of their own have the number of the one they stand behind.
+    """Read all pages with Pillow, upright; return None if it would not keep every sample."""
+    # Pages without tags of their own, which Pillow cannot find, have the index of the page that they follow.
     if not all(_keeps(page) for page in pages) or len({page.index for page in pages}) < len(pages):
         return None
     try:
@@ -110,65 +115,65 @@ def _by_pillow(file: BinaryIO, path: Path, pages: list[Page]) -> tuple[np.ndarra
     arrays: list[np.ndarray[Any, Any]] = []
     for page in pages:
         image.seek(page.index)
-        if sorted(image.size) != sorted((page.width, page.height)):  # Pillow 13 gives the size it will have once upright
-            raise ValueError(f"its page {page.index} is {page.width} x {page.height} or {image.size}, as one reads it")
+        if sorted(image.size) != sorted((page.width, page.height)):  # Pillow 13 gives the upright size
+            raise ValueError(f"its page {page.index} is {page.width} x {page.height} by its tags, but {image.size} by Pillow")
         arrays.append(np.asarray(bands("measured", image)))
     if len({(array.shape, array.dtype) for array in arrays}) > 1:
         shapes = sorted({array.shape for array in arrays})
-        raise PictureError(f"measured: the pages of {path} differ: {shapes}. Save one kind in a file of its own.")
+        raise PictureError(f"measured: the pages of {path} differ: {shapes}. Save each kind in a file of its own.")
     return (np.stack(arrays) if len(arrays) > 1 else arrays[0][None]), "YXS"[: arrays[0].ndim]
 
 
 def _keeps(page: Page) -> bool:
-    """Whether Pillow keeps these bits and this kind of sample."""
+    """Return whether Pillow keeps samples of these bits and kinds."""
     kinds = set(page.kinds)
-    unknown = page.compression not in TiffImagePlugin.COMPRESSION_INFO
-    if unknown or _is_index(page) or (page.samples > 1 and 0 in _beyond(page)):
+    unknown_compression = page.compression not in TiffImagePlugin.COMPRESSION_INFO
+    if unknown_compression or _is_colour_coded(page) or (page.samples > 1 and 0 in _extra_samples(page)):
         return False
     return (max(page.bits) <= 8 and kinds == {1}) or (page.bits, kinds) in [((16,), {1}), ((32,), {2}), ((32,), {3})]
 
 
-def _is_index(page: Page) -> bool:
-    """Whether its samples are measured ones, shown in colours out of a table."""
+def _is_colour_coded(page: Page) -> bool:
+    """Return whether the samples are measurements that ImageJ shows in the colours of a table."""
     return page.photometric == _PALETTE and page.samples == 1 and is_imagej(page.description)
 
 
-def _beyond(page: Page) -> tuple[int, ...]:
-    """Return what the samples beyond grey or RGB are; 0 where the file does not say it."""
+def _extra_samples(page: Page) -> tuple[int, ...]:
+    """Return the kinds of the samples beyond grey or RGB, as tag 338 lists them; 0 where the file does not say."""
     count = page.samples - {_COLOUR: 3, _PALETTE: 1, 0: 1, 1: 1}.get(page.photometric, page.samples)
     return page.extra if len(page.extra) == count else (0,) * count
 
 
 def _by_strips(file: BinaryIO, path: Path, pages: list[Page]) -> tuple[np.ndarray[Any, Any], str]:
-    """Read all pages as they are stored, and turn them upright."""
+    """Read all pages as they are stored, strip by strip, and turn them upright."""
     first = pages[0]
-    if first.photometric not in (*_GREY, _COLOUR) and not _is_index(first):
+    if first.photometric not in (*_GREY, _COLOUR) and not _is_colour_coded(first):
         raise PictureError(
-            f"measured: {path} is in colours of the kind {first.photometric}, deeper than 8 bits; grey or RGB was needed. "
-            "Convert it."
+            f"measured: {path} has colours of photometric interpretation {first.photometric}, deeper than 8 bits, but grey or "
+            "RGB was needed. Convert it."
         )
     shape: tuple[int, ...] = (first.height, first.width)
-    named = "YX"
+    letters = "YX"
     if first.samples > 1:
-        shape, named = ((first.samples, *shape), "SYX") if first.planar else ((*shape, first.samples), "YXS")
+        shape, letters = ((first.samples, *shape), "SYX") if first.planar else ((*shape, first.samples), "YXS")
     try:
-        alike = len({(page.samples, page.planar, page_type(page)) for page in pages}) == 1
-    except ValueError as error:
-        out, named = read_by_library(path, pages, str(error))
-        return _upright(out, f"N{named}", first.orientation), named
-    if not alike:
-        raise PictureError(f"measured: the pages of {path} differ. Save one kind in a file of its own.")
+        uniform = len({(page.samples, page.planar, page_type(page)) for page in pages}) == 1
+    except ValueError as error:  # a type or compression that is not decoded here: the libraries may know it
+        out, letters = read_by_library(path, pages, str(error))
+        return _upright(out, f"N{letters}", first.orientation), letters
+    if not uniform:
+        raise PictureError(f"measured: the pages of {path} differ in shape or type. Save each kind in a file of its own.")
     out = np.empty((len(pages), *shape), page_type(first))
     for page, array in zip(pages, out, strict=True):
         read_page(file, page, array)
-    return _upright(out, f"N{named}", first.orientation), named
+    return _upright(out, f"N{letters}", first.orientation), letters
 
 
 def import_tifffile(why: str) -> Any:
-    """Import tifffile.
+    """Return the module tifffile.
 
     Raises:
-        PictureError: it is not installed; the message begins with `why` it is needed.
+        PictureError: it is not installed. The message begins with `why`, the reason why it is needed.
     """
     try:
         return importlib.import_module("tifffile")
@@ -176,9 +181,9 @@ def import_tifffile(why: str) -> Any:
         raise PictureError(f'{why}; tifffile can. Install it with pip install "unconv[image]", or use .npy.') from error
 
 
-def _upright(array: np.ndarray[Any, Any], axes: str, turn: int) -> np.ndarray[Any, Any]:
-    """Turn the samples as the file's orientation tag says; an unknown one is ignored."""
-    swapped, backwards = _TURNS.get(turn, (False, ()))
+def _upright(array: np.ndarray[Any, Any], axes: str, orientation: int) -> np.ndarray[Any, Any]:
+    """Rotate and flip the samples by the file's orientation tag; an unknown one is ignored."""
+    swapped, backwards = _TURNS.get(orientation, (False, ()))
     y, x = axes.index("Y"), axes.index("X")
     array = array.swapaxes(y, x) if swapped else array
     return np.flip(array, tuple((y, x)[axis] for axis in backwards)) if backwards else array

@@ -1,4 +1,4 @@
-"""Tags put into a TIFF file that another library has written: what Pillow alone can put beside the samples, such as EXIF."""
+"""Add tags to a TIFF file that another library has written: metadata such as EXIF, which only Pillow encodes."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ _RESOLUTION = {ExifTags.Base.XResolution, ExifTags.Base.YResolution, ExifTags.Ba
 def tagged(
     encode: Callable[[np.ndarray[Any, Any]], bytes], metadata: Metadata, height: int, width: int
 ) -> Callable[[np.ndarray[Any, Any]], bytes]:
-    """Return an encoder of TIFF files that have, on their first page, what the picture's file said and `encode` left out."""
-    told = options("TIFF", metadata, width, height)
-    tags: TiffImagePlugin.ImageFileDirectory_v2 = told.get("tiffinfo", TiffImagePlugin.ImageFileDirectory_v2())
+    """Return an encoder of TIFF files whose first page also has the picture's metadata that `encode` leaves out."""
+    settings = options("TIFF", metadata, width, height)
+    tags: TiffImagePlugin.ImageFileDirectory_v2 = settings.get("tiffinfo", TiffImagePlugin.ImageFileDirectory_v2())
     if metadata.icc:
         tags[_ICC] = metadata.icc
     if metadata.resolution:
@@ -33,33 +33,39 @@ def tagged(
 
 
 def _with_tags(content: bytes, tags: TiffImagePlugin.ImageFileDirectory_v2) -> bytes:
-    """Return a TIFF file whose first page has more tags: a list of all of them at its end, in place of the old one."""
+    """Return the TIFF file `content` with more tags on its first page: a new list of tags at its end replaces the old one."""
     order = {b"II": "<", b"MM": ">"}[content[:2]]
+    # The entries below are plain TIFF's, of 12 bytes; those of BigTIFF have 20.
     if content[2:4] not in (b"*\0", b"\0*"):
         if ExifTags.IFD.Exif in tags:
-            warnings.warn("save: EXIF does not go into BigTIFF, and was left out.", UserWarning, stacklevel=3)
+            warnings.warn("save: BigTIFF cannot hold EXIF here; it was left out.", UserWarning, stacklevel=3)
         return content
-    (at,) = struct.unpack_from(f"{order}I", content, 4)
-    (count,) = struct.unpack_from(f"{order}H", content, at)
+    (start,) = struct.unpack_from(f"{order}I", content, 4)
+    (count,) = struct.unpack_from(f"{order}H", content, start)
     unit = ExifTags.Base.ResolutionUnit
-    old = [content[place : place + 12] for place in range(at + 2, at + 2 + 12 * count, 12)]
+    old = [content[offset : offset + 12] for offset in range(start + 2, start + 2 + 12 * count, 12)]
     if tags.get(unit) in (2, 3) and struct.pack(f"{order}HHIH", unit, 3, 1, 1) in {entry[:10] for entry in old}:
-        # tifffile writes one sample a unit of nothing where it was told nothing.
+        # Given no resolution, tifffile writes 1 sample per unit, with no unit. The picture's own takes its place.
         old = [entry for entry in old if struct.unpack_from(f"{order}H", entry)[0] not in _RESOLUTION]
-    there = {struct.unpack_from(f"{order}H", entry)[0] for entry in old}
+    present = {struct.unpack_from(f"{order}H", entry)[0] for entry in old}
     added = TiffImagePlugin.ImageFileDirectory_v2(prefix=content[:2])
     for tag, value in tags.items():
-        if tag not in there and tag != _DESCRIPTION:
+        if tag not in present and tag != _DESCRIPTION:
             added[tag] = value
             if tag in tags.tagtype:
                 added.tagtype[tag] = tags.tagtype[tag]
     content += bytes(-len(content) % 2)
-    blob = added.tobytes(len(content))
-    (more,) = struct.unpack_from(f"{order}H", blob)
+    # Values longer than four bytes follow the list, which has their offsets in the file: so Pillow needs the list's own.
+    directory = added.tobytes(len(content))
+    (added_count,) = struct.unpack_from(f"{order}H", directory)
+    # TIFF 6.0, section 2: the entries of a list are in ascending order of their tags.
     entries = sorted(
-        old + [blob[2 + 12 * n : 14 + 12 * n] for n in range(more)], key=lambda entry: struct.unpack_from(f"{order}H", entry)
+        old + [directory[2 + 12 * n : 14 + 12 * n] for n in range(added_count)],
+        key=lambda entry: struct.unpack_from(f"{order}H", entry),
     )
-    following = content[at + 2 + 12 * count : at + 6 + 12 * count]
-    blob += bytes(-len(blob) % 2)
-    first = struct.pack(f"{order}I", len(content) + len(blob))
-    return content[:4] + first + content[8:] + blob + struct.pack(f"{order}H", len(entries)) + b"".join(entries) + following
+    following = content[start + 2 + 12 * count : start + 6 + 12 * count]
+    directory += bytes(-len(directory) % 2)
+    first = struct.pack(f"{order}I", len(content) + len(directory))
+    return (
+        content[:4] + first + content[8:] + directory + struct.pack(f"{order}H", len(entries)) + b"".join(entries) + following
+    )

@@ -1,4 +1,4 @@
-"""Pages: plain HTML with one small stylesheet, readable without JavaScript, opened from a file."""
+"""Render pages: plain HTML with one small stylesheet, readable without JavaScript and straight from a file."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def _templates() -> Environment:
 
 
 def page(template: str, **facts: Any) -> bytes:
-    """Fill `template` with `facts`."""
+    """Return the page that `template` gives with the values in `facts`."""
     return _templates().get_template(template).render(**facts).encode()
 
 
@@ -34,12 +34,12 @@ def stylesheet() -> bytes:
 
 
 def keys() -> bytes:
-    """Return the script by which arrow keys lead from unit to unit; pages do without it."""
+    """Return the script that moves between units with the arrow keys; pages work without it."""
     return _source("keys.js")
 
 
 def wall_script() -> bytes:
-    """Return the script that orders and filters a wall of units; pages do without it."""
+    """Return the script that sorts and filters a wall of units; pages work without it."""
     return _source("wall.js")
 
 
@@ -54,12 +54,12 @@ def _source(name: str) -> bytes:
 
 
 def number(value: float) -> str:
-    """Write a number with three digits, without needless zeros; with an exponent only where zeros would be many."""
+    """Return a number as text with three digits and no trailing zeros; very small and large ones have an exponent."""
     rounded = float(f"{value:.3g}")
     plain = 1e-4 <= abs(rounded) < 1e6 or not rounded
     return (f"{rounded:,.10g}" if plain else f"{value:.3g}").replace("-", "−")
 
 
 def size(lengths: Any) -> str:
-    """Write lengths as a person does: 14 × 14."""
+    """Return lengths as text, such as 14 × 14."""
     return " × ".join(str(n) for n in lengths) or "1"

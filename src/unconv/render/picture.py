@@ -1,4 +1,4 @@
-"""Pictures for a page: what lies outside the image is left transparent, so that the page can mark it."""
+"""Draw pictures for a page; parts outside the image are transparent, so that the page can mark them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from unconv.pictures.boxes import cut
 from unconv.pictures.draw import averaged, picture_of, signed_picture
 from unconv.pictures.encode import png
 
-_SIGNAL_SIDE = 96  # pixels that a signal's picture has at most; larger maps are averaged down
+_SIGNAL_SIDE = 96  # the longest side of a signal's picture in pixels; larger maps are averaged down
 
 
 def patch_picture(shown: Tensor, box: Sequence[int]) -> Image.Image:
@@ -27,7 +27,7 @@ def projection_picture(values: Tensor, shown: Tensor, box: Sequence[int], scale:
 
 
 def visible_box(box: Sequence[int], size: Sequence[int]) -> tuple[int, ...]:
-    """Return the part of a box that a page shows: along an axis where it is longer than the picture, only what overlaps it."""
+    """Return the part of a box that a page shows: its overlap with the picture along each axis where it is longer, else all."""
     axes = len(size)
     spans = []
     for start, end, n in zip(box[:axes], box[axes:], size, strict=True):
@@ -36,21 +36,21 @@ def visible_box(box: Sequence[int], size: Sequence[int]) -> tuple[int, ...]:
 
 
 def placed(box: Sequence[int], size: Sequence[int]) -> str:
-    """Return the CSS that lays an element over the box, in a frame of the whole picture."""
+    """Return the CSS that positions an element over the box, in a frame that shows the entire picture."""
     (y0, x0, y1, x1), (height, width) = box, size
     sides = {"left": x0 / width, "top": y0 / height, "width": (x1 - x0) / width, "height": (y1 - y0) / height}
     return ";".join(f"{side}:{100 * share:.3f}%" for side, share in sides.items())
 
 
 def signal_pictures(energy: Tensor, strongest: Tensor) -> tuple[Image.Image, Image.Image]:
-    """Draw a signal's energy over channels (black is none) and its strongest channel (grey is zero), each on its own scale."""
+    """Draw a signal's energy over channels (black is zero) and its strongest channel (grey is zero), each on its own scale."""
     energy, strongest = _reduced(energy[None]), _reduced(strongest[None])
     bright = picture_of(energy / energy.max().clamp(min=1e-30))
     return bright, signed_picture(strongest, float(strongest.abs().max()))
 
 
 def map_picture(values: Tensor) -> Image.Image:
-    """Draw a map (rows, columns) without negative values: black is zero, white its largest."""
+    """Draw a map (rows, columns) of non-negative values: black is zero, white is the largest."""
     top = float(values.max()) or 1.0
     return picture_of((values / top)[None].float())
 
@@ -61,7 +61,7 @@ def data_url(picture: Image.Image) -> str:
 
 
 def _reduced(maps: Tensor) -> Tensor:
-    """Average (C, h, w) down until it is small; a vector becomes a strip."""
+    """Average maps (C, h, w) down to at most `_SIGNAL_SIDE` pixels a side; a vector becomes a strip."""
     maps = maps if maps.ndim == 3 else maps.reshape(1, 1, -1)
     return averaged(maps.float(), _SIGNAL_SIDE)
 

@@ -1,4 +1,4 @@
-"""A folder of pages: one picture, the layers of one network, their most active units."""
+"""Write a report: a folder of pages on one picture, a network's layers, and their most active units."""
 
 from unconv.progress import Progress
 from unconv.report.pages import refuse_folder, report, reports

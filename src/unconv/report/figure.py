@@ -1,4 +1,4 @@
-"""The paper's figure 2: of some units the projections in their strongest pictures, and beside them the same patches."""
+"""Draw the paper's figure 2: projections of units in their strongest pictures, beside the patches that the units saw."""
 
 from __future__ import annotations
 
@@ -37,84 +37,94 @@ def save_figure(
     distinct: bool = True,
     method: Method | Rules = "deconvnet",
 ) -> list[str]:
-    """Write a figure of some units: of each a square of projections, and one of patches; return what was noted on the way.
+    """Write a figure of some units, each with a square of projections and one of patches, and return notes.
 
     Args:
-        path: .png, .pdf or .svg.
-        units: (place, channel) of each.
-        n: pictures a unit; `columns`: units a row; `side`: pixels of a tile's longer side, at most.
+        path: the file, .png, .pdf or .svg.
+        units: (place, channel) of each unit.
+        n: pictures per unit.
+        columns: units per row.
+        side: the longest side of a tile in pixels.
         distinct: leave out pictures nearly identical to a stronger one.
 
     Raises:
-        ShapeError: the kind of file is none of these, or the network takes no pictures.
+        ShapeError: the file is of another kind, or the network takes no pictures.
         NoSuchUnit: no unit responded to any picture.
     """
     if path.suffix.lower() not in _KINDS:
-        raise ShapeError(f"figure: {path.name} came, but a name that ends with {', '.join(_KINDS)} was needed. Choose one.")
+        raise ShapeError(f"figure: path is {path.name}, but a name that ends in {', '.join(_KINDS)} was needed. Choose one.")
     if len(index.run["input"]) != 3:
         raise ShapeError(f"figure: {index.run['network']} takes no pictures, but {len(index.run['input']) - 1} axes.")
-    # Whatever can be refused is refused before the pictures are read, which may take minutes.
+    # All that can be refused is refused before the pictures are read, which may take minutes.
     refuse_size(len(units) * n, columns, side)
     refuse_unwritable(path)
-    found = [(unit, index.top(*unit, n, distinct)) for unit in units]
-    live = [(unit, entries) for unit, entries in found if entries]
+    tops = [(unit, index.top(*unit, n, distinct)) for unit in units]
+    live = [(unit, entries) for unit, entries in tops if entries]
     if not live:
         raise NoSuchUnit("figure: none of these units responded to any picture. Choose others: `unconv top INDEX` lists them.")
     winners = [[Winner(*unit, e.picture, e.key, e.position, e.value) for e in entries] for unit, entries in live]
-    drawn, notes = dict[Unit, tuple[Image.Image, Image.Image]](), list[str]()
-    for one in index.projected(winners, method):
-        channel = one.units[0][0]
+    squares, notes = dict[Unit, tuple[Image.Image, Image.Image]](), list[str]()
+    for reconstructions in index.projected(winners, method):
+        channel = reconstructions.units[0][0]
         assert channel is not None
-        drawn[one.place.name, channel] = _squares(one, side)
-        notes += [note for note in one.notes if note not in notes]
-    tiles = [drawn[unit] for unit, _ in live]
+        squares[reconstructions.place.name, channel] = _squares(reconstructions, side)
+        notes += [note for note in reconstructions.notes if note not in notes]
+    tiles = [squares[unit] for unit, _ in live]
     labels = [f"{place}, channel {channel}" for (place, channel), _ in live]
-    whole = side * ceil(sqrt(n)) + _GAP * (ceil(sqrt(n)) - 1)
+    square_side = side * ceil(sqrt(n)) + _GAP * (ceil(sqrt(n)) - 1)
     if path.suffix.lower() == ".png":
-        write(path, png(sheet(tiles, labels, columns, whole)))
+        write(path, png(sheet(tiles, labels, columns, square_side)))
     else:
-        write(path, plotted(tiles, labels, columns, whole, path.suffix.lower()[1:]))
-    dead = [f"{place}, channel {channel}, responded to no picture" for (place, channel), entries in found if not entries]
+        write(path, plotted(tiles, labels, columns, square_side, path.suffix.lower()[1:]))
+    dead = [f"{place}, channel {channel}, responded to no picture" for (place, channel), entries in tops if not entries]
     return [*notes, *dead]
 
 
-def _squares(one: Reconstructions, side: int) -> tuple[Image.Image, Image.Image]:
+def _squares(reconstructions: Reconstructions, side: int) -> tuple[Image.Image, Image.Image]:
     """Return a unit's projections, on one scale, and the patches, each in a square, strongest first."""
-    scale = common_scale(one.windows)
+    scale = common_scale(reconstructions.windows)
     projections, patches = [], []
-    for single in one:
-        box = visible_box(single.box, single.shown.shape[1:])
-        projections.append(_flat(projection_picture(single.drawn(box), single.shown, box, scale), side, (128, 128, 128)))
-        patches.append(_flat(patch_picture(single.shown, box), side, (255, 255, 255)))
+    for reconstruction in reconstructions:
+        box = visible_box(reconstruction.box, reconstruction.shown.shape[1:])
+        projections.append(
+            _flat(projection_picture(reconstruction.drawn(box), reconstruction.shown, box, scale), side, (128, 128, 128))
+        )
+        patches.append(_flat(patch_picture(reconstruction.shown, box), side, (255, 255, 255)))
     columns = ceil(sqrt(len(projections)))
     return grid(projections, columns, _GAP), grid(patches, columns, _GAP)
 
 
-def _flat(picture: Image.Image, side: int, under: tuple[int, int, int]) -> Image.Image:
-    """Lay a picture, which may be transparent outside the image, over one colour."""
+def _flat(picture: Image.Image, side: int, background: tuple[int, int, int]) -> Image.Image:
+    """Lay a picture, which may be transparent outside the image, over a background of one colour."""
     picture = picture.convert("RGBA")
-    whole = Image.alpha_composite(Image.new("RGBA", picture.size, (*under, 255)), picture).convert("RGB")
-    return enlarged(whole, side)
+    opaque = Image.alpha_composite(Image.new("RGBA", picture.size, (*background, 255)), picture).convert("RGB")
+    return enlarged(opaque, side)
 
 
 def chosen_units(index: Index, places: Sequence[str], channels: str, seed: int) -> list[Unit]:
-    """Return the units that a text names: "3,17", or "random:4" of those that respond, drawn anew for each place.
+    """Return the units that a text names: "3,17", or "random:4" for four responding channels of each place.
 
     Raises:
-        NoSuchUnit: it names none.
+        NoSuchUnit: the text is neither, or a place does not exist.
     """
-    drawn = re.fullmatch(r"random(?::([1-9]\d*))?", channels)
-    if not drawn:
+    random_count = re.fullmatch(r"random(?::([1-9]\d*))?", channels)
+    if not random_count:
         if not re.fullmatch(r"\d+(,\d+)*", channels):
-            raise NoSuchUnit(f'channels: {channels!r} came, but channels, such as 3,17, or "random:4" were needed.')
+            raise NoSuchUnit(
+                f"channels: {channels!r} came, but numbers such as 3,17, or random:4, were needed. Name channels so."
+            )
         return [(place, int(channel)) for place in places for channel in channels.split(",")]
-    count, live = int(drawn[1] or 1), dict[str, list[int]]()
+    count, live = int(random_count[1] or 1), dict[str, list[int]]()
     for unit in index.units():
         if not unit.dead:
             live.setdefault(unit.place, []).append(unit.channel)
-    found = list[Unit]()
+    units = list[Unit]()
     for place in places:
-        index.top(place, 0)  # says which places there are
-        some = live.get(place, [])
-        found += [(place, channel) for channel in sorted(random.Random(f"{seed} {place}").sample(some, min(count, len(some))))]
-    return found
+        index.top(place, 0)  # raises, and names the places, if there is no such place
+        candidates = live.get(place, [])
+        # Seeded by the place, too, so that a place gets the same units whichever others are named with it.
+        units += [
+            (place, channel)
+            for channel in sorted(random.Random(f"{seed} {place}").sample(candidates, min(count, len(candidates))))
+        ]
+    return units

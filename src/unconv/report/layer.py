@@ -1,4 +1,4 @@
-"""One layer of a report: its tiles and the pages of its units, written as they arrive."""
+"""One layer of a report: the tiles and pages of its units, written as the units arrive."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ from unconv.reverse.walking.stream import Units
 
 
 def stem(anchor: str, units: Units, index: int) -> str:
-    """Return what the names of one unit's files begin with; `anchor` stands for the layer's name."""
+    """Return the beginning of the names of one unit's files; `anchor` is the layer's name as a file name."""
     return f"{anchor}_{index + 1:04d}_{unit_stem(units.seeds.units[index][0])}"
 
 
 class Layer:
-    """One layer's files, written unit by unit; of the projections only the windows wait for their common scale."""
+    """Write one layer's files unit by unit; only the tiles wait, in memory, until all units give a common scale."""
 
     def __init__(
         self,
@@ -64,24 +64,24 @@ class Layer:
         self.written: dict[int, dict[str, Any]] = {}
 
     def take(self, arrival: Arrival) -> None:
-        """Write one unit's page and pictures, except the tile on the layer's scale."""
+        """Write one unit's page and pictures, except the tile, which is drawn on the layer's common scale."""
         index, projection = arrival.index, self.units.one(arrival)
         unit = self._unit(index, projection)
         box = visible_box(projection.box, projection.shown.shape[1:])
         assert projection.feature_map is not None
-        drawn = maps_picture(projection.feature_map)
-        self._put(unit["map"], png(drawn))
-        unit |= {"pixels": [box[2] - box[0], box[3] - box[1]], "map_pixels": [drawn.height, drawn.width]}
+        map_tiles = maps_picture(projection.feature_map)
+        self._put(unit["map"], png(map_tiles))
+        unit |= {"pixels": [box[2] - box[0], box[3] - box[1]], "map_pixels": [map_tiles.height, map_tiles.width]}
         unit["map_signed"] = bool((projection.feature_map < 0).any())
         large = projection_picture(projection.drawn(box), projection.shown, box, unit["scale"])
         self._put(unit["large"], png(large))
         self._put(unit["patch"], png(patch_picture(projection.shown, box)))
         self._write_page(index, unit, projection, box)
         self.windows[index] = replace(projection, signals=())
-        self.written[index] = unit  # last: a unit that is written is whole
+        self.written[index] = unit  # last, so that every unit in `written` is complete, wherever a stop comes
 
     def finished(self) -> dict[str, Any]:
-        """The layer's numbers; its tiles are written."""
+        """Write the tiles, and return the layer's numbers."""
         order = sorted(self.written)
         scale = common_scale([self.windows[index].window for index in order])
         for index in order:
@@ -90,11 +90,11 @@ class Layer:
             tile = projection_picture(projection.drawn(box), projection.shown, box, scale)
             self._put(self.written[index]["projection"], png(tile))
         if len(order) < len(self.units):
-            self._mend_links()
+            self._remove_dead_links()
         return {**self.facts, "scale": scale, "units": [self.written[index] for index in order]}
 
-    def _mend_links(self) -> None:
-        """Take the links to pages out that were not reached."""
+    def _remove_dead_links(self) -> None:
+        """Remove links to the pages of units that a stopped run did not reach."""
         missing = {f"{self._stem(index)}.html" for index in range(len(self.units)) if index not in self.written}
         for unit in self.written.values():
             text = (self.staged.path / f"{self.within}{unit['page']}").read_text(encoding="utf-8")
@@ -131,8 +131,8 @@ class Layer:
             unit=unit,
             frame=frame,
             placed=placed(box, frame),
-            at=_at(projection.unit[1:], self.units.place.size),
-            way=list(_way(projection)),
+            at=_marker(projection.unit[1:], self.units.place.size),
+            way=list(_signal_path(projection)),
             occlusion=_occlusion_pictures(self.judged[index]) if self.judged else [],
             before=f"{self._stem(index - 1)}.html" if index else "",
             after=f"{self._stem(index + 1)}.html" if index < last else "",
@@ -141,14 +141,14 @@ class Layer:
         self._put(unit["page"], content)
 
 
-def _at(position: Sequence[int | None], size: Sequence[int]) -> str:
-    """Return the CSS that lays an element over a unit's place on its map; "" where it has none that can be drawn."""
+def _marker(position: Sequence[int | None], size: Sequence[int]) -> str:
+    """Return the CSS that marks a unit's position on its map; "" if it has no position that can be drawn."""
     known = [y for y in position if y is not None]
     return placed((*known, *(y + 1 for y in known)), size) if len(known) == 2 == len(size) else ""
 
 
 def _occlusion_pictures(judged: Trust) -> list[str]:
-    """What the sliding square took away, and the projection's energy, drawn alike; nothing of what is not two-dimensional."""
+    """Return the drop of the unit under a sliding square, and the projection's energy, drawn alike; [] unless they are 2-D."""
     occlusion = judged.occlusion
     if occlusion is None or occlusion.corners.shape[1] != 2:
         return []
@@ -166,8 +166,8 @@ def _signal_numbers(signal: Signal) -> dict[str, Any]:
     }
 
 
-def _way(projection: Reconstruction) -> Iterator[dict[str, Any]]:
-    """The signal at every place from the unit down, drawn."""
+def _signal_path(projection: Reconstruction) -> Iterator[dict[str, Any]]:
+    """Yield the numbers and pictures of the signal at every place on the way from the unit down to the image."""
     for signal in projection.signals:
         energy, strongest = signal_pictures(signal.energy, signal.strongest)
         channel, share = signal.channels[0]

@@ -1,4 +1,4 @@
-"""Which files of a folder a report has written: those that its numbers.json names, and no others."""
+"""List the files in a folder that a report has written: those that its numbers.json names, and no others."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ PAGES = ("index.html", "numbers.json", "picture.png", "style.css")
 """The files that every report has."""
 
 KEYS = "keys.js"
-"""The script that reports have had since they name it in their numbers."""
+"""The script of newer reports, which name it in their numbers.json."""
 
 _LONGEST = 2**28  # bytes of a list: some million units
 _UNIT = re.compile(r"(tiles/[^/\\\0]+\.png|units/[^/\\\0]+\.html)", re.ASCII)
@@ -53,7 +53,7 @@ def _of_one(numbers: dict[str, Any]) -> set[str]:
 
 
 def _is_short(name: str) -> bool:
-    """Whether a file system takes each part of a name, which we have written then."""
+    """Return whether each part of a name is short enough for a file system; otherwise it cannot be ours."""
     try:
         return all(len(os.fsencode(part)) <= 255 for part in name.split("/"))
     except UnicodeEncodeError:
@@ -61,14 +61,14 @@ def _is_short(name: str) -> bool:
 
 
 def _numbers(folder: Path) -> dict[str, Any]:
-    """Return what a report says of itself in its numbers.json; nothing if another program or a person wrote that."""
+    """Return the content of a report's numbers.json; {} if another program or a person wrote that file."""
     path = folder / "numbers.json"
     try:
-        # Reading a pipe or a device, which is no file of ours, could block.
+        # A pipe or a device cannot be ours, and reading it could block.
         if not stat.S_ISREG(path.stat().st_mode) or path.stat().st_size > _LONGEST:
             return {}
         numbers = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError):
         return {}
-    ours = isinstance(numbers, dict) and isinstance(numbers.get("version"), str) and isinstance(numbers.get("network"), str)
-    return numbers if ours else {}
+    is_ours = isinstance(numbers, dict) and isinstance(numbers.get("version"), str) and isinstance(numbers.get("network"), str)
+    return numbers if is_ours else {}

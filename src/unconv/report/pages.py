@@ -1,4 +1,4 @@
-"""The pages of one picture, or of several: each picture is read once and each network run once for it."""
+"""Write the report of one picture or of several; each picture is read once and passes through the network once."""
 
 from __future__ import annotations
 
@@ -20,26 +20,26 @@ from unconv.version import __version__
 
 
 def report(network: Network, image: Source, folder: Path, request: Request, progress: Progress) -> dict[str, Any]:
-    """Write the pages of one picture into `folder`, whole, and return all numbers on them.
+    """Write the pages of one picture into `folder`, completely or not at all, and return all numbers on them.
 
-    A run that is stopped, or a unit that fails, leaves pages of what was done by then, if that is anything.
+    If the run is stopped or a unit fails, the pages of the units written until then are kept, if there are any.
 
     Args:
-        request: without places, every convolution's rectified output.
+        request: the units to project; if it names no places, those of every convolution's rectified output.
 
     Raises:
-        WriteError: `folder` cannot be written, another process writes it, or something that is not ours is in the way.
+        WriteError: `folder` cannot be written, another process writes it, or something that unconv did not write is in the way.
     """
     with whole_folder(folder, listed, "index.html", (*PAGES, KEYS)) as staged:
         picture = Picture(network, image, request, staged)
         refuse_taken(folder, picture.files(), listed(folder))
-        ended = _ended_by(lambda: picture.walk(progress))
-        with uninterrupted():  # a second Ctrl-C does not take what the first has left
-            if ended is None or picture.begun:
+        interruption = _ended_by(lambda: picture.walk(progress))
+        with uninterrupted():  # a second Ctrl-C must not destroy what the first has left
+            if interruption is None or picture.begun:
                 picture.finish()
                 staged.publish()
-    if ended is not None:
-        raise ended
+    if interruption is not None:
+        raise interruption
     return picture.numbers
 
 
@@ -51,10 +51,11 @@ def reports(
     progress: Progress,
     skip: Callable[[Path, PictureError], None] | None = None,
 ) -> list[dict[str, Any]]:
-    """Write the pages of several pictures, each in a folder of its own, and a page that leads to them: see `report`.
+    """Write the pages of several pictures, each in a folder of its own, and a page with links to them: see `report`.
 
     Args:
-        skip: told of each picture that cannot be read, which is then left out and listed. None: it ends the run.
+        skip: called with each picture that cannot be read and the error; the picture is then left out, and listed as
+            damaged. With None such a picture ends the run.
 
     Raises:
         PictureError: a picture cannot be read, or, with `skip`, none of them can.
@@ -81,31 +82,31 @@ def reports(
 
     known = [*PAGES, *(f"{name}/{page}" for name in names for page in (*PAGES, KEYS))]
     with whole_folder(folder, listed, "index.html", known) as staged:
-        ended = _ended_by(walk)
+        interruption = _ended_by(walk)
         with uninterrupted():
-            # Stopped halfway, the last picture gets pages of the units it has; with none it is dropped.
+            # After a stop the last picture keeps the pages of the units it has; without any it is dropped.
             if pictures and not (last := next(reversed(pictures.values()))).numbers:
                 last.finish() if last.begun else pictures.popitem()
-            if pictures or ended is None:
+            if pictures or interruption is None:
                 _write_index(network, request, staged, pictures, damaged)
                 staged.publish()
-    if ended is not None:
-        raise ended
+    if interruption is not None:
+        raise interruption
     return [picture.numbers for picture in pictures.values()]
 
 
 def refuse_folder(folder: Path) -> None:
-    """Refuse a folder that `report` would refuse, before there is a network to report on.
+    """Refuse, before any network is loaded, a folder that `report` would refuse.
 
     Raises:
-        WriteError: the same that `report` raises.
+        WriteError: as in `report`.
     """
     with whole_folder(folder, listed, "index.html", (*PAGES, KEYS)):
         pass
 
 
 def _ended_by(walk: Callable[[], None]) -> BaseException | None:
-    """Return what stopped a walk halfway, if it was Ctrl-C or a unit that failed; what cannot be written ends all."""
+    """Run a walk; return the error of a failed unit, or Ctrl-C, and raise a `WriteError`, after which nothing can be kept."""
     try:
         walk()
     except WriteError:
@@ -116,7 +117,7 @@ def _ended_by(walk: Callable[[], None]) -> BaseException | None:
 
 
 def _card(name: str, numbers: dict[str, Any]) -> dict[str, Any]:
-    """Return what the page of all pictures shows of one."""
+    """Return what the page of all pictures shows for one picture."""
     units = [unit for layer in numbers["layers"] for unit in layer["units"][:1]]
     top = numbers["top_classes"] and numbers["top_classes"]["classes"][0]
     return {
@@ -139,7 +140,7 @@ def _write_index(
     pictures: dict[str, Picture],
     damaged: Sequence[tuple[Path, PictureError]],
 ) -> None:
-    """Write the page that leads to those of the pictures, and the list by which the next run knows them."""
+    """Write the page with links to the pictures, and the list by which the next run recognises its files."""
     cards = [_card(name, picture.numbers) for name, picture in pictures.items()]
     left_out = [{"picture": image.name, "error": str(error)} for image, error in damaged]
     facts = {**words(network, "", request), "damaged": left_out, "channel_words": request.channel_words}

@@ -1,4 +1,4 @@
-"""One picture of a report: its network is run once, and its layers are written as their units arrive."""
+"""One picture of a report: it passes through the network once, and its layers are written as their units arrive."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ from unconv.reverse.trust import refuse_regions, trust
 from unconv.reverse.walking.stream import Units
 from unconv.version import __version__
 
-_FIRST = 6  # layers that a page begins with
-_KEPT = (  # of what the pages say, what numbers.json says, too
+_FIRST = 6  # layers at the top of a page
+_IN_NUMBERS = (  # facts on the pages that numbers.json holds, too
     *("network", "weights", "picture", "preprocess", "method", "dtype", "shown", "unit", "channels"),
     *("top_classes", "script", "version"),
 )
 
 
 class Picture:
-    """The pages of one picture, as far as they are written.
+    """The pages of one picture, written layer by layer.
 
     Args:
-        image: read and run through the network here.
-        staged: where the files go.
-        name: of the folder within `staged` that they go into; without it they go into `staged` itself.
+        image: the picture, which is read and passed through the network here.
+        staged: the staging folder to write to.
+        name: the folder inside `staged` for the files; "" for `staged` itself.
     """
 
     def __init__(self, network: Network, image: Source, request: Request, staged: Staged, name: str = "") -> None:
@@ -50,7 +50,7 @@ class Picture:
         if self.recording.tape.image.ndim != 4:
             raise ShapeError(
                 f"report: pages show pictures, but {network.name} takes images of {self.recording.tape.image.ndim - 2} axes. "
-                "Project them in Python, by Network.project; `unconv check` and `unconv bench` take them."
+                "Project them in Python with Network.project; `unconv check` and `unconv bench` take them, too."
             )
         self.shared["preprocess"] = self.recording.preparation.numbers()
         places = list(dict.fromkeys(map(name_of, request.places or self.recording.rectified())))
@@ -66,7 +66,7 @@ class Picture:
         self.numbers: dict[str, Any] = {}
 
     def files(self) -> list[str]:
-        """List the files that will be written, relative to the folder of `staged`."""
+        """Return the names of the files that will be written, relative to the folder of `staged`."""
         stems = [stem(self.anchors[place], units, n) for place, units in self.parts.items() for n in range(len(units))]
         return [f"{self.within}{file}" for name in stems for file in unit_files(name).values()] + [
             f"{self.within}{name}" for name in (*PAGES, KEYS)
@@ -97,20 +97,20 @@ class Picture:
         progress("", 1, 1)
 
     def finish(self) -> None:
-        """Write the page that leads to all others, and the numbers, which list them; of a run that was stopped as well."""
+        """Write the page with links to all others, and the numbers, which list them, also for a stopped run."""
         self._close_layer()
-        looks = next(iter(self.parts.values())).shown
+        prepared = next(iter(self.parts.values())).shown
         request, layers = self.request, list(self.layers.values())
-        facts = {**self.shared, "shown": list(looks.shape[1:]), "unit": request.unit_words, "channels": request.channels}
+        facts = {**self.shared, "shown": list(prepared.shape[1:]), "unit": request.unit_words, "channels": request.channels}
         top = self.recording.top_classes()
         facts |= {"top_classes": top and top.numbers(), "script": KEYS}
-        numbers = {**{key: facts[key] for key in _KEPT}, "layers": layers}
+        numbers = {**{key: facts[key] for key in _IN_NUMBERS}, "layers": layers}
         facts["channel_words"] = request.channel_words
         stopped = sum(len(layer["units"]) for layer in layers) < sum(map(len, self.parts.values()))
         title = f"{self.network.name}: {self.shared['picture']}"
         facts |= {"together": request.channels == "together", "first": _first(layers), "up": self.up, "stopped": stopped}
         content = page("project.html", root="", title=title, layers=layers, **facts)
-        self._put("picture.png", png(picture_of(looks)))
+        self._put("picture.png", png(picture_of(prepared)))
         self._put("style.css", stylesheet())
         self._put(KEYS, keys())
         self._put("index.html", content)
@@ -127,7 +127,7 @@ class Picture:
 
 
 def _first(layers: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Choose what a page begins with: the first unit of some layers, from the first to the last."""
+    """Return what a page begins with: the first unit of a few layers, evenly chosen from the first to the last."""
     shown = [layer for layer in layers if layer["units"]]
     count = min(_FIRST, len(shown))
     chosen = [shown[round(k * (len(shown) - 1) / max(count - 1, 1))] for k in range(count)]
@@ -135,7 +135,7 @@ def _first(layers: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def words(network: Network, name: str, request: Request) -> dict[str, Any]:
-    """What every page of a report says."""
+    """Return the facts that every page of a report shows."""
     return {
         "network": network.name,
         "weights": network.weights,

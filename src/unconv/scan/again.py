@@ -1,4 +1,4 @@
-"""Read a picture of a finished scan again, and know whether it is still the same."""
+"""Read a picture of a finished scan again, and check that it is still the same."""
 
 from __future__ import annotations
 
@@ -25,53 +25,53 @@ _READERS: dict[str, Callable[[], Callable[[Entry], Any]]] = {
 
 
 class Reader:
-    """Reads pictures of a scan by their entries.
+    """Read pictures of a scan by their entries.
 
     Args:
-        folder: of the scan.
-        given: the pictures, if they were handed over again; None: where the scan found them.
+        folder: the folder of the scan.
+        given: the pictures, if the user passed them again; with None they are read where the scan found them.
 
     Raises:
-        ScanError: they were in memory only, and were not handed over.
+        ScanError: the pictures were only in memory, and were not passed again.
     """
 
     def __init__(self, folder: Path, given: Pictures | None) -> None:
-        _, told = known_list(folder)
+        _, origin = known_list(folder)
         if given is not None:
             self._read = given.read
             return
-        found = reader_of(told["kind"], told["where"])
-        if found is None:
+        read = reader_of(origin["kind"], origin["where"])
+        if read is None:
             raise ScanError(
-                f"index: {in_memory(told['kind'])} was scanned, which no file tells how to open. Pass it: "
+                f"index: {in_memory(origin['kind'])} was scanned, which no file tells how to open. Pass it: "
                 "unconv.Index(folder, pictures=pictures)."
             )
-        self._read = found
+        self._read = read
 
     def read(self, entry: Entry, content: int) -> Any:
         """Return a picture, an array or a tensor.
 
         Args:
-            content: its hash in the scan.
+            content: the picture's hash in the scan; 0 if it had none.
 
         Raises:
-            PictureError: it cannot be read, or is another one now.
+            PictureError: the picture cannot be read, or has changed.
         """
-        found = self._read(entry)
-        now = content_hash(found)
-        if now and content and now != content:
+        content_now = self._read(entry)
+        hash_now = content_hash(content_now)
+        if hash_now and content and hash_now != content:
             raise PictureError(
                 f"index: {entry.key} has changed since it was scanned, so that it is not what its units responded to. "
                 "Put the old one back, or scan again."
             )
-        return content_of(found, entry.key)
+        return content_of(content_now, entry.key)
 
 
 def reader_of(kind: str, where: str) -> Callable[[Entry], Any] | None:
-    """Return what reads pictures of a kind, in any process; None of those in memory only.
+    """Return a function that reads pictures of a kind in any process; None for pictures that are only in memory.
 
     Args:
-        where: what was named, as `Pictures.where`.
+        where: as in `Pictures`.
     """
     if kind in _READERS:
         return _READERS[kind]()
@@ -79,5 +79,5 @@ def reader_of(kind: str, where: str) -> Callable[[Entry], Any] | None:
 
 
 def in_memory(kind: str) -> str:
-    """Return in words what was in memory."""
+    """Return words for a list of pictures in memory."""
     return {"array": "an array in memory", "dataset": "a data set in memory"}.get(kind, f"a {kind} in memory")

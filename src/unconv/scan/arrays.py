@@ -1,4 +1,4 @@
-"""Pictures that are rows of an array: in memory, in `.npy`, or in `.npz`."""
+"""List the pictures that are rows of an array, in memory or in a `.npy` or `.npz` file."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def stack(array: Any, where: str = "", labels: Any = None) -> Pictures:
     """List the pictures along the first axis of an array, (N, H, W), (N, H, W, channels) or (N, channels, samples..).
 
     Raises:
-        ShapeError: it has fewer than two axes, or not as many labels as rows.
+        ShapeError: the array has fewer than two axes, or not as many labels as rows.
     """
     if array.ndim < 2:
         raise ShapeError(f"pictures: an array of {tuple(array.shape)} came, but (pictures, ..) was needed. Stack them first.")
@@ -35,14 +35,14 @@ def stack(array: Any, where: str = "", labels: Any = None) -> Pictures:
 
 
 def npy(file: Path) -> Pictures:
-    """List the pictures in a stack in a `.npy` file, which is not read whole."""
+    """List the pictures of a stack in a `.npy` file, which is mapped into memory and not read at once."""
     try:
         with file.open("rb") as opened:
             dtype, fortran, shape = npy_header(opened, file.stat().st_size)
-            begins = opened.tell()
-        array = np.memmap(file, dtype, "r", begins, shape, "F" if fortran else "C")
+            offset = opened.tell()
+        array = np.memmap(file, dtype, "r", offset, shape, "F" if fortran else "C")
     except (OSError, ValueError) as error:
-        raise PictureError(f"pictures: {file} is no whole .npy file of numbers: {error}.") from error
+        raise PictureError(f"pictures: {file} is not a complete .npy file of numbers: {error}.") from error
     return stack(array, str(file))
 
 
@@ -54,7 +54,7 @@ def npz(file: Path) -> Pictures:
                 name.removesuffix(".npy"): npy_in(archive.read(name)) for name in archive.namelist() if _numbers(archive, name)
             }
     except (OSError, ValueError, zipfile.BadZipFile) as error:
-        raise PictureError(f"pictures: {file} is no whole .npz file of numbers: {error}.") from error
+        raise PictureError(f"pictures: {file} is not a complete .npz file of numbers: {error}.") from error
     stacks = {name: array for name, array in arrays.items() if array.ndim >= 3}
     name = next((name for name in _NAMES if name in stacks), max(stacks, key=lambda name: stacks[name].size, default=None))
     if name is None:
@@ -65,7 +65,7 @@ def npz(file: Path) -> Pictures:
 
 
 def _numbers(archive: zipfile.ZipFile, name: str) -> bool:
-    """Whether a member is an array of numbers; texts and objects are left alone."""
+    """Return whether a member is an array of numbers; those of text and objects are skipped."""
     with archive.open(name) as member:
         try:
             npy_header(member, archive.getinfo(name).file_size)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""pyarrow, which reads and writes Parquet: an extra, asked for where it is used."""
+"""Import pyarrow, an optional extra that reads and writes Parquet, where it is needed."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from unconv.errors import ScanError
 
 
 def pyarrow() -> Any:
-    """Return pyarrow, with its Parquet.
+    """Return the module pyarrow, with `pyarrow.parquet` imported.
 
     Raises:
         ScanError: it is not installed.

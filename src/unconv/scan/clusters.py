@@ -1,7 +1,7 @@
-"""Workers on a Ray cluster, or on one that is started on this machine for the scan.
+"""Run workers on a Ray cluster, or on one that is started on this machine for the scan.
 
-Only Ray's core is used: plain actors, each of which opens the network once. Ray's own retries are off, what was lost is
-handed out again by us. Pictures do not pass through Ray: workers read them where they are, and answer with shards.
+Only Ray's core is used: plain actors, each of which opens the network once. Ray's own retries are off; we hand lost shards
+out again ourselves. Pictures do not pass through Ray: workers read them from their files, and answer with shards.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 from unconv.errors import ScanError, UnconvError
-from unconv.scan.driving import Done, Event, Failed, Lost, Told
+from unconv.scan.driving import Advanced, Done, Event, Failed, Lost
 from unconv.scan.kit import Kit, Scanner
 from unconv.scan.listed import Entry
 
-_LEAST = (2, 59)  # from which on a local cluster asks for a token
-_PATIENCE = 120.0  # seconds within which a worker must come up
-_STRANGER = """
+_LEAST = (2, 59)  # the first version of Ray whose local clusters ask for a token
+_PATIENCE = 120.0  # seconds within which a worker must start
+_WITHOUT_TOKEN = """
 import sys
 sys.path[:] = [path for path in sys.path if path]
 from ray._raylet import GcsClient
@@ -34,14 +34,14 @@ except Exception as error:
     print(type(error).__name__)
 """
 OPEN = "UNCONV_RAY_WITHOUT_TOKEN"
-"""Set to 1 to use a cluster that asks for no token."""
+"""An environment variable: set it to 1 to use a cluster that asks for no token."""
 
 
 def ray_library() -> Any:
-    """Return Ray.
+    """Return the module ray.
 
     Raises:
-        ScanError: it is not installed, or too old.
+        ScanError: Ray is not installed, or too old.
     """
     try:
         import ray
@@ -56,16 +56,16 @@ def ray_library() -> Any:
 
 
 class Cluster:
-    """Workers that are actors of Ray's.
+    """Workers that are Ray actors.
 
     Args:
-        kit: what they need.
-        address: "local", or of a cluster, host:port; where this program is connected to one already, that is used.
-        most: how many there may be.
-        patience: seconds within which one must come up.
+        kit: what they need to scan.
+        address: "local", or the host:port of a cluster. A cluster to which this program is already connected is used instead.
+        most: the largest number of workers.
+        patience: seconds within which a worker must start.
 
     Raises:
-        ScanError: Ray is not there, nothing is free, or the cluster asks for no token.
+        ScanError: Ray is not installed, nothing is free, or the cluster asks for no token.
     """
 
     twice = True
@@ -81,7 +81,7 @@ class Cluster:
         try:
             self._device = str(kit.run["device"])
             self._needs = {"num_gpus": 1, "num_cpus": 1} if self._device != "cpu" else {"num_cpus": kit.run["cores"]}
-            self.size, self.said = _room(self._ray, self._needs, most)
+            self.size, self.said = _capacity(self._ray, self._needs, most)
             self._kit = self._ray.put(kit)
             self._waited = time.monotonic()
             self._calls: dict[Any, tuple[_Worker, str, int]] = {}
@@ -94,79 +94,79 @@ class Cluster:
             raise
 
     def _start(self, name: str) -> None:
-        made = self._ray.remote(max_restarts=-1, max_task_retries=0, **self._needs)(Actor).remote()
-        worker = _Worker(name, made)
-        self._call(worker, "here", made.here.remote())
+        actor = self._ray.remote(max_restarts=-1, max_task_retries=0, **self._needs)(Actor).remote()
+        worker = _Worker(name, actor)
+        self._call(worker, "here", actor.here.remote())
 
     def _call(self, worker: _Worker, what: str, answer: Any, number: int = -1) -> None:
         self._calls[answer] = (worker, what, number)
 
     def free(self) -> list[Hashable]:
-        """Return the workers that wait for a shard."""
+        """Return the workers that are waiting for a shard."""
         return list(self._ready)
 
     def hand(self, worker: Hashable, number: int, entries: Sequence[Entry]) -> None:
-        """Give a worker a shard; where its pictures are is said from the root on, for workers elsewhere."""
+        """Give a worker a shard, with absolute paths of its pictures, since it may run in another folder or machine."""
         assert isinstance(worker, _Worker)
         self._ready.remove(worker)
         rows = [e._replace(source=os.path.abspath(e.source)) if e.source else e for e in entries]
         self._call(worker, "scan", worker.actor.scan.remote(number, rows), number)
 
     def events(self, seconds: float) -> list[Event]:
-        """Return what has happened.
+        """Return the events since the last call, waiting `seconds` for the first one.
 
         Raises:
-            ScanError: no worker came up in time.
+            ScanError: no worker started in time.
         """
         calls = list(self._calls)
         done: list[Any] = []
         if calls and self._ray.wait(calls, num_returns=1, timeout=seconds)[0]:
             done, _ = self._ray.wait(calls, num_returns=len(calls), timeout=0)
-        found = [event for call in done for event in self._answered(call)]
-        up = self._ready or any(what != "here" for _, what, _ in self._calls.values())
-        self._waited = time.monotonic() if up else self._waited
+        result = [event for call in done for event in self._answered(call)]
+        any_running = self._ready or any(what != "here" for _, what, _ in self._calls.values())
+        self._waited = time.monotonic() if any_running else self._waited
         if time.monotonic() - self._waited > self._patience:
             raise ScanError(
-                f"scan: none of Ray's workers came up within {self._patience:.0f} s ({_free(self._ray, 'CPU')}, "
-                f"{_free(self._ray, 'GPU')}). Look at the cluster (`ray status`), then run the scan again; it goes on."
+                f"scan: none of Ray's workers started within {self._patience:.0f} s ({_free(self._ray, 'CPU')}, "
+                f"{_free(self._ray, 'GPU')}). Look at the cluster (`ray status`), then run the scan again; it continues."
             )
-        return found
+        return result
 
     def _answered(self, call: Any) -> Iterator[Event]:
-        worker, what, number = self._calls.pop(call)
+        worker, kind, number = self._calls.pop(call)
         if worker.dropped:
             return
         errors = self._ray.exceptions
         try:
             answer = self._ray.get(call)
         except errors.RayTaskError as error:
-            yield from self._raised(worker, what, error)
+            yield from self._raised(worker, kind, error)
         except errors.RayError as error:  # the actor, its node, or its answer is gone
-            yield from self._lost(worker, what, error)
+            yield from self._lost(worker, kind, error)
         else:
-            if what == "here":
+            if kind == "here":
                 self._call(worker, "open", worker.actor.open.remote(self._kit, self._device))
                 return
             self._ready.append(worker)
-            if what == "scan":
+            if kind == "scan":
                 content, pictures, forward = answer
-                yield Told(worker, pictures, forward)
+                yield Advanced(worker, pictures, forward)
                 yield Done(worker, number, content)
 
-    def _raised(self, worker: _Worker, what: str, error: Any) -> Iterator[Event]:
+    def _raised(self, worker: _Worker, kind: str, error: Any) -> Iterator[Event]:
         cause = error.cause if isinstance(error.cause, Exception) else error
         if isinstance(cause, _NotOpenError):
             yield from self._lost(worker, "here", cause)
             return
-        if what == "scan":
+        if kind == "scan":
             self._ready.append(worker)
         yield Failed(worker, cause if isinstance(cause, UnconvError) else RuntimeError(f"{type(cause).__name__}: {cause}"))
 
-    def _lost(self, worker: _Worker, what: str, error: Exception) -> Iterator[Event]:
-        """Have a worker that Ray starts again come back; take another for one that does not."""
+    def _lost(self, worker: _Worker, kind: str, error: Exception) -> Iterator[Event]:
+        """Wait for a lost worker that Ray starts again; replace one that died for good."""
         lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
         yield Lost(worker, f"was lost ({' … '.join(dict.fromkeys([lines[0], lines[-1]]))})")
-        if what == "here" and isinstance(error, self._ray.exceptions.ActorDiedError):
+        if kind == "here" and isinstance(error, self._ray.exceptions.ActorDiedError):
             self.drop(worker)
         else:
             self._call(worker, "here", worker.actor.here.remote())
@@ -177,7 +177,7 @@ class Cluster:
         worker.dropped = True
         if worker in self._ready:
             self._ready.remove(worker)
-        self._calls = {call: of for call, of in self._calls.items() if of[0] is not worker}
+        self._calls = {call: entry for call, entry in self._calls.items() if entry[0] is not worker}
         with suppress(self._ray.exceptions.RayError):
             self._ray.kill(worker.actor)
         self._start(worker.name)
@@ -194,7 +194,7 @@ class Cluster:
 
 
 class _Worker:
-    """An actor, and what it is called in messages."""
+    """An actor, and its name in messages."""
 
     def __init__(self, name: str, actor: Any) -> None:
         self.name, self.actor, self.dropped = name, actor, False
@@ -204,24 +204,24 @@ class _Worker:
 
 
 class _NotOpenError(Exception):
-    """An actor was started again, and does not know the network."""
+    """Raised by an actor that was started again and has not opened the network yet."""
 
 
 class Actor:
-    """What runs in a process of Ray's: it opens the network once and scans shards."""
+    """The program of a worker process of Ray's: it opens the network once and scans shards."""
 
     def __init__(self) -> None:
         self.scanner: Scanner | None = None
 
     def here(self) -> None:
-        """Answer, which shows that the process runs."""
+        """Return nothing; an answer shows that the process runs."""
 
     def open(self, kit: Kit, device: str) -> None:
         """Open the network."""
         self.scanner = self.scanner or Scanner(kit, device)
 
     def scan(self, number: int, entries: Sequence[Entry]) -> tuple[bytes, int, float]:
-        """Return the content of a shard's file, how many pictures it has, and the network's seconds."""
+        """Return the content of a shard's file, its number of pictures, and the seconds that the network took."""
         if self.scanner is None:
             raise _NotOpenError
         forward = 0.0
@@ -233,21 +233,21 @@ class Actor:
         return self.scanner.scan(number, entries, tell), len(entries), forward
 
 
-def _room(ray: Any, needs: Mapping[str, int], most: int) -> tuple[int, str]:
-    """Return how many workers there is room for, and what is free, in words.
+def _capacity(ray: Any, needs: Mapping[str, int], most: int) -> tuple[int, str]:
+    """Return the number of workers that the free resources allow, and these resources in words.
 
     Raises:
-        ScanError: there is none.
+        ScanError: they allow none.
     """
     free, names = ray.available_resources(), {"num_cpus": "CPU", "num_gpus": "GPU"}
-    room = min(int(free.get(names[need], 0) // count) for need, count in needs.items())
+    capacity = min(int(free.get(names[need], 0) // count) for need, count in needs.items())
     words = " and ".join(_free(ray, names[need]) for need in needs)
-    if room < 1:
-        wanted = ", ".join(f"{count} {names[need]}" for need, count in needs.items())
+    if capacity < 1:
+        needed = ", ".join(f"{count} {names[need]}" for need, count in needs.items())
         raise ScanError(
-            f"scan: {words}, but a worker needs {wanted}. End other work on the cluster, add a machine, or pass fewer cores."
+            f"scan: {words}, but a worker needs {needed}. End other work on the cluster, add a machine, or pass fewer cores."
         )
-    size = min(room, most)
+    size = min(capacity, most)
     return size, f"Ray: {words}; starting {size} {'worker' if size == 1 else 'workers'}"
 
 
@@ -260,7 +260,7 @@ def _connect(ray: Any, address: str) -> None:
     """Start a cluster on this machine, or connect to one.
 
     Raises:
-        ScanError: that fails, or the cluster asks for no token.
+        ScanError: it fails, or the cluster asks for no token.
     """
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
     if address.startswith("ray://"):
@@ -272,10 +272,10 @@ def _connect(ray: Any, address: str) -> None:
         if address == "local":
             if os.environ.get("RAY_AUTH_MODE", "token").lower() != "token" and not _may_be_open():
                 raise ScanError(
-                    "scan: RAY_AUTH_MODE is set so that Ray asks for no token, but it listens on all addresses of this "
-                    f"machine. Take it out of the environment, or, where only you reach the machine, set {OPEN}=1."
+                    "scan: RAY_AUTH_MODE is set so that Ray asks for no token, but Ray listens on all addresses of this "
+                    f"machine. Unset it, or, if only you can reach the machine, set {OPEN}=1."
                 )
-            os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # which would be sent to Ray's makers
+            os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # otherwise Ray sends usage statistics to its makers
             ray.init(address="local", include_dashboard=False, **quiet)
             return
         try:
@@ -289,7 +289,7 @@ def _connect(ray: Any, address: str) -> None:
         ray.shutdown()
         raise ScanError(
             f"scan: the cluster at {address} asks for no token: whoever reaches it can run programs on all its machines. Start "
-            f"it with RAY_AUTH_MODE=token (`ray get-auth-token --generate`), or, where only you reach it, set {OPEN}=1."
+            f"it with RAY_AUTH_MODE=token (`ray get-auth-token --generate`), or, if only you can reach it, set {OPEN}=1."
         )
 
 
@@ -298,19 +298,19 @@ def _may_be_open() -> bool:
 
 
 def asks_for_token(ray: Any) -> bool:
-    """Whether the cluster that this program is connected to turns away who has no token: a process without one tries."""
+    """Return whether the connected cluster refuses a client without a token, by connecting to it from such a process."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_AUTH")}
-    command = [sys.executable, "-c", _STRANGER, ray.get_runtime_context().gcs_address]
+    command = [sys.executable, "-c", _WITHOUT_TOKEN, ray.get_runtime_context().gcs_address]
     try:
-        tried = subprocess.run(command, env=environment | {"RAY_AUTH_MODE": "disabled"}, capture_output=True, timeout=60)
+        result = subprocess.run(command, env=environment | {"RAY_AUTH_MODE": "disabled"}, capture_output=True, timeout=60)
     except subprocess.TimeoutExpired:
-        return False  # nothing shows that it does
-    return tried.stdout.strip() == b"AuthenticationError"
+        return False  # not proven, so the cluster counts as open
+    return result.stdout.strip() == b"AuthenticationError"
 
 
 @contextmanager
 def _own_signals() -> Iterator[None]:
-    """Keep this program's answer to Ctrl-C and SIGTERM, which Ray replaces when it starts."""
+    """Restore this program's handlers of Ctrl-C and SIGTERM, which Ray replaces when it starts."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -1,4 +1,4 @@
-"""Scan a data set for what every unit of a network responds to."""
+"""Scan a data set for the pictures to which every unit of a network responds most."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ from unconv.scan.scanning import SHARD, Job, computing_with, part_of, work
 from unconv.scan.tables import write_index
 
 _LARGE = 64 * 2**20  # bytes of the largest map of a batch
-_MANY = 10**6  # workers that Ray may start, as far as this machine's cores are asked: one core is for each
-_READERS = 4  # threads that read pictures for a GPU of Ray's
+_MANY = 10**6  # workers that Ray may start, as far as this machine's cores matter: each gets one core
+_READERS = 4  # threads that read pictures for each GPU on Ray
 
 
 @checks_kinds_but("network", "pictures", "places", "progress")
@@ -65,7 +65,7 @@ def scan(
         folder: created if it does not exist; it may hold an unfinished scan of the same.
         places: names of places; None: all rectified outputs, of fully connected layers too, and the scores.
         keep: pictures per unit, more than are shown, so that near-identical ones can be left out.
-        progress: called with what is being done, how many pictures are done, and how many there are.
+        progress: called with what is being done, the number of pictures done, and their total number.
         lowest: also keep the smallest values; for a rectifier's outputs, those of its input.
         maxima: keep the maxima of every picture, 2 bytes per unit and picture, for `similar` and the means of classes.
         batch: pictures per batch. None: 16 on a CPU, 8 for networks with large maps, 64 on a GPU, or as many as fill
@@ -80,11 +80,12 @@ def scan(
             then "cuda" for a worker on each GPU, or "cpu".
 
     Raises:
-        ScanError: the folder holds another run, or a process on a device or on Ray failed. PictureError: there are no pictures.
-        ShapeError: pictures are not prepared to one size.
-        NoSuchLayer, ModelError: as `Network.record`.
+        ScanError: the folder holds another run, or a process on a device or on Ray failed.
+        PictureError: there are no pictures.
+        ShapeError: pictures are not preprocessed to one size.
+        NoSuchLayer, ModelError: as in `Network.record`.
     """
-    whole = scan_part(
+    index = scan_part(
         network,
         pictures,
         folder,
@@ -101,8 +102,8 @@ def scan(
         devices=devices,
         ray=ray,
     )
-    assert whole is not None
-    return whole
+    assert index is not None
+    return index
 
 
 @checks_kinds_but("network", "pictures", "places", "progress")
@@ -124,52 +125,52 @@ def scan_part(
     devices: str | Sequence[str] | None = None,
     ray: str | None = None,
 ) -> Index | None:
-    """As `scan`, the share of one of several processes or machines that write into one folder.
+    """Scan one part of a data set, as `scan` does, while other processes or machines scan the others into the same folder.
 
     Args:
-        part: "3/16": every sixteenth shard, from the third on.
+        part: such as "3/16" for every sixteenth shard, from the third on.
 
     Returns:
-        The index, from whoever ends last; None while shards of other parts are missing.
+        The index, from the process that ends last; None while shards of other parts are missing.
     """
-    pyarrow()  # now, and not after hours
+    pyarrow()  # if it is missing, this raises now and not after hours
     path, listing = Path(folder), open_pictures(pictures)
     if path.exists() and not path.is_dir():
         raise ScanError(f"scan: {folder} is a file, but a folder was needed. Choose another name.")
     if not listing.entries:
         raise PictureError(f"pictures: there are none in {listing.where or 'what came'}. Pass a folder or a file with some.")
     cores = _known_cores(path, cores)
-    named = _named(devices, ray, cores)
-    kind = torch.device(named[0]).type if named else _device(network)
-    side_by_side = len(named) if ray is None else _MANY
-    cores = (cores or max(1, torch.get_num_threads() // max(1, side_by_side))) if kind == "cpu" else None
+    device_names = _device_names(devices, ray, cores)
+    kind = torch.device(device_names[0]).type if device_names else _device(network)
+    workers = len(device_names) if ray is None else _MANY
+    cores = (cores or max(1, torch.get_num_threads() // max(1, workers))) if kind == "cpu" else None
     _refuse_sizes(keep, batch, shard)
-    names = None if places is None else [name_of(one) for one in listed(places)]
+    names = None if places is None else [name_of(place) for place in listed(places)]
     with computing_with(cores):
         maps = Maps(network, names, batch or partial(_fitting, kind, shard), rectified_too=lowest)
         shard = SHARD // maps.batch * maps.batch if shard is None else shard
         run = describe(network, maps, keep, shard, lowest, maxima, kind, cores)
         settle(path, run)
         entries = settle_list(path, listing)
-        count = 1 if listing.one_at_a_time else threads or max(1, (os.cpu_count() or 1) // max(1, side_by_side))
+        count = 1 if listing.one_at_a_time else threads or max(1, (os.cpu_count() or 1) // max(1, workers))
         job = Job(network, maps, path, run_hash(run), entries, listing.read, count, keep, shard, lowest, maxima)
         numbers = part_of(part, job.shards())
-        if ray is None and not named:
+        if ray is None and not device_names:
             work(job, numbers, progress)
-        elif left := job.missing(numbers):
+        elif missing := job.missing(numbers):
             kit = pack(network, run, listing, count if ray is None else threads or cores or _READERS)
-            drive(job, numbers, Processes(kit, named) if ray is None else Cluster(kit, ray, len(left)), progress)
+            drive(job, numbers, Processes(kit, device_names) if ray is None else Cluster(kit, ray, len(missing)), progress)
     if job.missing(job.shards()):
         return None
     write_index(path, run, entries, job.shards())
     return Index(path, network, listing)
 
 
-def _named(devices: str | Sequence[str] | None, ray: str | None, cores: int | None) -> list[str]:
-    """Return the devices that are named; [] if none are.
+def _device_names(devices: str | Sequence[str] | None, ray: str | None, cores: int | None) -> list[str]:
+    """Return the names of the devices; [] if none are named.
 
     Raises:
-        ShapeError: there is no such device here, or on Ray more than a kind was named.
+        ShapeError: there is no such device here, or more than a kind of device was named for Ray.
     """
     if ray is None:
         return [] if devices is None else devices_named(devices, cores or 1)
@@ -179,7 +180,7 @@ def _named(devices: str | Sequence[str] | None, ray: str | None, cores: int | No
 
 
 def _fitting(kind: str, shard: int | None, largest: int) -> int:
-    """Return how many pictures run together: as many as keep small steps few and memory small, and fill a shard."""
+    """Return the batch size: large enough to be efficient, small enough for memory, and a divisor of the shard."""
     most = 64 if kind != "cpu" else 16 if 16 * largest <= _LARGE else 8
     return next(n for n in range(most, 0, -1) if shard is None or shard % n == 0)
 
@@ -193,7 +194,7 @@ def _refuse_sizes(keep: int, batch: int | None, shard: int | None) -> None:
 
 
 def _known_cores(folder: Path, asked: int | None) -> int | None:
-    """Return with how many threads a process is to compute on a CPU: those asked for, or of the run that is gone on with.
+    """Return the threads with which a process computes on a CPU: those asked for, or those of the run to be continued.
 
     Raises:
         ShapeError: fewer than one was asked for.

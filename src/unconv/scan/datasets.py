@@ -1,4 +1,4 @@
-"""Pictures of a data set in Python: torch's, torchvision's, Hugging Face's, or any with a length and rows by number."""
+"""List the pictures of a data set in Python: torch's, torchvision's, Hugging Face's, or any with a length and an index."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ def dataset(rows: Any) -> Pictures:
     """List the pictures of a data set; a row is a picture, (picture, label), or a dictionary of both.
 
     Raises:
-        DtypeError: it has no length, or its rows are not read by number, as those of a stream.
-        PictureError: a row holds no picture, or gives another one each time.
+        DtypeError: the data set has no length, or its rows cannot be read by number, such as a stream.
+        PictureError: a row holds no picture, or another one each time.
     """
     count = _length(rows)
     rows = _undecoded(rows)
@@ -34,10 +34,10 @@ def dataset(rows: Any) -> Pictures:
 
 
 def _length(rows: Any) -> int:
-    """Return how many rows there are.
+    """Return the number of rows.
 
     Raises:
-        DtypeError: that is not known, or rows cannot be read by number.
+        DtypeError: it is not known, or rows cannot be read by number.
     """
     try:
         count = len(rows)
@@ -55,7 +55,7 @@ def picture_of(row: Any) -> Any:
     """Return the picture in a row.
 
     Raises:
-        PictureError: there is none.
+        PictureError: the row holds none.
     """
     if isinstance(row, Mapping):
         name = next((name for name in _IMAGES if name in row), None)
@@ -79,7 +79,7 @@ def _is_picture(value: Any) -> bool:
 
 
 def _undecoded(rows: Any) -> Any:
-    """Return Hugging Face's data set with its pictures as bytes, which we decode: a damaged one is then its row's matter."""
+    """Return a Hugging Face data set with its pictures as bytes. We decode them, so that a damaged one costs only its row."""
     features = getattr(rows, "features", None)
     if not isinstance(features, Mapping) or not hasattr(rows, "cast_column"):
         return rows
@@ -107,19 +107,19 @@ def _labels(rows: Any, count: int, classes: Any) -> list[str | None]:
     if targets is None or len(targets) != count:
         return [None] * count
     numbers = targets.tolist() if hasattr(targets, "tolist") else list(targets)
-    named = classes if isinstance(classes, list | tuple) else []
-    return [named[n] if isinstance(n, int) and 0 <= n < len(named) else str(n) for n in numbers]
+    class_names = classes if isinstance(classes, list | tuple) else []
+    return [class_names[n] if isinstance(n, int) and 0 <= n < len(class_names) else str(n) for n in numbers]
 
 
 def _refuse_random(rows: Any) -> None:
-    """Refuse rows that are augmented at random: the picture that was strongest could not be shown again."""
+    """Refuse rows with random augmentation, whose strongest pictures could not be shown again."""
     try:
-        once, again = (picture_of(rows[0]) for _ in range(2))
-    except (OSError, ValueError, RuntimeError):  # a damaged first picture, which gets its row
+        first, second = (picture_of(rows[0]) for _ in range(2))
+    except (OSError, ValueError, RuntimeError):  # a damaged first picture is reported in its own row
         return
-    if isinstance(once, bytes) or type(once) is not type(again):
+    if isinstance(first, bytes) or type(first) is not type(second):
         return
-    if not np.array_equal(np.asarray(once), np.asarray(again)):
+    if not np.array_equal(np.asarray(first), np.asarray(second)):
         raise PictureError(
             "pictures: row 0 of the data set gave two different pictures: its transform draws random numbers, but the "
             "strongest pictures are shown again. Pass the data set without augmentation."

@@ -1,6 +1,6 @@
-"""Have shards scanned by other processes: hand them out, write what comes back, hand out again what was lost.
+"""Let other processes scan shards: hand out shards, write the results, and hand out again what was lost.
 
-Only this process writes into the folder. Workers hold nothing that is lost with them but the shard they are at.
+Only this process writes into the folder. A worker that is lost takes nothing with it except its current shard.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from unconv.scan.shards import shard_path
 
 
 @dataclass(frozen=True)
-class Told:
-    """A worker has done some pictures; `forward`: the seconds that its network took for them."""
+class Advanced:
+    """A worker has finished some pictures; its network took `forward` seconds for them."""
 
     worker: Hashable
     pictures: int
@@ -31,7 +31,7 @@ class Told:
 
 @dataclass(frozen=True)
 class Done:
-    """A worker has done a shard; `content`: of its file."""
+    """A worker has finished a shard; `content` is that of the shard's file."""
 
     worker: Hashable
     number: int
@@ -40,7 +40,7 @@ class Done:
 
 @dataclass(frozen=True)
 class Lost:
-    """A worker is gone, with whatever it had; `why`, in words."""
+    """A worker is gone, with the shard it had; `why` says the reason in words."""
 
     worker: Hashable
     why: str
@@ -48,24 +48,25 @@ class Lost:
 
 @dataclass(frozen=True)
 class Failed:
-    """A worker raised an error: one of ours as it is, another with its traceback in words."""
+    """A worker raised an error; one that is not our own comes as text with its traceback."""
 
     worker: Hashable
     error: Exception
 
 
-Event = Told | Done | Lost | Failed
+Event = Advanced | Done | Lost | Failed
 
 
 class Crew(Protocol):
     """Processes that scan shards.
 
     Attributes:
-        size: how many there are.
-        said: what of the machines is used, in words.
-        twice: whether a shard that one is slow with is given to another, too.
-        limit: seconds that a shard may take; None: by what others took.
-        tries: how often a shard may raise an error, and `losses`: be lost, before the scan ends.
+        size: the number of workers.
+        said: what is used of the machines, in words.
+        twice: whether a shard with which one worker is slow is given to another, too.
+        limit: the seconds that a shard may take; None derives them from the durations of others.
+        tries: the number of errors that a shard may raise before the scan ends.
+        losses: the number of times that a shard may be lost before the scan ends.
     """
 
     size: int
@@ -76,13 +77,13 @@ class Crew(Protocol):
     losses: int
 
     def free(self) -> list[Hashable]:
-        """Return the workers that wait for a shard."""
+        """Return the workers that are waiting for a shard."""
 
     def hand(self, worker: Hashable, number: int, entries: Sequence[Entry]) -> None:
         """Give a worker a shard, with its pictures."""
 
     def events(self, seconds: float) -> list[Event]:
-        """Return what has happened, after so long at most."""
+        """Return the events since the last call, waiting `seconds` for the first one."""
 
     def drop(self, worker: Hashable) -> None:
         """End a worker that does not answer; another takes its place."""
@@ -92,10 +93,11 @@ class Crew(Protocol):
 
 
 def drive(job: Job, numbers: Sequence[int] | range, crew: Crew, progress: Progress | None = None) -> None:
-    """Have the shards that are missing scanned; those that another program is at are left to it, and waited for.
+    """Let a crew scan the missing shards, and wait for those that another program is scanning.
 
     Raises:
-        ScanError: a shard was lost or failed too often. Any UnconvError that a worker raised.
+        ScanError: a shard was lost or failed too often.
+        UnconvError: a worker raised one.
     """
     with ExitStack() as stack:
         stack.callback(crew.close)
@@ -103,7 +105,7 @@ def drive(job: Job, numbers: Sequence[int] | range, crew: Crew, progress: Progre
         stack.callback(driver.release)
         if progress:
             progress(crew.said, driver.clock.before, driver.clock.total)
-        while not driver.ledger.whole:
+        while not driver.ledger.complete:
             driver.hand_out()
             for event in crew.events(WAIT):
                 driver.note(event)
@@ -114,17 +116,19 @@ def drive(job: Job, numbers: Sequence[int] | range, crew: Crew, progress: Progre
 
 
 class _Driver:
+    """The state of a scan by a crew: the ledger, the claimed shards, and what failed or was lost."""
+
     def __init__(self, job: Job, numbers: Sequence[int] | range, crew: Crew, progress: Progress | None) -> None:
         self.job, self.crew = job, crew
         self.clock = Clock(job, numbers, progress, crew.size)
         self.ledger = Ledger(job.missing(numbers), crew.twice, crew.limit)
         self.claims: dict[int, Claim] = {}
-        self.flying: Counter[Hashable] = Counter()
+        self.unfinished: Counter[Hashable] = Counter()
         self.failures: Counter[int] = Counter()
         self.idle_losses = 0  # since a shard was done
 
     def hand_out(self) -> None:
-        """Give every free worker a shard, if there is one that no other program is at."""
+        """Give every free worker a shard, if there is one that no other program is scanning."""
         for worker in self.crew.free():
             for _ in range(max(1, len(self.ledger.waiting))):
                 number = self.ledger.next()
@@ -136,7 +140,7 @@ class _Driver:
                     break
 
     def _claimed(self, number: int) -> bool:
-        """Claim a shard; False if another program is at it, or has done it meanwhile."""
+        """Claim a shard, and return whether that succeeded: not if another program is scanning it, or has meanwhile done so."""
         if number in self.claims:
             return True
         claim = Claim(self.job.folder, number)
@@ -151,44 +155,44 @@ class _Driver:
         return True
 
     def note(self, event: Event) -> None:
-        """Take note of what a worker did."""
-        if isinstance(event, Told):
-            self.flying[event.worker] += event.pictures
+        """Act on an event of a worker."""
+        if isinstance(event, Advanced):
+            self.unfinished[event.worker] += event.pictures
             self.clock.tell(event.pictures, event.forward)
         elif isinstance(event, Done):
-            self.flying.pop(event.worker, None)
+            self.unfinished.pop(event.worker, None)
             self.idle_losses = 0
             if self.ledger.finish(event.worker, event.number):
                 write(shard_path(self.job.folder, event.number), event.content)
                 self.claims.pop(event.number).__exit__()
-            self.clock.settle(self.ledger.missing(), sum(self.flying.values()))
+            self.clock.settle(self.ledger.missing(), sum(self.unfinished.values()))
         elif isinstance(event, Lost):
             self.lose(event.worker, event.why)
         else:
             self._fail(event.worker, event.error)
 
     def lose(self, worker: Hashable, why: str) -> None:
-        """Put back what a lost worker had.
+        """Put back the shard of a lost worker.
 
         Raises:
-            ScanError: that happened too often.
+            ScanError: shards were lost too often.
         """
         number = self.ledger.lose(worker)
-        self.flying.pop(worker, None)
+        self.unfinished.pop(worker, None)
         self.idle_losses += 1
-        often = number is not None and self.ledger.losses[number] >= self.crew.losses
-        if often or self.idle_losses >= self.crew.losses * self.crew.size:
-            at = "before it had a shard" if number is None else f"at shard {number}, {_span(self.job, number)}"
+        too_often = number is not None and self.ledger.losses[number] >= self.crew.losses
+        if too_often or self.idle_losses >= self.crew.losses * self.crew.size:
+            when = "before it had a shard" if number is None else f"at shard {number}, {_span(self.job, number)}"
             raise ScanError(
-                f"scan: {worker} {why} {at}, and that was once too often. Look for what ends it (too little memory: pass a "
-                "smaller batch), then run the scan again; it goes on."
+                f"scan: {worker} {why} {when}, as often as is allowed. Find out what ends it (if it lacks memory, pass a "
+                "smaller batch), then run the scan again; it continues."
             )
 
     def _fail(self, worker: Hashable, error: Exception) -> None:
         number = self.ledger.lose(worker)
-        self.flying.pop(worker, None)
+        self.unfinished.pop(worker, None)
         if isinstance(error, UnconvError) or number is None:
-            raise error  # in our own words: it will be no other the next time
+            raise error  # one of our own, which another try would raise again
         self.failures[number] += 1
         if self.failures[number] >= self.crew.tries:
             raise ScanError(
@@ -196,7 +200,7 @@ class _Driver:
             ) from error
 
     def release(self) -> None:
-        """Give back the shards that are claimed."""
+        """Release the claims on all shards."""
         for claim in self.claims.values():
             claim.__exit__()
 

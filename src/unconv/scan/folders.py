@@ -1,4 +1,4 @@
-"""Pictures that are files: in a folder, in a list of paths, or in a text file that lists them."""
+"""List pictures that are files: in a folder, in a list of paths, or in a text file of paths."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from unconv.scan.listed import Entry, Pictures, is_picture
 
 
 def folder(root: Path) -> Pictures:
-    """List the pictures below a folder, sorted by path; the subfolder a picture lies in is its label."""
-    found, others = list[Entry](), 0
+    """List the pictures below a folder, sorted by path; a picture's label is the subfolder of `root` that holds it."""
+    entries, left_out = list[Entry](), 0
     for path in _walked(root):
         if not is_picture(path):
-            others += 1
+            left_out += 1
             continue
         label = path.partition("/")[0] if "/" in path else None
-        found.append(Entry(path, os.path.join(root, path), 0, _size(os.path.join(root, path)), label))
-    return Pictures("folder", str(root), found, read_file, left_out=others)
+        entries.append(Entry(path, os.path.join(root, path), 0, _size(os.path.join(root, path)), label))
+    return Pictures("folder", str(root), entries, read_file, left_out=left_out)
 
 
 def paths(files: Sequence[Path]) -> Pictures:
-    """List some files, in the order in which they came; a key is as much of a path as all do not share."""
+    """List some files in the order given; a picture's key is its path from the folder that all have in common."""
     absolute = [os.path.abspath(file) for file in files]
     shared = os.path.commonpath([os.path.dirname(path) for path in absolute]) if absolute else ""
     keys = [os.path.relpath(path, shared).replace(os.sep, "/") for path in absolute]
@@ -33,12 +33,12 @@ def paths(files: Sequence[Path]) -> Pictures:
 
 
 def list_file(file: Path) -> Pictures:
-    """List the pictures that a text file names, one a line, from its folder on; after a tab, or a space, may stand a label."""
+    """List the pictures in a text file: on each line a path relative to its folder, and perhaps a tab or space and a label."""
     try:
         lines = file.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise PictureError(
-            f"pictures: {file} was taken for a list of pictures, one a line, but cannot be read: {error}. "
+            f"pictures: {file} cannot be read as a list of pictures, one per line: {error}. "
             "Pass a folder, a text file in UTF-8, a .tar, a .parquet or a .npy."
         ) from error
     entries = []
@@ -53,7 +53,7 @@ def read_file(entry: Entry) -> bytes:
     """Return the content of a picture's file.
 
     Raises:
-        PictureError: it is not there any more, or cannot be read.
+        PictureError: the file is gone, or cannot be read.
     """
     try:
         with open(entry.source, "rb") as file:
@@ -63,8 +63,8 @@ def read_file(entry: Entry) -> bytes:
 
 
 def _walked(root: Path) -> Iterator[str]:
-    """Yield the files below a folder, links followed but no circle, hidden ones left out, in the order of their paths."""
-    found, waiting, seen = [], [("", os.path.realpath(root))], {os.path.realpath(root)}
+    """Yield the files below a folder, sorted by path; hidden ones are left out, and links to a folder seen before."""
+    files, waiting, visited = [], [("", os.path.realpath(root))], {os.path.realpath(root)}
     while waiting:
         below, folder = waiting.pop()
         try:
@@ -76,15 +76,15 @@ def _walked(root: Path) -> Iterator[str]:
                 continue
             name = f"{below}{entry.name}"
             if not entry.is_dir():
-                found.append(name)
-            elif (real := os.path.realpath(entry.path)) not in seen:
-                seen.add(real)
+                files.append(name)
+            elif (real := os.path.realpath(entry.path)) not in visited:
+                visited.add(real)
                 waiting.append((f"{name}/", entry.path))
-    yield from sorted(found)
+    yield from sorted(files)
 
 
 def _size(path: str) -> int:
-    """Return a file's length; -1 if there is none, which reading it will say."""
+    """Return a file's length; -1 if it is missing, which is reported when it is read."""
     try:
         return os.stat(path).st_size
     except (OSError, ValueError):

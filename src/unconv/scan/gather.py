@@ -1,10 +1,10 @@
-"""Gathers what is kept of all places, while batches go through a network.
+"""Gather the results of all places while batches pass through a network.
 
-Only a map's maximum is taken of every picture. Where it stands is asked of the few pictures that come into a list, and those
-may be a few too many: the limits they are compared with lag behind. The lists are settled block by block.
+Only the maximum of a map is computed for every picture. Its position is computed for the few pictures that may enter a list.
+These may be a few too many, since the limits that they must exceed lag behind. The lists are updated block by block.
 
-A batch is a few rows of a block that has a column for every unit of every place. What is asked of a place while the network
-runs is asked of NumPy's views, whose small steps cost a fifth of torch's; the rest is asked of all units at once.
+A batch is a few rows of a block that has a column for every unit of every place. While the network runs, each place works on
+NumPy views, whose small steps cost a fifth of torch's; the rest is done for all units at once.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from torch import Tensor
 from unconv.scan.top import BINS, Levels, Lists, PlaceTop, bins, draws
 
 BLOCK = 512
-"""Pictures after which lists are settled."""
+"""Pictures after which the lists are updated."""
 
 
 class Rows:
-    """One end of the values of all units, of the pictures of a block."""
+    """The largest, or the smallest, value of every unit in every picture of a block, with its position."""
 
     def __init__(self, units: int) -> None:
         self.ranks = torch.full((BLOCK, units), -torch.inf)
@@ -32,11 +32,14 @@ class Rows:
 
 
 class Side:
-    """One end of a place's values: the largest or, with `sign` -1, the smallest.
+    """The lists of a place's largest values or, with `sign` -1, of its smallest.
 
     Args:
-        rows: of all places; `own`: the place's columns.
-        least: what a rank must be above to be listed.
+        rows: the rows of all places.
+        own: the place's columns in them.
+        keep: the length of the lists.
+        axes: the number of axes of its map.
+        least: the value that a rank must exceed to be listed.
     """
 
     def __init__(self, rows: Rows, own: slice, keep: int, axes: int, sign: int, least: float) -> None:
@@ -48,7 +51,7 @@ class Side:
         self._views = self.ranks.numpy(), self.flat_positions.numpy(), self.limit.numpy()
 
     def take(self, rows: slice, ranked: Tensor) -> np.ndarray[Any, Any]:
-        """Note the extremes of a batch's maps (N, C, samples); return by what they rank, (N, C)."""
+        """Store the extremes of a batch's maps (N, C, samples), and return their ranks (N, C)."""
         if self.sign > 0 and ranked.dtype == torch.float32 and ranked.device.type == "cpu":
             torch.amax(ranked, 2, out=self.ranks[rows])
         else:
@@ -56,37 +59,39 @@ class Side:
         return self._views[0][rows]
 
     def locate(self, rows: slice, ranked: Tensor, lower: np.ndarray[Any, Any] | bool = False) -> None:
-        """Note where the extremes stand of the pictures and channels that may be listed, or are wanted `lower`, (N, C)."""
+        """Store the positions of the extremes that may be listed, or are marked in `lower` (N, C)."""
         if ranked.shape[2] == 1:
             return
         ranks, flat_positions, limit = self._views
         row, channel = ((ranks[rows] > limit) | lower).nonzero()
         if not len(row):
             return
-        where = torch.from_numpy(row).to(ranked.device), torch.from_numpy(channel).to(ranked.device)
-        most = 2 * len(row) > limit.size * (rows.stop - rows.start)  # then a copy of the chosen maps costs more than it saves
-        chosen = ranked if most else ranked[where]
-        at = chosen.argmax(-1) if self.sign > 0 else chosen.argmin(-1)
-        flat_positions[rows][row, channel] = (at[where] if most else at).cpu().numpy()
+        index = torch.from_numpy(row).to(ranked.device), torch.from_numpy(channel).to(ranked.device)
+        most = 2 * len(row) > limit.size * (rows.stop - rows.start)  # then copying the chosen maps costs more than it saves
+        chosen = ranked if most else ranked[index]
+        argument = chosen.argmax(-1) if self.sign > 0 else chosen.argmin(-1)
+        flat_positions[rows][row, channel] = (argument[index] if most else argument).cpu().numpy()
 
     def tighten(self, filled: int) -> None:
-        """Raise the limit to what the list and the block so far make of it."""
-        seen = torch.cat([self.lists.rank.T, self.ranks[:filled]])
-        if len(seen) > self.keep:
-            torch.maximum(self.limit, seen.topk(self.keep, 0).values[-1], out=self.limit)
-        elif len(seen) == self.keep:
-            torch.maximum(self.limit, seen.amin(0), out=self.limit)
+        """Raise the limit to the `keep`-th largest rank of the list and the block so far."""
+        ranks = torch.cat([self.lists.rank.T, self.ranks[:filled]])
+        if len(ranks) > self.keep:
+            torch.maximum(self.limit, ranks.topk(self.keep, 0).values[-1], out=self.limit)
+        elif len(ranks) == self.keep:
+            torch.maximum(self.limit, ranks.amin(0), out=self.limit)
 
     def settle(self, good: Tensor, numbers: Tensor, size: tuple[int, ...], values: Tensor) -> None:
-        """Put the block's pictures into the lists.
+        """Merge the block's pictures into the lists.
 
         Args:
-            good: rows of the block that are pictures; `numbers`: theirs.
-            size: of the map.
-            values: (n, C) of those rows.
+            good: the rows of the block that are pictures.
+            numbers: the numbers of these pictures.
+            size: the size of the map.
+            values: (n, C), the activations in these rows.
         """
         ranks = self.ranks[good]
         rows, channels = ((ranks >= self.limit) & (ranks > self.least)).numpy().nonzero()
+        # Only the candidates are sorted, by channel, then rank, then number: most of a block never gets this far.
         order = np.lexsort((rows, -ranks.numpy()[rows, channels], channels))
         row, channel = torch.from_numpy(rows[order]), torch.from_numpy(channels[order])
         first = torch.searchsorted(channel, torch.arange(len(self.limit)))
@@ -104,11 +109,13 @@ class Side:
 
 
 class Gather:
-    """The results of one place of a shard, as they come.
+    """The results of one place in a shard, gathered batch by batch.
 
     Args:
-        block: of all places; `own`: the place's columns.
-        size: (C, samples..) of its maps; `rectified`: whether only maxima above zero are a response.
+        block: the block of all places.
+        own: the place's columns in it.
+        size: (C, samples..) of its maps.
+        rectified: whether only maxima above zero count as a response.
     """
 
     def __init__(self, block: Gathers, own: slice, size: tuple[int, ...], rectified: bool) -> None:
@@ -117,7 +124,7 @@ class Gather:
         self.low = Side(block.low, own, block.keep, axes, -1, -torch.inf) if block.low else None
         self.level, self.drawn = block.level[:, own], block.drawn[own]
         self._views = self.level.numpy(), self.drawn.reshape(-1).numpy(), np.arange(channels) * BINS
-        self.clipped: Tensor | None = None  # the maxima, where what they rank by is another number
+        self.clipped: Tensor | None = None  # the maxima, if they are ranked by their values before a clip
         self.levels = Levels.empty(channels, axes)
         self.positive = torch.zeros(channels, dtype=torch.int64)
         self.histogram = torch.zeros(channels, BINS, dtype=torch.int64)
@@ -125,12 +132,13 @@ class Gather:
         self.kept: list[Tensor] = []
 
     def look(self, rows: slice, draw: Tensor, maps: Tensor, before: Tensor | None) -> None:
-        """Take a batch's maps.
+        """Gather a batch's maps.
 
         Args:
-            rows: of the block, of the batch's pictures.
+            rows: the rows of the batch's pictures in the block.
             draw: (N,) the pictures' random numbers.
-            maps: (N, C, samples..); `before`: what they were before a clip, or None.
+            maps: (N, C, samples..).
+            before: the maps before a clip, by which they are ranked; None if there is none.
         """
         flat = maps.flatten(2) if maps.ndim > 2 else maps[..., None]
         ranked = flat if before is None else before.reshape(flat.shape)
@@ -148,15 +156,17 @@ class Gather:
             self.low.locate(rows, ranked)
 
     def tighten(self, filled: int) -> None:
-        """Raise the limits to what the lists and the block so far make of them."""
+        """Raise the limits of both lists by the block so far."""
         for side in filter(None, (self.high, self.low)):
             side.tighten(filled)
 
     def settle(self, good: Tensor, numbers: Tensor, draw: Tensor, maxima: bool) -> None:
-        """Settle a block.
+        """Add a block to the lists and statistics.
 
         Args:
-            good: rows of the block that are pictures; `numbers` and `draw`: theirs, and the random ones they have.
+            good: the rows of the block that are pictures.
+            numbers, draw: the numbers of these pictures, and their random numbers.
+            maxima: whether to keep the maxima of every picture.
         """
         values = (self.high.ranks if self.clipped is None else self.clipped)[good]
         self.high.settle(good, numbers, self.size, values)
@@ -174,26 +184,27 @@ class Gather:
         self.levels.value[at] = values[row, at[0]]
         self.levels.position[at] = unravelled(self.high.flat_positions[good[row], at[0]], self.size)
         if maxima:
+            # Clipped to the range of float16, in which larger maxima would become infinite.
             self.kept.append(values.clamp(-65504, 65504).half())
 
     def result(self, part: int) -> PlaceTop:
-        """Return what is kept.
+        """Return the results of the place.
 
         Args:
-            part: the number of the first picture of the shard.
+            part: the number of the shard's first picture.
         """
         low = None if self.low is None else self.low.lists
         return PlaceTop(self.high.lists, low, self.positive, self.histogram, self.levels, {part: self.total})
 
 
 class Gathers:
-    """The results of all places of one shard, as they come.
+    """The results of all places in one shard, gathered batch by batch.
 
     Args:
-        places: of each the size (C, samples..) of its maps, and whether only maxima above zero are a response.
-        keep: the length of lists.
-        lowest: whether the smallest values are listed too.
-        maxima: whether every picture's maxima are kept, as float16.
+        places: for each place the size (C, samples..) of its maps, and whether only maxima above zero count as a response.
+        keep: the length of the lists.
+        lowest: whether to list the smallest values, too.
+        maxima: whether to keep the maxima of every picture, as float16.
     """
 
     def __init__(self, places: Sequence[tuple[tuple[int, ...], bool]], keep: int, lowest: bool, maxima: bool) -> None:
@@ -201,20 +212,22 @@ class Gathers:
         self.keep, self.maxima = keep, maxima
         self.high, self.low = Rows(ends[-1]), Rows(ends[-1]) if lowest else None
         self.level = torch.zeros(BLOCK, ends[-1], dtype=torch.uint8)
-        self.drawn = torch.full((ends[-1], BINS), torch.iinfo(torch.int64).max)  # of each level, up to the last batch
+        self.drawn = torch.full(
+            (ends[-1], BINS), torch.iinfo(torch.int64).max
+        )  # the smallest random number of each level so far
         columns = map(slice, ends, ends[1:])
         self.places = [Gather(self, own, *place) for own, place in zip(columns, places, strict=True)]
         self.next = 0  # rows of the block after which the limits are raised again
 
     def commit(self, rows: slice, draw: Tensor, here: Tensor) -> Tensor:
-        """Let a batch's pictures count: what is no picture, or not finite anywhere, sets no limit.
+        """Let a batch's pictures count; rows without a picture, or with a value that is not finite, are left out.
 
         Args:
-            draw: (N,) their random numbers.
-            here: (N,) which are pictures.
+            draw: (N,) the random numbers of the pictures.
+            here: (N,) whether each row has a picture.
 
         Returns:
-            (N,) which are finite.
+            (N,) whether all values of each row are finite.
         """
         sides = [side.ranks[rows] for side in (self.high, self.low) if side is not None]
         clipped = [place.clipped[rows] for place in self.places if place.clipped is not None]
@@ -227,16 +240,17 @@ class Gathers:
         level = self.level[rows][good].T.long()
         self.drawn.scatter_reduce_(1, level, draw[good].expand(len(level), -1), "amin")
         if rows.stop >= self.next:
-            self.next = 2 * rows.stop
+            self.next = 2 * rows.stop  # doubled each time, since limits rise less and less
             for place in self.places:
                 place.tighten(rows.stop)
         return finite
 
     def settle(self, good: Tensor, numbers: Tensor) -> None:
-        """Settle a block.
+        """Add a block to the lists and statistics of all places.
 
         Args:
-            good: rows of the block that are pictures; `numbers`: theirs.
+            good: the rows of the block that are pictures.
+            numbers: the numbers of these pictures.
         """
         self.next = 0
         draw = draws(numbers)
@@ -244,14 +258,14 @@ class Gathers:
             place.settle(good, numbers, draw, self.maxima)
 
     def every(self) -> list[Tensor]:
-        """Return of each place (pictures, C) float16, the maxima of every picture that was read; [] if they are not kept."""
+        """Return for each place (pictures, C) float16, the maxima of every picture read; [] if they are not kept."""
         if not self.maxima:
             return []
         return [torch.cat([torch.zeros(0, len(place.positive), dtype=torch.float16), *place.kept]) for place in self.places]
 
 
 def unravelled(flat: Tensor, size: tuple[int, ...]) -> Tensor:
-    """(.., axes) int32: the positions of samples of a map that are counted in reading order."""
+    """Return (.., axes) int32, the positions of samples of a map from their flat indices."""
     if not size:
         return torch.zeros(*flat.shape, 0, dtype=torch.int32)
     return torch.stack(torch.unravel_index(flat.long(), size), -1).to(torch.int32)

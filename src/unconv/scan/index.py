@@ -1,4 +1,4 @@
-"""The index of a scan: the strongest pictures of every unit, and what else is known of them."""
+"""The index of a scan: the strongest pictures of every unit, and its statistics."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ from unconv.scan.tables import INDEX, PICTURES, UNITS, made_from
 from unconv.scan.winners import Winner, projections, single_projections
 
 _NEAR = 6
-"""Bits of the difference hash, at most, that near-identical pictures differ in."""
-_MOST = 2**29  # maxima that similar units are told from
+"""The largest number of bits in which the difference hashes of near-identical pictures differ."""
+_MOST = 2**29  # the most maxima in memory, from which similar units are computed
 
 
 @dataclass(frozen=True)
@@ -67,10 +67,11 @@ class UnitStatistics:
     """A unit's statistics over all pictures.
 
     Args:
-        pictures: how many were scanned; `positive`: in how many of them the unit was above zero somewhere.
-        mean, largest: of its maxima; `largest` is NaN if it never responded.
-        histogram: (64,) of its maxima: those not above zero, then octaves, of which bin b begins at 2^(b-32).
-        classes: the classes with the largest mean of its maxima, each with it.
+        pictures: the number of pictures scanned.
+        positive: the number of pictures in which the unit was above zero somewhere.
+        mean, largest: the mean and the largest of its maxima; `largest` is NaN if it never responded.
+        histogram: (64,) of its maxima: first those not above zero, then by octaves; bin b begins at 2^(b-32).
+        classes: the classes with the largest mean of its maxima, each with that mean.
     """
 
     place: str
@@ -93,8 +94,9 @@ class ScannedPicture:
     """A picture in the list of a scan.
 
     Args:
-        read: whether it could be read; `reason`: if not, why.
-        content, look: hashes of the bytes, and of how the picture looks.
+        read: whether it could be read.
+        reason: the reason why it could not; "" if it could.
+        content, look: hashes of the bytes, and of the picture's look (difference hash).
     """
 
     number: int
@@ -120,11 +122,12 @@ class Similar:
 
 @dataclass(frozen=True)
 class Fires:
-    """How a unit responds to a picture, against how it responds to all.
+    """A unit's response to a picture, compared with its responses to all scanned pictures.
 
     Args:
-        value: its largest activation in the picture, or in the region that was asked for; `position`: where.
-        share: the share of all scanned pictures that it responds to less.
+        value: its largest activation in the picture, or in the requested region.
+        share: the share of all scanned pictures to which it responds less.
+        position: where on its map that activation is.
     """
 
     place: str
@@ -151,13 +154,13 @@ class Index:
         self.folder = Path(folder)
         self.run = known_run(self.folder)
         self._network, self._source_pictures = network, pictures
-        made = {name: made_from(self.folder / name) for name in (PICTURES, UNITS, INDEX)}
-        if None in made.values() or len(set(made.values())) > 1:
+        origins = {name: made_from(self.folder / name) for name in (PICTURES, UNITS, INDEX)}
+        if None in origins.values() or len(set(origins.values())) > 1:
             raise ScanError(
                 f"index: the index in {folder} is not complete: the scan was stopped, or shards are missing. Run the scan "
                 "again; it continues where it stopped."
             )
-        self.made_from = str(made[INDEX])
+        self.made_from = str(origins[INDEX])
         self._groups: dict[str, Any] = {}
 
     def __repr__(self) -> str:
@@ -173,11 +176,11 @@ class Index:
             for place in self.run["places"]
         ]
         rows = "".join(f"<tr>{''.join(f'<td>{escape(str(cell))}</td>' for cell in row)}</tr>" for row in cells)
-        heads = "".join(f"<th>{head}</th>" for head in ("place", "units", "dead", "map", "a unit sees"))
-        told = (
+        header_cells = "".join(f"<th>{head}</th>" for head in ("place", "units", "dead", "map", "a unit sees"))
+        caption = (
             f"<b>{escape(self.run['network'])}</b> over {counted(len(self._columns), 'picture')}, in {escape(str(self.folder))}"
         )
-        return f"<table><caption>{told}</caption><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table>"
+        return f"<table><caption>{caption}</caption><thead><tr>{header_cells}</tr></thead><tbody>{rows}</tbody></table>"
 
     @property
     def places(self) -> list[str]:
@@ -189,11 +192,12 @@ class Index:
         """Return the strongest pictures of a unit, strongest first; among equals, the smaller number first.
 
         Args:
-            n: how many, at most; a unit that never responded has none.
+            n: the largest number of pictures; a unit that never responded has none.
             distinct: leave out pictures that are nearly identical to a stronger one.
 
         Raises:
-            NoSuchLayer, NoSuchUnit: there is no such place or channel. ShapeError: more than were kept.
+            NoSuchLayer, NoSuchUnit: there is no such place or channel.
+            ShapeError: `n` is more than the scan kept.
         """
         return self._first(self._rows(place, channel, "top"), n, distinct)
 
@@ -219,7 +223,7 @@ class Index:
         """Return the statistics of every unit."""
         table = self._read(UNITS).to_pydict()
         rows = zip(*table.values(), strict=True)
-        made = (dict(zip(table, row, strict=True)) for row in rows)
+        records = (dict(zip(table, row, strict=True)) for row in rows)
         return [
             UnitStatistics(
                 row["place"],
@@ -229,9 +233,9 @@ class Index:
                 row["mean"],
                 row["largest"],
                 np.array(row["histogram"]),
-                tuple((found["label"], found["mean"]) for found in row["classes"] or ()),
+                tuple((entry["label"], entry["mean"]) for entry in row["classes"] or ()),
             )
-            for row in made
+            for row in records
         ]
 
     def pictures(self) -> list[ScannedPicture]:
@@ -259,7 +263,7 @@ class Index:
         return list(self._most_similar(place, slice(0, count), n))
 
     def correlations(self, place: str) -> Tensor:
-        """Return (C, C): how the maxima of a place's channels correlate with each other; 0 for one that never varies."""
+        """Return (C, C), the correlations of the maxima of a place's channels; 0 for a channel that never varies."""
         own = self._own_maxima(place, slice(0, self.run["places"][self._channel(place, 0)]["channels"]))
         return own.T @ own
 
@@ -273,10 +277,10 @@ class Index:
         own = self._own_maxima(place, channels)
         correlation, first = own.T @ maxima, names.index((place, channels.start))
         correlation[torch.arange(len(correlation)), torch.arange(len(correlation)) + first] = -torch.inf
-        found = correlation.sort(dim=1, descending=True, stable=True)
-        varies = own.norm(dim=0).tolist()
-        for order, values, length in zip(found.indices[:, :n].tolist(), found.values[:, :n].tolist(), varies, strict=True):
-            pairs = zip(order, values, strict=True) if length else ()
+        ranked = correlation.sort(dim=1, descending=True, stable=True)
+        norms = own.norm(dim=0).tolist()
+        for order, values, norm in zip(ranked.indices[:, :n].tolist(), ranked.values[:, :n].tolist(), norms, strict=True):
+            pairs = zip(order, values, strict=True) if norm else ()
             yield [Similar(names[k][0], names[k][1], value) for k, value in pairs if value > -torch.inf]
 
     @checks_kinds_but("place", "method")
@@ -291,10 +295,10 @@ class Index:
             PictureError: a picture is missing now, or has changed.
             ModelError: the network is not the one that was scanned.
         """
-        found = self.top(place, channel, n, distinct)
-        if not found:
+        entries = self.top(place, channel, n, distinct)
+        if not entries:
             raise NoSuchUnit(f"projections: {place}, channel {channel}, responded to no picture: there is nothing to project.")
-        winners = [Winner(place, channel, entry.picture, entry.key, entry.position, entry.value) for entry in found]
+        winners = [Winner(place, channel, entry.picture, entry.key, entry.position, entry.value) for entry in entries]
         return next(iter(self.projected([winners], method)))
 
     def projected(self, units: Sequence[Sequence[Winner]], method: Method | Rules = "deconvnet") -> Iterator[Reconstructions]:
@@ -305,16 +309,16 @@ class Index:
     def single_projections(
         self, units: Sequence[Sequence[Winner]], read: Callable[[int], Any], method: Method | Rules = "deconvnet"
     ) -> Iterator[tuple[tuple[int, int], Reconstruction]]:
-        """Yield ((unit, rank), projection) as they come, those of one picture together; none of them is kept.
+        """Yield ((unit, rank), projection) as they come, those of one picture together; none of them is kept in memory.
 
         Args:
-            read: from a picture's number to what `source` returns; None leaves its projections out.
+            read: returns for a picture's number what `source` returns, or None to leave its projections out.
         """
         return single_projections(self.network, read, units, method)
 
     @checks_kinds_but("image", "region")
     def fires(self, image: Source | int, region: Sequence[int] | None = None, n: int = 20) -> list[Fires]:
-        """Return the units that respond to a picture more than to others, beginning with those that respond to the fewest.
+        """Return the units that respond to a picture more than to others, in the order of their `share`.
 
         Args:
             image: a picture, as for `Network.project`, or the number of one that was scanned.
@@ -322,7 +326,7 @@ class Index:
         """
         picture = self.source(self._columns[image]) if isinstance(image, int) else image
         recording = self.network.record(picture, self.places)
-        return [Fires(*found) for found in fires(self.run, recording, region, self._histograms, n)]
+        return [Fires(*row) for row in fires(self.run, recording, region, self._histograms, n)]
 
     def shares(self, values: Tensor) -> Any:
         """Return (units,): the share of all pictures to which each unit responds less than these values, one per unit."""
@@ -333,7 +337,7 @@ class Index:
         """The network that was scanned, opened again if none was passed; its weights are compared.
 
         Raises:
-            ModelError: it was a live module and was not passed, or is another one now.
+            ModelError: the network was a live module and was not passed, or its weights have changed.
         """
         network, how = self._network, self.run["opened"]
         if network is None and how is None:
@@ -370,35 +374,36 @@ class Index:
 
     @cached_property
     def _maxima(self) -> tuple[list[tuple[str, int]], Tensor]:
-        """Return the units, and (pictures, units) their maxima, each with mean 0 and length 1; zero of what never varies.
+        """Return the units, and their maxima (pictures, units) scaled to mean 0 and norm 1; zero for those that never vary.
 
-        Of a data set that is too large for memory, every few pictures.
+        With this scale a product of two columns is their correlation. If a data set is too large for memory, only every
+        few pictures are used.
         """
         if not self.run["maxima"]:
             raise ScanError("index: the scan did not keep the maxima of every picture. Scan again with maxima=True.")
-        kept = [load_shard(self.folder, number, maxima=True).maxima for number in shard_numbers(self.folder)]
-        every = 1 + len(self._columns) * sum(place["channels"] for place in self.run["places"]) // _MOST
-        parts = [torch.cat([shard[k][::every] for shard in kept]).float() for k in range(len(self.run["places"]))]
-        whole = torch.cat(parts, 1)
-        whole -= whole.mean(0)
-        length = whole.norm(dim=0)
-        whole /= torch.where(length > 0, length, 1.0)
+        shards = [load_shard(self.folder, number, maxima=True).maxima for number in shard_numbers(self.folder)]
+        step = 1 + len(self._columns) * sum(place["channels"] for place in self.run["places"]) // _MOST
+        parts = [torch.cat([shard[k][::step] for shard in shards]).float() for k in range(len(self.run["places"]))]
+        maxima = torch.cat(parts, 1)
+        maxima -= maxima.mean(0)
+        norm = maxima.norm(dim=0)
+        maxima /= torch.where(norm > 0, norm, 1.0)
         names = [(place["name"], channel) for place in self.run["places"] for channel in range(place["channels"])]
-        return names, whole
+        return names, maxima
 
     @cached_property
     def _histograms(self) -> Any:
-        """Return (units, 64) of each unit the histogram of its maxima, in the order of the places."""
+        """Return (units, 64), the histogram of each unit's maxima, in the order of the places."""
         return np.array(self._read(UNITS).column("histogram").to_pylist())
 
     def _read(self, name: str) -> Any:
         return pyarrow().parquet.read_table(self.folder / name)
 
     def _channel(self, place: str, channel: int) -> int:
-        """Return the number of a place.
+        """Return the index of a place, after a check that it has the channel.
 
         Raises:
-            NoSuchLayer, NoSuchUnit.
+            NoSuchLayer, NoSuchUnit: there is no such place or channel.
         """
         if place not in self.places:
             raise NoSuchLayer(f"place: {place!r} was not scanned. Did you mean {nearest(str(place), self.places)}?")
@@ -418,8 +423,8 @@ class Index:
             self._groups[place] = columns
         columns = self._groups[place]
         first, end = np.searchsorted(columns["channel"], [channel, channel + 1])
-        chosen = [row for row in range(first, end) if columns["kind"][row] == kind]
-        return [self._found(columns, row) for row in chosen]
+        matching = [row for row in range(first, end) if columns["kind"][row] == kind]
+        return [self._found(columns, row) for row in matching]
 
     def _found(self, columns: dict[str, Any], row: int) -> Found:
         picture = self._columns[int(columns["picture"][row])]
@@ -435,23 +440,24 @@ class Index:
         )
 
     def _first(self, rows: list[Found], n: int, distinct: bool) -> list[Found]:
-        """Return the first `n`, each told which earlier one it is nearly identical to, or without those that are."""
+        """Return the first `n` entries, each marked with an earlier near-identical one, or without such entries."""
         if n < 1 or n > self.run["keep"]:
             raise ShapeError(
                 f"n: {n} came, but the scan kept {counted(self.run['keep'], 'picture')} per unit. Ask for no more."
             )
-        found = list[Found]()
+        result = list[Found]()
         for entry in rows:
-            near = next((other.rank for other in found if self._near(entry.picture, other.picture)), None)
+            near = next((other.rank for other in result if self._near(entry.picture, other.picture)), None)
             if near is None or not distinct:
-                found.append(Found(**{**entry.__dict__, "near": near}))
-            if len(found) == n:
+                result.append(Found(**{**entry.__dict__, "near": near}))
+            if len(result) == n:
                 break
-        return found
+        return result
 
     def _near(self, a: int, b: int) -> bool:
-        one, other = self._columns[a], self._columns[b]
-        if one.content == other.content and one.content:
+        first, second = self._columns[a], self._columns[b]
+        if first.content == second.content and first.content:
             return True
-        alike = (one.look ^ other.look) & (2**64 - 1)
-        return bool(one.look and other.look) and alike.bit_count() <= _NEAR
+        # Python's ^ of signed numbers has infinitely many sign bits: only the 64 of the hash are counted.
+        difference = (first.look ^ second.look) & (2**64 - 1)
+        return bool(first.look and second.look) and difference.bit_count() <= _NEAR

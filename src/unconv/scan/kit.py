@@ -1,4 +1,4 @@
-"""What another process needs to scan shards of a run, whatever started it: packed here, opened there."""
+"""Pack what another process needs to scan shards of a run, and unpack it there."""
 
 from __future__ import annotations
 
@@ -29,12 +29,13 @@ class Kit:
     """What a process needs to scan shards of a run.
 
     Args:
-        run: as `describe` gives it.
-        network: pickled; None if that failed, `why`.
-        kind, where: of the pictures, as in `Pictures`.
-        threads: that read pictures.
-        path: where modules are looked for.
-        first: the file of the first picture, if there is one: all must find it.
+        run: the description of the run, as `describe` returns it.
+        network: the pickled network; None if it cannot be pickled.
+        why: the reason why it cannot.
+        kind, where: as in `Pictures`.
+        threads: the number of threads that read pictures.
+        path: the folders in which modules are looked for.
+        first: the file of the first picture, which every process must find; "" if it is not in a file.
     """
 
     run: dict[str, Any]
@@ -48,7 +49,7 @@ class Kit:
 
 
 def pack(network: Network, run: dict[str, Any], pictures: Pictures, threads: int) -> Kit:
-    """Pack what other processes need.
+    """Return what other processes need to scan shards.
 
     Raises:
         ScanError: the pictures are in memory, or the network can neither be sent nor opened by a name.
@@ -61,18 +62,18 @@ def pack(network: Network, run: dict[str, Any], pictures: Pictures, threads: int
     buffer, why = io.BytesIO(), ""
     try:
         torch.save(network, buffer)
-    except Exception as error:  # whatever the parts of a user's network raise
+    except Exception as error:  # the parts of a user's network may raise anything
         why = f"{type(error).__name__}: {error}"
         if run["opened"] is None:
-            raise ScanError(_unsent(network.name, why)) from error
+            raise ScanError(_cannot_be_sent(network.name, why)) from error
     where = os.path.abspath(pictures.where) if pictures.where else ""
     path = tuple(os.path.abspath(folder) for folder in sys.path)
     first = os.path.abspath(pictures.entries[0].source)
-    known = first if os.path.isfile(first) else ""
-    return Kit(run, None if why else buffer.getvalue(), why, pictures.kind, where, threads, path, known)
+    first_file = first if os.path.isfile(first) else ""
+    return Kit(run, None if why else buffer.getvalue(), why, pictures.kind, where, threads, path, first_file)
 
 
-def _unsent(name: str, why: str) -> str:
+def _cannot_be_sent(name: str, why: str) -> str:
     return (
         f"scan: the network {name} cannot be sent to other processes ({why}). Define its parts in a file that can be imported, "
         "not in the main script, a notebook or a lambda; or open it by a name, FILE.py:factory."
@@ -80,13 +81,14 @@ def _unsent(name: str, why: str) -> str:
 
 
 class Scanner:
-    """Scans shards in a process of its own.
+    """Scan shards in a process of its own.
 
     Args:
-        kit: as `pack` made it; `device`: to compute on.
+        kit: what `pack` returned.
+        device: the device to compute on.
 
     Raises:
-        ScanError: the network is not here what it is there; what differs is named. Or the pictures are not here.
+        ScanError: the network here differs from the sender's, and the message says how; or the pictures are missing here.
     """
 
     def __init__(self, kit: Kit, device: str) -> None:
@@ -100,10 +102,10 @@ class Scanner:
         names = [place["name"] for place in run["places"]]
         with computing_with(run["cores"]):
             maps = Maps(network, names, run["batch"], rectified_too=run["lowest"])
-            here = describe(
+            own_run = describe(
                 network, maps, run["keep"], run["shard"], run["lowest"], run["maxima"], torch.device(device).type, run["cores"]
             )
-        refuse_other(f"what {device} is to do", run, here)
+        refuse_other(f"what {device} is to do", run, own_run)
         read = reader_of(kit.kind, kit.where)
         assert read is not None
         self.cores: int | None = run["cores"]
@@ -119,7 +121,9 @@ class Scanner:
 def _opened(kit: Kit, device: str) -> Network:
     why = kit.why
     if kit.network is not None:
-        sys.path += [path for path in kit.path if path not in sys.path]  # behind, so that it changes no module that is here
+        sys.path += [
+            path for path in kit.path if path not in sys.path
+        ]  # appended, so that no module of this process is replaced
         try:
             network = torch.load(io.BytesIO(kit.network), map_location=device, weights_only=False)
             assert isinstance(network, Network)
@@ -127,7 +131,7 @@ def _opened(kit: Kit, device: str) -> Network:
         except (AttributeError, ImportError, pickle.UnpicklingError) as error:
             why = f"{type(error).__name__}: {error}"
     if kit.run["opened"] is None:
-        raise ScanError(_unsent(kit.run["network"], why))
+        raise ScanError(_cannot_be_sent(kit.run["network"], why))
     network = open_again(kit.run)
     network.module.to(device)
     return network

@@ -1,4 +1,4 @@
-"""Who has which shard: handed out, lost, handed out again, done."""
+"""Keep account of shards: which are waiting, which worker has which, which are lost or done."""
 
 from __future__ import annotations
 
@@ -8,31 +8,31 @@ from collections import Counter, deque
 from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
 
-_SLOW = 2.0  # times the usual duration, after which an idle worker is given the same shard
-_LATE = 20.0  # times the usual duration, after which a worker is taken for lost
-_LEAST = 600.0  # seconds that a shard is waited for at least before that
-_FIRST = 6 * 3600.0  # seconds that a shard is waited for while nothing tells how long one takes
+_SLOW = 2.0  # times the median duration, after which an idle worker gets the same shard, too
+_LATE = 20.0  # times the median duration, after which a worker counts as lost
+_LEAST = 600.0  # seconds to wait for a shard at least, before its worker counts as lost
+_FIRST = 6 * 3600.0  # seconds to wait for a shard while none is done, so that durations are unknown
 
 
 @dataclass(frozen=True)
 class Lent:
-    """A shard that a worker has, and since when."""
+    """A shard that a worker has, and the time at which it got it."""
 
     number: int
     since: float
 
 
 class Ledger:
-    """Keeps which shards wait, which worker has which, and how often each was lost.
+    """Keep account of the shards that wait, the worker that has each, and how often each was lost.
 
-    A shard is a function of the run and its pictures alone: who does it, and how often, makes no difference, so whatever is
-    in doubt is handed out again and the first answer counts.
+    A shard depends only on the run and its pictures. It makes no difference who scans it, or how often: a shard in doubt is
+    handed out again, and the first answer counts.
 
     Args:
-        numbers: of the shards that are to be done.
-        twice: whether an idle worker is given a shard that another one is slow with.
-        limit: seconds after which a worker that has not answered is taken for lost; None: by what others took.
-        now: the time, in seconds.
+        numbers: the numbers of the shards to scan.
+        twice: whether an idle worker gets a shard with which another one is slow.
+        limit: seconds after which a worker without an answer counts as lost; None derives it from the durations so far.
+        now: returns the time in seconds.
     """
 
     def __init__(
@@ -50,8 +50,8 @@ class Ledger:
         self._done: set[int] = set()
 
     @property
-    def whole(self) -> bool:
-        """Whether all shards are done; a second answer may still be on its way."""
+    def complete(self) -> bool:
+        """Whether all shards are done; a second answer may still arrive."""
         return not self.missing()
 
     def missing(self) -> list[int]:
@@ -59,35 +59,35 @@ class Ledger:
         return sorted({*self.waiting, *(lent.number for lent in self.lent.values())} - self._done)
 
     def next(self) -> int | None:
-        """Return the shard that a free worker is to be given; None if there is none for it."""
+        """Return the shard for a free worker; None if there is none for it."""
         if self.waiting:
             return self.waiting[0]
         if not self._twice or not self._durations:
             return None
-        having = Counter(lent.number for lent in self.lent.values())
-        alone = [lent for lent in self.lent.values() if having[lent.number] == 1 and lent.number not in self._done]
-        oldest = min(alone, key=lambda lent: lent.since, default=None)
+        holders = Counter(lent.number for lent in self.lent.values())
+        held_once = [lent for lent in self.lent.values() if holders[lent.number] == 1 and lent.number not in self._done]
+        oldest = min(held_once, key=lambda lent: lent.since, default=None)
         slow = oldest is not None and self._now() - oldest.since > _SLOW * statistics.median(self._durations)
         return oldest.number if oldest is not None and slow else None
 
     def lend(self, worker: Hashable, number: int) -> None:
-        """Note that a worker has a shard."""
+        """Record that a worker has a shard."""
         if number in self.waiting:
             self.waiting.remove(number)
         self.lent[worker] = Lent(number, self._now())
 
     def later(self, number: int) -> None:
-        """Put a shard behind the others: another process is at it."""
+        """Move a shard behind the others, since another program is scanning it."""
         self.waiting.remove(number)
         self.waiting.append(number)
 
     def strike(self, number: int) -> None:
-        """Note that a shard is done, by whomever."""
+        """Record that a shard is done, perhaps by another program."""
         if number in self.waiting:
             self.waiting.remove(number)
 
     def finish(self, worker: Hashable, number: int) -> bool:
-        """Note that a worker has done a shard; return whether it is the first answer."""
+        """Record that a worker has done a shard, and return whether this is the first answer."""
         lent = self.lent.pop(worker, None)
         if lent is not None:
             self._durations.append(self._now() - lent.since)
@@ -97,7 +97,7 @@ class Ledger:
         return first
 
     def lose(self, worker: Hashable) -> int | None:
-        """Put what a lost worker had in front of what waits; return it, None if it had nothing that is still wanted."""
+        """Put the shard of a lost worker before those that wait, unless it is done; return its number, or None."""
         lent = self.lent.pop(worker, None)
         if lent is None:
             return None
@@ -112,5 +112,5 @@ class Ledger:
         return [worker for worker, lent in self.lent.items() if self._now() - lent.since > limit]
 
     def age(self, worker: Hashable) -> float:
-        """Return for how many seconds a worker has had its shard."""
+        """Return the number of seconds for which a worker has had its shard."""
         return self._now() - self.lent[worker].since

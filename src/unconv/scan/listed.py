@@ -1,4 +1,4 @@
-"""Numbered pictures that can be read again, each by itself."""
+"""Lists of pictures, each of which can be read again by itself."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from typing import Any, NamedTuple
 SUFFIXES = frozenset(
     ".jpg .jpeg .jpe .jfif .png .gif .bmp .dib .tif .tiff .webp .avif .jp2 .j2k .jpx .ppm .pgm .pbm .pnm .npy".split()
 )
-"""What the names of pictures, and of arrays, end with; what is in them decides how they are read."""
+"""The endings of picture and array files; how a file is read depends only on its content."""
 
 
 class Entry(NamedTuple):
-    """Where a picture is.
+    """The location of a picture.
 
     Args:
         key: its name, different from all others.
-        source: the file that holds it; "" where it is in no file.
-        offset, length: bytes in that file; or, in a table or a stack, its row and -1.
-        label: its class; None if nothing tells.
+        source: the file that holds it; "" if it is not in a file.
+        offset, length: in bytes in that file; in a table or a stack, its row and -1.
+        label: its class; None if it is not known.
     """
 
     key: str
@@ -37,12 +37,12 @@ class Pictures:
 
     Args:
         kind: "folder", "tar" and so on.
-        where: what was named, to be opened again; "" for what is only in memory.
-        entries: of each, where it is.
-        read: from a picture's number to the content of its file, an array, a PIL picture or a tensor.
-        faults: pictures that are known to be lost, in words.
-        left_out: how many files are no pictures.
-        one_at_a_time: whether only one thread may read.
+        where: the name by which the list can be opened again; "" if it is only in memory.
+        entries: the location of each picture.
+        read: returns the picture of an entry: the content of its file, an array, a PIL picture or a tensor.
+        faults: sentences on pictures that are known to be lost.
+        left_out: the number of files that are not pictures.
+        one_at_a_time: whether only one thread may read at a time.
     """
 
     kind: str
@@ -58,13 +58,13 @@ class Pictures:
 
 
 def entries_hash(entries: Sequence[Entry]) -> str:
-    """Return the sha256 of some entries, without what only says where the data set lies."""
+    """Return the SHA-256 of some entries, without their paths, so that a data set can be moved."""
     rows = [[entry.key, entry.offset, entry.length, entry.label] for entry in entries]
     return hashlib.sha256(json.dumps(rows, ensure_ascii=True).encode()).hexdigest()
 
 
 def is_picture(name: str) -> bool:
-    """Whether a file's name is that of a picture or an array, and not hidden."""
+    """Return whether a file name is that of a picture or an array, and not hidden."""
     last = name.rpartition("/")[2]
     dot = last.rfind(".")
     return dot > 0 and last[dot:].lower() in SUFFIXES

@@ -1,4 +1,4 @@
-"""Open what a user names as pictures: each kind is one row."""
+"""Open whatever a user names as pictures; each kind of file is one row of a table."""
 
 from __future__ import annotations
 
@@ -26,10 +26,11 @@ def open_pictures(source: Any) -> Pictures:
 
     Args:
         source: a folder of pictures, of .tar or of .parquet files; one such file, or a .npy, .npz or text file; a list of
-            files; an array or tensor, one picture a row; a data set with a length.
+            files; an array or tensor with one picture per row; a data set with a length.
 
     Raises:
-        PictureError: there is none, or the file is of no known kind. DtypeError: nothing of these.
+        PictureError: there is no picture, or the file is of an unknown kind.
+        DtypeError: the source is none of these.
     """
     if isinstance(source, Pictures):
         return source
@@ -55,7 +56,7 @@ def _named(path: Path) -> Pictures:
     if kind in _OF_FILE:
         return _OF_FILE[kind](path)
     if path.name.lower().endswith((".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")):
-        return tars([path], str(path))  # which says how to unpack it
+        return tars([path], str(path))  # raises an error that says how to decompress it
     if is_picture(path.name):
         return paths([path])
     known = ", ".join([*_OF_FILES, *_OF_FILE])
@@ -63,15 +64,15 @@ def _named(path: Path) -> Pictures:
 
 
 def _folder(path: Path) -> Pictures:
-    """List a folder's pictures; where it has none, those in its tar or Parquet files."""
-    found = folder(path)
-    if found.entries:
-        return found
+    """List a folder's pictures; if it has none, those in its tar or Parquet files."""
+    pictures = folder(path)
+    if pictures.entries:
+        return pictures
     for suffix, opener in _OF_FILES.items():
         files = sorted(file for file in path.iterdir() if file.suffix.lower() == suffix)
         if files:
             return opener(files, str(path))
-    return found
+    return pictures
 
 
 def _several(files: list[Path]) -> Pictures:

@@ -1,4 +1,4 @@
-"""Pictures in Parquet files, as Hugging Face writes them: a column of bytes, read row by row."""
+"""List the pictures in Parquet files, as Hugging Face writes them: a column of bytes, read row by row."""
 
 from __future__ import annotations
 
@@ -17,10 +17,11 @@ _LABELS = ("label", "labels", "cls", "class", "fine_label")
 
 
 def parquet_files(files: Sequence[Path], where: str) -> Pictures:
-    """List the rows of some Parquet files with a column of pictures: `struct<bytes, path>`, or bytes alone.
+    """List the rows of Parquet files that have a column of pictures: `struct<bytes, path>`, or bytes alone.
 
     Raises:
-        PictureError: pyarrow is not there, or a file has no such column, or cannot be read.
+        PictureError: a file has no such column, or cannot be read.
+        ScanError: pyarrow is not installed.
     """
     entries = list[Entry]()
     reader = _Reader()
@@ -34,7 +35,7 @@ def parquet_files(files: Sequence[Path], where: str) -> Pictures:
 
 
 class _Reader:
-    """Reads rows; of each file the row group that was read last stays in memory."""
+    """Read rows by their entries. The last row group stays in memory, since neighbouring rows are read one after another."""
 
     def __init__(self) -> None:
         self._files: dict[str, Any] = {}
@@ -98,13 +99,13 @@ def _column(table: Any, file: str) -> str:
     pa = pyarrow()
     kinds = {field.name: field.type for field in table.schema_arrow}
     fitting = [name for name, kind in kinds.items() if _holds_bytes(kind, pa)]
-    found = [name for name in _COLUMNS if name in fitting] or fitting
-    if not found:
+    candidates = [name for name in _COLUMNS if name in fitting] or fitting
+    if not candidates:
         raise PictureError(
             f"pictures: {file} has the columns {', '.join(kinds)[:200]}, but one of bytes, or of struct<bytes, path>, was "
             "needed. Write the files' content into a column `image`."
         )
-    return found[0]
+    return candidates[0]
 
 
 def _holds_bytes(kind: Any, pa: Any) -> bool:
@@ -114,25 +115,25 @@ def _holds_bytes(kind: Any, pa: Any) -> bool:
 
 
 def _labels(table: Any, file: str) -> list[str | None] | None:
-    """Return the classes of all rows, by the names that Hugging Face keeps beside them; None where there are none."""
+    """Return the classes of all rows, by the names in Hugging Face's metadata if there are any; None without a label column."""
     names = [field.name for field in table.schema_arrow]
-    found = next((name for name in _LABELS if name in names), None)
-    if found is None:
+    column_name = next((name for name in _LABELS if name in names), None)
+    if column_name is None:
         return None
     try:
-        values = table.read(columns=[found]).column(0).to_pylist()
+        values = table.read(columns=[column_name]).column(0).to_pylist()
     except (pyarrow().ArrowException, OSError) as error:
-        raise PictureError(f"pictures: the column {found} of {file} cannot be read: {error}.") from error
-    told: Any = None
+        raise PictureError(f"pictures: the column {column_name} of {file} cannot be read: {error}.") from error
+    class_names: Any = None
     try:
         metadata = json.loads((table.schema_arrow.metadata or {}).get(b"huggingface", b"{}"))
-        told = metadata["info"]["features"][found]["names"]
+        class_names = metadata["info"]["features"][column_name]["names"]
     except (ValueError, LookupError, TypeError):
-        told = None
-    known = told if isinstance(told, list) else []
-    return [None if v is None else known[v] if isinstance(v, int) and 0 <= v < len(known) else str(v) for v in values]
+        class_names = None
+    class_list = class_names if isinstance(class_names, list) else []
+    return [None if v is None else class_list[v] if isinstance(v, int) and 0 <= v < len(class_list) else str(v) for v in values]
 
 
 def parquet_reader() -> Any:
-    """Return what reads rows of Parquet files by their entries."""
+    """Return a function that reads rows of Parquet files by their entries."""
     return _Reader().read

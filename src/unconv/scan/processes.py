@@ -1,4 +1,4 @@
-"""One process a device, on this machine: started, fed with shards, started again where one is killed, and ended."""
+"""Run one process per device on this machine: start it, give it shards, start it again if it is killed, and end it."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from typing import Any
 import torch
 
 from unconv.errors import ShapeError
-from unconv.scan.driving import Done, Event, Failed, Lost, Told
+from unconv.scan.driving import Advanced, Done, Event, Failed, Lost
 from unconv.scan.kit import Kit
 from unconv.scan.listed import Entry
 
 _START = "import sys; sys.path[:] = {path!r}; from unconv.scan.worker import main; main()"
-_LINES = 8  # of what a process printed last, told when it is lost
+_LINES = 8  # the last lines that a process printed, quoted when it is lost
 
 
 def devices_named(devices: str | Sequence[str], cores: int) -> list[str]:
-    """Return the devices that are named: "all", "cuda:0,cuda:1", or several in a list; twice named, it gets two processes.
+    """Return the devices named by "all", "cuda:0,cuda:1" or a list; one that is named twice gets two processes.
 
     Args:
-        cores: that a process computes with, where "all" means those of the CPU.
+        cores: the cores of each process, by which "all" divides those of a CPU.
 
     Raises:
-        ShapeError: there is no such device, or they are of several kinds, whose last bits differ.
+        ShapeError: there is no such device, or they are of different kinds, whose results differ in the last bits.
     """
     names = devices.split(",") if isinstance(devices, str) else list(devices)
     if names == ["all"]:
@@ -62,11 +62,11 @@ def _kind(name: str) -> str:
 
 
 class Processes:
-    """Workers that are processes on this machine, one for each device that is named.
+    """Workers that are processes on this machine, one for each named device.
 
     Args:
-        kit: what they need.
-        devices: as `devices_named` gives them.
+        kit: what they need to scan.
+        devices: as `devices_named` returns them.
     """
 
     twice = False
@@ -77,7 +77,7 @@ class Processes:
     def __init__(self, kit: Kit, devices: Sequence[str]) -> None:
         self.size = len(devices)
         self.said = f"starting {self.size} processes" if self.size > 1 else "starting a process"
-        self._happened: queue.SimpleQueue[tuple[_Process, Any]] = queue.SimpleQueue()
+        self._answers: queue.SimpleQueue[tuple[_Process, Any]] = queue.SimpleQueue()
         self._kit = pickle.dumps(kit, protocol=pickle.HIGHEST_PROTOCOL)
         self._ready: list[_Process] = []
         self._running: set[_Process] = set()
@@ -85,10 +85,10 @@ class Processes:
             self._start(f"process {number + 1} on {device}", device)
 
     def _start(self, name: str, device: str) -> None:
-        self._running.add(_Process(name, device, self._kit, self._happened))
+        self._running.add(_Process(name, device, self._kit, self._answers))
 
     def free(self) -> list[Hashable]:
-        """Return the workers that wait for a shard."""
+        """Return the workers that are waiting for a shard."""
         return list(self._ready)
 
     def hand(self, worker: Hashable, number: int, entries: Sequence[Entry]) -> None:
@@ -98,28 +98,28 @@ class Processes:
         worker.send(pickle.dumps((number, list(entries))))
 
     def events(self, seconds: float) -> list[Event]:
-        """Return what has happened."""
-        found = list[Event]()
+        """Return the events since the last call, waiting `seconds` for the first one."""
+        result = list[Event]()
         with suppress(queue.Empty):
-            found += self._understood(*self._happened.get(timeout=seconds))
+            result += self._events_of(*self._answers.get(timeout=seconds))
             while True:
-                found += self._understood(*self._happened.get_nowait())
-        return found
+                result += self._events_of(*self._answers.get_nowait())
+        return result
 
-    def _understood(self, worker: _Process, answer: tuple[Any, ...]) -> list[Event]:
-        if worker not in self._running:  # dropped
+    def _events_of(self, worker: _Process, answer: tuple[Any, ...]) -> list[Event]:
+        if worker not in self._running:  # dropped meanwhile
             return []
-        what, *parts = answer
-        if what == "told":
-            return [Told(worker, *parts)]
-        if what == "failed":
+        kind, *parts = answer
+        if kind == "advanced":
+            return [Advanced(worker, *parts)]
+        if kind == "failed":
             return [Failed(worker, *parts)]
-        if what == "gone":
+        if kind == "gone":
             worker.expect_end()
             self.drop(worker)
             return [Lost(worker, worker.end())]
         self._ready.append(worker)
-        return [Done(worker, *parts)] if what == "done" else []
+        return [Done(worker, *parts)] if kind == "done" else []
 
     def drop(self, worker: Hashable) -> None:
         """End a worker and start another in its place."""
@@ -131,22 +131,22 @@ class Processes:
         self._start(worker.name, worker.device)
 
     def close(self) -> None:
-        """End all workers; they have nothing that would be lost but the shards they are at."""
+        """End all workers; only the shards that they are scanning are lost."""
         for worker in self._running:
             worker.kill()
         self._running.clear()
 
 
 class _Process:
-    """A worker's process, and the thread that listens to it."""
+    """A worker's process, and the threads that read its output."""
 
-    def __init__(self, name: str, device: str, kit: bytes, happened: queue.SimpleQueue[Any]) -> None:
-        self.name, self.device, self._happened = name, device, happened
-        self._printed: deque[str] = deque(maxlen=_LINES)
-        # Not `-m`, which would look for modules in the current folder first: it may hold anything.
+    def __init__(self, name: str, device: str, kit: bytes, answers: queue.SimpleQueue[Any]) -> None:
+        self.name, self.device, self._answers = name, device, answers
+        self._last_lines: deque[str] = deque(maxlen=_LINES)
+        # Not with `-m`, which would look for modules in the current folder first, where anything may lie.
         command = [sys.executable, "-c", _START.format(path=sys.path)]
         pipe = subprocess.PIPE
-        # In a session of its own, so that Ctrl-C on the terminal comes to the parent alone.
+        # In a session of its own, so that Ctrl-C in the terminal reaches only the parent.
         self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, start_new_session=True)
         self._threads = [
             threading.Thread(target=self._listen, args=[kit], daemon=True),
@@ -159,7 +159,7 @@ class _Process:
         return self.name
 
     def send(self, message: bytes) -> None:
-        """Send a message; a process that has ended does not get it, which its listener tells."""
+        """Send a message. If the process has ended the message is lost, and its listener reports the end."""
         assert self._process.stdin is not None
         with suppress(OSError, ValueError):
             self._process.stdin.write(message)
@@ -170,24 +170,24 @@ class _Process:
         assert self._process.stdout is not None
         try:
             while True:
-                self._happened.put((self, pickle.load(self._process.stdout)))
+                self._answers.put((self, pickle.load(self._process.stdout)))
         except Exception:  # it has ended, perhaps within an answer
-            self._happened.put((self, ("gone",)))
+            self._answers.put((self, ("gone",)))
 
     def _drain(self) -> None:
         assert self._process.stderr is not None
         for line in self._process.stderr:
-            self._printed.append(line.decode(errors="replace").rstrip())
+            self._last_lines.append(line.decode(errors="replace").rstrip())
 
     def expect_end(self) -> None:
-        """Wait a little for a process that has closed its output to end by itself, so that its status is its own."""
+        """Wait briefly for a process that has closed its output to end by itself, so that its own exit status is known."""
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(2)
 
     def kill(self) -> None:
         """End the process at once."""
         self._process.kill()
-        with suppress(subprocess.TimeoutExpired):  # one that waits for a disk that is gone
+        with suppress(subprocess.TimeoutExpired):  # a process may hang on a disk that is gone
             self._process.wait(10)
         for thread in self._threads:
             thread.join(5)
@@ -197,7 +197,7 @@ class _Process:
                     stream.close()
 
     def end(self) -> str:
-        """Return in words how it ended."""
+        """Return in words how the process ended."""
         status = self._process.returncode
-        how = f"was ended by signal {-status}" if status < 0 else f"ended with status {status}"
-        return how + (f" ({' / '.join(self._printed)})" if self._printed else "")
+        words = f"was ended by signal {-status}" if status < 0 else f"ended with status {status}"
+        return words + (f" ({' / '.join(self._last_lines)})" if self._last_lines else "")

@@ -1,4 +1,4 @@
-"""Read pictures ahead of the network: in threads, in order, each one prepared as the network wants it."""
+"""Read pictures ahead of the network, in threads and in order, each preprocessed for it."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from unconv.pictures.npy import MAGIC, npy_in
 from unconv.reverse.model import Model
 from unconv.scan.listed import Entry
 
-_AHEAD = 4  # batches that are read before they are needed
+_AHEAD = 4  # batches read in advance
 
 
 class Read(NamedTuple):
-    """A picture as it was read.
+    """A picture read and preprocessed.
 
     Args:
-        image: (C, samples..), prepared; None if it could not be read.
+        image: (C, samples..), preprocessed; None if the picture could not be read.
         content: a hash of what was read, 63 bits; 0 if nothing was.
-        look: its difference hash, 64 bits.
-        why: what was wrong; "" if nothing was.
+        look: the difference hash of the image, 64 bits.
+        why: the reason why it could not be read; "" if it could.
     """
 
     image: Tensor | None
@@ -40,10 +40,10 @@ class Read(NamedTuple):
 def read_ahead(
     entries: Sequence[Entry], read: Callable[[Entry], Any], model: Model, batch: int, threads: int
 ) -> Iterator[list[Read]]:
-    """Yield batches of pictures, prepared on the CPU, in order; several are being read while one is used.
+    """Yield batches of pictures, preprocessed on the CPU, in order; several are read while one is used.
 
     Raises:
-        ShapeError: a picture is prepared to another size than `input_size`: all need one.
+        ShapeError: a picture is preprocessed to another size than `input_size`, which all pictures need.
     """
     parts = [entries[first : first + batch] for first in range(0, len(entries), batch)]
     with ThreadPoolExecutor(threads, "unconv-read") as pool:
@@ -60,22 +60,22 @@ def read_ahead(
 
 
 def prepared(entry: Entry, read: Callable[[Entry], Any], model: Model) -> Read:
-    """Read a picture and prepare it; one that is damaged says why.
+    """Return a picture read and preprocessed; for a damaged one, the reason.
 
     Raises:
-        ShapeError: it is prepared to another size than `input_size`.
+        ShapeError: it is preprocessed to another size than `input_size`.
     """
     content = 0
     try:
-        found = read(entry)
-        content = content_hash(found)
-        image = model.prepared_here(content_of(found, entry.key))[0][0]
+        source = read(entry)
+        content = content_hash(source)
+        image = model.prepared_here(content_of(source, entry.key))[0][0]
         content = content or content_hash(image)
     except PictureError as error:
         return Read(None, content, 0, str(error))
-    except (ShapeError, DtypeError, NonFinite) as error:  # an array or a tensor that the network does not take
+    except (ShapeError, DtypeError, NonFinite) as error:  # an array or a tensor that does not fit the network
         return Read(None, content, 0, str(error))
-    except (OSError, ValueError, RuntimeError, LookupError, TypeError) as error:  # whatever a data set's rows raise
+    except (OSError, ValueError, RuntimeError, LookupError, TypeError) as error:  # a data set's rows may raise anything
         return Read(None, content, 0, f"pictures: {entry.key} cannot be read: {type(error).__name__}: {error}")
     if tuple(image.shape) != tuple(model.input_size):
         raise ShapeError(
@@ -88,10 +88,10 @@ def prepared(entry: Entry, read: Callable[[Entry], Any], model: Model) -> Read:
 
 
 def content_of(found: Any, name: str) -> Any:
-    """Return a picture, an array or a tensor of what was read; bytes are decoded.
+    """Return what was read as a picture, an array or a tensor; bytes are decoded.
 
     Raises:
-        PictureError: they are no picture.
+        PictureError: the bytes are not a picture.
     """
     if not isinstance(found, bytes):
         return found
@@ -99,14 +99,15 @@ def content_of(found: Any, name: str) -> Any:
         try:
             return npy_in(found)
         except ValueError as error:
-            raise PictureError(f"pictures: {name} is no whole .npy file: {error}.") from error
+            raise PictureError(f"pictures: {name} is not a complete .npy file: {error}.") from error
     return picture_in(found, name)
 
 
 def difference_hash(image: Tensor) -> int:
-    """Return 64 bits that near-identical pictures share nearly all of, as a signed number; 0 of what is no picture.
+    """Return the difference hash (dHash) of a picture as a signed 64-bit number; 0 for what is not a picture.
 
-    The picture, grey, is averaged to 8 x 9 samples; a bit is set where one is darker than its right neighbour.
+    The grey picture is averaged to 8 x 9 samples; a bit is set where a sample is darker than its right neighbour. The hashes
+    of near-identical pictures differ in few bits.
 
     Args:
         image: (C, H, W), prepared.
@@ -120,7 +121,7 @@ def difference_hash(image: Tensor) -> int:
 
 
 def content_hash(found: Any) -> int:
-    """Return a hash of bytes or samples; 0 of what has neither."""
+    """Return a 63-bit hash of bytes or samples; 0 for what has neither."""
     if isinstance(found, Tensor):
         found = found.detach().cpu().float().numpy() if found.dtype == torch.bfloat16 else found.detach().cpu().numpy()
     data = found if isinstance(found, bytes) else found.tobytes() if hasattr(found, "tobytes") else b""

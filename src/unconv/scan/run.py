@@ -1,4 +1,4 @@
-"""What a run is: all that its numbers depend on, written down and compared before it goes on."""
+"""Describe a run by everything on which its numbers depend, and compare the descriptions before a run continues."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ _FORMAT = 1
 def describe(
     network: Network, maps: Maps, keep: int, shard: int, lowest: bool, maxima: bool, device: str, cores: int | None
 ) -> dict[str, Any]:
-    """Return what a run's numbers depend on, ready for JSON, and what is needed to open it again.
+    """Return everything on which a run's numbers depend, and what is needed to open its network again, ready for JSON.
 
     Args:
         device: the kind of device that computes, "cpu" or "cuda".
-        cores: threads that a process computes with on a CPU; None on others.
+        cores: the threads with which a process computes on a CPU; None on other devices.
     """
     return {
         "format": _FORMAT,
@@ -51,25 +51,26 @@ def describe(
         "device": device,
         "cores": cores,
         "versions": {"unconv": __version__, "torch": torch.__version__, "pillow": PIL.__version__},
+        # The last two change no number, and are left out of the hash.
         "opened": opened(network),
         "classes": list(network.classes),
     }
 
 
 def run_hash(run: Mapping[str, Any]) -> str:
-    """Return the sha256 of what a run's numbers depend on."""
-    return hashlib.sha256(json.dumps(_own(run), sort_keys=True).encode()).hexdigest()
+    """Return the SHA-256 of everything on which a run's numbers depend."""
+    return hashlib.sha256(json.dumps(_without_opening(run), sort_keys=True).encode()).hexdigest()
 
 
-def _own(run: Mapping[str, Any]) -> dict[str, Any]:
+def _without_opening(run: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in run.items() if key not in ("opened", "classes")}
 
 
 def settle(folder: Path, run: Mapping[str, Any]) -> None:
-    """Write what a run is into its folder; of a folder that holds a run, compare the two.
+    """Write the description of a run into its folder, or compare it with the one that the folder holds.
 
     Raises:
-        ScanError: it holds another run; what differs is named.
+        ScanError: the folder holds another run; the message says what differs.
     """
     path = folder / FILE
     if path.exists():
@@ -79,10 +80,10 @@ def settle(folder: Path, run: Mapping[str, Any]) -> None:
 
 
 def known_run(folder: Path) -> dict[str, Any]:
-    """Return what the run in a folder is.
+    """Return the description of the run in a folder.
 
     Raises:
-        ScanError: there is none, or of another version of this program.
+        ScanError: there is none, or its format is that of another version of this program.
     """
     path = folder / FILE
     try:
@@ -98,18 +99,17 @@ def known_run(folder: Path) -> dict[str, Any]:
 
 
 def refuse_other(path: Path | str, known: Mapping[str, Any], run: Mapping[str, Any]) -> None:
-    """Refuse to go on with a run that is another one.
+    """Refuse to continue a run whose description differs.
 
     Raises:
-        ScanError: what differs is named.
+        ScanError: it does; the message says in what.
     """
-    differing = [key for key in _own(run) if known.get(key) != run[key]]
+    differing = [key for key in _without_opening(run) if known.get(key) != run[key]]
     if not differing:
         return
     words = "; ".join(f"{key}: {_brief(known.get(key))} there, {_brief(run[key])} now" for key in differing)
     raise ScanError(
-        f"scan: {path} is of another run, which cannot be gone on with ({words}). Choose another folder, or run what it was "
-        "made with."
+        f"scan: {path} is of another run, which cannot be continued ({words}). Choose another folder, or use the same settings."
     )
 
 
@@ -122,77 +122,80 @@ def _brief(value: Any) -> str:
 
 
 def settle_list(folder: Path, pictures: Pictures) -> list[Entry]:
-    """Return the run's list of pictures: what is known keeps its number, what is new comes behind; and write it down.
+    """Return the run's list of pictures, and write it: known pictures keep their numbers, new ones follow.
 
     Raises:
         ScanError: the folder's list is damaged.
     """
     known, _ = known_list(folder) if (folder / LIST).exists() else ([], {})
-    now = {entry.key: entry for entry in pictures.entries}
+    current = {entry.key: entry for entry in pictures.entries}
     numbers = {entry.key for entry in known}
-    entries = [now.get(entry.key, entry) for entry in known] + [e for e in pictures.entries if e.key not in numbers]
-    told = {"kind": pictures.kind, "where": pictures.where, "faults": list(pictures.faults)}
-    content = json.dumps({**told, "entries": entries}, separators=(",", ":")).encode()
+    entries = [current.get(entry.key, entry) for entry in known] + [e for e in pictures.entries if e.key not in numbers]
+    description = {"kind": pictures.kind, "where": pictures.where, "faults": list(pictures.faults)}
+    content = json.dumps({**description, "entries": entries}, separators=(",", ":")).encode()
     if not (folder / LIST).exists() or (folder / LIST).read_bytes() != content:
         write(folder / LIST, content)
     return entries
 
 
 def known_list(folder: Path) -> tuple[list[Entry], dict[str, Any]]:
-    """Return the pictures that a run knows of, in the order of their numbers, and what names them.
+    """Return a run's list of pictures in the order of their numbers, and where the list came from.
 
     Raises:
         ScanError: there is no such list, or it is damaged.
     """
     try:
-        told = json.loads((folder / LIST).read_text(encoding="utf-8"))
-        return [Entry(*row) for row in told.pop("entries")], told
+        description = json.loads((folder / LIST).read_text(encoding="utf-8"))
+        return [Entry(*row) for row in description.pop("entries")], description
     except (OSError, ValueError, TypeError, LookupError) as error:
         raise ScanError(f"scan: {folder / LIST} cannot be read: {error}. Delete it to list the pictures anew.") from error
 
 
 def weights_hash(network: Network) -> str:
-    """Return the sha256 of all parameters and buffers, with their names, and of tensors that modules hold as attributes."""
+    """Return the SHA-256 of all parameters and buffers, with their names, and of tensors in modules' attributes."""
     digest = hashlib.sha256()
     for name, tensor in network.module.state_dict(keep_vars=True).items():
         if isinstance(tensor, torch.Tensor):
-            _take(digest, name, tensor)
-    for name, held in network.module.named_modules():
-        buffers = {own: held.get_buffer(own) for own in held._non_persistent_buffers_set if held._buffers.get(own) is not None}
-        plain = {own: found for own, found in vars(held).items() if own not in ("_parameters", "_buffers", "_modules")}
-        for path, found in tree_flatten_with_path(dict(sorted({**buffers, **plain}.items())))[0]:
-            if isinstance(found, torch.Tensor):
-                _take(digest, f"{name}{keystr(path)}", found)
+            _update(digest, name, tensor)
+    # state_dict leaves out buffers that are not persistent, and tensors in plain attributes, which change results as well.
+    for name, module in network.module.named_modules():
+        buffers = {
+            key: module.get_buffer(key) for key in module._non_persistent_buffers_set if module._buffers.get(key) is not None
+        }
+        attributes = {key: value for key, value in vars(module).items() if key not in ("_parameters", "_buffers", "_modules")}
+        for path, value in tree_flatten_with_path(dict(sorted({**buffers, **attributes}.items())))[0]:
+            if isinstance(value, torch.Tensor):
+                _update(digest, f"{name}{keystr(path)}", value)
     return digest.hexdigest()
 
 
-def _take(digest: Any, name: str, tensor: torch.Tensor) -> None:
+def _update(digest: Any, name: str, tensor: torch.Tensor) -> None:
     digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}\n".encode())
     samples: Any = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
     digest.update(memoryview(samples))
 
 
 def opened(network: Network) -> dict[str, Any] | None:
-    """Return how a network was opened, so that it can be opened again; None if it was given as a live module."""
+    """Return how a network was opened, so that it can be opened again; None if it was passed as a live module."""
     if network.opened_with is None:
         return None
     spec, weights = (None if path is None else _absolute(path) for path in network.opened_with)
     own = network.preprocess
-    how = asdict(own) if isinstance(own, Preprocess) else None
-    return {"model": spec, "weights": weights, "preprocess": how}
+    settings = asdict(own) if isinstance(own, Preprocess) else None
+    return {"model": spec, "weights": weights, "preprocess": settings}
 
 
 def open_again(run: Mapping[str, Any]) -> Network:
-    """Open the network of a run as it was opened; its weights may have changed since.
+    """Return the network of a run, opened in the same way; its weights may have changed since.
 
     Raises:
-        ModelError: it was a live module.
+        ModelError: the network was a live module.
     """
-    how = run["opened"]
-    if how is None:
+    opened = run["opened"]
+    if opened is None:
         raise ModelError(f"scan: {run['network']} was scanned as a live module, which no file tells how to open. Pass it.")
-    own = how["preprocess"]
-    network = load(how["model"], how["weights"], preprocess=None if own is None else _preprocess(own))
+    own = opened["preprocess"]
+    network = load(opened["model"], opened["weights"], preprocess=None if own is None else _preprocess(own))
     network.input_size = tuple(run["input"])
     return network
 
@@ -203,7 +206,7 @@ def _preprocess(fields: Mapping[str, Any]) -> Preprocess:
 
 
 def _absolute(path: str) -> str:
-    """Return the path of a file from the root on, so that it is found from any folder; a name as it is."""
+    """Return the absolute path of a file, so that it is found from any folder; return a model's name unchanged."""
     file, colon, rest = path.partition(".py:")
     file = file + ".py" if colon else file
     return f"{Path(file).absolute()}{':' + rest if colon else ''}" if Path(file).is_file() else path
@@ -214,13 +217,13 @@ def _preparation(network: Network) -> str:
         return network.preparation.done
     except ModelError:  # it draws random numbers
         raise ScanError(
-            f"scan: pictures of {network.name} are prepared by chance (a random crop or flip), but the strongest are shown "
-            "again. Give it the preprocessing for evaluation."
+            f"scan: the preprocessing of {network.name} draws random numbers (a random crop or flip), but the strongest "
+            "pictures are shown again. Pass the preprocessing for evaluation."
         ) from None
 
 
 def place_facts(seen: Seen) -> dict[str, Any]:
-    """Return a place, and of each axis of its map where its units' receptive fields begin and end."""
+    """Return the facts about a place, with the ends of its units' receptive fields along each axis."""
     place, size = seen.place, seen.shape[1:]
     return {
         "name": place.name,
@@ -235,23 +238,23 @@ def place_facts(seen: Seen) -> dict[str, Any]:
 
 
 def spans(seen: Seen) -> list[list[list[int]]]:
-    """Return of each axis of the image the first sample and the end that units along it see, by their position.
+    """Return for each axis of the image the first samples and the ends of the receptive fields, by the units' positions.
 
-    A map whose units all see the same, or that has no axis of its own for one of the image's, has one row.
+    An axis has a single entry if all units see the same of it, or if the map has no axis of its own for it.
     """
     receptive_field, size = seen.receptive_field, seen.shape[1:]
     axes = len(receptive_field.stride)
-    more = len(size) - axes  # frames that the network puts into its batch
-    found = []
+    extra_axes = len(size) - axes  # frames that the network puts into its batch
+    extents = []
     for axis in range(axes):
-        along = more + axis
+        along = extra_axes + axis
         count = size[along] if along >= 0 and any(receptive_field.stride) else 1
-        pairs = [_along(seen, axis, at) for at in range(count)]
-        found.append([[start for start, _ in pairs], [end for _, end in pairs]])
-    return found
+        pairs = [_extent(seen, axis, position) for position in range(count)]
+        extents.append([[start for start, _ in pairs], [end for _, end in pairs]])
+    return extents
 
 
-def _along(seen: Seen, axis: int, at: int) -> tuple[int, int]:
+def _extent(seen: Seen, axis: int, at: int) -> tuple[int, int]:
     axes = len(seen.receptive_field.stride)
     position = [at if other == axis else 0 for other in range(axes)]
     box = seen.receptive_field.box(position, position)

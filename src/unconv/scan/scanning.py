@@ -1,4 +1,4 @@
-"""Scan a data set: shard by shard, each a pure function of the run and its part of the list."""
+"""Scan a data set shard by shard; each shard is a pure function of the run and its part of the list."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ from unconv.scan.shards import FOLDER, Shard, heading, save, shard_path
 from unconv.scan.top import Top, draws
 
 Tell = Callable[[int, float], None]
-"""Is told of pictures that are done, and of the seconds that the network took for them."""
-SHARD = 4096
-WAIT = 0.2  # seconds between two looks at shards that other processes work on
-_PATIENCE = 1.0  # seconds between two reports
+"""Called with the number of pictures done, and the seconds that the network took for them."""
+SHARD = 4096  # pictures per shard, unless the user chooses another number
+WAIT = 0.2  # seconds between two checks of shards that other processes are scanning
+_REPORT_INTERVAL = 1.0  # seconds
 
 
 @dataclass(frozen=True)
@@ -38,9 +38,14 @@ class Job:
     """What a process needs to scan shards of a run.
 
     Args:
-        run: hash of the run.
+        run: the hash of the run.
         entries: the list of pictures.
-        read: reads one; `threads`: how many may at once.
+        read: reads the picture of an entry.
+        threads: the number of threads that read.
+        keep: the length of the lists.
+        shard: pictures per shard.
+        lowest: whether to list the smallest values, too.
+        maxima: whether to keep the maxima of every picture.
     """
 
     network: Network
@@ -60,7 +65,7 @@ class Job:
         return range(-(-len(self.entries) // self.shard))
 
     def gathers(self) -> Gathers:
-        """Return what gathers a shard, still empty."""
+        """Return an empty `Gathers` for a shard."""
         return Gathers([(seen.shape, seen.rectified) for seen in self.maps.seen], self.keep, self.lowest, self.maxima)
 
     def part(self, number: int) -> Sequence[Entry]:
@@ -68,35 +73,35 @@ class Job:
         return self.entries[number * self.shard : (number + 1) * self.shard]
 
     def missing(self, numbers: Sequence[int] | range) -> list[int]:
-        """Return which shards are not there, or are of a shorter list.
+        """Return which shards are missing, or were made from a shorter list.
 
         Raises:
-            ScanError: a shard is of another run.
+            ScanError: a shard belongs to another run.
         """
-        return [number for number in numbers if not self._whole(number)]
+        return [number for number in numbers if not self._is_complete(number)]
 
-    def _whole(self, number: int) -> bool:
+    def _is_complete(self, number: int) -> bool:
         path = shard_path(self.folder, number)
-        told = heading(path) if path.exists() else None
-        if told is not None and told.run != self.run:
+        known = heading(path) if path.exists() else None
+        if known is not None and known.run != self.run:
             raise ScanError(
                 f"scan: {path} is of another run (other network, weights, places or settings). Delete it, or choose another "
                 "folder."
             )
-        return told is not None and told.pictures == entries_hash(self.part(number))
+        return known is not None and known.pictures == entries_hash(self.part(number))
 
 
 def work(job: Job, numbers: Sequence[int] | range, progress: Progress | None = None) -> None:
-    """Scan the shards that are missing; those that another process is at are left to it, and waited for.
+    """Scan the missing shards in this process, and wait for those that another process is scanning.
 
     Args:
-        numbers: of the shards that are this process's.
-        progress: told what is done, the pictures that are, and all there are.
+        numbers: the numbers of this process's shards.
+        progress: called with what is being done, the number of pictures done, and their total number.
     """
     clock = Clock(job, numbers, progress)
-    while left := job.missing(numbers):
+    while missing := job.missing(numbers):
         done = 0
-        for number in left:
+        for number in missing:
             with Claim(job.folder, number) as mine:
                 if mine and job.missing([number]):
                     save(job.folder, scan_shard(job, number, job.part(number), clock.tell))
@@ -108,7 +113,7 @@ def work(job: Job, numbers: Sequence[int] | range, progress: Progress | None = N
 
 
 def scan_shard(job: Job, number: int, entries: Sequence[Entry], tell: Tell | None = None) -> Shard:
-    """Return what is kept of the pictures of a shard."""
+    """Return the results of a shard's pictures."""
     first = number * job.shard
     gathers = job.gathers()
     block = Block(gathers, first)
@@ -126,10 +131,10 @@ def scan_shard(job: Job, number: int, entries: Sequence[Entry], tell: Tell | Non
 
 @contextmanager
 def computing_with(cores: int | None) -> Iterator[None]:
-    """Have torch compute with as many threads as a run was begun with: on a CPU, last bits may depend on how many.
+    """Make torch compute with the number of threads with which a run began; None changes nothing.
 
-    Measured with torch 2.14.1 and random weights: 1 against 2 threads changes last bits of SqueezeNet 1.1, not of ResNet-18
-    and VGG16. None: leave it as it is.
+    On a CPU the last bits may depend on this number. Measured with torch 2.14.1 and random weights: with 2 threads instead
+    of 1 they change for SqueezeNet 1.1, but not for ResNet-18 and VGG16.
     """
     before = torch.get_num_threads()
     if cores is not None and cores != before:
@@ -142,11 +147,11 @@ def computing_with(cores: int | None) -> Iterator[None]:
 
 
 class Block:
-    """The rows of the pictures that are being gathered."""
+    """The block of rows that is being filled: one row per picture, batch by batch."""
 
     def __init__(self, gathers: Gathers, first: int) -> None:
         self.gathers, self.first = gathers, first
-        self.filled = self.count = self.taken = 0
+        self.filled = self.count = self.pictures_read = 0
         self.good = torch.zeros(BLOCK, dtype=torch.bool)
         self.numbers = torch.zeros(BLOCK, dtype=torch.int64)
         self.content, self.look = list[int](), list[int]()
@@ -155,12 +160,12 @@ class Block:
         self.images: Tensor | None = None
 
     def take(self, batch: list[Read], job: Job, run: Callable[..., None]) -> None:
-        """Run the network on a batch, filled up to its shape, and gather what it shows."""
+        """Run the network on a batch, padded to its full size, and gather its maps."""
         size = job.maps.batch
         if self.filled + size > BLOCK:
             self.settle()
-        # The last batch is filled up with zeros, so that every batch has one shape; `here` is false for those rows.
-        rows, numbers = slice(self.filled, self.filled + size), torch.arange(size) + self.first + self.taken
+        # The last batch is padded with zeros, since another batch size could change the last bits; `here` is false there.
+        rows, numbers = slice(self.filled, self.filled + size), torch.arange(size) + self.first + self.pictures_read
         draw = draws(numbers)
         here = torch.tensor([read.image is not None for read in batch] + [False] * (size - len(batch)))
         images = self.stacked(batch, size, job.network)
@@ -168,34 +173,34 @@ class Block:
         def look(place: int, maps: Tensor, before: Tensor | None) -> None:
             self.gathers.places[place].look(rows, draw, maps, before)
 
-        began = time.perf_counter()
+        start = time.perf_counter()
         run(images, look)
-        self.forward += time.perf_counter() - began
+        self.forward += time.perf_counter() - start
         finite = self.gathers.commit(rows, draw, here)
         good = here & finite
         self.good[rows], self.numbers[rows] = good, numbers
-        for at, read in enumerate(batch):
-            why = read.why or ("" if finite[at] else "the network gives NaN or infinite values for it")
+        for row, read in enumerate(batch):
+            why = read.why or ("" if finite[row] else "the network gives NaN or infinite values for it")
             if why:
-                self.damaged[int(numbers[at])] = why
+                self.damaged[int(numbers[row])] = why
             self.content.append(read.content)
             self.look.append(read.look)
         self.count += int(good.sum())
-        self.taken += len(batch)
+        self.pictures_read += len(batch)
         self.filled += size
 
     def stacked(self, batch: list[Read], size: int, network: Network) -> Tensor:
-        """(size, C, samples..) on the network's device: of what is no picture, zeros. In memory that the next batch takes."""
+        """Return (size, C, samples..) on the network's device, zero in rows without a picture; the memory is reused."""
         parameter = next((p for p in network.module.parameters() if p.is_floating_point()), torch.zeros(0))
         if self.images is None:
             self.images = torch.zeros(size, *network.input_size, dtype=parameter.dtype)
-        for at in range(size):
-            image = batch[at].image if at < len(batch) else None
-            self.images[at] = 0 if image is None else image
+        for row in range(size):
+            image = batch[row].image if row < len(batch) else None
+            self.images[row] = 0 if image is None else image
         return self.images.to(parameter.device)
 
     def settle(self) -> None:
-        """Put what was gathered into the lists."""
+        """Add the rows of the block to the lists and statistics."""
         good = self.good[: self.filled].nonzero()[:, 0]
         if len(good):
             self.gathers.settle(good, self.numbers[good])
@@ -203,10 +208,10 @@ class Block:
 
 
 class Clock:
-    """Tells how far a run is: pictures, how many a second, and the network's share of the time.
+    """Report the progress of a run: pictures done, pictures per second, and the network's share of the time.
 
     Args:
-        workers: processes that scan side by side.
+        workers: the number of processes that scan in parallel.
     """
 
     def __init__(self, job: Job, numbers: Sequence[int] | range, progress: Progress | None, workers: int = 1) -> None:
@@ -214,29 +219,29 @@ class Clock:
         self.sizes = {number: len(job.part(number)) for number in numbers}
         self.total = sum(self.sizes.values())
         self.settle(job.missing(numbers))
-        self.began, self.told = 0.0, time.perf_counter()
+        self.start, self.reported = 0.0, time.perf_counter()
         self.scanned, self.forward = 0, 0.0
 
     def settle(self, missing: Sequence[int], more: int = 0) -> None:
-        """Count the shards that are there, and the pictures of others that are done."""
+        """Count the pictures in complete shards, and `more` that are done in unfinished ones."""
         self.before, self.done = self.total - sum(self.sizes[number] for number in missing), more
 
     def tell(self, pictures: int, forward: float) -> None:
-        """Count some pictures more; `forward`: seconds that the network took for them."""
+        """Count some more pictures, for which the network took `forward` seconds."""
         self.done += pictures
         self.scanned += pictures
         self.forward += forward
         now = time.perf_counter()
-        self.began = self.began or now - forward  # not while processes start
-        if self.progress and now - self.told > _PATIENCE:
-            self.told, spent = now, max(now - self.began, 1e-9)
+        self.start = self.start or now - forward  # the time in which processes start does not count
+        if self.progress and now - self.reported > _REPORT_INTERVAL:
+            self.reported, spent = now, max(now - self.start, 1e-9)
             rate, share = self.scanned / spent, self.forward / spent / self.workers
             done = min(self.before + self.done, self.total)
             self.progress(f"{rate:.0f} pictures/s, {share:.0%} in the network", done, self.total)
 
 
 class Claim:
-    """Holds the lock of a shard, if no other process does."""
+    """Lock a shard, unless another process has locked it."""
 
     def __init__(self, folder: Path, number: int) -> None:
         self.path = folder / FOLDER / f"{number:05d}.lock"
@@ -246,6 +251,7 @@ class Claim:
         with said_in_words(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             file = open(self.path, "wb")
+        # The process that had the lock may have removed the file meanwhile: then another process can lock a new one.
         if lock(file.fileno()) and os.path.exists(self.path):
             self.file = file
             return True
@@ -261,16 +267,16 @@ class Claim:
 
 def clear_claims(folder: Path) -> None:
     """Remove the lock files of processes that were killed."""
-    for rest in (folder / FOLDER).glob("*.lock"):
-        with Claim(folder, int(rest.stem)):
+    for leftover in (folder / FOLDER).glob("*.lock"):
+        with Claim(folder, int(leftover.stem)):
             pass
 
 
 def part_of(part: str, shards: range) -> Sequence[int]:
-    """Return the shards of a part, "3/16": every sixteenth, from the third on.
+    """Return the shards of a part such as "3/16": every sixteenth shard, from the third on.
 
     Raises:
-        ShapeError: it is no part.
+        ShapeError: the text does not name a part.
     """
     match = re.fullmatch(r"(\d+)/(\d+)", part)
     if not match or not 1 <= int(match[1]) <= int(match[2]):

@@ -1,6 +1,6 @@
-"""A shard: what is kept of a part of the list of pictures, in one file that is whole or not there.
+"""Shards: the results of a part of the list of pictures, in one file that is complete or missing.
 
-The set of whole shards is how far a run has come; nothing else says so.
+The progress of a run is the set of its complete shards, and is recorded nowhere else.
 """
 
 from __future__ import annotations
@@ -28,16 +28,17 @@ _NAME = re.compile(r"(\d{5,})\.safetensors")
 
 @dataclass(frozen=True)
 class Shard:
-    """What was kept of some pictures.
+    """The results of some pictures.
 
     Args:
-        number: of the shard; `first`: of its first picture.
+        number: the shard's number.
+        first: the number of its first picture.
         run, pictures: hashes of the run and of this part of the list.
-        top: what is kept of them.
-        content: (n,) int64, of each picture a hash of what was read; 0 where nothing was.
-        look: (n,) int64, of each picture its difference hash.
-        damaged: by number, why a picture was not read.
-        maxima: of each place (pictures that were read, C) float16; [] if they were not kept.
+        top: the results.
+        content: (n,) int64, for each picture a hash of what was read; 0 if nothing was.
+        look: (n,) int64, the difference hash of each picture.
+        damaged: for each picture that was not read, by its number, the reason.
+        maxima: for each place (pictures read, C) float16; [] if they are not kept.
     """
 
     number: int
@@ -53,35 +54,35 @@ class Shard:
 
 @dataclass(frozen=True)
 class Heading:
-    """What a shard's file says of itself, without its numbers."""
+    """The metadata of a shard's file."""
 
     run: str
     pictures: str
 
 
 def shard_path(folder: Path, number: int) -> Path:
-    """Return where a shard's file is."""
+    """Return the path of a shard's file."""
     return folder / FOLDER / f"{number:05d}.safetensors"
 
 
 def shard_numbers(folder: Path) -> list[int]:
     """Return the numbers of the shards in a folder."""
-    found = (_NAME.fullmatch(path.name) for path in (folder / FOLDER).glob("*.safetensors"))
-    return sorted(int(match[1]) for match in found if match)
+    matches = (_NAME.fullmatch(path.name) for path in (folder / FOLDER).glob("*.safetensors"))
+    return sorted(int(match[1]) for match in matches if match)
 
 
 def heading(path: Path) -> Heading | None:
-    """Return what a shard's file says of itself; None if it is damaged, and has to be made again."""
+    """Return the metadata of a shard's file; None if the file is damaged and the shard must be scanned again."""
     try:
         with safetensors.safe_open(path, "pt") as file:
-            told = file.metadata() or {}
+            metadata = file.metadata() or {}
     except (safetensors.SafetensorError, OSError):
         return None
-    return Heading(told["run"], told["pictures"]) if told.get("unconv") == _VERSION and "run" in told else None
+    return Heading(metadata["run"], metadata["pictures"]) if metadata.get("unconv") == _VERSION and "run" in metadata else None
 
 
 def save(folder: Path, shard: Shard) -> None:
-    """Write a shard's file, whole or not at all."""
+    """Write a shard's file, completely or not at all."""
     write(shard_path(folder, shard.number), packed(shard))
 
 
@@ -92,7 +93,7 @@ def packed(shard: Shard) -> bytes:
         tensors |= {f"{number}.{name}": part for name, part in _packed(place, shard.first).items()}
     for number, maxima in enumerate(shard.maxima):
         tensors[f"{number}.maxima"] = maxima
-    told = {
+    metadata = {
         "unconv": _VERSION,
         "run": shard.run,
         "pictures": shard.pictures,
@@ -101,14 +102,14 @@ def packed(shard: Shard) -> bytes:
         "places": str(len(shard.top.places)),
         "damaged": json.dumps({str(number): why for number, why in sorted(shard.damaged.items())}),
     }
-    return safetensors.torch.save({name: part.contiguous() for name, part in tensors.items()}, told)
+    return safetensors.torch.save({name: part.contiguous() for name, part in tensors.items()}, metadata)
 
 
 def load(folder: Path, number: int, maxima: bool = False) -> Shard:
-    """Read a shard.
+    """Return a shard read from its file.
 
     Args:
-        maxima: also those of every picture.
+        maxima: whether to read the maxima of every picture, too.
 
     Raises:
         ScanError: its file is damaged.
@@ -116,30 +117,32 @@ def load(folder: Path, number: int, maxima: bool = False) -> Shard:
     path = shard_path(folder, number)
     try:
         with safetensors.safe_open(path, "pt") as file:
-            told, names = file.metadata(), set(file.keys())
+            metadata, names = file.metadata(), set(file.keys())
             parts = {name: file.get_tensor(name) for name in sorted(names) if maxima or not name.endswith(".maxima")}
     except (safetensors.SafetensorError, OSError) as error:
         raise ScanError(f"scan: the shard {path} is damaged: {error}. Delete it, and run the scan again.") from error
-    first, count = int(told["first"]), int(told["places"])
+    first, count = int(metadata["first"]), int(metadata["places"])
     places = [_unpacked(parts, f"{place}.", first) for place in range(count)]
-    damaged = {int(key): why for key, why in json.loads(told["damaged"]).items()}
-    kept = [parts[f"{place}.maxima"] for place in range(count) if f"{place}.maxima" in parts]
-    top = Top({first: int(told["count"])}, places)
-    return Shard(number, first, told["run"], told["pictures"], top, parts["content"], parts["look"], damaged, kept)
+    damaged = {int(key): why for key, why in json.loads(metadata["damaged"]).items()}
+    all_maxima = [parts[f"{place}.maxima"] for place in range(count) if f"{place}.maxima" in parts]
+    top = Top({first: int(metadata["count"])}, places)
+    return Shard(
+        number, first, metadata["run"], metadata["pictures"], top, parts["content"], parts["look"], damaged, all_maxima
+    )
 
 
 def _packed(place: PlaceTop, first: int) -> dict[str, Tensor]:
-    """Return a place's tensors, without the levels and the bins that are empty."""
-    found: dict[str, Any] = {}
+    """Return a place's tensors by name; levels and histograms are stored sparsely, since most entries are empty."""
+    tensors: dict[str, Any] = {}
     for name, lists in (("strongest", place.strongest), ("lowest", place.lowest)):
         if lists is not None:
-            found |= dict(zip(_lists(name), lists.parts, strict=True))
+            tensors |= dict(zip(_lists(name), lists.parts, strict=True))
     bins = (place.levels.picture != NOBODY).nonzero().to(torch.int32)
-    at = tuple(bins.long().T)
-    found |= {f"levels.{name}": part[at] for name, part in zip(_LEVELS, place.levels.parts, strict=True)}
+    nonempty = tuple(bins.long().T)
+    tensors |= {f"levels.{name}": part[nonempty] for name, part in zip(_LEVELS, place.levels.parts, strict=True)}
     filled = place.histogram.nonzero().to(torch.int32)
-    found |= {"levels.at": bins, "histogram.at": filled, "histogram": place.histogram[tuple(filled.long().T)]}
-    return found | {"positive": place.positive, "sum": place.sums[first]}
+    tensors |= {"levels.at": bins, "histogram.at": filled, "histogram": place.histogram[tuple(filled.long().T)]}
+    return tensors | {"positive": place.positive, "sum": place.sums[first]}
 
 
 def _unpacked(parts: Mapping[str, Tensor], prefix: str, first: int) -> PlaceTop:
@@ -147,9 +150,9 @@ def _unpacked(parts: Mapping[str, Tensor], prefix: str, first: int) -> PlaceTop:
     strongest = Lists(*(own[name] for name in _lists("strongest")))
     lowest = Lists(*(own[name] for name in _lists("lowest"))) if "lowest.rank" in own else None
     channels, _, axes = strongest.position.shape
-    levels, at = Levels.empty(channels, axes), tuple(own["levels.at"].long().T)
+    levels, nonempty = Levels.empty(channels, axes), tuple(own["levels.at"].long().T)
     for part, name in zip(levels.parts, _LEVELS, strict=True):
-        part[at] = own[f"levels.{name}"]
+        part[nonempty] = own[f"levels.{name}"]
     histogram = torch.zeros(channels, BINS, dtype=torch.int64)
     histogram[tuple(own["histogram.at"].long().T)] = own["histogram"]
     return PlaceTop(strongest, lowest, own["positive"], histogram, levels, {first: own["sum"]})

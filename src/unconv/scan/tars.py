@@ -1,4 +1,4 @@
-"""Pictures in tar files, as WebDataset writes them: found once, then read at their place, without unpacking."""
+"""List the pictures in tar files, as WebDataset writes them; they are read by offset, without unpacking the files."""
 
 from __future__ import annotations
 
@@ -16,29 +16,29 @@ _LONGEST_LABEL = 1000  # bytes of a member that holds a class
 def tars(files: Sequence[Path], where: str) -> Pictures:
     """List the pictures in some tar files; a member `NAME.cls` beside a picture `NAME.jpg`, or else its folder, is its label.
 
-    A file that is cut off gives the pictures before the cut, and says so in `faults`.
+    If a file is cut off, the pictures before the cut are listed, and `faults` says so.
 
     Raises:
-        PictureError: a file is packed, so that nothing in it can be read at its place, or is no tar.
+        PictureError: a file is compressed, so that nothing in it can be read by offset, or is not a tar file.
     """
-    entries, faults, others = list[Entry](), list[str](), 0
+    entries, faults, other_files = list[Entry](), list[str](), 0
     for file in files:
-        found, labels, fault, left_out = _listed(file, f"{file.name}/" if len(files) > 1 else "")
-        others += left_out
-        entries += [entry._replace(label=labels.get(_stem(entry.key), entry.label)) for entry in found]
+        listed, labels, fault, left_out = _listed(file, f"{file.name}/" if len(files) > 1 else "")
+        other_files += left_out
+        entries += [entry._replace(label=labels.get(_stem(entry.key), entry.label)) for entry in listed]
         faults += [fault] if fault else []
     keys = [entry.key for entry in entries]
     if len(set(keys)) < len(keys):
         twice = next(key for key in keys if keys.count(key) > 1)
         raise PictureError(f"pictures: {where} holds {twice} twice; each picture was needed once. Give one another name.")
-    return Pictures("tar", where, entries, read_member, tuple(faults), others)
+    return Pictures("tar", where, entries, read_member, tuple(faults), other_files)
 
 
 def read_member(entry: Entry) -> bytes:
     """Return the content of a picture in a tar file.
 
     Raises:
-        PictureError: the file is gone, or ends within the picture.
+        PictureError: the file is gone, or ends inside the picture.
     """
     try:
         with open(entry.source, "rb") as file:
@@ -52,15 +52,20 @@ def read_member(entry: Entry) -> bytes:
 
 
 def _listed(file: Path, prefix: str) -> tuple[list[Entry], dict[str, str], str, int]:
-    """Return the pictures in a tar file, labels by the start of names, what is wrong with its end, and how many are none."""
-    entries, labels, others, whole = list[Entry](), dict[str, str](), 0, False
+    """Return a tar file's pictures, the labels by stem, what is wrong with the file, and the number of other files."""
+    entries, labels, other_files, complete = list[Entry](), dict[str, str](), 0, False
     with _opened(file) as tar, file.open("rb") as raw:
         size, member = os.stat(file).st_size, None
         while True:
             try:
                 member = tar.next()
             except (tarfile.TarError, OSError, EOFError) as error:
-                return entries, labels, f"{file}: damaged behind {entries[-1].key if entries else 'its start'}: {error}", others
+                return (
+                    entries,
+                    labels,
+                    f"{file}: damaged after {entries[-1].key if entries else 'its start'}: {error}",
+                    other_files,
+                )
             if member is None:
                 break
             if not member.isreg() or member.issparse():
@@ -73,16 +78,16 @@ def _listed(file: Path, prefix: str) -> tuple[list[Entry], dict[str, str], str, 
                 raw.seek(member.offset_data)
                 labels[_stem(key)] = raw.read(member.size).decode(errors="replace").strip()
             else:
-                others += 1
-            whole = member.offset_data + -(-member.size // 512) * 512 <= size
-        raw.seek(tar.offset)  # where the next header would be: a whole tar has an empty block there
+                other_files += 1
+            complete = member.offset_data + -(-member.size // 512) * 512 <= size
+        raw.seek(tar.offset)  # a complete tar has an empty block where the next header would be
         ended = raw.read(512) == bytes(512)
     fault = (
         ""
-        if whole and ended
-        else f"{file}: its end is missing; what came behind {entries[-1].key if entries else 'its start'} is lost"
+        if complete and ended
+        else f"{file}: its end is missing; what came after {entries[-1].key if entries else 'its start'} is lost"
     )
-    return entries, labels, fault, others
+    return entries, labels, fault, other_files
 
 
 def _opened(file: Path) -> tarfile.TarFile:
@@ -91,13 +96,13 @@ def _opened(file: Path) -> tarfile.TarFile:
     except tarfile.ReadError as error:
         with file.open("rb") as raw:
             start = raw.read(6)
-        packed = next((name for magic, name in _PACKED if start.startswith(magic)), None)
-        if packed:
+        program = next((name for magic, name in _PACKED if start.startswith(magic)), None)
+        if program:
             raise PictureError(
-                f"pictures: {file} is packed by {packed}, so that no picture in it can be read by itself. Unpack it once: "
-                f"{packed} -dk {file.name}"
+                f"pictures: {file} is compressed by {program}, so that no picture in it can be read by itself. Decompress it "
+                f"once: {program} -dk {file.name}"
             ) from error
-        raise PictureError(f"pictures: {file} is no tar file, or is damaged from its start: {error}.") from error
+        raise PictureError(f"pictures: {file} is not a tar file, or its start is damaged: {error}.") from error
     except OSError as error:
         raise PictureError(f"pictures: {file} cannot be read: {error.strerror or error}.") from error
 
@@ -106,6 +111,6 @@ _PACKED = ((b"\x1f\x8b", "gzip"), (b"BZh", "bzip2"), (b"\xfd7zXZ", "xz"), (b"\x2
 
 
 def _stem(key: str) -> str:
-    """Return a name up to the first dot of its last part, as WebDataset groups files."""
+    """Return a name up to the first dot of its last part, by which WebDataset groups files."""
     folder, slash, last = key.rpartition("/")
     return folder + slash + last.partition(".")[0]

@@ -1,6 +1,6 @@
-"""The strongest pictures and other statistics of the units of one place, and how to merge two such results.
+"""The strongest pictures and other statistics of the units of one place, and how two such results are merged.
 
-`merge` is associative and does not depend on the order: one process, many, and a run that goes on give the same numbers.
+`merge` is associative and independent of order: one process, many processes and a continued run give the same numbers.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ from torch import Tensor
 from unconv.errors import ShapeError
 
 NOBODY = 2**62
-"""The number of no picture; it comes after all."""
+"""Stands for the number of a picture where there is none; larger than every number."""
 BINS = 64
 ZERO = 0
-"""The bin of maxima that are not above zero; bin b, from 1 on, holds those from 2^(b-32) to below 2^(b-31)."""
+"""The bin of maxima that are not above zero; bin b >= 1 holds those from 2^(b-32) to below 2^(b-31)."""
 
 
 @dataclass(frozen=True)
 class Lists:
-    """The strongest pictures of each channel, strongest first; of equals the one with the smaller number.
+    """The strongest pictures of each channel, strongest first; among equals, the smaller number first.
 
     Args:
-        rank: (C, K) float32, by which they are ordered: a unit's activation, or what it was before a clip; -inf: nobody.
+        rank: (C, K) float32, the key of the order: a unit's activation, or its value before a clip; -inf if there is none.
         value: (C, K) float32, the activation.
-        picture: (C, K) int64, the number; `NOBODY` where there are fewer.
-        position: (C, K, axes) int32, where on the map.
+        picture: (C, K) int64, the picture's number; `NOBODY` if there is none.
+        position: (C, K, axes) int32, the unit's position on the map.
     """
 
     rank: Tensor
@@ -46,12 +46,13 @@ class Lists:
         return cls(nothing, torch.zeros(channels, keep), nobody, torch.zeros(channels, keep, axes, dtype=torch.int32))
 
     def beside(self, other: Lists) -> Lists:
-        """Return as many of both as one holds."""
-        both = [torch.cat([mine, theirs], 1) for mine, theirs in zip(self.parts, other.parts, strict=True)]
+        """Return the strongest of both lists, as many as one of them holds."""
+        both = [torch.cat([own, theirs], 1) for own, theirs in zip(self.parts, other.parts, strict=True)]
         return Lists(*both).first(self.rank.shape[1])
 
     def first(self, keep: int) -> Lists:
         """Return the `keep` strongest, in order."""
+        # Sorted by number first, then stably by rank, so that equals are in the order of their numbers.
         by_number = self.picture.argsort(dim=1, stable=True)
         order = by_number.gather(1, self.rank.gather(1, by_number).argsort(dim=1, descending=True, stable=True))[:, :keep]
         at = order[..., None].expand(-1, -1, self.position.shape[2])
@@ -66,7 +67,7 @@ class Lists:
 
 @dataclass(frozen=True)
 class Levels:
-    """One picture for each channel and octave of activation, drawn by the smallest of random numbers.
+    """One picture for each channel and octave of activation: the one with the smallest random number.
 
     Args:
         draw: (C, BINS) int64, the random number of the picture; the largest integer where no picture reached that level.
@@ -86,7 +87,7 @@ class Levels:
         return cls(most, nobody, torch.zeros(channels, BINS), torch.zeros(channels, BINS, axes, dtype=torch.int32))
 
     def beside(self, other: Levels) -> Levels:
-        """Return of each level the picture with the smaller number drawn."""
+        """Return for each level the picture with the smaller random number."""
         theirs = other.draw < self.draw
         pairs = zip(self.parts, other.parts, strict=True)
         return Levels(*(torch.where(theirs if a.ndim == 2 else theirs[..., None], b, a) for a, b in pairs))
@@ -103,12 +104,12 @@ class PlaceTop:
 
     Args:
         strongest: the pictures with the largest maxima.
-        lowest: those with the smallest minima, their rank and value with the other sign; None if nobody asked.
-        positive: (C,) int64, how many pictures had a maximum above zero.
-        histogram: (C, BINS) int64, of the maxima.
+        lowest: those with the smallest minima, with rank and value negated; None if they are not kept.
+        positive: (C,) int64, the number of pictures with a maximum above zero.
+        histogram: (C, BINS) int64, the histogram of the maxima.
         levels: one picture of each octave.
-        sums: of the maxima, (C,) float64, by the number of the first picture of the part they are of: added up in that
-            order, and not as they come, they do not depend on it.
+        sums: (C,) float64, the sum of the maxima of each part, by the number of its first picture. Added in the order of
+            the numbers and not of arrival, they always give the same total.
     """
 
     strongest: Lists
@@ -119,9 +120,11 @@ class PlaceTop:
     sums: Mapping[int, Tensor]
 
     def beside(self, other: PlaceTop) -> PlaceTop:
-        """Return what is kept of the pictures of both."""
+        """Return the results for the pictures of both."""
         if self.strongest.rank.shape != other.strongest.rank.shape or (self.lowest is None) != (other.lowest is None):
-            raise ShapeError("merge: results of other places, or with lists of another length, came. Merge those of one run.")
+            raise ShapeError(
+                "merge: results of different places, or with lists of different lengths, came. Merge those of one run."
+            )
         lowest = None if self.lowest is None or other.lowest is None else self.lowest.beside(other.lowest)
         return PlaceTop(
             self.strongest.beside(other.strongest),
@@ -133,7 +136,7 @@ class PlaceTop:
         )
 
     def sum(self) -> Tensor:
-        """(C,) float64: of the maxima of all pictures."""
+        """Return (C,) float64, the sum of the maxima of all pictures."""
         total = torch.zeros(len(self.positive), dtype=torch.float64)
         for part in sorted(self.sums):
             total = total + self.sums[part]
@@ -145,8 +148,8 @@ class Top:
     """The results of some pictures for all places of a run.
 
     Args:
-        parts: of each part of the list of pictures that is in it, by the number of its first picture, how many were read.
-        places: in the order of the run.
+        parts: for each part of the list of pictures, by the number of its first picture, how many pictures were read.
+        places: the results for each place, in the order of the run.
     """
 
     parts: Mapping[int, int]
@@ -154,15 +157,15 @@ class Top:
 
     @property
     def count(self) -> int:
-        """How many pictures were read."""
+        """The number of pictures that were read."""
         return sum(self.parts.values())
 
 
 def merge(a: Top, b: Top) -> Top:
-    """Return what is kept of the pictures of both.
+    """Return the results for the pictures of both.
 
     Raises:
-        ShapeError: they have pictures in common, or are of different runs.
+        ShapeError: they have pictures in common, or belong to different runs.
     """
     common = sorted(set(a.parts) & set(b.parts))
     if common or len(a.places) != len(b.places):
@@ -172,7 +175,8 @@ def merge(a: Top, b: Top) -> Top:
 
 
 def bins(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """Return the level of each float32 value, int32: 0 of what is not above zero, else its octave."""
+    """Return the bin of each float32 value, int32: 0 if it is not above zero, else its octave."""
+    # The octave is the exponent in the float's bits: exact at powers of two, where a logarithm may round.
     octave: np.ndarray[Any, Any] = (values.view(np.int32) >> 23) - (127 - 32)
     np.minimum(np.maximum(octave, 1, out=octave), BINS - 1, out=octave)
     octave *= values > 0
@@ -180,7 +184,7 @@ def bins(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
 
 
 def draws(numbers: Tensor) -> Tensor:
-    """Return of each picture's number a random one, int64 and not negative, always the same, and no two alike.
+    """Return a pseudo-random int64 for the number of each picture: always the same, and different for different numbers.
 
     Source:
         Steele, Lea & Flood, "Fast splittable pseudorandom number generators" (2014), the mixing function of SplitMix64.

@@ -1,6 +1,6 @@
-"""Project units in the pictures they respond to most.
+"""Project units in the pictures to which they respond most.
 
-Each picture is read and recorded once for all its units; pictures are recorded, and their units walk back, many together.
+Each picture is read and recorded once for all its units. Many pictures are recorded, and projected, in one batch.
 """
 
 from __future__ import annotations
@@ -21,17 +21,18 @@ from unconv.reverse.network import Network
 from unconv.reverse.reconstruction import Picture, Reconstruction, Reconstructions
 
 _Number = tuple[int, int]
-"""Which of the units, and which of its winners."""
-_WORTHWHILE = 48  # pictures: to try whether a network allows it takes a dozen forward passes
-_DIFFERS = 1e-4  # of an activation: more than rounding makes of another batch or thread
+"""The index of a unit, and that of one of its winners."""
+_WORTHWHILE = 48  # pictures from which batches pay: the test whether a network allows them takes a dozen forward passes
+_DIFFERS = 1e-4  # of an activation: more than another batch size or number of threads changes by rounding
 
 
 @dataclass(frozen=True)
 class Winner:
-    """A unit and a picture of its list.
+    """A unit and one of its strongest pictures.
 
     Args:
         picture, key: the picture's number and name.
+        position: of the unit on its map.
         value: the activation in the scan.
     """
 
@@ -46,30 +47,30 @@ class Winner:
 def projections(
     network: Network, read: Callable[[int], Any], units: Sequence[Sequence[Winner]], method: Method | Rules = "deconvnet"
 ) -> Iterator[Reconstructions]:
-    """Yield the projections of each unit in its pictures, as soon as they are all there.
+    """Yield the projections of each unit in its pictures, as soon as all of them are ready.
 
     Args:
-        read: from a picture's number to the picture.
-        units: of each the winners, all of one place.
+        read: returns a picture by its number.
+        units: the winners of each unit, all of one place.
 
     Raises:
-        As `Network.project`.
+        The errors of `Network.project`.
     """
-    found: list[dict[int, Reconstruction]] = [{} for _ in units]
-    for (unit, rank), one in single_projections(network, read, units, method):
-        found[unit][rank] = one
-        if len(found[unit]) == len(units[unit]):
-            yield Reconstructions.joined(found[unit][at] for at in sorted(found[unit]))
-            found[unit] = {}
+    ready: list[dict[int, Reconstruction]] = [{} for _ in units]
+    for (unit, rank), reconstruction in single_projections(network, read, units, method):
+        ready[unit][rank] = reconstruction
+        if len(ready[unit]) == len(units[unit]):
+            yield Reconstructions.joined(ready[unit][k] for k in sorted(ready[unit]))
+            ready[unit] = {}
 
 
 def single_projections(
     network: Network, read: Callable[[int], Any], units: Sequence[Sequence[Winner]], method: Method | Rules = "deconvnet"
 ) -> Iterator[tuple[_Number, Reconstruction]]:
-    """Yield each winner's number, of the unit and among its winners, and its projection; those of one picture together.
+    """Yield ((unit, rank), projection) for each winner; those of one picture come together.
 
     Args:
-        read: from a picture's number to the picture; None: its winners are left out.
+        read: returns a picture by its number; if it returns None, the picture's winners are left out.
     """
     waiting: dict[int, list[_Number]] = defaultdict(list)  # by picture
     for unit, winners in enumerate(units):
@@ -83,6 +84,7 @@ def single_projections(
             if (source := read(picture)) is not None:
                 yield from _of_one(network, source, units, waiting[picture], method)
         return
+    # Pictures of a batch share a forward pass and, place by place, one walk back; each arrival is then given its own image.
     for first in range(0, len(pictures), batches.most):
         sources = {picture: read(picture) for picture in pictures[first : first + batches.most]}
         part = [picture for picture, source in sources.items() if source is not None]
@@ -90,49 +92,49 @@ def single_projections(
             continue
         images = [network.prepared(sources[picture])[0] for picture in part]
         numbers = [(row, number) for row, picture in enumerate(part) for number in waiting[picture]]
-        wanted, those = defaultdict[str, list[Chosen]](list), defaultdict[str, list[_Number]](list)
+        chosen, numbers_of = defaultdict[str, list[Chosen]](list), defaultdict[str, list[_Number]](list)
         for row, (unit, rank) in numbers:
             winner = units[unit][rank]
-            wanted[winner.place].append(Chosen(row, winner.channel, winner.position))
-            those[winner.place].append((unit, rank))
-        looks = [
+            chosen[winner.place].append(Chosen(row, winner.channel, winner.position))
+            numbers_of[winner.place].append((unit, rank))
+        prepared = [
             Picture(image[0], shown(image[0], network.preparation), picture)
             for image, picture in zip(images, part, strict=True)
         ]
-        for place, made in batches.units(torch.cat(images), wanted).items():
-            for arrival in made.arrivals():
-                unit, rank = those[place][arrival.index]
+        for place, units_of_place in batches.units(torch.cat(images), chosen).items():
+            for arrival in units_of_place.arrivals():
+                unit, rank = numbers_of[place][arrival.index]
                 winner = units[unit][rank]
-                source = replace(looks[wanted[place][arrival.index].row], key=winner.key)
-                one = replace(made, image=source.image, shown=source.shown, source=source).one(arrival)
-                yield (unit, rank), _compared(one, winner)
+                source = replace(prepared[chosen[place][arrival.index].row], key=winner.key)
+                reconstruction = replace(units_of_place, image=source.image, shown=source.shown, source=source).one(arrival)
+                yield (unit, rank), _compared(reconstruction, winner)
 
 
 def _of_one(
     network: Network, source: Any, units: Sequence[Sequence[Winner]], numbers: Sequence[_Number], method: Method | Rules
 ) -> Iterator[tuple[_Number, Reconstruction]]:
-    """Yield the winners of one picture."""
+    """Yield the projections of one picture's winners."""
     places = dict.fromkeys(units[unit][rank].place for unit, rank in numbers)
     recording = network.record(source, list(places), method)
     for place in places:
-        those = [(unit, rank) for unit, rank in numbers if units[unit][rank].place == place]
-        yield from zip(those, _projected(recording, [units[unit][rank] for unit, rank in those], method), strict=True)
+        own = [(unit, rank) for unit, rank in numbers if units[unit][rank].place == place]
+        yield from zip(own, _projected(recording, [units[unit][rank] for unit, rank in own], method), strict=True)
 
 
 def _projected(recording: Recording, winners: Sequence[Winner], method: Method | Rules) -> Iterator[Reconstruction]:
-    """Return the projections of units of one place in one picture, in their order."""
+    """Yield the projections of units of one place in one picture, in the order of `winners`."""
     positions = torch.tensor([winner.position for winner in winners], dtype=torch.int64)
     channels = [winner.channel for winner in winners]
     units = recording.units(winners[0].place, channels, positions.reshape(len(winners), -1), method)
     source = replace(units.picture, number=winners[0].picture, key=winners[0].key)
     units = replace(units, source=source)
-    arrived = sorted(units.arrivals(), key=lambda arrival: arrival.index)
-    for winner, arrival in zip(winners, arrived, strict=True):
+    arrivals = sorted(units.arrivals(), key=lambda arrival: arrival.index)
+    for winner, arrival in zip(winners, arrivals, strict=True):
         yield _compared(units.one(arrival), winner)
 
 
 def difference(one: Reconstruction, winner: Winner) -> str:
-    """Return in words that a projection's activation is not that of the scan; "" if it is."""
+    """Return a note if a projection's activation differs from that of the scan; "" if it does not."""
     if abs(one.value - winner.value) <= _DIFFERS * max(abs(winner.value), abs(one.value)):
         return ""
     return (
@@ -141,7 +143,7 @@ def difference(one: Reconstruction, winner: Winner) -> str:
     )
 
 
-def _compared(one: Reconstruction, winner: Winner) -> Reconstruction:
-    """Return a projection; if its activation is not that of the scan, with a note that says so."""
-    differs = difference(one, winner)
-    return replace(one, notes=(*one.notes, differs)) if differs else one
+def _compared(projection: Reconstruction, winner: Winner) -> Reconstruction:
+    """Return a projection, with a note if its activation differs from that of the scan."""
+    note = difference(projection, winner)
+    return replace(projection, notes=(*projection.notes, note)) if note else projection

@@ -1,7 +1,7 @@
-"""A process that scans shards on one device for the process that started it, and ends with it.
+"""The program of a worker: it scans shards on one device for the process that started it, and ends together with it.
 
-It reads pickles from its standard input, which its parent alone writes: the device, the kit, then shards. On its standard
-output it answers in pickles. It writes no file. When its input ends, its parent has ended, however that was.
+It reads pickles from its standard input, which only its parent writes: the device, the kit, then shards. It answers with
+pickles on its standard output, and writes no file. When its input ends, its parent has ended in one way or another.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from typing import Any, BinaryIO
 from unconv.errors import UnconvError
 from unconv.scan.kit import Kit, Scanner
 
-_OFTEN = 0.5  # seconds between two reports
+_REPORT_INTERVAL = 0.5  # seconds
 
 
 def main() -> None:
-    """Scan what standard input asks for, until it ends."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's, which ends its workers
+    """Scan the shards that arrive on standard input, until it ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C and ends its workers
     answers = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what libraries print is no answer
-    asked = queue.SimpleQueue[Any]()
-    threading.Thread(target=_listen, args=[sys.stdin.buffer, asked], daemon=True).start()
+    os.dup2(2, 1)  # so that what libraries print does not mix with the answers
+    requests = queue.SimpleQueue[Any]()
+    threading.Thread(target=_listen, args=[sys.stdin.buffer, requests], daemon=True).start()
     try:
-        device, kit = str(asked.get()), asked.get()
+        device, kit = str(requests.get()), requests.get()
         assert isinstance(kit, Kit)
         scanner = Scanner(kit, device)
     except Exception as error:
@@ -38,22 +38,22 @@ def main() -> None:
         return
     _answer(answers, "ready")
     while True:
-        number, entries = asked.get()
-        teller = _Teller(answers)
+        number, entries = requests.get()
+        reporter = _Reporter(answers)
         try:
-            content = scanner.scan(number, entries, teller.tell)
+            content = scanner.scan(number, entries, reporter.tell)
         except Exception as error:
             _answer(answers, "failed", _sendable(error))
         else:
-            teller.flush()
+            reporter.flush()
             _answer(answers, "done", number, content)
 
 
-def _listen(source: BinaryIO, asked: queue.SimpleQueue[Any]) -> None:
-    """Hand on what the parent asks for; end this process at once when the parent has ended."""
+def _listen(source: BinaryIO, requests: queue.SimpleQueue[Any]) -> None:
+    """Queue the parent's requests; end this process at once when the parent has ended."""
     while True:
         try:
-            asked.put(pickle.load(source))
+            requests.put(pickle.load(source))
         except BaseException:  # the input has ended, perhaps within a pickle
             os._exit(1)
 
@@ -64,28 +64,28 @@ def _answer(answers: BinaryIO, *parts: object) -> None:
 
 
 def _sendable(error: Exception) -> Exception:
-    """Return an error of ours as it is; of another its words, with the traceback as a note."""
+    """Return our own errors unchanged; replace others, which may not be picklable, by their text and traceback."""
     if isinstance(error, UnconvError):
         return error
-    told = RuntimeError(f"{type(error).__name__}: {error}")
+    replacement = RuntimeError(f"{type(error).__name__}: {error}")
     if sys.version_info >= (3, 11):
-        told.add_note(traceback.format_exc())
-    return told
+        replacement.add_note(traceback.format_exc())
+    return replacement
 
 
-class _Teller:
-    """Tells the parent of pictures that are done, not of every batch."""
+class _Reporter:
+    """Report finished pictures to the parent now and then, not after every batch."""
 
     def __init__(self, answers: BinaryIO) -> None:
-        self.answers, self.told = answers, time.monotonic()
+        self.answers, self.reported = answers, time.monotonic()
         self.pictures, self.forward = 0, 0.0
 
     def tell(self, pictures: int, forward: float) -> None:
         self.pictures += pictures
         self.forward += forward
-        if time.monotonic() - self.told > _OFTEN:
+        if time.monotonic() - self.reported > _REPORT_INTERVAL:
             self.flush()
 
     def flush(self) -> None:
-        _answer(self.answers, "told", self.pictures, self.forward)
-        self.pictures, self.forward, self.told = 0, 0.0, time.monotonic()
+        _answer(self.answers, "advanced", self.pictures, self.forward)
+        self.pictures, self.forward, self.reported = 0, 0.0, time.monotonic()

@@ -1,4 +1,4 @@
-"""A site of an index: a page for every unit; and a live page that takes pictures."""
+"""Write a site with a page for every unit of an index, and serve a live page to which pictures can be uploaded."""
 
 import lazy_loader
 

@@ -1,4 +1,4 @@
-"""What a site shows: the units of an index, their pictures, and where each stands."""
+"""The contents of a site: the units of an index, their pictures, and the address of each."""
 
 from __future__ import annotations
 
@@ -20,24 +20,27 @@ from unconv.scan.index import Found, UnitStatistics
 from unconv.version import __version__
 from unconv.web.tiles import Cell
 
-SIDE, SMALL = 96, 48  # pixels of a tile, and of one that is shown by the way
-_MANY, _SIDE_OF_MANY = 2500, 68  # units; of more the tiles are smaller, so that a site is not too large to be put on a server
-_MOST = 64  # pictures of a unit: the stylesheet places as many
+SIDE, SMALL = 96, 48  # pixels of a tile, and of a small one in the margin
+_MANY, _SIDE_OF_MANY = (
+    2500,
+    68,
+)  # with more units than this the tiles are smaller, so that a site is not too large for a web server
+_MOST = 64  # pictures of a unit: the stylesheet has rules for as many
 TAKEN = ("pictures", "index.html", "style.css", "keys.js", "wall.js", "front.webp", "site.json", "tiles.partial")
-"""What places' folders are not called."""
-_LEVELS = 10  # octaves, from the strongest: what lies below a thousandth of that is nothing
-GROUP = 100  # pictures a page
-_FEW = 4000  # pictures; of more the thumbnails are smaller
-_SEED = 0  # of the units on the front page, and of the order in which "random" leads through them
+"""Names that the folder of a place cannot have."""
+_LEVELS = 10  # octaves below the strongest picture: 2**10 below it is practically zero
+GROUP = 100  # pictures per page
+_FEW = 4000  # with more pictures than this the thumbnails are smaller
+_SEED = 0  # of the units on the front page, and of the order of the links "random"
 
 
 @dataclass(frozen=True)
 class ShownUnit:
-    """A unit, and its pictures.
+    """A unit and its pictures.
 
     Args:
         place: the number of its place.
-        top, levels, lowest: its pictures, strongest first.
+        top, levels, lowest: its strongest pictures, those at each octave, and the lowest, each strongest first.
     """
 
     place: int
@@ -50,12 +53,12 @@ class ShownUnit:
 
 @dataclass(frozen=True)
 class ShownPlace:
-    """A place, and how its tiles are drawn.
+    """A place of the network, and the size of its tiles.
 
     Args:
-        facts: as the scan wrote them down.
-        folder: of its pages.
-        cell, small: of its tiles.
+        facts: the facts that the scan recorded.
+        folder: the folder of its pages.
+        cell, small: the size of its tiles, and of small ones.
     """
 
     number: int
@@ -76,14 +79,14 @@ class ShownPlace:
 
 
 class Contents:
-    """All that a site shows.
+    """All contents of a site.
 
     Args:
         n: pictures of each unit.
         distinct: leave out pictures nearly identical to a stronger one.
 
     Raises:
-        ShapeError: the network takes no pictures, or fewer were kept than are to be shown.
+        ShapeError: the network takes no pictures, or the scan kept fewer pictures than are to be shown.
     """
 
     def __init__(self, index: Index, n: int = 9, distinct: bool = True, method: Method | Rules = "deconvnet") -> None:
@@ -120,46 +123,47 @@ class Contents:
 
     @property
     def units(self) -> Iterator[ShownUnit]:
-        """Every unit of every place."""
+        """The units of all places."""
         return (unit for place in self.places for unit in place.units)
 
     @cached_property
     def hash(self) -> str:
-        """The sha256 of what the site is made of."""
-        made = [self.index.made_from, self.n, self.distinct, self.method.name, self.side, SMALL, _LEVELS, __version__]
-        return hashlib.sha256(json.dumps(made).encode()).hexdigest()
+        """The SHA-256 of everything on which the site depends."""
+        inputs = [self.index.made_from, self.n, self.distinct, self.method.name, self.side, SMALL, _LEVELS, __version__]
+        return hashlib.sha256(json.dumps(inputs).encode()).hexdigest()
 
     @cached_property
     def among(self) -> dict[int, list[tuple[ShownUnit, int]]]:
-        """By picture: the units that have it among their strongest, each with its rank there; by place and channel."""
-        found = defaultdict[int, list[tuple[ShownUnit, int]]](list)
+        """For each picture: the units among whose strongest it is, each with its rank there, ordered by place and channel."""
+        units_by_picture = defaultdict[int, list[tuple[ShownUnit, int]]](list)
         for unit in self.units:
             for rank, entry in enumerate(unit.top):
-                found[entry.picture].append((unit, rank))
-        return dict(sorted(found.items()))
+                units_by_picture[entry.picture].append((unit, rank))
+        return dict(sorted(units_by_picture.items()))
 
     @property
     def thumbnail_side(self) -> int:
-        """Pixels of a picture's longer side on its page."""
+        """The longer side of a thumbnail in pixels."""
         return SIDE if len(self.among) <= _FEW else 64
 
     @cached_property
     def next_random(self) -> dict[tuple[int, int], ShownUnit]:
-        """Return a successor for every live unit, so that the links lead through all of them."""
+        """The unit to which the link "random" of each live unit leads; following it visits all of them."""
         live = [unit for unit in self.units if unit.top]
         random.Random(_SEED).shuffle(live)
         return {(a.place, a.channel): b for a, b in zip(live, live[1:] + live[:1], strict=True)}
 
     @cached_property
     def sampled(self) -> list[list[ShownUnit]]:
-        """Return at most nine live units of every place, drawn at random, by channel."""
-        drawn = random.Random(_SEED)
+        """At most nine live units of every place, drawn at random, ordered by channel."""
+        generator = random.Random(_SEED)
         return [
-            sorted(drawn.sample(place.live, min(9, len(place.live))), key=lambda unit: unit.channel) for place in self.places
+            sorted(generator.sample(place.live, min(9, len(place.live))), key=lambda unit: unit.channel)
+            for place in self.places
         ]
 
     def picture_page(self, picture: int) -> str | None:
-        """Return the address of a picture, from the site's first folder; None if it is among no unit's strongest."""
+        """Return the address of a picture, relative to the site's folder; None if it is not among any unit's strongest."""
         return f"{group_page(self._numbers[picture] // GROUP)}#p{picture}" if picture in self.among else None
 
     @cached_property
@@ -167,7 +171,7 @@ class Contents:
         return {picture: number for number, picture in enumerate(self.among)}
 
     def unit_page(self, unit: ShownUnit) -> str:
-        """Return the address of a unit, from the site's first folder."""
+        """Return the address of a unit's page, relative to the site's folder."""
         return f"{self.places[unit.place].folder}/{unit.channel}.html"
 
 

@@ -1,4 +1,4 @@
-"""Gather the tiles of a site: every picture is read and recorded once, and what was gathered before is not again."""
+"""Gather the tiles of a site; each picture is read and recorded once, and tiles of an earlier run are not gathered again."""
 
 from __future__ import annotations
 
@@ -20,19 +20,17 @@ from unconv.web.tiles import Cell, patch_tile, projection_tile, thumbnail
 
 PROJECTION, PATCH, LEVEL, LOWEST, THUMBNAIL = "projection", "patch", "level", "lowest", "thumbnail"
 
-"""Told what is being done, how much of it, and of how much."""
-
 
 def key(kind: str, unit: ShownUnit, rank: int) -> Key:
-    """Return the key of a unit's tile."""
+    """Return the key of a unit's tile in the spool."""
     return (kind, unit.place, unit.channel, rank)
 
 
 class Gathering:
-    """Fills a spool with the tiles of a site.
+    """Fill a spool with the tiles of a site.
 
     Attributes:
-        missing: by the number of a picture, why it could not be read again.
+        missing: for each picture that could not be read again, by its number, the reason.
     """
 
     def __init__(self, contents: Contents, spool: Spool, progress: Progress) -> None:
@@ -40,13 +38,13 @@ class Gathering:
         self.missing: dict[int, str] = {}
 
     def run(self) -> None:
-        """Gather what the spool does not hold yet."""
+        """Gather the tiles that the spool does not hold yet."""
         self._projections()
         self._patches()
         self.spool.flush()
 
     def _read(self, picture: int) -> Any:
-        """Return a picture, read again; None if it cannot be."""
+        """Return a picture, read again; None if it cannot be read."""
         try:
             return self.contents.index.source(self.contents.columns[picture])
         except PictureError as error:
@@ -54,56 +52,60 @@ class Gathering:
             return None
 
     def _projections(self) -> None:
+        """Gather the tiles of projections that are missing, with patches and thumbnails, picture by picture."""
         units, ranks = list[ShownUnit](), list[list[int]]()
         for unit in self.contents.units:
-            if left := [rank for rank in range(len(unit.top)) if key(PROJECTION, unit, rank) not in self.spool]:
+            if missing_ranks := [rank for rank in range(len(unit.top)) if key(PROJECTION, unit, rank) not in self.spool]:
                 units.append(unit)
-                ranks.append(left)
+                ranks.append(missing_ranks)
         if not units:
             return
-        wanted = [self._winners(unit, left) for unit, left in zip(units, ranks, strict=True)]
-        pictures, seen = {winner.picture for some in wanted for winner in some}, set[int]()
+        all_winners = [self._winners(unit, missing_ranks) for unit, missing_ranks in zip(units, ranks, strict=True)]
+        pictures, recorded = {winner.picture for winners in all_winners for winner in winners}, set[int]()
         self.progress("recording pictures", 0, len(pictures))
-        for (at, rank), one in self.contents.index.single_projections(wanted, self._read, self.contents.method):
-            if one.picture not in seen:
-                self.spool.flush()  # of one picture all tiles or none may be lost, never half of one
-                seen.add(one.picture)
-                self.progress("recording pictures", len(seen) + len(self.missing), len(pictures))
-            self._put(units[at], ranks[at][rank], one, difference(one, wanted[at][rank]))
+        for (number, rank), reconstruction in self.contents.index.single_projections(
+            all_winners, self._read, self.contents.method
+        ):
+            if reconstruction.picture not in recorded:
+                self.spool.flush()  # if the run is killed, all tiles of a picture are lost or none
+                recorded.add(reconstruction.picture)
+                self.progress("recording pictures", len(recorded) + len(self.missing), len(pictures))
+            self._put(units[number], ranks[number][rank], reconstruction, difference(reconstruction, all_winners[number][rank]))
 
     def _winners(self, unit: ShownUnit, ranks: Sequence[int]) -> list[Winner]:
         name = self.contents.places[unit.place].name
-        some = [unit.top[rank] for rank in ranks]
-        return [Winner(name, unit.channel, e.picture, e.key, e.position, e.value) for e in some]
+        entries = [unit.top[rank] for rank in ranks]
+        return [Winner(name, unit.channel, e.picture, e.key, e.position, e.value) for e in entries]
 
-    def _put(self, unit: ShownUnit, rank: int, one: Reconstruction, differs: str) -> None:
+    def _put(self, unit: ShownUnit, rank: int, reconstruction: Reconstruction, difference_note: str) -> None:
         cell, frame = self.contents.places[unit.place].cell, self.contents.frame
-        patch = patch_tile(one.shown, one.box, cell)
-        if (THUMBNAIL, one.picture) not in self.spool:
-            self.spool.put((THUMBNAIL, one.picture), thumbnail(one.shown, self.contents.thumbnail_side))
+        patch = patch_tile(reconstruction.shown, reconstruction.box, cell)
+        if (THUMBNAIL, reconstruction.picture) not in self.spool:
+            self.spool.put((THUMBNAIL, reconstruction.picture), thumbnail(reconstruction.shown, self.contents.thumbnail_side))
         self.spool.put(key(PATCH, unit, rank), patch)
-        told = [note for note in one.notes if note != differs]
-        tile = projection_tile(one.drawn(patch.box), patch.box, frame, cell)
-        self.spool.put(key(PROJECTION, unit, rank), tile, differs=[differs] if differs else [], notes=told)
+        notes = [note for note in reconstruction.notes if note != difference_note]
+        tile = projection_tile(reconstruction.drawn(patch.box), patch.box, frame, cell)
+        self.spool.put(key(PROJECTION, unit, rank), tile, differs=[difference_note] if difference_note else [], notes=notes)
 
     def _patches(self) -> None:
-        wanted = defaultdict[int, list[tuple[Key, Found, Cell]]](list)
+        """Gather the small patches of levels and lowest pictures that are missing; no network is needed for them."""
+        by_picture = defaultdict[int, list[tuple[Key, Found, Cell]]](list)
         for unit in self.contents.units:
             small = self.contents.places[unit.place].small
             for kind, entries in ((LEVEL, unit.levels), (LOWEST, unit.lowest)):
                 for rank, entry in enumerate(entries):
                     if key(kind, unit, rank) not in self.spool:
-                        wanted[entry.picture].append((key(kind, unit, rank), entry, small))
-        for done, (picture, some) in enumerate(sorted(wanted.items())):
+                        by_picture[entry.picture].append((key(kind, unit, rank), entry, small))
+        for done, (picture, tiles) in enumerate(sorted(by_picture.items())):
             if done % 50 == 0:
-                self.progress("cutting out patches", done, len(wanted))
+                self.progress("cutting out patches", done, len(by_picture))
                 self.spool.flush()
-            if (look := self._look(picture)) is not None:
-                for name, entry, cell in some:
-                    self.spool.put(name, patch_tile(look, entry.box, cell))
+            if (prepared := self._prepared_picture(picture)) is not None:
+                for name, entry, cell in tiles:
+                    self.spool.put(name, patch_tile(prepared, entry.box, cell))
 
-    def _look(self, picture: int) -> Tensor | None:
-        """Return a prepared picture as it looks; None if it cannot be read."""
+    def _prepared_picture(self, picture: int) -> Tensor | None:
+        """Return a preprocessed picture as it looks, with the normalisation undone; None if it cannot be read."""
         source = None if picture in self.missing else self._read(picture)
         if source is None:
             return None

@@ -1,4 +1,4 @@
-"""Who may read the page: this machine's browser, by a token in the first address and then a cookie, under the right name."""
+"""Guard the live page: only requests to a known host name, with the token in the address or a cookie, are let through."""
 
 from __future__ import annotations
 
@@ -28,20 +28,20 @@ HEADERS = (
 
 
 class Guard:
-    """Lets requests through that have the token, and come to a name of this server from a page of its own.
+    """Let requests through that have the token, name this server as their host, and come from a page of its own.
 
     Args:
-        app: what is guarded.
-        token: of this run.
-        hosts: the names, with their ports, that the server is known by. Another in the Host header is that of a
-            foreign page whose name was made to lead here (DNS rebinding).
+        app: the application to guard.
+        token: this run's token.
+        hosts: the server's names with their ports. Any other name in the Host header belongs to a foreign page whose name
+            has been made to point here (DNS rebinding).
     """
 
     def __init__(self, app: Application, token: str, hosts: set[str]) -> None:
         self._app, self._token, self._hosts = app, token.encode(), {host.lower() for host in hosts}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request, or let it through."""
+        """Refuse a request, or let it through."""
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
             return
@@ -52,14 +52,15 @@ class Guard:
         if host not in self._hosts:
             await _refuse(send, 421, "This server is not known by that name.")
             return
-        asks = scope["method"] not in ("GET", "HEAD") or scope["path"].startswith("/live/")
-        if asks and not _own_page(headers, host):
+        # What changes or costs anything must come from a page of this server, whatever cookie a browser sends along.
+        is_restricted = scope["method"] not in ("GET", "HEAD") or scope["path"].startswith("/live/")
+        if is_restricted and not _own_page(headers, host):
             await _refuse(send, 403, "Only a page of this server may send that.")
             return
-        name = f"{_COOKIE}-{host.rpartition(':')[2] or 80}"  # cookies are shared by all ports of a machine
+        name = f"{_COOKIE}-{host.rpartition(':')[2] or 80}"  # all ports of a host share cookies
         query = parse_qs(scope["query_string"].decode("latin-1"))
-        given = query.pop("token", [""])[0]
-        if given and self._right(given) and scope["method"] == "GET":
+        token = query.pop("token", [""])[0]
+        if token and self._right(token) and scope["method"] == "GET":
             await self._admit(scope, send, query, name)
             return
         if not any(self._right(value) for value in _cookies(headers.get(b"cookie", ""), name)):
@@ -71,24 +72,24 @@ class Guard:
         return hmac.compare_digest(token.encode("utf-8", "replace"), self._token)
 
     async def _admit(self, scope: Scope, send: Send, query: dict[str, list[str]], name: str) -> None:
-        """Put the token into a cookie, and take it out of the address, where it could be copied with it."""
-        left = urlencode(query, doseq=True)
-        path = quote("/" + scope["path"].lstrip("/"))  # two slashes would lead to another server
-        where = (path + (f"?{left}" if left else "")).encode()
+        """Set the token as a cookie and redirect to the address without it, which would otherwise be copied with the token."""
+        remaining_query = urlencode(query, doseq=True)
+        path = quote("/" + scope["path"].lstrip("/"))  # a path of two slashes would redirect to another server
+        location = (path + (f"?{remaining_query}" if remaining_query else "")).encode()
         cookie = f"{name}={self._token.decode()}; HttpOnly; SameSite=Strict; Path=/".encode()
-        headers = [(b"location", where), (b"set-cookie", cookie), *HEADERS]
+        headers = [(b"location", location), (b"set-cookie", cookie), *HEADERS]
         await send({"type": "http.response.start", "status": 303, "headers": headers})
         await send({"type": "http.response.body", "body": b""})
 
 
 def _own_page(headers: dict[bytes, str], host: str) -> bool:
-    """Whether a browser says that the request comes from a page of this server; a program that is none says nothing."""
+    """Return whether the request comes from a page of this server by its headers; clients other than browsers send none."""
     origin, site = headers.get(b"origin"), headers.get(b"sec-fetch-site")
     return (origin is None or origin.lower() == f"http://{host}") and site in (None, "same-origin", "none")
 
 
 def _cookies(text: str, name: str) -> list[str]:
-    """Return the values of the cookies of a name; what other servers of the machine have set beside is not looked at."""
+    """Return the values of all cookies with this name; those of other servers on the host are ignored."""
     pairs = (part.partition("=") for part in text.split(";"))
     return [value.strip() for key, _, value in pairs if key.strip() == name]
 

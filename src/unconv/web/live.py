@@ -1,4 +1,4 @@
-"""What the live page answers: a picture's strongest units, those of a region, and what of the picture drives one of them."""
+"""Answer the live page: the strongest units of a picture or of a region, and the projection of any one of them."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ from unconv.scan.run import place_facts
 from unconv.web.contents import SIDE, TAKEN
 from unconv.web.tiles import Cell
 
-_KEPT, _ROOM = 24, 2 * 2**30  # recordings, and bytes of their maps, that are kept at most
+_MOST_PICTURES, _MOST_BYTES = 24, 2 * 2**30  # the most recordings in memory, and the most bytes of their maps
 _SHOWN = 9  # units of a place
 _LARGEST = 512  # pixels of a drawn window
 
 
 @dataclass(frozen=True)
-class Taken:
-    """A picture that was handed over, and what the network made of it."""
+class Upload:
+    """An uploaded picture and the network's recording of it."""
 
     number: int
     content: bytes
@@ -49,16 +49,17 @@ class Taken:
 
     @property
     def size(self) -> int:
-        """Bytes of its maps."""
+        """The bytes of its feature maps."""
         return sum(map_.nbytes for map_ in self.recording.tape.kept.values())
 
 
 class Live:
-    """The network and the pictures of one live page.
+    """The network and the uploaded pictures of one live page.
 
     Args:
-        network: to look into.
-        index: of a scan of it: then units are told against their own distributions, over its places.
+        network: the network to look into.
+        index: the index of a scan of it. With one, units are compared with their own distributions over the data set, and
+            the places are those of the scan.
     """
 
     def __init__(self, network: Network, index: Index | None = None) -> None:
@@ -77,74 +78,74 @@ class Live:
                 self.dead[unit.place].append(unit.channel)
         self.names = [str(place["name"]) for place in self.places]
         self.folders = file_names(self.names, taken=TAKEN)
-        self._taken: OrderedDict[int, Taken] = OrderedDict()
+        self._uploads: OrderedDict[int, Upload] = OrderedDict()
         self._numbers, self._lock = itertools.count(1), Lock()
 
     def facts(self) -> dict[str, Any]:
-        """What the page says before any picture comes."""
+        """Return what the page shows before any picture is uploaded."""
         return {
             "network": self.network.name,
             "frame": list(self.input[1:]),
             "methods": list(METHODS),
             "places": [
-                {"name": name, "folder": folder, "channels": place["channels"], "map": place["size"], **self._drawn(place)}
+                {"name": name, "folder": folder, "channels": place["channels"], "map": place["size"], **self._tile_facts(place)}
                 for name, folder, place in zip(self.names, self.folders, self.places, strict=True)
             ],
             "scanned": self.index is not None,
         }
 
-    def _drawn(self, place: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the proportions of a place's tiles on the site, (height, width), and the units without."""
+    def _tile_facts(self, place: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the (height, width) of a place's tiles on the site, and its dead units, which have none."""
         cell = Cell.of(place["receptive_field"] if any(place["stride"]) else self.input[1:], self.input[1:], SIDE)
         return {"cell": [cell.height, cell.width], "dead": self.dead[place["name"]]}
 
     def take(self, data: bytes, name: str) -> dict[str, Any]:
-        """Run a picture, a file's bytes, through the network, and say what it drives.
+        """Pass a picture, as a file's bytes, through the network, and return its strongest units.
 
         Raises:
-            PictureError: it is none, or too large.
+            PictureError: it is not a picture, or too large.
         """
-        taken = self._kept(hashlib.sha256(data).digest(), lambda: self.network.record(picture_in(data, name), self.names))
-        recording = taken.recording
+        upload = self._recorded(hashlib.sha256(data).digest(), lambda: self.network.record(picture_in(data, name), self.names))
+        recording = upload.recording
         classes = recording.top_classes()
-        look = picture_of(shown(recording.tape.image[0], self.network.preparation))
+        prepared = picture_of(shown(recording.tape.image[0], self.network.preparation))
         return {
-            "picture": taken.number,
+            "picture": upload.number,
             "name": name,
-            "shown": _url(look),
-            "size": [look.height, look.width],
+            "shown": _url(prepared),
+            "size": [prepared.height, prepared.width],
             "classes": classes.numbers() if classes else None,
-            "units": self.strongest(taken.number),
+            "units": self.strongest(upload.number),
         }
 
     def strongest(self, picture: int, region: Sequence[int] | None = None) -> list[list[dict[str, Any]]]:
-        """Return of every place the units that a picture, or a region (y0, x0, y1, x1) of it, drives most.
+        """Return for every place the units that respond most to a picture, or to a region (y0, x0, y1, x1) of it.
 
-        With an index, those that it drives more than most pictures do; without, by activation.
+        With an index units are ranked by the share of pictures that drive them less; without, by activation.
         """
-        recording = self._of(picture).recording
+        recording = self._upload(picture).recording
         rows, values = responses(self.places, self.input, recording, region)
         shares = None if self.index is None else self.index.shares(values)
-        found, first = [], 0
+        units_by_place, first = [], 0
         for place in self.places:
-            there = slice(first, first := first + place["channels"])
-            value = values[there].numpy()
-            share = None if shares is None else shares[there]
-            # By share first, then by value; a dead unit, and one that overflowed, is never among the strongest.
+            place_slice = slice(first, first := first + place["channels"])
+            value = values[place_slice].numpy()
+            share = None if shares is None else shares[place_slice]
+            # By share first, then by value. Units that are dead, or whose value overflowed, are left out.
             order = np.lexsort((-value, -value if share is None else -share))
-            chosen = [k for k in order.tolist() if 0 < value[k] < np.inf][:_SHOWN]
-            found.append(
+            best = [k for k in order.tolist() if 0 < value[k] < np.inf][:_SHOWN]
+            units_by_place.append(
                 [
                     {
                         "channel": k,
                         "value": float(value[k]),
                         "share": None if share is None else float(share[k]),
-                        "position": list(rows[there.start + k][2]),
+                        "position": list(rows[place_slice.start + k][2]),
                     }
-                    for k in chosen
+                    for k in best
                 ]
             )
-        return found
+        return units_by_place
 
     def unit(
         self,
@@ -155,93 +156,95 @@ class Live:
         position: Sequence[int] | None = None,
         trace: bool = False,
     ) -> dict[str, Any]:
-        """Return a unit's projection in a picture, with the patch it saw, drawn; with `trace` the signal on the way down.
+        """Return pictures of a unit's projection and of the patch it saw; with `trace` also of the signal on the way down.
 
         Args:
-            position: (y, x) on the map; None: where the channel is strongest.
+            position: (y, x) on the map; None for the channel's strongest position.
 
         Raises:
-            NoSuchUnit: there is no such place, channel or method. ShapeError: no such position.
+            NoSuchUnit: there is no such place, channel or method.
+            ShapeError: there is no such position.
         """
-        one = self._units(picture, place, channel, method, position, trace).all()[0]
-        box = visible_box(one.box, one.shown.shape[1:])
-        scale = common_scale([one.window])
+        reconstruction = self._units(picture, place, channel, method, position, trace).all()[0]
+        box = visible_box(reconstruction.box, reconstruction.shown.shape[1:])
+        scale = common_scale([reconstruction.window])
         return {
             "place": self.names[place],
             "channel": channel,
             "method": method,
-            "value": one.value,
-            "position": [y for y in one.unit[1:] if y is not None],
+            "value": reconstruction.value,
+            "position": [y for y in reconstruction.unit[1:] if y is not None],
             "box": list(box),
             "scale": scale,
-            "projection": _url(_fitted(projection_picture(one.drawn(box), one.shown, box, scale))),
-            "patch": _url(_fitted(patch_picture(one.shown, box))),
-            "notes": list(one.notes),
-            "way": [_step(signal) for signal in one.signals],
+            "projection": _url(_fitted(projection_picture(reconstruction.drawn(box), reconstruction.shown, box, scale))),
+            "patch": _url(_fitted(patch_picture(reconstruction.shown, box))),
+            "notes": list(reconstruction.notes),
+            "way": [_signal_numbers(signal) for signal in reconstruction.signals],
         }
 
     def trust(
         self, picture: int, place: int, channel: int, method: str = "deconvnet", position: Sequence[int] | None = None
     ) -> dict[str, Any]:
-        """Return how far that projection is to be trusted, in sentences and numbers.
+        """Return how far that projection can be trusted, in sentences and numbers.
 
         Raises:
-            NoSuchUnit, ShapeError: as `unit`.
+            NoSuchUnit, ShapeError: as in `unit`.
         """
         units = self._units(picture, place, channel, method, position)
-        (judged,) = trust(self._of(picture).recording, units, units.all())
-        return judged.numbers()
+        (verdict,) = trust(self._upload(picture).recording, units, units.all())
+        return verdict.numbers()
 
     def _units(
         self, picture: int, place: int, channel: int, method: str, position: Sequence[int] | None, trace: bool = False
     ) -> Units:
-        recording = self._of(picture).recording
+        recording = self._upload(picture).recording
         if not 0 <= place < len(self.names):
-            raise NoSuchUnit(f"serve: there is no place {place}; they are 0 to {len(self.names) - 1}.")
+            raise NoSuchUnit(f"serve: there is no place {place}. Choose one from 0 to {len(self.names) - 1}.")
         if method not in METHODS:
-            raise NoSuchUnit(f"serve: there is no method {method!r}; there are {', '.join(METHODS)}.")
+            raise NoSuchUnit(f"serve: there is no method {method!r}. Choose one of {', '.join(METHODS)}.")
         unit: Any = "strongest" if position is None else tuple(position)
         return recording.units(self.names[place], [channel], unit, method, trace=trace)
 
-    def _kept(self, content: bytes, record: Callable[[], Recording]) -> Taken:
-        """Return a picture that is kept, or keep it; the ones longest not asked for make room."""
+    def _recorded(self, content: bytes, record: Callable[[], Recording]) -> Upload:
+        """Return the upload with this hash, recorded now if new; the least recently used ones are dropped to make room."""
         with self._lock:
-            known = next((taken for taken in self._taken.values() if taken.content == content), None)
-        taken = known or Taken(next(self._numbers), content, record())
+            known = next((upload for upload in self._uploads.values() if upload.content == content), None)
+        # Recorded outside the lock: a network may take seconds, and the other requests need only the table.
+        upload = known or Upload(next(self._numbers), content, record())
         with self._lock:
-            self._taken[taken.number] = taken
-            self._taken.move_to_end(taken.number)
-            while len(self._taken) > _KEPT or (
-                len(self._taken) > 1 and sum(each.size for each in self._taken.values()) > _ROOM
+            self._uploads[upload.number] = upload
+            self._uploads.move_to_end(upload.number)
+            while len(self._uploads) > _MOST_PICTURES or (
+                len(self._uploads) > 1 and sum(other.size for other in self._uploads.values()) > _MOST_BYTES
             ):
-                self._taken.popitem(last=False)
-        return taken
+                self._uploads.popitem(last=False)
+        return upload
 
-    def _of(self, picture: int) -> Taken:
+    def _upload(self, picture: int) -> Upload:
         with self._lock:
-            taken = self._taken.get(picture)
-            if taken is None:
-                raise NoSuchUnit(f"serve: picture {picture} is not kept any more. Hand it over again.")
-            self._taken.move_to_end(picture)
-            return taken
+            upload = self._uploads.get(picture)
+            if upload is None:
+                raise NoSuchUnit(f"serve: picture {picture} is not in memory any more. Upload it again.")
+            self._uploads.move_to_end(picture)
+            return upload
 
 
-def _step(signal: Signal) -> dict[str, Any]:
-    """Return the signal at one place on the way down, drawn."""
+def _signal_numbers(signal: Signal) -> dict[str, Any]:
+    """Return the numbers and pictures of the signal at one place on the way down."""
     energy, strongest = map(_url, signal_pictures(signal.energy, signal.strongest))
-    told = {"place": signal.place, "size": list(signal.energy.shape), "channels": signal.channels}
-    return {**told, "energy": energy, "strongest": strongest}
+    numbers = {"place": signal.place, "size": list(signal.energy.shape), "channels": signal.channels}
+    return {**numbers, "energy": energy, "strongest": strongest}
 
 
 def _fitted(picture: Image.Image) -> Image.Image:
-    """Shrink what would be larger than a page shows it."""
+    """Return a picture reduced to the largest size that a page shows."""
     if max(picture.size) > _LARGEST:
         picture.thumbnail((_LARGEST, _LARGEST))
     return picture
 
 
 def _url(picture: Image.Image) -> str:
-    """Return a picture as an address that holds it."""
+    """Return a picture as a data URL."""
     buffer = io.BytesIO()
     picture.save(buffer, "WEBP", lossless=True, method=0)
     return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()

@@ -1,4 +1,4 @@
-"""The pages of a site: what each says, from the index and the tiles."""
+"""Render the pages of a site from the index and the tiles."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ from unconv.web.sheets import PairSheet, Spot, Thumbnails, UnitSheet, size_css
 from unconv.web.spool import Spool
 from unconv.web.tiles import Cell, fine
 
-_PIXELS = 48  # of a tile's side: smaller ones are shown with their samples square
-_TWIN = 0.95
-_TALL, _BAR = 60, 10  # of a chart
-Made = Iterator[tuple[str, bytes]]
-"""Addresses, from the site's first folder, and what stands there."""
+_PIXELS = 48  # a tile's side: smaller ones are enlarged with square samples, not smoothed
+_TWIN = 0.95  # correlation above which two units are called twins
+_TALL, _BAR = 60, 10  # pixels of a chart: its height, and the width of a bar
+Files = Iterator[tuple[str, bytes]]
+"""Addresses relative to the site's folder, and the content of each file."""
 
 
 class Pages:
-    """Makes the pages of a site.
+    """Render the pages of a site.
 
     Args:
-        missing: why pictures could not be read again, by their number.
+        missing: for each picture that could not be read again, by its number, the reason.
     """
 
     def __init__(self, contents: Contents, spool: Spool, missing: dict[int, str]) -> None:
@@ -67,14 +67,15 @@ class Pages:
     # The front page
 
     def front(self, sheet: PairSheet, starts: Sequence[int]) -> tuple[str, bytes]:
-        """Make the front page.
+        """Return the address and content of the front page.
 
         Args:
-            sheet: of the sampled units; `starts`: the number of the first one of each place.
+            sheet: the sheet of the sampled units.
+            starts: the number on the sheet of each place's first unit.
         """
         contents = self.contents
         index = contents.index
-        told = known_list(index.folder)[1]
+        source = known_list(index.folder)[1]
         units = list(contents.units)
         counts = {
             "pictures": sum(picture.read for picture in contents.columns),
@@ -90,13 +91,14 @@ class Pages:
                 for k, unit in enumerate(sampled)
             ]
             pair = (sheet.cell.height, 2 * sheet.cell.width)
-            looks = {"sampled": shown, "size": size_css(pair, sheet.size), "pair": pair, "smooth": _smooth(place.cell)}
-            places.append({**_place(place), **looks, "page": f"{place.folder}/index.html"})
+            appearance = {"sampled": shown, "size": size_css(pair, sheet.size), "pair": pair, "smooth": _smooth(place.cell)}
+            places.append({**_place(place), **appearance, "page": f"{place.folder}/index.html"})
+        # The date of the index and not of today, so that the same index gives the same pages.
         date = datetime.fromtimestamp((index.folder / INDEX).stat().st_mtime, timezone.utc).date().isoformat()
         facts = {
             "places": places,
             "counts": counts,
-            "where": Path(told["where"]).name or f"the {told['kind']}",
+            "where": Path(source["where"]).name or f"the {source['kind']}",
             "date": date,
             "dtype": index.run["dtype"].removeprefix("torch."),
             "scanned_by": index.run["versions"]["unconv"],
@@ -109,17 +111,17 @@ class Pages:
     # A place and its units
 
     def place(self, place: ShownPlace, wall: PairSheet) -> tuple[str, bytes]:
-        """Make the page of a place."""
-        at = {channel: k for k, channel in enumerate(self.order.get(place.number, ()))}
+        """Return the address and content of a place's page."""
+        order_of = {channel: k for k, channel in enumerate(self.order.get(place.number, ()))}
         units = [
             {
                 "channel": unit.channel,
                 "dead": not unit.top,
                 "largest": f"{unit.statistics.largest:.6g}" if unit.top else 0,
                 "share": f"{_share(unit):.4g}",
-                "place_in_order": at.get(unit.channel, 0),
+                "place_in_order": order_of.get(unit.channel, 0),
                 "classes": " ".join(label for label, _ in unit.statistics.classes) if unit.top else "",
-                "twin": any(each.correlation > _TWIN for each in self._similar(unit)),
+                "twin": any(neighbour.correlation > _TWIN for neighbour in self._similar(unit)),
                 "spot": wall.spot(k),
             }
             for k, unit in enumerate(place.units)
@@ -134,7 +136,7 @@ class Pages:
             "size": size_css(pair, wall.size),
             "pair": pair,
             "smooth": _smooth(place.cell),
-            "similarity": bool(at),
+            "similarity": bool(order_of),
             "densities": _chart(counts.tolist(), words, set()),
             "before": neighbours[0],
             "after": neighbours[1],
@@ -143,7 +145,7 @@ class Pages:
         return f"{place.folder}/index.html", page("site_place.html", root="../", title=title, **facts, **self.shared)
 
     def unit(self, place: ShownPlace, unit: ShownUnit, scale: float) -> tuple[str, bytes]:
-        """Make the page of a unit, whose projections share a scale."""
+        """Return the address and content of a unit's page; `scale` is that of all its projections."""
         contents, sheet = self.contents, UnitSheet(place, unit, self.contents.n)
         rows = [self._row(sheet, rank, entry) for rank, entry in enumerate(unit.top)]
         strips = {
@@ -161,7 +163,7 @@ class Pages:
             "sheet": _sheet(sheet, f"{unit.channel}.webp"),
             "scale": scale,
             "chart": _distribution(unit),
-            "similar": [self._neighbour(each) for each in self._similar(unit)],
+            "similar": [self._neighbour(neighbour) for neighbour in self._similar(unit)],
             "notes": list(dict.fromkeys(note for row in rows for note in row["notes"])),
             "checked": not any(row["differs"] or row["missing"] for row in rows),
             "before": beside[0],
@@ -174,7 +176,7 @@ class Pages:
         return contents.unit_page(unit), page("site_unit.html", root="../", title=title, **facts, **shared)
 
     def _command(self, name: str, *more: str) -> str:
-        """Return the command, as a shell takes it, that makes what a page shows again."""
+        """Return the shell command that writes the content of a page again."""
         contents = self.contents
         options = ["-n", str(contents.n), "--method", contents.method.name, *([] if contents.distinct else ["--no-distinct"])]
         return shlex.join(["unconv", name, contents.index.folder.resolve().name, *more, *options])
@@ -182,15 +184,15 @@ class Pages:
     def _similar(self, unit: ShownUnit) -> list[Similar]:
         return self.similar[unit.place][unit.channel] if self.similar and unit.top else []
 
-    def _neighbour(self, each: Similar) -> dict[str, Any]:
-        other = self.at[each.place, each.channel]
+    def _neighbour(self, similar: Similar) -> dict[str, Any]:
+        other = self.at[similar.place, similar.channel]
         place = self.contents.places[other.place]
         sheet = UnitSheet(place, other, self.contents.n)
         file = f"../{place.folder}/{other.channel}.webp"
         return {
-            "place": each.place,
-            "channel": each.channel,
-            "correlation": each.correlation,
+            "place": similar.place,
+            "channel": similar.channel,
+            "correlation": similar.correlation,
             "page": self.contents.unit_page(other),
             "sheet": _sheet(sheet, file) if other.top else None,
             "projection": sheet.projection(0),
@@ -217,16 +219,16 @@ class Pages:
 
     # Pictures
 
-    def pictures(self, groups: Sequence[Thumbnails]) -> Made:
-        """Make the pages of all pictures that are among some unit's strongest, and the one that leads to them."""
-        listed = []
+    def pictures(self, groups: Sequence[Thumbnails]) -> Files:
+        """Yield the pages of all pictures among any unit's strongest, then the page with links to them."""
+        group_facts = []
         for group, sheet in enumerate(groups):
             before = group_page(group - 1).split("/")[1] if group else ""
             after = group_page(group + 1).split("/")[1] if group + 1 < len(groups) else ""
             labels = dict.fromkeys(label for k in sheet.pictures if (label := self.contents.columns[k].label))
             words = f"{', '.join(list(labels)[:3])}{', …' if len(labels) > 3 else ''}"
             first, last, file = sheet.pictures[0], sheet.pictures[-1], group_page(group).split("/")[1]
-            listed.append({"page": file, "first": first, "last": last, "count": len(sheet.pictures), "labels": words})
+            group_facts.append({"page": file, "first": first, "last": last, "count": len(sheet.pictures), "labels": words})
             cell = (sheet.cell.height, sheet.cell.width)
             facts = {
                 "pictures": [self._picture(picture, sheet.spot(k)) for k, picture in enumerate(sheet.pictures)],
@@ -238,7 +240,7 @@ class Pages:
             }
             title = f"Pictures {first} to {last}"
             yield group_page(group), page("site_pictures.html", root="../", title=title, **facts, **self.shared)
-        facts = {"groups": listed, "total": len(self.contents.among)}
+        facts = {"groups": group_facts, "total": len(self.contents.among)}
         title = "Pictures among some unit's strongest"
         yield "pictures/index.html", page("site_groups.html", root="../", title=title, **facts, **self.shared)
 
@@ -256,19 +258,21 @@ class Pages:
 
 
 def seriation(correlations: np.ndarray[Any, Any]) -> list[int]:
-    """Return an order of channels in which neighbours are alike: from each to the one, of those left, most like it.
+    """Return an order of channels in which neighbours are alike, by a greedy nearest-neighbour path.
+
+    The path starts at the channel most correlated with all others, and goes on to the remaining one most like the last.
 
     Args:
         correlations: (C, C).
     """
-    left = np.ones(len(correlations), dtype=bool)
-    at = int(correlations.sum(1).argmax())
-    order = [at]
-    left[at] = False
+    remaining = np.ones(len(correlations), dtype=bool)
+    last = int(correlations.sum(1).argmax())
+    order = [last]
+    remaining[last] = False
     for _ in range(len(correlations) - 1):
-        at = int(np.where(left, correlations[at], -np.inf).argmax())
-        order.append(at)
-        left[at] = False
+        last = int(np.where(remaining, correlations[last], -np.inf).argmax())
+        order.append(last)
+        remaining[last] = False
     return order
 
 
@@ -289,15 +293,15 @@ def _place(place: ShownPlace) -> dict[str, Any]:
 
 
 def _statistics(unit: ShownUnit) -> dict[str, Any]:
-    known = unit.statistics
+    statistics = unit.statistics
     return {
         "channel": unit.channel,
-        "pictures": known.pictures,
-        "positive": known.positive,
+        "pictures": statistics.pictures,
+        "positive": statistics.positive,
         "share": _share(unit),
-        "largest": known.largest,
-        "mean": known.mean,
-        "classes": [{"label": label, "mean": mean} for label, mean in known.classes],
+        "largest": statistics.largest,
+        "mean": statistics.mean,
+        "classes": [{"label": label, "mean": mean} for label, mean in statistics.classes],
     }
 
 
@@ -306,27 +310,29 @@ def _share(unit: ShownUnit) -> float:
 
 
 def _distribution(unit: ShownUnit) -> dict[str, Any]:
-    """Return the chart of a unit's largest activations: those not above zero, then octave by octave."""
+    """Return the histogram of a unit's largest activation per picture: those not above zero, then octave by octave."""
     histogram = unit.statistics.histogram
     octaves = np.flatnonzero(histogram[ZERO + 1 :]) + ZERO + 1
     if not len(octaves):
         return {**_chart([], [], set()), "first": 0.0}
     first, last = int(octaves[0]), int(octaves[-1])
-    shown = [ZERO, *range(first, last + 1)]
-    marked = {shown.index(int(b)) for b in bins(np.array([entry.value for entry in unit.top], np.float32)) if int(b) in shown}
-    words = ["not above zero", *(f"from {2.0 ** (b - 32):.3g}" for b in shown[1:])]
-    counts = [int(histogram[b]) for b in shown]
-    told = [f"{word}: {count:,}" for word, count in zip(words, counts, strict=True)]
-    return {**_chart(counts, told, marked), "first": 2.0 ** (first - 32)}
+    bars = [ZERO, *range(first, last + 1)]
+    marked = {bars.index(int(b)) for b in bins(np.array([entry.value for entry in unit.top], np.float32)) if int(b) in bars}
+    labels = ["not above zero", *(f"from {2.0 ** (b - 32):.3g}" for b in bars[1:])]
+    counts = [int(histogram[b]) for b in bars]
+    captions = [f"{word}: {count:,}" for word, count in zip(labels, counts, strict=True)]
+    return {**_chart(counts, captions, marked), "first": 2.0 ** (first - 32)}
 
 
 def _chart(counts: Sequence[int], words: Sequence[str], marked: set[int]) -> dict[str, Any]:
-    most = log10(1 + max(counts, default=0)) or 1.0
+    tallest = log10(1 + max(counts, default=0)) or 1.0
     bars = [
-        f"M{_BAR * k} {_TALL}v{-round(_TALL * log10(1 + count) / most)}h{_BAR - 1}V{_TALL}" for k, count in enumerate(counts)
+        f"M{_BAR * k} {_TALL}v{-round(_TALL * log10(1 + count) / tallest)}h{_BAR - 1}V{_TALL}" for k, count in enumerate(counts)
     ]
-    plain, standing_out = ("".join(bar for k, bar in enumerate(bars) if (k in marked) == out) for out in (False, True))
-    return {"plain": plain, "marked": standing_out, "words": "; ".join(words), "width": _BAR * len(bars)}
+    plain, marked_bars = (
+        "".join(bar for k, bar in enumerate(bars) if (k in marked) == is_marked) for is_marked in (False, True)
+    )
+    return {"plain": plain, "marked": marked_bars, "words": "; ".join(words), "width": _BAR * len(bars)}
 
 
 def _sheet(sheet: UnitSheet, file: str) -> dict[str, Any]:
@@ -345,9 +351,9 @@ def _smooth(cell: Cell) -> bool:
     return not fine(cell) and max(cell.height, cell.width) > _PIXELS
 
 
-def _beside(all_of_them: Sequence[Any], at: int) -> Iterable[Any]:
-    """Return the one before and the one after; None at an end."""
+def _beside(items: Sequence[Any], at: int) -> Iterable[Any]:
+    """Return the items before and after index `at`; None at an end."""
     return (
-        all_of_them[at - 1] if at > 0 else None,
-        all_of_them[at + 1] if at + 1 < len(all_of_them) else None,
+        items[at - 1] if at > 0 else None,
+        items[at + 1] if at + 1 < len(items) else None,
     )

@@ -1,4 +1,4 @@
-"""One queue of work: the network runs for one request at a time, and not for readers who have left."""
+"""A queue of work: the network runs for one request at a time, and not for clients that have disconnected."""
 
 from __future__ import annotations
 
@@ -8,27 +8,27 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 _Result = TypeVar("_Result")
-_LOOK = 0.05  # seconds between two looks whether the reader is still there
-_GLANCE, _SILENT = 0.25, 5.0  # between two looks whether it all ends; for which nothing is said where nothing changes
+_CLIENT_CHECK = 0.05  # seconds between two checks whether the client is still connected
+_END_CHECK, _HEARTBEAT = 0.25, 5.0  # seconds between checks whether the program ends; between messages if nothing changes
 
 
 class Busy(Exception):
-    """More is waiting than the queue takes."""
+    """Raised if the queue is full."""
 
 
 class Left(Exception):
-    """The reader has gone."""
+    """Raised if the client has disconnected."""
 
 
 class Queue:
-    """Runs functions one after the other in a thread of its own.
+    """Run functions one after another in a thread of its own.
 
     Args:
-        most: how many may wait.
+        most: the largest number of functions that may wait.
 
     Attributes:
-        waiting: how many do, the one that runs among them.
-        ending: set when the program ends: then `lengths` ends, too.
+        waiting: the number of functions in the queue, including the one that runs.
+        ending: set when the program ends; then `lengths` ends, too.
     """
 
     def __init__(self, most: int = 32) -> None:
@@ -37,22 +37,26 @@ class Queue:
         self._changed = asyncio.Condition()
 
     async def run(self, work: Callable[[], _Result], gone: Callable[[], Awaitable[bool]]) -> _Result:
-        """Return what `work` returns; it is not begun if the reader has left by then.
+        """Return the result of `work`, which is not begun if the client has disconnected before its turn.
+
+        Args:
+            gone: returns whether the client has disconnected.
 
         Raises:
-            Busy: too many are waiting. Left: the reader has gone.
+            Busy: the queue is full.
+            Left: the client has disconnected.
         """
         if self.waiting >= self.most:
             raise Busy
         await self._count(1)
         future = self._thread.submit(work)
         try:
-            waited = asyncio.wrap_future(future)
-            while not (await asyncio.wait([waited], timeout=_LOOK))[0]:
+            result = asyncio.wrap_future(future)
+            while not (await asyncio.wait([result], timeout=_CLIENT_CHECK))[0]:
                 if await gone():
                     future.cancel()
                     raise Left
-            return await waited
+            return await result
         finally:
             await self._count(-1)
 
@@ -62,19 +66,20 @@ class Queue:
             self._changed.notify_all()
 
     async def lengths(self) -> AsyncIterator[int]:
-        """Yield how many are waiting, whenever that changes, and every few seconds, until it all ends."""
-        silent = _SILENT
+        """Yield the number of waiting functions whenever it changes, and every few seconds, until the program ends."""
+        # Woken often although little changes: nothing else tells this loop that the program is ending.
+        silent = _HEARTBEAT
         while not self.ending:
-            if silent >= _SILENT:
+            if silent >= _HEARTBEAT:
                 silent = 0.0
                 yield self.waiting
             async with self._changed:
                 try:
-                    await asyncio.wait_for(self._changed.wait(), _GLANCE)
-                    silent = _SILENT
+                    await asyncio.wait_for(self._changed.wait(), _END_CHECK)
+                    silent = _HEARTBEAT
                 except asyncio.TimeoutError:
-                    silent += _GLANCE
+                    silent += _END_CHECK
 
     def close(self) -> None:
-        """End when what runs has ended; what waits is not begun."""
+        """Let the running function finish, and begin none of those that wait."""
         self._thread.shutdown(wait=False, cancel_futures=True)

@@ -1,4 +1,4 @@
-"""The live page, served: a site's own pages, if there is one, and a page that takes pictures."""
+"""Serve the live page, to which pictures can be uploaded, and the pages of a site if there is one."""
 
 from __future__ import annotations
 
@@ -23,20 +23,21 @@ from unconv.web.live import Live
 from unconv.web.queue import Busy, Left, Queue
 from unconv.web.writing import LIST, SPOOL
 
-_LARGEST = 32 * 2**20  # bytes of a picture that is handed over
-_UPLOADS, _PATIENCE = 8, 30.0  # that many are held in memory at a time; seconds for one to arrive
+_LARGEST = 32 * 2**20  # bytes of an uploaded picture
+_UPLOADS, _PATIENCE = 8, 30.0  # the most uploads in memory at a time; seconds for one to arrive
 _KINDS = {".html": "text/html; charset=utf-8", ".css": "text/css", ".js": "text/javascript", ".webp": "image/webp"}
 _LOCAL = ("127.0.0.1", "localhost", "[::1]")
 
 
 def application(live: Live, site: Path | None, token: str, hosts: set[str]) -> Application:
-    """Return the server's application, guarded.
+    """Return the server's application with its guard.
 
     Args:
-        site: a whole site of the same scan; None: there is the live page only.
+        site: a complete site of the same scan; with None there is only the live page.
 
     Raises:
-        UnconvError: starlette is not installed. WriteError: there is no whole site in `site`.
+        UnconvError: starlette is not installed.
+        WriteError: there is no complete site in `site`.
     """
     return _guarded(Answers(live, site), token, hosts)
 
@@ -65,41 +66,41 @@ def _guarded(answers: Answers, token: str, hosts: set[str]) -> Application:
 
 
 class Answers:
-    """Answers requests; what the network has to do goes through one queue."""
+    """Answer requests; all work of the network goes through one queue."""
 
     def __init__(self, live: Live, site: Path | None) -> None:
         self.live, self.queue, self._uploads = live, Queue(), asyncio.Semaphore(_UPLOADS)
-        # Files are known by their addresses from the start: none of a request's words is ever part of a path.
+        # All files are listed by address once, so that no text from a request ever becomes part of a path.
         self.files = {} if site is None else _files(site, live)
         self.n = 0 if site is None else int(json.loads((site / LIST).read_text(encoding="utf-8"))["n"])
 
     @asynccontextmanager
     async def lifespan(self, _app: Any) -> AsyncIterator[None]:
-        """End with the work that runs: what waits is not begun."""
+        """Close the queue when the server ends; waiting work is not begun."""
         yield
         self.queue.close()
 
     async def live_page(self, _request: Any) -> Any:
-        """The page that takes pictures."""
+        """Answer with the page to which pictures are uploaded."""
         facts = {"network": self.live.network.name, "site": bool(self.files), "version": __version__}
         prepared = {"method": "deconvnet", "method_words": "or another, chosen above", "preprocess": None}
         prepared["preprocess"] = self.live.network.preparation.numbers()  # type: ignore[assignment]
         return _response(page("live.html", root="/", title=f"Live: {facts['network']}", **facts, **prepared), ".html")
 
     async def script(self, _request: Any) -> Any:
-        """The live page's script."""
+        """Answer with the live page's script."""
         return _response(live_script(), ".js")
 
     async def style(self, _request: Any) -> Any:
-        """The stylesheet of all pages."""
+        """Answer with the stylesheet of all pages."""
         return _response(stylesheet(), ".css")
 
     async def facts(self, _request: Any) -> Any:
-        """The network's places, and what may be chosen."""
+        """Answer with the network's places, and the choices on the page."""
         return _json({**self.live.facts(), "site": bool(self.files), "n": self.n})
 
     async def take(self, request: Any) -> Any:
-        """Take a picture's bytes, and answer what it drives."""
+        """Read an uploaded picture, and answer with its strongest units."""
         if self.queue.waiting >= self.queue.most:
             return _busy()
         name = unquote(request.headers.get("x-name", "the picture"))[:200]
@@ -107,41 +108,41 @@ class Answers:
             try:
                 data = await asyncio.wait_for(_body(request), _PATIENCE)
             except asyncio.TimeoutError:
-                return _json({"error": f"The picture had not arrived after {_PATIENCE:g} seconds. Hand it over again."}, 408)
+                return _json({"error": f"The picture did not arrive within {_PATIENCE:g} seconds. Upload it again."}, 408)
             if len(data) > _LARGEST:
-                too_large = f"The picture has more than {_LARGEST // 2**20} MiB. Hand over a smaller one."
+                too_large = f"The picture has more than {_LARGEST // 2**20} MiB. Upload a smaller one."
                 return _json({"error": too_large}, 413)
             return await self._worked(request, lambda: self.live.take(data, name))
 
     async def strongest(self, request: Any) -> Any:
-        """The units that a picture, or a region of it, drives most."""
+        """Answer with the units that respond most to a picture, or to a region of it."""
         picture, text = request.path_params["picture"], request.query_params.get("region")
         try:
             region = None if text is None else [int(n) for n in text.split(",")]
         except ValueError:
-            return _json({"error": "region: four numbers with commas between were needed: y0,x0,y1,x1."}, 400)
+            return _json({"error": "region: four numbers y0,x0,y1,x1 were needed."}, 400)
         return await self._worked(request, lambda: {"units": self.live.strongest(picture, region)})
 
     async def unit(self, request: Any) -> Any:
-        """A unit's projection in a picture."""
+        """Answer with a unit's projection in a picture."""
         return await self._of_unit(request, partial(self.live.unit, trace=request.query_params.get("trace") == "1"))
 
     async def trust(self, request: Any) -> Any:
-        """How far that projection is to be trusted."""
+        """Answer with how far that projection can be trusted."""
         return await self._of_unit(request, self.live.trust)
 
-    async def _of_unit(self, request: Any, ask: Callable[..., Any]) -> Any:
-        found, query = request.path_params, request.query_params
+    async def _of_unit(self, request: Any, answer: Callable[..., Any]) -> Any:
+        path, query = request.path_params, request.query_params
         try:
             position = [int(n) for n in query["at"].split(",")] if "at" in query else None
         except ValueError:
-            return _json({"error": "at: a position on the map was needed: y,x."}, 400)
+            return _json({"error": "at: a position y,x on the map was needed."}, 400)
         method = query.get("method", "deconvnet")
-        unit = (found["picture"], found["place"], found["channel"], method, position)
-        return await self._worked(request, lambda: ask(*unit))
+        unit = (path["picture"], path["place"], path["channel"], method, position)
+        return await self._worked(request, lambda: answer(*unit))
 
     async def progress(self, request: Any) -> Any:
-        """How many wait for the network, as server-sent events."""
+        """Answer with the number of waiting requests, as server-sent events."""
         from starlette.responses import StreamingResponse
 
         async def events() -> AsyncIterator[bytes]:
@@ -153,21 +154,21 @@ class Answers:
         return StreamingResponse(events(), media_type="text/event-stream")
 
     async def file(self, request: Any) -> Any:
-        """A file of the site, by its address."""
+        """Answer with the site's file at this address."""
         from starlette.responses import FileResponse, RedirectResponse
 
         path = request.path_params["path"]
         if path in ("", "index.html") and not self.files:
             return RedirectResponse("/live", 303)
-        found = self.files.get(path or "index.html")
-        if found is None:
+        site_file = self.files.get(path or "index.html")
+        if site_file is None:
             return _response(b"There is no such page.", ".txt", 404)
-        if found.suffix != ".html":
-            return FileResponse(found, media_type=_KINDS.get(found.suffix, "application/octet-stream"))
-        return _response(_with_way_in(found.read_bytes(), path), ".html")
+        if site_file.suffix != ".html":
+            return FileResponse(site_file, media_type=_KINDS.get(site_file.suffix, "application/octet-stream"))
+        return _response(_with_way_in(site_file.read_bytes(), path), ".html")
 
     async def _worked(self, request: Any, work: Callable[[], Any]) -> Any:
-        """Answer with what the work gives, or with what is wrong."""
+        """Answer with the result of the work, or with its error and status."""
         try:
             return _json(await self.queue.run(work, request.is_disconnected))
         except Busy:
@@ -181,7 +182,7 @@ class Answers:
 
 
 async def _body(request: Any) -> bytes:
-    """Return what is handed over; of what is too large no more than tells that."""
+    """Return the body of a request; reading stops once it is too large."""
     data = bytearray()
     async for part in request.stream():
         data += part
@@ -194,23 +195,23 @@ def _files(site: Path, live: Live) -> dict[str, Path]:
     """Return the files of a site by their addresses.
 
     Raises:
-        WriteError: there is no whole site, or it is that of another scan.
+        WriteError: there is no complete site, or it belongs to another scan.
     """
     try:
-        told = json.loads((site / LIST).read_text(encoding="utf-8"))
-        whole, index = bool(told["whole"]), told["index"]
+        facts = json.loads((site / LIST).read_text(encoding="utf-8"))
+        is_complete, index = bool(facts["whole"]), facts["index"]
     except (OSError, ValueError, TypeError, LookupError):
-        whole, index = False, None
-    if not whole:
-        raise WriteError(f"serve: there is no whole site in {site}. Write it with `unconv site`.")
+        is_complete, index = False, None
+    if not is_complete:
+        raise WriteError(f"serve: there is no complete site in {site}. Write it with `unconv site`.")
     if live.index is None or index != live.index.made_from:
-        raise WriteError(f"serve: the site in {site} is that of another scan. Name the index that it was made of.")
-    found = (path for path in site.rglob("*") if path.is_file() and not path.is_symlink() and path.name != SPOOL)
-    return {path.relative_to(site).as_posix(): path for path in found}
+        raise WriteError(f"serve: the site in {site} is that of another scan. Name the index from which it was written.")
+    paths = (path for path in site.rglob("*") if path.is_file() and not path.is_symlink() and path.name != SPOOL)
+    return {path.relative_to(site).as_posix(): path for path in paths}
 
 
 def _with_way_in(content: bytes, path: str) -> bytes:
-    """Return a page of the site with a link to the live page, of a unit to it in a picture of one's own."""
+    """Return a page of the site with a link to the live page; a unit's page links to this unit there."""
     folder, _, name = path.rpartition("/")
     stem = name.removesuffix(".html")
     unit = f"#{quote(folder)}/{stem}" if folder and stem.isdigit() and folder != "pictures" else ""
@@ -219,7 +220,7 @@ def _with_way_in(content: bytes, path: str) -> bytes:
 
 
 def _busy() -> Any:
-    return _json({"error": "Many are waiting. Try again in a moment."}, 503, {"retry-after": "2"})
+    return _json({"error": "Too many requests are waiting. Try again in a moment."}, 503, {"retry-after": "2"})
 
 
 def _json(value: Any, status: int = 200, headers: dict[str, str] | None = None) -> Any:
@@ -237,43 +238,44 @@ def _response(content: bytes, kind: str, status: int = 200) -> Any:
 def serve(
     live: Live, site: Path | None = None, host: str = "127.0.0.1", port: int = 0, told: Callable[[str], None] = print
 ) -> None:
-    """Serve until the program is stopped; `told` hears the address, which holds a token.
+    """Serve the live page until the program is stopped.
 
     Args:
         site: a folder that `write_site` wrote.
-        host: the address to listen at; another than this machine's own lets others in who know the token.
-        port: 0: any that is free.
+        host: the address to listen on. At any other address than this machine's own, others who know the token can connect.
+        port: the port to listen on; 0 chooses a free one.
+        told: called with the address of the page, which contains the token.
 
     Raises:
-        UnconvError: the port is taken, or the server is not installed.
+        UnconvError: the port is in use, or the server is not installed.
     """
     try:
         import uvicorn
     except ImportError as error:
         raise UnconvError(f'serve: uvicorn cannot be imported ({error}). Install it with pip install "unconv[web]".') from error
     try:
-        # It listens from here on: who comes before the server runs waits for it.
+        # Connections are accepted from here on, and wait until the server runs.
         listening = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET, backlog=256)
     except OSError as error:
         raise UnconvError(
-            f"serve: port {port} of {host} cannot be had: {error.strerror}. Another program listens there, or the address is "
-            "not this machine's. Choose another."
+            f"serve: cannot listen on port {port} of {host}: {error.strerror}. Another program listens there, or the "
+            "address is not this machine's. Choose another."
         ) from error
     bound, port = listening.getsockname()[:2]
     if ip_address(bound).is_unspecified:
         listening.close()
         raise UnconvError(
-            f"serve: {host!r} is every address at once. Name the one, or the name, by which readers know this machine."
+            f"serve: {host!r} means every address at once. Pass the one address or name by which readers reach this machine."
         )
     host = f"[{host}]" if ":" in host else host
     names = dict.fromkeys([*_LOCAL, host])
     token = secrets.token_urlsafe(18)
-    hosts = {f"{name}:{port}" for name in names} | (set(names) if port == 80 else set())  # browsers leave that one out
+    hosts = {f"{name}:{port}" for name in names} | (set(names) if port == 80 else set())  # browsers leave out port 80
     answers = Answers(live, site)
     app = _guarded(answers, token, hosts)
 
     class Server(uvicorn.Server):
-        """Ends what readers of progress wait for, which never ends by itself, when it is told to end."""
+        """Also end the streams of progress, which never end by themselves, when the server is stopped."""
 
         def handle_exit(self, sig: int, frame: FrameType | None) -> None:
             answers.queue.ending = True

@@ -1,4 +1,4 @@
-"""A file of tiles, appended to as they come, and read at random: a run that was killed goes on behind its last whole one."""
+"""Store tiles in one file: appended as they come, read in any order. A killed run continues after its last complete tile."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from unconv.files.file import said_in_words
 from unconv.files.lock import lock
 from unconv.web.tiles import Tile
 
-_HEAD = struct.Struct("<III")  # lengths of the words and of the samples, and the check sum of both
+_HEADER = struct.Struct("<III")  # the lengths of the JSON text and of the samples, and the CRC-32 of both
 Key = tuple[Any, ...]
-"""What a tile is: strings and numbers."""
+"""A tile's key: strings and numbers."""
 
 
 class Spool:
-    """The tiles of one run, by their keys.
+    """The tiles of one site, by their keys.
 
     Args:
-        path: of the file; it is made, or taken over from a run that has ended, and locked.
-        run: what the tiles are of; those of another run are thrown away.
+        path: the file, which is created, or taken over from an earlier run, and locked.
+        run: what the tiles belong to; the tiles of anything else are deleted.
 
     Raises:
-        WriteError: another process writes it, or it cannot be written.
+        WriteError: another process is writing the file, or it cannot be written.
     """
 
     def __init__(self, path: Path, run: str) -> None:
@@ -42,7 +42,7 @@ class Spool:
         if not lock(self._file.fileno()):
             self._file.close()
             raise WriteError(f"write: another process is writing {path.parent}. Wait until it ends, or choose another folder.")
-        self._found: dict[Key, tuple[int, int, dict[str, Any]]] = {}
+        self._records_by_key: dict[Key, tuple[int, int, dict[str, Any]]] = {}
         try:
             self._take_over(run)
         except BaseException:
@@ -50,12 +50,12 @@ class Spool:
             raise
 
     def _take_over(self, run: str) -> None:
-        """Read what is there, and cut off what is torn, or of another run."""
+        """Read the records in the file, and cut off an incomplete one, or all if they belong to another run."""
         end = 0
         for key, start, size, words in self._records():
             if end == 0 and key != ("run", run):
                 break
-            self._found[key], end = (start, size, words), start + size
+            self._records_by_key[key], end = (start, size, words), start + size
         self._file.seek(end)
         self._file.truncate()
         if end == 0:
@@ -68,10 +68,10 @@ class Spool:
         self._file.close()
 
     def __contains__(self, key: Key) -> bool:
-        return key in self._found
+        return key in self._records_by_key
 
     def put(self, key: Key, tile: Tile | None, **more: Any) -> None:
-        """Append a tile, or that there is none, and what else is known of it."""
+        """Append a tile, or None to record that there is none, with other facts about it."""
         words = dict(more)
         samples = b""
         if tile is not None:
@@ -79,20 +79,20 @@ class Spool:
             kind = (tile.samples.dtype.str, list(tile.samples.shape), list(tile.box), list(tile.frame), tile.step)
             words["tile"] = kind
         text = json.dumps([key, words]).encode()
-        check = zlib.crc32(samples, zlib.crc32(text))
+        checksum = zlib.crc32(samples, zlib.crc32(text))
         with said_in_words(self._path):
             self._file.seek(0, os.SEEK_END)
-            start = self._file.tell() + _HEAD.size + len(text)
-            self._file.write(_HEAD.pack(len(text), len(samples), check) + text + samples)
-        self._found[key] = (start, len(samples), words)
+            start = self._file.tell() + _HEADER.size + len(text)
+            self._file.write(_HEADER.pack(len(text), len(samples), checksum) + text + samples)
+        self._records_by_key[key] = (start, len(samples), words)
 
     def words(self, key: Key) -> dict[str, Any]:
-        """Return what else is known of a tile."""
-        return self._found[key][2]
+        """Return the other facts about a tile."""
+        return self._records_by_key[key][2]
 
     def get(self, key: Key) -> Tile | None:
-        """Return a tile; None where there is none."""
-        start, size, words = self._found[key]
+        """Return a tile; None if there is none."""
+        start, size, words = self._records_by_key[key]
         if "tile" not in words:
             return None
         dtype, shape, box, frame, step = words["tile"]
@@ -102,19 +102,19 @@ class Spool:
         return Tile(samples, tuple(box), (frame[0], frame[1]), step)
 
     def flush(self) -> None:
-        """Hand everything to the system: it is there then though this process is killed."""
+        """Pass everything written to the system, so that it survives if this process is killed."""
         with said_in_words(self._path):
             self._file.flush()
 
     def _records(self) -> Iterator[tuple[Key, int, int, dict[str, Any]]]:
-        """Yield (key, where its samples begin, their bytes, words) of every whole record, up to the first that is not."""
+        """Yield (key, offset of the samples, their bytes, facts) of each complete record, up to the first incomplete one."""
         self._file.seek(0)
-        while len(head := self._file.read(_HEAD.size)) == _HEAD.size:
-            long, size, check = _HEAD.unpack(head)
-            if long > 2**24 or size > 2**28:
+        while len(header := self._file.read(_HEADER.size)) == _HEADER.size:
+            text_length, size, checksum = _HEADER.unpack(header)
+            if text_length > 2**24 or size > 2**28:
                 return
-            text, samples = self._file.read(long), self._file.read(size)
-            if len(samples) < size or zlib.crc32(samples, zlib.crc32(text)) != check:
+            text, samples = self._file.read(text_length), self._file.read(size)
+            if len(samples) < size or zlib.crc32(samples, zlib.crc32(text)) != checksum:
                 return
             key, words = json.loads(text)
             yield tuple(key), self._file.tell() - size, size, words

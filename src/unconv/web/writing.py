@@ -1,4 +1,4 @@
-"""Write a site: a folder of pages on every unit of an index, opened from a file or put on any server."""
+"""Write a site: a folder of pages on every unit of an index, to be opened from disk or put on any web server."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ def write_site(
     method: Method | Rules = "deconvnet",
     progress: Progress | None = None,
 ) -> list[str]:
-    """Write the site of an index into a folder; stopped, it goes on where it was. Return what was noted on the way.
+    """Write the site of an index into a folder, and return notes. A stopped run continues when this is called again.
 
-    The pages need no script and no server. Tiles are kept in a file in the folder until the site is whole.
+    The pages need neither a script nor a server. Tiles are kept in a file in the folder until the site is complete.
 
     Args:
         n: pictures of each unit.
@@ -45,27 +45,27 @@ def write_site(
 
     Raises:
         WriteError: the folder holds something else, or another site.
-        ModelError, ShapeError, ScanError: as `Index.projections`.
+        ModelError, ShapeError, ScanError: as in `Index.projections`.
     """
     folder = Path(folder)
     contents = Contents(index, n, distinct, method)
     if _refuse_taken(folder, contents.hash):
-        (folder / SPOOL).unlink(missing_ok=True)  # of a run that was stopped between the two
+        (folder / SPOOL).unlink(missing_ok=True)  # of a run stopped between marking the site as complete and deleting it
         return []
     with said_in_words(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    tell = progress or (lambda *_: None)
+    report = progress or (lambda *_: None)
     with Spool(folder / SPOOL, contents.hash) as spool:
-        _tell(folder, contents, whole=False)
-        gathering = Gathering(contents, spool, tell)
+        _write_list(folder, contents, whole=False)
+        gathering = Gathering(contents, spool, report)
         gathering.run()
-        _write_pages(folder, contents, spool, gathering.missing, tell)
+        _write_pages(folder, contents, spool, gathering.missing, report)
         notes = [f"{contents.columns[k].key}: {why}" for k, why in sorted(gathering.missing.items())]
         if not notes:
             if hasattr(os, "sync"):
-                os.sync()  # no page may be lost by a power cut that comes after the site is called whole
-            _tell(folder, contents, whole=True)
-            if os.name == "posix":  # while it is locked; elsewhere no open file can be deleted
+                os.sync()  # so that no page is lost in a power cut after the site is marked as complete
+            _write_list(folder, contents, whole=True)
+            if os.name == "posix":  # while it is still locked; Windows cannot delete an open file
                 (folder / SPOOL).unlink()
     if not notes:
         (folder / SPOOL).unlink(missing_ok=True)
@@ -73,40 +73,40 @@ def write_site(
 
 
 def zipped(folder: Path, path: Path) -> None:
-    """Pack a site into one file, whole or not at all.
+    """Pack a site into one ZIP file, completely or not at all.
 
     Raises:
-        WriteError: it cannot be written.
+        WriteError: the file cannot be written.
     """
     folder, partial = folder.resolve(), path.with_name(f".{path.name}.partial")
     with said_in_words(path):
-        with zipfile.ZipFile(partial, "w") as packed:
+        with zipfile.ZipFile(partial, "w") as archive:
             for file in sorted(file for file in folder.rglob("*") if file.is_file() and file.name != SPOOL):
-                kind = zipfile.ZIP_STORED if file.suffix in _STORED else zipfile.ZIP_DEFLATED
-                packed.write(file, Path(folder.name) / file.relative_to(folder), kind)
+                compression = zipfile.ZIP_STORED if file.suffix in _STORED else zipfile.ZIP_DEFLATED
+                archive.write(file, Path(folder.name) / file.relative_to(folder), compression)
         os.replace(partial, path)
 
 
-def _refuse_taken(folder: Path, made: str) -> bool:
-    """Refuse a folder with something else in it; return whether it holds this site, and whole."""
+def _refuse_taken(folder: Path, site_hash: str) -> bool:
+    """Refuse a folder that holds anything else; return whether it holds this site, complete."""
     if not folder.exists() or (folder.is_dir() and not {path.name for path in folder.iterdir()} - {SPOOL}):
         return False
     try:
         known = json.loads((folder / LIST).read_text(encoding="utf-8"))
-        held, whole = known["made_from"], bool(known["whole"])
+        known_hash, is_complete = known["made_from"], bool(known["whole"])
     except (OSError, ValueError, TypeError, LookupError):
-        raise WriteError(f"site: {folder} holds something that is no site of ours. Choose another folder.") from None
-    if held != made:
+        raise WriteError(f"site: {folder} holds something other than a site of unconv. Choose another folder.") from None
+    if known_hash != site_hash:
         raise WriteError(
             f"site: {folder} holds the site of another index, or one made with other settings or another version. Choose "
             "another folder, or delete that one."
         )
-    return whole
+    return is_complete
 
 
-def _tell(folder: Path, contents: Contents, whole: bool) -> None:
-    told = {"made_from": contents.hash, "whole": whole, "index": contents.index.made_from, "n": contents.n}
-    write(folder / LIST, json.dumps(told).encode())
+def _write_list(folder: Path, contents: Contents, whole: bool) -> None:
+    facts = {"made_from": contents.hash, "whole": whole, "index": contents.index.made_from, "n": contents.n}
+    write(folder / LIST, json.dumps(facts).encode())
 
 
 def _write_pages(folder: Path, contents: Contents, spool: Spool, missing: dict[int, str], progress: Progress) -> None:
@@ -127,24 +127,24 @@ def _write_pages(folder: Path, contents: Contents, spool: Spool, missing: dict[i
 
 
 def _put(path: Path, content: bytes) -> None:
-    """Write a file. A run that stops in the middle of it has not called the site whole, and the next one writes it anew."""
+    """Write a file in place. If the run is stopped within it, the site is not yet complete and the next run rewrites it."""
     with said_in_words(path):
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(content)
 
 
 def _sheets_and_pages(contents: Contents, spool: Spool, pages: Pages, pool: ThreadPoolExecutor) -> Iterator[tuple[str, bytes]]:
-    """Yield every file of every place, sheets drawn in a few threads, and those of the pictures."""
+    """Yield every file of every place, whose sheets are drawn in several threads, then those of the pictures."""
     for place in contents.places:
         sheets = pool.map(lambda unit, place=place: UnitSheet(place, unit, contents.n).picture(spool), place.live)
         wall = PairSheet.wall(place)
-        drawn = pool.submit(wall.picture, contents, spool)
+        wall_picture = pool.submit(wall.picture, contents, spool)
         for unit in place.units:
             sheet, scale = next(sheets) if unit.top else (b"", 0.0)
             yield pages.unit(place, unit, scale)
             if sheet:
                 yield f"{place.folder}/{unit.channel}.webp", sheet
-        yield f"{place.folder}/wall.webp", drawn.result()
+        yield f"{place.folder}/wall.webp", wall_picture.result()
         yield pages.place(place, wall)
     groups = Thumbnails.groups(contents)
     for group, thumbnails in enumerate(groups):

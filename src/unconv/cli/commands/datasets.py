@@ -1,4 +1,4 @@
-"""Commands on whole data sets: scan one, list what a unit responds to, draw it."""
+"""Commands for data sets: scan one, list or draw what its units respond to, and publish it as a site or live page."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def index(
         Path,
         typer.Argument(
             help="A folder of pictures, with subfolders as labels; a .tar, .parquet, .npy or .npz file, or a folder of them; "
-            "or a text file with a picture a line."
+            "or a text file with one picture per line."
         ),
     ],
     out: Annotated[Path, typer.Option("-o", "--out", help="The folder to write. An unfinished scan in it continues.")] = Path(
@@ -76,19 +76,19 @@ def index(
 
     listing = open_pictures(pictures)
     if listing.left_out:
-        remark(f"left out {counted(listing.left_out, 'file')} in {pictures}: no pictures by their names.", as_json or quiet)
+        remark(f"left out {counted(listing.left_out, 'file')} in {pictures}, not named like pictures.", as_json or quiet)
     network = open_network(model, quiet, **opening)
     with show_progress(as_json or quiet, "trying the network") as progress:
-        told = saying(network.preparation, as_json or quiet, progress)
-        kept: dict[str, Any] = {"lowest": lowest, "maxima": maxima, "batch": batch, "threads": threads}
-        kept |= {"devices": devices, "ray": ray, "cores": cores}
-        found = scan_part(network, listing, out, part, at or None, keep, told, **kept)
-    if found is None:
-        remark(f"part {part} is done; the index is written when all parts are.", as_json or quiet)
+        report = saying(network.preparation, as_json or quiet, progress)
+        settings: dict[str, Any] = {"lowest": lowest, "maxima": maxima, "batch": batch, "threads": threads}
+        settings |= {"devices": devices, "ray": ray, "cores": cores}
+        result = scan_part(network, listing, out, part, at or None, keep, report, **settings)
+    if result is None:
+        remark(f"part {part} is done; the index is written when all parts are done.", as_json or quiet)
         if as_json:
             print(json.dumps({"part": part, "whole": False}))
         return
-    _told(found, listing.faults, skip_damaged, as_json, quiet)
+    _report_result(result, listing.faults, skip_damaged, as_json, quiet)
 
 
 @GROUP.command
@@ -106,11 +106,11 @@ def top(
     """List the strongest pictures of a unit in a scan, or the places that were scanned."""
     from unconv.scan import Index
 
-    found = Index(folder)
+    scan = Index(folder)
     if at is None:
-        _list_places(found, as_json)
+        _list_places(scan, as_json)
         return
-    entries = found.top(at, channel, n, distinct)
+    entries = scan.top(at, channel, n, distinct)
     if as_json:
         print(json.dumps([asdict(entry) for entry in entries], indent=1))
         return
@@ -118,7 +118,7 @@ def top(
         (str(e.rank + 1), f"{e.value:.4g}", e.key, e.label or "", _joined(e.position), _joined(e.box), _near(e.near))
         for e in entries
     ]
-    title = f"{found.run['network']}, {at}, channel {channel}" + ("" if entries else ": it responded to no picture")
+    title = f"{scan.run['network']}, {at}, channel {channel}" + ("" if entries else ": it responded to no picture")
     print_table(("rank", "activation", "picture", "label", "unit", "box", "nearly identical to"), rows, title)
 
 
@@ -174,8 +174,8 @@ def site(
         remark(f"not shown: {note}", quiet)
     print(f"wrote {out / 'index.html'}")
     if packed:
-        whole = out.resolve()
-        zipped(whole, path := whole.with_name(f"{whole.name}.zip"))
+        folder_path = out.resolve()
+        zipped(folder_path, path := folder_path.with_name(f"{folder_path.name}.zip"))
         print(f"wrote {path}")
     if missing:
         raise typer.Exit(1)
@@ -192,7 +192,7 @@ def serve(
     host: Annotated[
         str, typer.Option(help="The address to listen on. By default, other machines cannot connect.")
     ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="The port; 0 takes any free one.", min=0, max=65535)] = 0,
+    port: Annotated[int, typer.Option(help="The port; 0 chooses a free one.", min=0, max=65535)] = 0,
     quiet: Quiet = False,
 ) -> None:
     """Serve a page on which to drop a picture, drag over a part of it and click the units that respond. Ctrl-C ends it."""
@@ -203,35 +203,35 @@ def serve(
     if (Path(model) / FILE).is_file():
         from unconv.scan import Index
 
-        # A scan names its network and preparation: other options would be ignored in silence.
-        if given := [name for name, value in opening.items() if value]:
+        # A scan names its network and preprocessing: options on them would be silently ignored.
+        if options_given := [name for name, value in opening.items() if value]:
             raise ModelError(
-                f"serve: --{given[0]} is for models, but {model} is a scan, of which the network is known. Leave it out."
+                f"serve: --{options_given[0]} is for models, but {model} is a scan, which names its own network. Leave it out."
             )
-        found = Index(model)
-        live = Live(found.network, found)
+        scan = Index(model)
+        live = Live(scan.network, scan)
     else:
         live = Live(open_network(model, quiet, **opening))
 
-    def told(address: str) -> None:
+    def announce(address: str) -> None:
         print(f"serving {live.network.name} at {address}", flush=True)
-        remark("the address holds a token; Ctrl-C ends this.", quiet)
+        remark("the address contains a token; Ctrl-C ends the server.", quiet)
 
-    listen(live, site, host, port, told)
+    listen(live, site, host, port, announce)
 
 
-def _told(found: Index, faults: tuple[str, ...], skip_damaged: bool, as_json: bool, quiet: bool) -> None:
-    """Say what a scan found, name what is missing, and exit with status 1 for it."""
-    damaged = found.damaged()
-    units = found.units()
+def _report_result(result: Index, faults: tuple[str, ...], skip_damaged: bool, as_json: bool, quiet: bool) -> None:
+    """Report a scan's result and the pictures that are missing; exit with status 1 if there are any."""
+    damaged = result.damaged()
+    units = result.units()
     numbers = {
-        "folder": str(found.folder),
-        "network": found.run["network"],
-        "pictures": len(found.pictures()),
-        "read": len(found.pictures()) - len(damaged),
+        "folder": str(result.folder),
+        "network": result.run["network"],
+        "pictures": len(result.pictures()),
+        "read": len(result.pictures()) - len(damaged),
         "damaged": [{"key": picture.key, "reason": picture.reason} for picture in damaged],
         "faults": list(faults),
-        "places": len(found.places),
+        "places": len(result.places),
         "units": len(units),
         "dead": sum(unit.dead for unit in units),
     }
@@ -245,14 +245,15 @@ def _told(found: Index, faults: tuple[str, ...], skip_damaged: bool, as_json: bo
         counts = (
             f"{counted(numbers['units'], 'unit')} of {counted(numbers['places'], 'place')}, {numbers['dead']:,} of them dead"
         )
-        print(f"wrote {found.folder}: {counts}, over {numbers['read']:,} of {counted(numbers['pictures'], 'picture')}")
+        print(f"wrote {result.folder}: {counts}, over {numbers['read']:,} of {counted(numbers['pictures'], 'picture')}")
+    # Status 1 although the index is written, so that a script notices lost pictures.
     if (damaged or faults) and not skip_damaged:
         raise typer.Exit(1)
 
 
-def _list_places(found: Index, as_json: bool) -> None:
-    counts: dict[str, list[int]] = {place: [0, 0] for place in found.places}
-    for unit in found.units():
+def _list_places(scan: Index, as_json: bool) -> None:
+    counts: dict[str, list[int]] = {place: [0, 0] for place in scan.places}
+    for unit in scan.units():
         counts[unit.place][0] += 1
         counts[unit.place][1] += unit.dead
     if as_json:
@@ -260,7 +261,7 @@ def _list_places(found: Index, as_json: bool) -> None:
         return
     rows = [(place, str(n), str(dead)) for place, (n, dead) in counts.items()]
     print_table(
-        ("place", "units", "dead"), rows, f"{found.run['network']}, {counted(len(found.pictures()), 'picture')}", right=True
+        ("place", "units", "dead"), rows, f"{scan.run['network']}, {counted(len(scan.pictures()), 'picture')}", right=True
     )
 
 
