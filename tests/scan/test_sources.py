@@ -29,11 +29,11 @@ def tar_of(path, files, mode="w"):
 
 
 def parquet_of(path, files):
-    pa = pytest.importorskip("pyarrow")
+    pa, parquet = (pytest.importorskip(name) for name in ("pyarrow", "pyarrow.parquet"))
     rows = [{"image": {"bytes": file.read_bytes(), "path": None}, "label": int(file.parent.name[-1])} for file in files]
     names = b'{"info": {"features": {"label": {"names": ["class0", "class1", "class2"], "_type": "ClassLabel"}}}}'
     table = pa.Table.from_pylist(rows).replace_schema_metadata({b"huggingface": names})
-    pa.parquet.write_table(table, path, row_group_size=7)
+    parquet.write_table(table, path, row_group_size=7)
     return path
 
 
