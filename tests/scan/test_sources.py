@@ -126,10 +126,10 @@ def test_a_data_set_that_draws_random_numbers_is_refused():
 
 
 def test_a_table_names_no_file_of_the_machine(network, tmp_path):
-    pa = pytest.importorskip("pyarrow")
+    pa, parquet = (pytest.importorskip(name) for name in ("pyarrow", "pyarrow.parquet"))
     kind = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
     rows = [{"bytes": None, "path": "/etc/hostname"}, {"bytes": None, "path": "../x.png"}]
-    pa.parquet.write_table(pa.table({"image": pa.array(rows, kind)}), tmp_path / "t.parquet")
+    parquet.write_table(pa.table({"image": pa.array(rows, kind)}), tmp_path / "t.parquet")
     index = unconv.scan(network, tmp_path / "t.parquet", tmp_path / "i", batch=4, shard=8)
     assert ["does not lie beside" in p.reason for p in index.damaged()] == [True, True]
 

@@ -115,6 +115,7 @@ def dense_tensors(where: str, layout: Layout, dtypes: Sequence[torch.dtype], **t
                 f"{layout.words() if name != 'filters' else _kernel_words(layout)}. Reshape it, or use the function for "
                 f"{_either(['1-D', '2-D', '3-D'])} data, whichever yours is."
             )
+    # Every tensor is compared with the first one, so that the message names two that differ.
     (first_name, first), *others = tensors.items()
     for name, tensor in others:
         for what in ("dtype", "device"):

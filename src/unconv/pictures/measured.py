@@ -197,6 +197,7 @@ def measured(source: Source | Measured, *, axes: str | None = None) -> Measured:
     read = _read_of(source)
     values, letters = read.values, _axes_of(read, axes)
     samples = _floating(values).permute(_order(letters))
+    # NaN marks a missing sample; an infinite one would spread over the picture in the first FFT.
     infinite = int(torch.isinf(samples).sum())
     if infinite:
         raise PictureError(

@@ -92,6 +92,7 @@ def _samples_of_file(source: Source, size: tuple[int, ...]) -> np.ndarray[Any, A
         with reading("image", source):
             with Path(source).open("rb") as file:
                 start = file.read(26)
+            # Pillow reads no TIFF with more bands than CMYK has; `read_tiff` reads any number.
             array = read_tiff(Path(source))[0] if is_tiff(start) else _array_of(source)
     else:
         array = _array_of(source)

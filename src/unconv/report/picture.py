@@ -55,7 +55,7 @@ class Picture:
         self.shared["preprocess"] = self.recording.preparation.numbers()
         places = list(dict.fromkeys(map(name_of, request.places or self.recording.rectified())))
         self.anchors = dict(zip(places, file_names(places), strict=True))
-        prepared: dict[int, Step] = {}
+        prepared: dict[int, Step] = {}  # steps that were rewritten for one place serve all others
         traced = replace(request, trace=True)
         self.parts: dict[str, Units] = {place: self.recording.requested(place, traced, prepared) for place in places}
         if request.trust:

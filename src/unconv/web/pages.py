@@ -126,6 +126,7 @@ class Pages:
             }
             for k, unit in enumerate(place.units)
         ]
+        # Twenty bins of 5 % and one for units that fire everywhere: at 100 % they would hide among those above 95 %.
         counts = np.bincount([min(20, int(20 * _share(unit))) for unit in place.units], minlength=21)
         words = [f"{5 * k} to {5 * k + 5} %: {count}" if k < 20 else f"100 %: {count}" for k, count in enumerate(counts)]
         pair = (wall.cell.height, 2 * wall.cell.width)
@@ -164,6 +165,7 @@ class Pages:
             "scale": scale,
             "chart": _distribution(unit),
             "similar": [self._neighbour(neighbour) for neighbour in self._similar(unit)],
+            # Rows mostly repeat one note, such as how a rectifier was treated.
             "notes": list(dict.fromkeys(note for row in rows for note in row["notes"])),
             "checked": not any(row["differs"] or row["missing"] for row in rows),
             "before": beside[0],
@@ -223,6 +225,7 @@ class Pages:
         """Yield the pages of all pictures among any unit's strongest, then the page with links to them."""
         group_facts = []
         for group, sheet in enumerate(groups):
+            # The pages of groups share a folder, so links between them are file names.
             before = group_page(group - 1).split("/")[1] if group else ""
             after = group_page(group + 1).split("/")[1] if group + 1 < len(groups) else ""
             labels = dict.fromkeys(label for k in sheet.pictures if (label := self.contents.columns[k].label))

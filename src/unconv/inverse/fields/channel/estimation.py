@@ -110,6 +110,7 @@ def _admitted(where: str, received: Any, training: Any, rate: int) -> tuple[Tens
             f"{where}: {counted(known.shape[-1], 'training symbol')} at {counted(rate, 'sample')} each cannot fit, since "
             f"received has {counted(signal.shape[-1], 'sample')}. Pass the part of the training that was received."
         )
+    # A silent training leaves the least squares singular; a silent signal would come out as a channel of zeros.
     refuse_silence(where, "received", signal)
     refuse_silence(where, "training", known)
     kind = torch.complex128 if signal.is_complex() else torch.float64
