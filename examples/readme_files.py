@@ -1,8 +1,9 @@
 """Write the files that the README's commands name, small ones, into a folder (by default the one you are in).
 
-python examples/readme_files.py
+python examples/readme_files.py play
 
-Photographs are copies of those in the box; all signals are synthetic. Seismic files need the extra `seismic`.
+They stand in for files of your own: photographs are copies of those in the box, networks untrained, signals synthetic. Seismic
+files need the extra `seismic`.
 """
 
 import shutil
@@ -20,7 +21,7 @@ from torchvision import models
 from unconv.box import demo_pictures
 from unconv.inverse import Convolution, psf
 
-NETWORK = '''"""A network of one's own: `make` returns it."""
+NETWORK = '''"""Stands in for a trained network of yours: `make` returns it."""
 
 from torch import nn
 
@@ -39,21 +40,26 @@ def ricker(hertz: float, rate: float, samples: int) -> np.ndarray:
 
 
 def photographs(folder: Path) -> None:
-    """Write photos/, cat.jpg, coffee.jpg, and the cat shaken."""
-    (folder / "photos").mkdir(exist_ok=True)
+    """Write photos/, cat.jpg, coffee.jpg, the cat shaken, and blurred/, the photographs out of focus."""
+    for name in ("photos", "blurred"):
+        (folder / name).mkdir(exist_ok=True)
     for path in demo_pictures():
         shutil.copy(path, folder / "photos")
+        _blurred(path, psf.disk(3)).save(folder / "blurred" / f"{path.stem}.png")
     for name in ("cat.jpg", "coffee.jpg"):
         shutil.copy(folder / "photos" / name, folder)
-    with Image.open(folder / "cat.jpg") as picture:
+    _blurred(folder / "cat.jpg", psf.motion(15, 30)).save(folder / "shaken.png")
+
+
+def _blurred(path: Path, kernel: torch.Tensor) -> Image.Image:
+    with Image.open(path) as picture:
         samples = torch.from_numpy(np.array(picture)).permute(2, 0, 1).double()
-    kernel = psf.motion(15, 30).double()
-    shaken = Convolution(kernel, samples.shape, "unknown").forward(samples).round().clamp(0, 255).byte()
-    Image.fromarray(shaken.permute(1, 2, 0).numpy()).save(folder / "shaken.png")
+    blurred = Convolution(kernel.double(), samples.shape, "unknown").forward(samples).round().clamp(0, 255).byte()
+    return Image.fromarray(blurred.permute(1, 2, 0).numpy())
 
 
 def networks(folder: Path) -> None:
-    """Write a network in a file, and random weights where yours would be."""
+    """Write an untrained network in a file, and random weights where yours would be."""
     (folder / "my_network.py").write_text(NETWORK)
     torch.manual_seed(0)
     save_file(models.squeezenet1_1().state_dict(), folder / "squeezenet.safetensors")
@@ -148,7 +154,7 @@ def main() -> None:
             write(folder)
             print(f"{write.__name__}: written")
         except ModuleNotFoundError as error:
-            print(f'{write.__name__}: left out, as {error.name} is absent: pip install -e ".[seismic]"')
+            print(f'{write.__name__}: left out, as {error.name} is missing. pip install -e ".[seismic]", then run this again.')
 
 
 if __name__ == "__main__":

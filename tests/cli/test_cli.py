@@ -143,7 +143,8 @@ def test_a_place_without_maps_makes_pages_too(here, unconv_command):
 @pytest.mark.slow
 def test_a_run_over_an_earlier_one_leaves_working_pages(here, unconv_command):
     unconv_command(*PROJECT, "-o", "pages")
-    assert unconv_command(*PROJECT, "--at", "4", "--channels", "1", "-o", "pages")[0] == 0
+    status, _, error = unconv_command(*PROJECT, "--at", "4", "--channels", "1", "-o", "pages")
+    assert status == 0 and "replaced an earlier report in pages, " in error
     (layer,) = json.loads((here / "pages" / "numbers.json").read_text())["layers"]
     names = ["index.html", *(unit["page"] for unit in layer["units"])]
     assert len(names) == 2

@@ -21,6 +21,14 @@ def folder(tmp_path, unconv_command):
     return tmp_path / "i"
 
 
+def test_random_weights_are_warned_of(tmp_path, unconv_command):
+    save_pictures(tmp_path / "p", 2, side=64)
+    status, _, err = unconv_command(
+        "index", "torchvision:squeezenet1_1", tmp_path / "p", "-o", tmp_path / "i", "--at", "features.1"
+    )
+    assert status == 0 and "figure, site and serve cannot open this network again" in " ".join(err.split())
+
+
 def test_what_was_scanned_is_listed_and_drawn(folder, unconv_command):
     status, out, _ = unconv_command("top", folder)
     assert status == 0 and "features.3" in out

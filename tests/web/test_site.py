@@ -44,6 +44,12 @@ def site(index, tmp_path_factory):
     return folder
 
 
+def test_a_site_that_its_network_does_not_fit_takes_no_folder(scanned, tmp_path):
+    with pytest.raises(unconv.ModelError, match="not those that were scanned"):
+        write_site(unconv.Index(scanned[0], network=wide(seed=4)), tmp_path / "site")
+    assert not list(tmp_path.iterdir())
+
+
 def test_every_link_leads_to_a_file_and_to_a_part_of_its_page(site):
     assert broken_links(site) == []
 

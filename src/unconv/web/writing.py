@@ -52,6 +52,8 @@ def write_site(
     if _refuse_taken(folder, contents.hash):
         (folder / SPOOL).unlink(missing_ok=True)  # of a run stopped between marking the site as complete and deleting it
         return []
+    if not (folder / LIST).exists():
+        _ = index.network  # a network with other weights is refused before the folder is taken for this site
     with said_in_words(folder):
         folder.mkdir(parents=True, exist_ok=True)
     report = progress or (lambda *_: None)

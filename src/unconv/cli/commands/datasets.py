@@ -78,6 +78,9 @@ def index(
     if listing.left_out:
         remark(f"left out {counted(listing.left_out, 'file')} in {pictures}, not named like pictures.", as_json or quiet)
     network = open_network(model, quiet, **opening)
+    if network.weights == "random":
+        words = "the weights are random, and drawn anew each time: figure, site and serve cannot open this network again, and a"
+        remark(f"{words} stopped scan cannot continue. Pass --weights DEFAULT or a file.", as_json or quiet)
     with show_progress(as_json or quiet, "trying the network") as progress:
         report = saying(network.preparation, as_json or quiet, progress)
         settings: dict[str, Any] = {"lowest": lowest, "maxima": maxima, "batch": batch, "threads": threads}

@@ -103,11 +103,13 @@ def project(
 ) -> None:
     """Show which structures in one or more pictures drive the units of a network. Writes a folder of pages."""
     from unconv.report import Request, refuse_folder, report, reports
+    from unconv.report.listing import listed
 
     request = Request(
         tuple(at or ()), read_channels(channels), read_unit(unit), read_rules(method, activations, gates), dtype, trust
     )
     refuse_folder(out)  # now, not after the network has been loaded
+    replaced = len(listed(out))
     network = open_network(model, quiet, **opening)
     if network.weights == "random":
         remark("the weights are random, and so are the pictures; pass --weights DEFAULT or a file.", as_json or quiet)
@@ -119,6 +121,8 @@ def project(
             results = reports(network, images, out, request, callback, _report_skipped if skip_damaged else None)
     # One picture prints one JSON object, several print a list.
     _finish(out, results[0] if len(images) == 1 else results, as_json)
+    if replaced:
+        remark(f"replaced an earlier report in {out}, {counted(replaced, 'file')}; -o names another folder.", quiet)
     if not as_json:
         for line in _top_classes(results):
             print(printable(line))
