@@ -16,9 +16,10 @@ CHINESE = {
     "{before} before, {after} after (r = {rest})": "前填 {before}、后填 {after}（r = {rest}）",
     "crop {samples}": "−{samples}（即裁去）",
     "{count} between samples": "每两个元素之间插入 {count} 个",
-    "kernel {kernel}, stride {stride}, padding {padding}": "核大小 {kernel}，步幅 {stride}，填充 {padding}",
+    "kernel {kernel}, stride {stride}, padding {padding}": "卷积核大小 {kernel}，步幅 {stride}，填充 {padding}",
+    "kernel {window}, stride {stride}, padding {padding}": "窗口大小 {window}，步幅 {stride}，填充 {padding}",
     "kernel {kernel}, stride {stride}, dilation {dilation}, padding {padding}": (
-        "核大小 {kernel}，步幅 {stride}，膨胀率 {dilation}，填充 {padding}"
+        "卷积核大小 {kernel}，步幅 {stride}，膨胀率 {dilation}，填充 {padding}"
     ),
     "none": "无",
     "only {size}": "只能是 {size}",
