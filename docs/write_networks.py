@@ -60,7 +60,7 @@ TITLES = {
 }
 # The words of the tables in Chinese: entire lines first, then clauses; {} is copied unchanged.
 CHINESE = [
-    ("| model | places | rectifiers | frozen | deconvnet | error |", "| 模型 | 位置 | 整流器 | 固定 | 反卷积网络 | 误差 |"),
+    ("| model | places | rectifiers | frozen | deconvnet | error |", "| 模型 | 位置 | 整流器 | 冻结 | 反卷积网络 | 误差 |"),
     ("## torchvision: classification", "## torchvision：分类"),
     ("## torchvision: quantizable, in floating point", "## torchvision：可量化的网络，以浮点运行"),
     ("## torchvision: segmentation", "## torchvision：分割"),

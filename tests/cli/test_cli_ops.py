@@ -74,7 +74,7 @@ def test_a_terminal_without_these_letters_gets_plainer_ones():
         (("digits",), "4. Convolve, 6\n     1   10 [102]  20  203   30\n"),
         (("digits", "--output", "5", "--at", "0"), "Output at sample 0: 1 · 10 = 10."),
         (("digits", "--view", "scatter", "--at", "1"), "Input at sample 1: 2 times the kernel is added"),
-        (("digits", "--language", "zh"), "转置卷积，3 → 6，核大小 3，步幅 2，填充 SAME"),
+        (("digits", "--language", "zh"), "转置卷积，3 → 6，卷积核大小 3，步幅 2，填充 SAME"),
         (("conv1d_transpose", "--kernel", "1,10,100", "--padding", "VALID"), "3 to 7: kernel 3, stride 2, padding VALID"),
         (("conv1d_transpose", "--input", "4x2", "--kernel", "2", "--dilation", "2", "--output", "8"), "channel 0 of 2"),
         (("--input", "2x2x3", "--view", "channels"), "160 + 238 + 324 = 722, a part from each channel."),

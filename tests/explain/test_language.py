@@ -90,4 +90,4 @@ def test_the_numbers_are_the_same_in_both_languages():
 
 def test_a_sentence_is_as_a_lecturer_says_it():
     assert "输出第 2 行第 2 列：1 · 9 + 2 · 7 + 3 · 3 + 4 · 1 = 36。" in conv().in_language("zh").text()
-    assert "转置卷积，3 → 6，核大小 3，步幅 2，填充 SAME" in row().in_language("zh").text()
+    assert "转置卷积，3 → 6，卷积核大小 3，步幅 2，填充 SAME" in row().in_language("zh").text()

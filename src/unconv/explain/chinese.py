@@ -10,15 +10,16 @@ CHINESE = {
     # Axes and settings.
     "height": "高度方向",
     "width": "宽度方向",
-    "{name} {words}": "{name}：{words}",
+    "{name} {words}": "{name} {words}",
     "along the {name} {words}": "沿{name}{words}",
-    "{before} before, {after} after": "前 {before}、后 {after}",
-    "{before} before, {after} after (r = {rest})": "前 {before}、后 {after}（r = {rest}）",
-    "crop {samples}": "裁去 {samples}",
+    "{before} before, {after} after": "前填 {before}、后填 {after}",
+    "{before} before, {after} after (r = {rest})": "前填 {before}、后填 {after}（r = {rest}）",
+    "crop {samples}": "−{samples}（即裁去）",
     "{count} between samples": "每两个元素之间插入 {count} 个",
-    "kernel {kernel}, stride {stride}, padding {padding}": "核大小 {kernel}，步幅 {stride}，填充 {padding}",
+    "kernel {kernel}, stride {stride}, padding {padding}": "卷积核大小 {kernel}，步幅 {stride}，填充 {padding}",
+    "kernel {window}, stride {stride}, padding {padding}": "窗口大小 {window}，步幅 {stride}，填充 {padding}",
     "kernel {kernel}, stride {stride}, dilation {dilation}, padding {padding}": (
-        "核大小 {kernel}，步幅 {stride}，膨胀率 {dilation}，填充 {padding}"
+        "卷积核大小 {kernel}，步幅 {stride}，膨胀率 {dilation}，填充 {padding}"
     ),
     "none": "无",
     "only {size}": "只能是 {size}",
@@ -43,7 +44,7 @@ CHINESE = {
     "3. Pad, {size}": "3. 填充，{size}",
     "4. Convolve, {size}": "4. 卷积，{size}",
     "stride 1, no padding": "步幅 1，不填充",
-    "Input samples that reach it": "由几个输入元素相加而成",
+    "Input samples that reach it": "每个输出由几个输入元素相加",
     "Window": "窗口",
     "Flipped kernel": "翻转后的卷积核",
     "Products": "逐项相乘",
@@ -65,7 +66,7 @@ CHINESE = {
     "From the {count} others": "来自其余 {count} 个通道",
     "Maxima, {size}": "最大值，{size}",
     "Averages, {size}": "平均值，{size}",
-    "Their indices": "最大值的索引",
+    "Their indices": "池化索引",
     "Unpooled, {size}": "反池化结果，{size}",
     "rows {top}–{bottom}, columns {left}–{right}": "第 {top}–{bottom} 行，第 {left}–{right} 列",
     "rows {top} to {bottom}, columns {left} to {right}": "第 {top} 至 {bottom} 行，第 {left} 至 {right} 列",
@@ -117,7 +118,7 @@ CHINESE = {
     ),
     "Window at row {row}, column {column}: the largest of {samples} is {value}{first} at row {y}, column {x}: "
     "index {index}. Back: it goes to the sample that it came from.": (
-        "第 {row} 行第 {column} 列的窗口：{samples} 中最大的是 {value}{first}位于第 {y} 行第 {x} 列，索引 {index}。"
+        "第 {row} 行第 {column} 列的窗口：{samples} 中最大的是 {value}{first}位于第 {y} 行第 {x} 列，池化索引 {index}。"
         "反池化：它回到原来的位置。"
     ),
     ", the first of {count} equal ones,": "（{count} 个相等，取第一个），",
@@ -142,17 +143,17 @@ CHINESE = {
     "Both ways": "两个方向",
     "Channels": "通道",
     "Padding": "填充",
-    "Index": "索引",
+    "Index": "池化索引",
     "Overlapping windows": "重叠的窗口",
     "kernel − 1": "卷积核大小 − 1",
     "(kernel − 1) · dilation": "(卷积核大小 − 1) · 膨胀率",
     "{pads} ({span}, minus the forward padding)": "{pads}（“{span}”减去正向卷积的填充）",
     "{pads} ({span}, minus the forward padding, plus r after)": "{pads}（“{span}”减去正向卷积的填充，末尾再多填 r 个）",
     "none, because away from the border every sample receives the same number of values": (
-        "无：离边界稍远的每个元素都由同样多的数值相加而成"
+        "无（离边界稍远的每个元素都由同样多的数值相加而成）"
     ),
     "neighbouring samples receive different numbers of values: {words}. {remedy}": (
-        "相邻元素由不同个数的数值相加而成：{words}。{remedy}"
+        "相邻元素由不同个数的数值相加而成，{words}。{remedy}"
     ),
     "{others} and {last} in turn": "依次为 {others}、{last} 个",
     "the same number": "个数相同",
@@ -163,28 +164,28 @@ CHINESE = {
         "步幅 {stride} 与膨胀率 {dilation} 有公约数，任何大小的卷积核都做不到个数相同"
     ),
     "the shape is restored, not the values: this is the adjoint of the convolution, not its inverse": (
-        "还原的是形状，不是数值：它是卷积的伴随算子，不是逆运算"
+        "还原的是形状，不是数值；它是卷积的伴随算子，不是逆算子"
     ),
-    "nothing: the stamps fill the output exactly, or leave zeros after them": "无：各元素的贡献恰好铺满输出，或在末尾留下零",
+    "nothing: the stamps fill the output exactly, or leave zeros after them": "无（各元素的贡献恰好铺满输出，或在末尾留下零）",
     "the part that the forward convolution pads, where its windows reach outside the picture": (
-        "对应正向卷积的填充：那里的窗口伸到了图外"
+        "对应正向卷积的填充，即窗口伸到图外的部分"
     ),
     "a picture written as one long column is convolved by a matrix: one row for each window, with the kernel's "
     "entries where the window lies and zeros elsewhere. The transposed convolution is that matrix transposed": (
-        "把图展平成一列，卷积就是乘以一个矩阵：每个窗口一行，窗口所在处是卷积核的元素，其余为零。转置卷积乘的正是它的转置"
+        "把图展平成一列，卷积就是乘以一个矩阵；矩阵的每一行对应一个窗口，窗口所在处是卷积核的元素，其余为零。转置卷积乘的正是它的转置"
     ),
     "one for each entry of the kernel, so that it can be recognised in both matrices": (
         "卷积核的每个元素一种颜色，在两个矩阵里都能认出来"
     ),
     "the same windows with the arrows reversed: where the convolution reads, its transpose writes": (
-        "窗口相同，箭头相反：卷积从哪里读，转置卷积就往哪里写"
+        "窗口相同，箭头相反；卷积从哪里读，转置卷积就往哪里写"
     ),
     "each input channel has its own kernel, and the results are added up": ("每个输入通道有自己的卷积核，各通道的结果相加"),
     "the smaller samples are lost: unpooling restores the shape, not the values": (
-        "较小的元素丢失了：反池化还原的是形状，不是数值"
+        "较小的元素丢失了；反池化还原的是形状，不是数值"
     ),
     "the differences within a window are lost: unpooling restores the shape, not the values": (
-        "窗口内各元素的差别丢失了：反池化还原的是形状，不是数值"
+        "窗口内各元素的差别丢失了；反池化还原的是形状，不是数值"
     ),
     "(row · width + column) · channels + channel, of the input without its padding": (
         "（行 · 宽 + 列）· 通道数 + 通道，按未填充的输入计算"
@@ -205,7 +206,7 @@ CHINESE = {
     "the largest of its window": "窗口中最大的元素",
     "a zero that no value reached": "没有数值到达的零",
     "a zero outside the window": "窗口之外的零",
-    "a count or an index": "个数或索引",
+    "a count or an index": "个数或池化索引",
     "[ ] marked": "[ ] 为标出的元素",
     "Rows and columns are counted from 0.": "行、列都从 0 开始编号。",
     "Samples are counted from 0.": "元素从 0 开始编号。",

@@ -45,10 +45,8 @@ def before_and_after(say: Say, names: Sequence[str], pads: Iterable[tuple[int, i
 
 
 def settings_words(say: Say, axis: Axis) -> str:
-    """Return in words the settings of a kernel or a window along an axis."""
-    padding = (
-        "SAME" if axis.padding is None else "VALID" if axis.padding == (0, 0) else f"{axis.padding[0]} + {axis.padding[1]}"
-    )
+    """Return in words the settings of a kernel along an axis."""
+    padding = _padding_word(axis)
     if axis.dilation == 1:
         return say(
             "kernel {kernel}, stride {stride}, padding {padding}", kernel=axis.kernel, stride=axis.stride, padding=padding
@@ -60,6 +58,18 @@ def settings_words(say: Say, axis: Axis) -> str:
         dilation=axis.dilation,
         padding=padding,
     )
+
+
+def window_words(say: Say, axis: Axis) -> str:
+    """Return in words the settings of a pool's window along an axis; Chinese has another word for it than for a kernel."""
+    sentence = "kernel {window}, stride {stride}, padding {padding}"
+    return say(sentence, window=axis.kernel, stride=axis.stride, padding=_padding_word(axis))
+
+
+def _padding_word(axis: Axis) -> str:
+    if axis.padding is None:
+        return "SAME"
+    return "VALID" if axis.padding == (0, 0) else f"{axis.padding[0]} + {axis.padding[1]}"
 
 
 def sizes_words(say: Say, legal: range) -> str:

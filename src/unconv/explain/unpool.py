@@ -13,7 +13,7 @@ from unconv.axis import Axis
 from unconv.errors import NoSuchUnit, counted
 from unconv.explain.choices import Language
 from unconv.explain.explanation import Illustration, refuse_not_finite
-from unconv.explain.language import Say, before_and_after, by_axis, refuse_language, saying, settings_words
+from unconv.explain.language import Say, before_and_after, by_axis, refuse_language, saying, window_words
 from unconv.explain.story import Frame, Frames, Panel, Story, cell, cells, grid, uniform
 from unconv.kinds import checks_kinds
 from unconv.ops.arguments import Layout, axes_of, floats, layout_of, per_axis
@@ -133,7 +133,7 @@ class PoolExplanation(Illustration):
     def title(self) -> str:
         """Return the title: the kind of pool and its settings."""
         kind = "Max pooling and back: {settings}" if self.argmax is not None else "Average pooling and back: {settings}"
-        return self._say(kind, settings=by_axis(self._say, _NAMES, (settings_words(self._say, axis) for axis in self.axes)))
+        return self._say(kind, settings=by_axis(self._say, _NAMES, (window_words(self._say, axis) for axis in self.axes)))
 
     def _more(self) -> str:
         """Return the rest of the input panel's title: whether there is padding, and which of several channels is shown."""
