@@ -192,6 +192,9 @@ def test_random_weights_are_said_to_be_random_but_not_into_the_json(here, unconv
         (("places", "tiny.py:maek"), "has no function 'maek'. Did you mean make"),
         (("places", "torchvision:vgg17"), "no model 'vgg17'. Did you mean vgg"),
         (("places", "vgg16"), "'vgg16' names no network. Pass unconv:caltech"),
+        (("places", "vgg16"), "Did you mean torchvision:vgg16?"),
+        (("places", "unconv:caltec"), "Did you mean unconv:caltech?"),
+        (("places", "tiny.py"), "Name the function that returns the network, too: tiny.py:make"),
     ],
 )
 def test_what_is_refused_is_one_line_and_status_1(here, unconv_command, arguments, words):

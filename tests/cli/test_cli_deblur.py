@@ -202,7 +202,8 @@ def test_quiet_leaves_results_and_errors_only(here, quiet):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("--psf", "disk"), "there is no such file"),
+        (("--psf", "gausian:2"), "neither a file nor a formula. Write the name of a file, or one of"),
+        (("--psf", "gausian:2"), "Nearest: gaussian:SIGMA, "),
         (("--psf", "motion:3"), "but motion:LENGTH,ANGLE was needed"),
         (("--psf", "gaussian:x"), "but gaussian:SIGMA was needed"),
         (("--psf", "disk:2", "--noise", "some"), "estimate, poisson or a number"),

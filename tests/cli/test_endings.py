@@ -173,7 +173,7 @@ def test_a_file_that_cannot_be_written_is_refused_in_one_line(here, unconv_comma
 def test_an_over_long_name_of_what_is_read_is_refused(here, unconv_command, arguments):
     status, out, err = unconv_command(*arguments)
     assert (status in (1, 2), out) == (True, "")
-    assert err.startswith("unconv: ") and len(err.splitlines()) == 1 if status == 1 else "there is no such file" in err
+    assert err.startswith("unconv: ") and len(err.splitlines()) == 1 if status == 1 else "neither a file nor a formula" in err
 
 
 def test_explain_says_what_it_replaced(here, unconv_command):

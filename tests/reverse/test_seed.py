@@ -142,7 +142,7 @@ def test_a_position_outside_the_map_is_refused(unit):
 
 @pytest.mark.parametrize("channels", ["top:0", "top:-1", "top:", "top:2.5", "top: 3", "3", "", "All"])
 def test_words_that_choose_no_channels_are_refused(channels):
-    with pytest.raises(ShapeError, match=f'\'{channels}\' is not a choice\\. Pass "all", "top:9"'):
+    with pytest.raises(ShapeError, match=f'\'{channels}\' is not a choice\\. Pass "all", "together", "top:9"'):
         choose(MAPS, channels, "strongest")
 
 

@@ -11,6 +11,7 @@ import inspect
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, TypeVar
 
 from unconv.errors import UnconvError
@@ -121,10 +122,20 @@ def find_opener(spec: str) -> tuple[Opener, str]:
         argument = opener.argument(spec)
         if argument is not None:
             return opener, argument
-    hint = f' {spec} holds weights: pass it second, as in unconv.load("{OPENERS[1].example}", {spec!r}).'
-    message = f"load: {spec!r} names no network. Pass {', '.join(_forms())}, or a torch.nn.Module."
-    # A weights file passed alone is the usual mistake, and the list of forms does not say where it goes.
-    raise UnconvError(message + (hint if spec.endswith((*TORCH_FILES, ".ckpt", ".h5")) else ""))
+    raise UnconvError(f"load: {spec!r} names no network. Pass {', '.join(_forms())}, or a torch.nn.Module.{_hint(spec)}")
+
+
+def _hint(spec: str) -> str:
+    """Return what to do about the usual mistakes, which the list of forms does not tell."""
+    if spec.endswith((*TORCH_FILES, ".ckpt", ".h5")):
+        return f' {spec} holds weights: pass it second, as in unconv.load("{OPENERS[1].example}", {spec!r}).'
+    if spec.endswith(".py"):
+        return f" Name the function that returns the network, too: {spec}:make, for example."
+    from torchvision.models import list_models
+
+    known = [OPENERS[0].form, *(f"torchvision:{name}" for name in list_models())]
+    close = [name for name in known if name.partition(":")[2] == spec.lower()] or get_close_matches(spec, known, 3, 0.8)
+    return f" Did you mean {', '.join(close)}?" if close else ""
 
 
 def model_help() -> str:

@@ -209,7 +209,8 @@ def _channels(channels: Channels, values: Tensor) -> Tensor:
             return torch.arange(count)
         if not top:
             raise ShapeError(
-                f'channels: {channels!r} is not a choice. Pass "all", "top:9", "together", a channel or a list of them.'
+                f'channels: {channels!r} is not a choice. Pass "all", "together", "top:9" (or another number of at least 1), '
+                "a channel or a list of them."
             )
         return values.cpu().sort(descending=True, stable=True).indices[: int(top[1])]
     indices = _integers("channels", channels.tolist() if isinstance(channels, Tensor) else channels)

@@ -50,7 +50,7 @@ class Pages:
             "preprocess": network.preparation.numbers(),
             "version": __version__,
             "frame": contents.frame,
-            "n": contents.n,
+            "n": min(contents.n, len(contents.columns)),
             "distinct": contents.distinct,
             "command": self._command("site"),
         }

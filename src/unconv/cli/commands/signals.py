@@ -17,7 +17,7 @@ from unconv.cli.estimating import estimated, kernel_files, write_kernel
 from unconv.cli.groups import Group
 from unconv.cli.options import AsJson, Quiet, one_of
 from unconv.cli.progress import print_table, remark, show_progress
-from unconv.errors import UnconvError, counted, printable
+from unconv.errors import UnconvError, counted, nearest, printable
 from unconv.files import refuse_unwritable, uninterrupted, write
 from unconv.inverse.fields.image.table import METHODS, boundary_help, method_help, strength_help
 from unconv.inverse.operators.boundaries import BOUNDARIES
@@ -368,7 +368,8 @@ def _psf(text: str, observed: Measured, quiet: bool) -> str | Tensor | Estimated
         if not os.path.isfile(psf_file(text)[0]):
             forms = ", ".join(_MAKERS.values())
             raise typer.BadParameter(
-                f"--psf is {text!r}, but there is no such file. Write the name of a file, or one of {forms}."
+                f"--psf is {text!r}, which is neither a file nor a formula. Write the name of a file, or one of {forms}. "
+                f"Nearest: {nearest(text, _MAKERS.values())}."
             )
         return text
     try:
