@@ -109,7 +109,7 @@ def test_refusals_of_levinson():
         levinson(torch.eye(4)[0], prewhitening=-1)
     with pytest.raises(NonFinite, match="NaN or infinite"):
         levinson(torch.tensor([1.0, torch.nan]))
-    with pytest.raises(DtypeError, match="floating or complex"):
+    with pytest.raises(DtypeError, match="floating-point or complex"):
         levinson(torch.tensor([1, 0]))
     with pytest.raises(ShapeError, match=r"got \(\)"):
         levinson(torch.tensor(1.0))

@@ -176,7 +176,7 @@ def test_what_was_measured_is_not_read_again(photo, monkeypatch):
     found = deblur(given, BOX, 1.0, method="wiener", axes="HWC"), super_resolve(given, 2, noise=1.0, method="wiener")
     for one, other in zip(found, wanted, strict=True):
         assert (one.picture == other.picture).all() and one.picture.dtype == np.uint8
-    with pytest.raises(ShapeError, match="axes is 'NHW', but the picture was measured as 'HWC'"):
+    with pytest.raises(ShapeError, match="axes is 'NHW', but the picture was read as 'HWC'"):
         deblur(given, BOX, 1.0, axes="NHW")
 
 

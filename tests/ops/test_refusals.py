@@ -138,7 +138,7 @@ def test_any_arguments_give_a_result_or_a_refusal(name):
             assert isinstance(refusal, ValueError | TypeError | IndexError | ArithmeticError)
             assert len(str(refusal).split()) > 8
             return
-        if isinstance(result, ops.Explanation | ops.PoolExplanation) and 0 not in result.places:
+        if isinstance(result, ops.Explanation | ops.PoolExplanation) and 0 not in result.grid:
             assert result.text()
 
     throw()
