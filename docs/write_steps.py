@@ -1,7 +1,8 @@
 """Run the code of the pages on transposed convolution: `python docs/write_steps.py`.
 
 Every ```python block is run, in order, in one namespace. The ```text block after it is replaced by what it printed, and the
-pictures that it saves go to docs/images. `write_deconvolution.py` does the same for the pages on deconvolution.
+pictures that it saves go to docs/images; those of the Chinese page have Chinese words, which needs a font with them.
+`write_deconvolution.py` does the same for the pages on deconvolution.
 """
 
 from __future__ import annotations
@@ -9,9 +10,12 @@ from __future__ import annotations
 import io
 import os
 import re
-from contextlib import redirect_stdout
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any
+
+from unconv.explain.explanation import Illustration
 
 DOCS = Path(__file__).parent
 PAGES = ("transposed-convolution.md", "transposed-convolution.zh-CN.md")
@@ -41,6 +45,23 @@ def executed(page: str, folder: Path, names: dict[str, Any] | None = None) -> st
         os.chdir(before)
 
 
+@contextmanager
+def in_chinese() -> Iterator[None]:
+    """Have explanations saved with Chinese words, under names such as ones.zh-CN.png: a page shows what its reader reads."""
+    save = Illustration.save
+
+    def saved(self: Any, path: str, **options: Any) -> None:
+        save(self.in_language("zh"), Path(path).with_suffix(".zh-CN" + Path(path).suffix), **options)
+
+    Illustration.save = saved  # type: ignore[method-assign, assignment]
+    try:
+        yield
+    finally:
+        Illustration.save = save  # type: ignore[method-assign]
+
+
 if __name__ == "__main__":
-    for name in PAGES:
-        (DOCS / name).write_text(executed(name, DOCS))
+    english, chinese = PAGES
+    (DOCS / english).write_text(executed(english, DOCS))
+    with in_chinese():
+        (DOCS / chinese).write_text(executed(chinese, DOCS))
