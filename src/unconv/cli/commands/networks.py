@@ -122,7 +122,7 @@ def project(
     # One picture prints one JSON object, several print a list.
     _finish(out, results[0] if len(images) == 1 else results, as_json)
     if replaced:
-        remark(f"replaced an earlier report in {out}, {counted(replaced, 'file')}; -o names another folder.", quiet)
+        remark(f"replaced an earlier report in {out}, {counted(replaced, 'file')}; -o names another folder.", as_json or quiet)
     if not as_json:
         for line in _top_classes(results):
             print(printable(line))
