@@ -148,7 +148,7 @@ def test_settings_beyond_all_measure_are_lowered_or_noted():
     assert dereverb(observed, RATE, taps=np.int64(3)).taps == 3
     found = dereverb(observed, RATE, delay=10**9)
     np.testing.assert_array_equal(found.signal, observed)
-    assert any("the delay of 1000000000 frames exceeds the" in note for note in found.notes)
+    assert any("the delay of 1000000000 frames leaves none of the" in note for note in found.notes)
     found = dereverb(observed, RATE, "wpe-block", block=1e-9)
     assert np.isfinite(found.signal).all()
     # Not run: as many taps as fit into memory take minutes.

@@ -365,7 +365,7 @@ def test_a_volume_s_methods_are_named():
 def test_infinite_samples_are_refused():
     y = grey()
     y[3, 3] = inf
-    with pytest.raises(PictureError, match="1 of 4096 samples are infinite"):
+    with pytest.raises(PictureError, match="1 of 4096 samples is infinite"):
         deblur(y, BOX, 1.0)
 
 

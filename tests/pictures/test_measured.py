@@ -314,7 +314,7 @@ def test_nan_is_kept_in_floats_and_refused_in_integers():
     array = np.array([[np.nan, 2.0]])
     picture = measured(array)
     assert same(picture.like(picture.samples), array)
-    with pytest.raises(NonFinite, match="1 of 2 samples are NaN, which uint8 cannot hold"):
+    with pytest.raises(NonFinite, match="1 of 2 samples is NaN, which uint8 cannot hold"):
         measured(np.zeros((1, 2), np.uint8)).like(picture.samples)
 
 

@@ -52,7 +52,7 @@ LIES = {
     "a strip beyond the end": (tiff(STRIP | {273: 390}), "lies beyond its end"),
     "a strip too short": (tiff(STRIP | {279: 19}), "holds 19 of 20 bytes"),
     "a strip left out": (tiff(STRIP | {279: 0}), "holds no samples"),
-    "a strip too few": (tiff(STRIP | {278: 3}), "needs 2 strips"),
+    "a strip too few": (tiff(STRIP | {278: 3}), "lists 1 of its strips or tiles, but 2 were needed"),
     "more values than bytes": (tiff(STRIP | {270: (2, 10**9, 0)}), "lie beyond its end"),
     "more samples than any": (tiff(STRIP | {277: 60_000}), "60000 samples"),
     "bits of too few samples": (tiff(STRIP | {277: 3, 258: (3, 2, 0x80008)}), "2 depths"),

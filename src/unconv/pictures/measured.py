@@ -201,8 +201,8 @@ def measured(source: Source | Measured, *, axes: str | None = None) -> Measured:
     infinite = int(torch.isinf(samples).sum())
     if infinite:
         raise PictureError(
-            f"measured: {infinite} of {samples.numel()} samples are infinite, but finite ones were needed. "
-            "Set them to NaN, which marks missing samples."
+            f"measured: {infinite} of {samples.numel()} samples {'is' if infinite == 1 else 'are'} infinite, but finite ones "
+            "were needed. Set them to NaN, which marks missing samples."
         )
     order, alpha = "".join(sorted(letters, key=ORDER.index)), None
     has_alpha, notes = _has_alpha(read, letters, axes)
@@ -397,7 +397,8 @@ def _typed(samples: Tensor, dtype: np.dtype[Any] | torch.dtype, bounds: tuple[fl
         missing = int(torch.isnan(samples).sum())
         if missing:
             raise NonFinite(
-                f"like: {missing} of {samples.numel()} samples are NaN, which {dtype} cannot hold. Fill them in first."
+                f"like: {missing} of {samples.numel()} samples {'is' if missing == 1 else 'are'} NaN, which {dtype} cannot "
+                "hold. Fill them in first."
             )
         samples = samples.double().round().clamp(*bounds)
     return samples.to(dtype) if isinstance(dtype, torch.dtype) else samples.double()

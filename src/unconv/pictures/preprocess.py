@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms.v2 import functional as vision
 
-from unconv.errors import PictureError, ShapeError
+from unconv.errors import PictureError, ShapeError, counted
 from unconv.kinds import check_fields, checks_kinds
 
 _LARGE = 50_000_000  # pixels that a resized or cropped picture may have
@@ -111,7 +111,8 @@ class Preprocess:
             )
         if len(values) != len(self.mean):
             raise ShapeError(
-                f"Preprocess: samples of {len(values)} channels came, but there are {len(self.mean)} means. Pass as many."
+                f"Preprocess: samples of {counted(len(values), 'channel')} came, but mean has "
+                f"{counted(len(self.mean), 'value')}. Pass as many."
             )
         return self._normalised(self._framed(values))
 

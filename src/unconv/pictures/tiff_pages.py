@@ -16,6 +16,8 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import BinaryIO, TypeAlias
 
+from unconv.errors import counted
+
 MOST_PAGES = 1 << 18
 _MOST_TAGS = 4096  # of a page; TIFF defines some hundred
 _MOST_SAMPLES = 4096  # of a pixel
@@ -285,10 +287,11 @@ def _within(page: Page, size: int) -> Page:
     name = f"its page {page.index}"
     if len(page.bits) != page.samples or len(page.kinds) != page.samples:
         raise ValueError(
-            f"{name} has {page.samples} samples per pixel, but {len(page.bits)} depths and {len(page.kinds)} kinds of sample"
+            f"{name} has SamplesPerPixel {page.samples}, but {counted(len(page.bits), 'depth')} and "
+            f"{counted(len(page.kinds), 'sample format')}"
         )
     if (len(page.starts), len(page.lengths)) != (count, count):
-        raise ValueError(f"{name} needs {count} strips or tiles, but lists {len(page.starts)}")
+        raise ValueError(f"{name} lists {len(page.starts)} of its strips or tiles, but {count} were needed")
     for index, (start, length) in enumerate(zip(page.starts, page.lengths, strict=True)):
         if start < 8 or length < 1:
             raise ValueError(f"strip or tile {index} of {name} holds no samples")

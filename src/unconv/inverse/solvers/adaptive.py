@@ -128,7 +128,7 @@ def nlms(
         Nagumo & Noda, "A learning method for system identification" (1967); Haykin, ch. 6.
     """
     if not 0 < step < 2:
-        raise ShapeError(f"nlms: step is {step}, but one between 0 and 2 was needed, since others diverge. Pass 0.2.")
+        raise ShapeError(f"nlms: step is {step}, but one between 0 and 2 was needed. Pass 0.2.")
     options = (samples_per_symbol, ahead, feedback, phase, initial)
     signals = link("nlms", received, training, length, decide, *options)
     # Symbols fed back have a scale of their own. The input is scaled to power 1 like theirs, or the norm of the larger part

@@ -58,7 +58,8 @@ def admm_tv(
         start: the first estimate, (..., *operator.shape_in).
 
     Raises:
-        ShapeError: the operator is not such a convolution; the observed samples do not fit it.
+        ShapeError: the operator is not such a convolution; the observed samples do not fit it; not exactly one of noise and
+            strength.
         NonFinite: they are not finite.
 
     Source:
@@ -70,7 +71,7 @@ def admm_tv(
     refuse_complex("admm_tv", operator, observed)
     if (noise is None) == (strength is None):
         raise ShapeError(
-            f"admm_tv: noise is {noise} and strength {strength}, but exactly one of them was needed. Leave one out."
+            f"admm_tv: noise is {noise} and strength {strength}, but exactly one of them was needed. Pass only one."
         )
     circular, selection = split(operator)
     if start is not None:

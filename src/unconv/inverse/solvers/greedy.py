@@ -50,7 +50,7 @@ def matching_pursuit(
         The estimate after each spike; converged if every problem has met its rule before it ran out of spikes.
 
     Raises:
-        ShapeError, DtypeError, NonFinite: the operator is another one; `observed` does not fit; a number is below zero.
+        ShapeError, DtypeError, NonFinite: the operator is another one; `observed` does not fit; a number is out of range.
 
     Source:
         Mallat & Zhang, "Matching pursuits with time-frequency dictionaries" (1993), also for the update; Kikuchi &

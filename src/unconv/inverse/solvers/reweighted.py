@@ -54,7 +54,7 @@ def reweighted_l1(
     level = torch.as_tensor(noise).to(observed.real)
     if rounds < 1 or bool((level < 0).any()):
         raise ShapeError(
-            f"reweighted_l1: rounds is {rounds} and noise {noise}, but at least 1 and 0 were needed. Pass rounds=4."
+            f"reweighted_l1: rounds is {rounds} and noise {noise}, but at least 1 and 0 were needed. Raise the one below."
         )
     axes = len(operator.shape_in)
     size = _kernel_size(operator, observed)

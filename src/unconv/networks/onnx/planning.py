@@ -158,7 +158,7 @@ class _Planner:
             size = 0
         self.constant_budget -= size
         if self.constant_budget < 0:
-            raise UnconvError(f"it computes {size:,} samples from constants, but at most {LARGEST:,} were expected")
+            raise UnconvError(f"it computes {size:,} samples from constants, but at most {LARGEST:,} were expected in all")
         with torch.no_grad():
             return _tuple(row.function(*arguments, **options))
 

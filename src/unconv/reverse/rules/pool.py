@@ -55,7 +55,8 @@ def _reach(kernel: Any, stride: Any, padding: Any, dilation: Any, axes: int) -> 
 
 def _switches(args: tuple[Any, ...], results: tuple[Any, ...]) -> Tensor:
     """Return for each maximum its position in the window, `y * extent + x`, in the smallest integer type that holds it."""
-    # Positions in the window, not on the map as torch has them: they fit one byte, and do not depend on where a window is cut.
+    # Positions in the window, not on the map as torch has them: they mostly fit one byte, and do not depend on where a window
+    # is cut.
     source, kernel, stride, padding, dilation, _ceil = args
     axes = len(kernel) if len(kernel) > 1 else source.ndim - 2  # torch also accepts maps without a batch
     rest, size = results[1], source.shape[-axes:]

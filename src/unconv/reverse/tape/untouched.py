@@ -140,7 +140,7 @@ def _restore_tensor(state: _TensorState) -> None:
     if tensor.is_leaf and tensor.grad is not state.grad:
         tensor.grad = state.grad
     if state.version >= 0 and tensor._version != state.version:
-        # Autograd refuses a backward pass through a tensor whose version has changed. This one holds what it state before, so a
+        # Autograd refuses a backward pass through a tensor whose version has changed. This one holds what it held before, so a
         # graph that the user built earlier must still work.
         _set_version(tensor, state.version)
 

@@ -153,7 +153,7 @@ class Constellation:
             raise ShapeError(
                 f"indices_of: the symbol at {first[0] if len(first) == 1 else first} is {_number(values[first])}, but points "
                 f"of {self.name} (mean power {self.power:.3g}) were needed. Nearest: "
-                f"{_number(self.points[int(indices[first])])}. Decide noisy symbols with nearest()."
+                f"{_number(self.points[int(indices[first])])}. Pass such points; decide noisy ones with nearest()."
             )
         return like(symbols, indices)
 

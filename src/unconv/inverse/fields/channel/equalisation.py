@@ -143,7 +143,7 @@ def equalize(
         noise: "estimate", or the standard deviation of a sample's noise, E|noise|^2 = noise**2.
         samples_per_symbol: the rate of `received` and `channel`.
         count: how many symbols were sent; by default as many as `received` holds. Whether other symbols or silence surround
-            them is estimated. After a burst in a longer recording, decisions would be made on noise alone; a note says so.
+            them is estimated. After a burst in a longer recording, decisions are made on noise alone; a note says so.
         training_start: number of the symbol at which the training sequence begins, as for a midamble.
         length: length of a linear filter, or of a decision-feedback equaliser's forward filter, in symbols; by default chosen.
         feedback: how many decisions are fed back; by default as many as interfere.

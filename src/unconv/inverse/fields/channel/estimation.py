@@ -153,7 +153,7 @@ def _design(where: str, sent: Tensor, most: int, rate: int, length: Any) -> tupl
         rank = int((values > _SINGULAR * values[..., :1]).sum(-1).min())
         fewer = rank // rate * rate
         if isinstance(length, str) and fewer > rate:
-            # A periodic sequence determines as many taps as its period has symbols.
+            # A periodic sequence determines as many taps as its period has samples.
             note = f"the training sequence repeats itself and determines only {fewer} taps; longer channels were not considered"
             return _toeplitz(sent, fewer), (note,)
         raise ShapeError(
@@ -251,7 +251,7 @@ def _detection_note(explained: Tensor, taps: int, count: int, offsets: int, real
     if tail + log(offsets) < log(_BY_CHANCE):
         return ()
     return (
-        f"the training sequence explains {100 * share:.2g} % of the energy, but it might explain as much of noise alone: it "
+        f"the training sequence explains {100 * share:.3g} % of the energy, but it might explain as much of noise alone: it "
         "may not be in the signal",
     )
 

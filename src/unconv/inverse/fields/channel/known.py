@@ -113,7 +113,7 @@ def method_of(link: Link, method: str, most_states: int) -> str:
     """Return the method that "auto" chooses, and any other unchanged."""
     if method != "auto":
         return method
-    # Filters need points of mean zero: on-off keying and the like get the trellis, whatever it costs.
+    # Filters need points of mean zero: on-off keying and the like get the trellis up to most_states.
     limit = min(_AUTO_STATES, most_states) if link.table.is_centred else most_states
     return "mlse" if link.states <= limit else "decision-feedback"
 
@@ -144,8 +144,8 @@ def decide(link: Link, method: str, settings: dict[str, Any]) -> Decisions:
 def _by_feedback(link: Link, settings: dict[str, Any]) -> Decisions:
     """Decide with decision feedback, re-estimating the noise from the residual of the previous round.
 
-    The first noise estimate is the power that the channel does not explain, and at least 1 % of the power. Wrong decisions
-    enlarge the residual, so that the estimate comes down to the true noise as they become fewer.
+    The first noise estimate is the power that the channel does not explain, and at least 1 % of the power. It is
+    rather too large than too small, so that the rounds come down to the noise of the residual.
     """
     known = replace(link, before=link.before or "silence", after=link.after or "unknown")
     level = link.noise if link.noise is not None else _first_noise(link)

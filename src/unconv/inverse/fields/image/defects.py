@@ -23,8 +23,8 @@ _OUTERMOST = 1 / 3  # weight of a border sample's distance, whose neighbours are
 _PASSES = 3  # one defect may hide the next
 _LOOKED_AT = 2**16  # samples from which the noise is estimated
 _ROUND = 0.3  # the noise of rounding to integers
-# A bound is accepted if at least 2 times as many samples lie above it as in the step just below it. It is raised in at most 6
-# steps by a factor of 1.5.
+# A bound is accepted if at least 2 times as many samples lie above it as in the step just below it. At most 6 bounds
+# are tried, each 1.5 times the one before.
 _CLEAR, _STEP, _LEVELS = 2.0, 1.5, 6
 _FULL, _FILLED = 4, 0.05  # fewest samples of a plateau, and its largest share of the picture; larger ones are skies and pages
 _BLOCK = 3.5  # most samples of a plateau have at least so many of their 3 × 3 neighbourhood in it, themselves included

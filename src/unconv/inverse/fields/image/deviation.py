@@ -22,7 +22,7 @@ _EIGHT_BITS = 255.0
 # How many times the error of JPEG the equivalent white noise is. Of 1, 1.5 and 2, this was never far from the best on some 30
 # photographs.
 _COARSE = 1.5
-# Coarse errors count from so many times the fine noise on, if they are certain, or likely; and they are then raised by 1.25.
+# Coarse errors count from so many times the fine noise on, if they are certain, or likely; and are then multiplied by 1.25.
 _CERTAIN, _LIKELY, _MORE = 1.4, 4.0, 1.25
 _DOUBT = 2.5  # coarse errors are assumed to be at most so many times their lower bound
 _ROUGHEST = 8.0  # good results on photographs have some 4 at most, ruined ones 4 to 45

@@ -244,6 +244,6 @@ def cut(samples: Tensor, picture: Measured) -> list[str]:
     if not low + high:
         return []
     return [
-        f"deblur: {low + high} of {samples.numel()} samples were clipped to the range of {picture.dtype}, {low} below it and "
-        f"{high} above. If you need sums, such as fluxes, pass floats."
+        f"deblur: {low + high} of {samples.numel()} samples {'was' if low + high == 1 else 'were'} clipped to the range of "
+        f"{picture.dtype}, {low} below it and {high} above. If you need sums, such as fluxes, pass floats."
     ]

@@ -73,8 +73,8 @@ def check_linear(choice: bool | str, picture: Measured, counts: bool) -> None:
         low, high = float(observed.min()), float(observed.max())
         if low < 0 or high > 1:
             raise ShapeError(
-                f"deblur: linear=True with floats from {low:.4g} to {high:.4g}, but floats from 0 to 1 were needed, where 1 is "
-                "white. Divide them by the value of white."
+                f"deblur: linear=True came with floats from {low:.4g} to {high:.4g}, but floats from 0 to 1 were needed, where "
+                "1 is white. Divide them by the value of white."
             )
 
 

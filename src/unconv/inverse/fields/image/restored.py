@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from unconv.errors import counted
 from unconv.files import write
 from unconv.pictures.draw import picture_of
 from unconv.pictures.encode import encoded, png
@@ -54,7 +55,7 @@ class Restored:
 
     def encoded(self, path: str | Path) -> bytes:
         """Return the bytes that `save` writes."""
-        history = f"{self.method}, {self.steps} steps, assumed noise {self.noise:.4g}"
+        history = f"{self.method}, {counted(self.steps, 'step')}, assumed noise {self.noise:.4g}"
         return encoded(self.picture, path, axes=self.axes, metadata=self.metadata.with_history(history))
 
     def comparison(self) -> Image.Image:

@@ -221,7 +221,8 @@ class _Settings:
         if method == "multitaper" and not (1 <= self.tapers <= self.n and 0 < self.bandwidth < self.n / 2):
             raise ShapeError(
                 f"receiver_function: tapers is {self.tapers} and bandwidth is {self.bandwidth}, but for {self.n} samples 1 to "
-                f"{self.n} tapers and a bandwidth above 0 and below {self.n / 2:g} were needed. Pass longer traces."
+                f"{self.n} tapers and a bandwidth above 0 and below {self.n / 2:g} were needed. Pass such "
+                "numbers, or longer traces."
             )
 
 

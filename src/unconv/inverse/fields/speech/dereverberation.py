@@ -50,7 +50,7 @@ class Dereverberated:
         signal: the result, of the input's type, shape, units and length.
         method, rate: the arguments.
         taps, delay: number of past frames of each channel that predict a frame, and frames from them to it. `taps` is 0 where
-            the recording was returned unchanged.
+            nothing was predicted.
         step: samples from one frame to the next.
         energy: energy of the result as a share of the input's.
         correlation: of the result with the input; 1 where nothing changed.
@@ -184,7 +184,9 @@ def _planned(sound: Tensor, stft: Stft, method: str, taps: int | str, request: _
     if samples < stft.size:
         return request, [f"the recording is shorter than one frame of {stft.size} samples and is returned unchanged"]
     if request.delay >= frames:
-        return request, [f"the delay of {request.delay} frames exceeds the {frames} there are: the recording is unchanged"]
+        return request, [
+            f"the delay of {request.delay} frames leaves none of the {frames} to predict: the recording is unchanged"
+        ]
     # The prediction has taps * channels unknowns. With too few frames for them it would predict the speech itself.
     most = frames // (_FRAMES_PER_UNKNOWN if taps == "auto" else _MIN_FRAMES_PER_UNKNOWN)
     if not most:

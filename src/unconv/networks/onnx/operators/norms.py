@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from unconv.errors import ShapeError, UnconvError
+from unconv.errors import ShapeError, UnconvError, counted
 from unconv.networks.onnx.operators.table import axis_of, bounded, operator
 
 
@@ -87,7 +87,8 @@ def group_norm(
 ) -> Tensor:
     """Normalise each group of channels by its own mean and variance."""
     if x.shape[1] % max(num_groups, 1):
-        raise ShapeError(f"it has {x.shape[1]} channels and {num_groups} groups, but the groups must be of equal size")
+        channels, groups = counted(x.shape[1], "channel"), counted(num_groups, "group")
+        raise ShapeError(f"it has {channels} and {groups}, but the groups must be of equal size")
     if opset < 21:  # the scale was one for each group, not for each channel
         weight, bias = (t.repeat_interleave(x.shape[1] // num_groups) for t in (weight, bias))
     return F.group_norm(x, num_groups, weight, bias, epsilon)

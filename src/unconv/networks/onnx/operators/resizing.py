@@ -111,7 +111,7 @@ def _targets(
         return list(zip(bounded(new_lengths), factors, strict=True))
     if len(factors) != len(along) or min(factors, default=1) <= 0 or not all(map(math.isfinite, factors)):
         raise ShapeError(f"it resizes {tuple(x.shape)} by {tuple(factors)}, but one scale above 0 for each axis was needed")
-    # In float32, as other programs do: the file's 0.7 is a little less, and 10 times that is 7 in float32 but 6.99 in float64.
+    # In float32, as other programs do: the file's 0.7 is a little less, and 10 times that is 7 in float32, but not in float64.
     new_lengths = [math.floor(np.float32(factor) * np.float32(n)) for factor, n in zip(factors, lengths, strict=True)]
     return list(zip(new_lengths, factors, strict=True))
 

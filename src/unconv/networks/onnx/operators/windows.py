@@ -54,7 +54,7 @@ def windows(
     edges = list(pads or [0] * 2 * axes)
     if not 1 <= axes <= 3 or {len(kernel), len(stride), len(dilation), len(edges) / 2} != {axes}:
         raise ShapeError(
-            f"its input is {tuple(x.shape)}, but its windows have {len(kernel)} axes; both must agree, with 1 to 3"
+            f"its input is {tuple(x.shape)}, but its kernel is {tuple(kernel)}; both must have the same 1 to 3 axes"
         )
     if min(*kernel, *stride, *dilation) < 1:
         raise ShapeError(f"its kernel {tuple(kernel)}, strides and dilations must each be at least 1")
