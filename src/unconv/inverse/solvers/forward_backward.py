@@ -20,13 +20,13 @@ from unconv.inverse.solvers.trellis_blocks import (
     Trellis,
     column_weights,
     cut,
+    in_batches,
     is_parallel,
     lay_out,
     make_trellis,
     mend,
     plan,
     process_groups,
-    trellis_of_rows,
     weights_of_columns,
 )
 from unconv.kinds import checks_kinds_but
@@ -143,17 +143,7 @@ def posterior_costs(trellis: Trellis, observation: Observation, block: int | Non
     _, rows, steps = observation.rows.shape
     blocking = plan(trellis, rows, steps, trellis.states * observation.rows.element_size(), block, overlap)
     out = observation.rows.new_empty(rows, steps, len(trellis.points))
-    batch = max(1, blocking.most // blocking.blocks)
-    for first in range(0, rows, batch):
-        part = slice(first, first + batch)
-        _process_rows(
-            trellis_of_rows(trellis, part),
-            observation.rows[:, part],
-            observation.start[:, part],
-            observation.end[:, part],
-            blocking,
-            out[part],
-        )
+    in_batches(trellis, observation, blocking, _process_rows, out)
     return out
 
 

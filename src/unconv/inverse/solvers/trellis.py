@@ -18,13 +18,13 @@ from unconv.inverse.solvers.trellis_blocks import (
     admitted_points,
     column_weights,
     cut,
+    in_batches,
     is_parallel,
     lay_out,
     make_trellis,
     mend,
     plan,
     process_groups,
-    trellis_of_rows,
     weights_of_columns,
 )
 from unconv.kinds import checks_kinds_but
@@ -187,17 +187,7 @@ def most_likely(trellis: Trellis, observation: Observation, block: int | None = 
     _, rows, steps = observation.rows.shape
     blocking = plan(trellis, rows, steps, trellis.states * (1 if kind == torch.uint8 else 2), block, overlap)
     path = torch.empty(rows, trellis.memory + steps, dtype=kind, device=observation.rows.device)
-    batch = max(1, blocking.most // blocking.blocks)
-    for first in range(0, rows, batch):
-        part = slice(first, first + batch)
-        _process_rows(
-            trellis_of_rows(trellis, part),
-            observation.rows[:, part],
-            observation.start[:, part],
-            observation.end[:, part],
-            blocking,
-            path[part],
-        )
+    in_batches(trellis, observation, blocking, _process_rows, path)
     return path
 
 

@@ -272,6 +272,23 @@ def trellis_of_rows(trellis: Trellis, rows: slice) -> Trellis:
     return trellis if len(trellis.weights) == 1 else replace(trellis, weights=trellis.weights[rows])
 
 
+def in_batches(
+    trellis: Trellis, observation: Observation, blocking: Cut, process_rows: Callable[..., None], out: Tensor
+) -> None:
+    """Process the rows of an observation in batches that the memory allows; results go to `out` (B, ...)."""
+    batch = max(1, blocking.most // blocking.blocks)
+    for first in range(0, len(out), batch):
+        part = slice(first, first + batch)
+        process_rows(
+            trellis_of_rows(trellis, part),
+            observation.rows[:, part],
+            observation.start[:, part],
+            observation.end[:, part],
+            blocking,
+            out[part],
+        )
+
+
 class Branches:
     """The branch costs of a trellis for many columns, step by step.
 
